@@ -1,0 +1,48 @@
+"""Kohn: machine learning of molecules and materials in which the physics holds.
+
+    import kohn
+    data = kohn.read("train.extxyz")
+    print(kohn.check(data))
+    potential = kohn.train("train.extxyz", out="runs/first")
+    atoms.calc = kohn.Calculator("runs/first/model.safetensors")
+
+64-bit numbers are enabled in JAX on import: energies are sums over many atoms, and totals
+need them. Every array has a stated dtype; networks are float32 unless float64 is asked for.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kohn.checks import check as check
+    from kohn.interfaces.ase_calculator import Calculator as Calculator
+    from kohn.potential import Potential as Potential
+    from kohn.potential import load as load
+    from kohn.structures import read as read
+    from kohn.structures import write as write
+    from kohn.training import train as train
+
+_PUBLIC = {
+    "read": "kohn.structures",
+    "write": "kohn.structures",
+    "check": "kohn.checks",
+    "train": "kohn.training",
+    "load": "kohn.potential",
+    "Potential": "kohn.potential",
+    "evaluate": "kohn.evaluation",
+    "Calculator": "kohn.interfaces.ase_calculator",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str):
+    # Imported when first used, so that `import kohn` stays quick.
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'kohn' has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""Errors that say what was expected, what came, where, and what to do.
+
+Every error a user can cause is a `KohnError`. The command line turns it into one
+message on stderr and the exit code of its class; a program can read its parts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something came from: a file, a frame (counted from 0) and a line (from 1)."""
+
+    file: str | Path | None = None
+    frame: int | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        parts = [str(self.file)] if self.file is not None else []
+        parts += [f"frame {self.frame}"] if self.frame is not None else []
+        parts += [f"line {self.line}"] if self.line is not None else []
+        return ", ".join(parts)
+
+
+class KohnError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: what is wrong, in one sentence.
+        expected: what would have been right.
+        received: what came instead.
+        where: file, frame and line, as far as they are known.
+        fix: what the user can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str | None = None,
+        received: str | None = None,
+        where: Place | str | None = None,
+        fix: str | None = None,
+    ):
+        self.message = message
+        self.expected = expected
+        self.received = received
+        self.where = where
+        self.fix = fix
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        for name in ("where", "expected", "received", "fix"):
+            value = getattr(self, name)
+            if value is not None and str(value):
+                lines.append(f"  {name}: {value}")
+        return "\n".join(lines)
+
+    def __reduce__(self):
+        state = {k: getattr(self, k) for k in ("expected", "received", "where", "fix")}
+        return (_rebuild, (type(self), self.message, state))
+
+
+def _rebuild(cls: type[KohnError], message: str, state: dict) -> KohnError:
+    return cls(message, **state)
+
+
+class InputError(KohnError):
+    """A file, a label or an argument cannot be used as it is."""
+
+
+class ConfigError(KohnError):
+    """A configuration has an unknown key, a value out of range, or contradicts itself."""
+
+
+class ModelFileError(KohnError):
+    """A model file is damaged, or written by a version that this one cannot read."""
+
+
+class CheckFailed(KohnError):
+    """A check ran to its end and its verdict is no."""
+
+    exit_code = 1
+
+
+class TrainingError(KohnError):
+    """Training cannot go on: a loss that is not finite, a disk that is full."""
+
+
+def nearest(word: str, candidates, *, cutoff: float = 0.6) -> str | None:
+    """The candidate most like `word`, or None: for 'did you mean' messages."""
+    from difflib import get_close_matches
+
+    by_lower = {str(c).lower(): str(c) for c in candidates}
+    found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[found[0]] if found else None

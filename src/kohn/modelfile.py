@@ -1,0 +1,112 @@
+"""Model files: one safetensors file, named arrays and one JSON document of metadata.
+
+No pickle is ever written or read. The metadata sits under one key as sorted JSON, because
+several keys are written in no fixed order; so the same model always gives the same bytes.
+
+Format 1 (`FORMAT`):
+    arrays     name -> array; dots separate the levels of the model's tree
+    metadata   {"format": 1, "kohn": version, "sha256": of the arrays, ...}
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from kohn.errors import ModelFileError, Place
+from kohn.records import to_json, write_atomically
+
+FORMAT = 1
+_KEY = "kohn"
+
+
+def checksum(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of the arrays, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
+    """The bytes of a model file: the same arrays and metadata always give the same bytes."""
+    from kohn import __version__
+
+    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    document = {
+        "format": FORMAT,
+        "kohn": __version__,
+        "sha256": checksum(arrays),
+        **metadata,
+    }
+    return safetensors.numpy.save(arrays, metadata={_KEY: to_json(document)})
+
+
+def write(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write a model file, atomically."""
+    write_atomically(path, to_bytes(arrays, metadata))
+
+
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a model file.
+
+    Returns:
+        The arrays by name, and the metadata.
+
+    Raises:
+        ModelFileError: no such file, damaged, not a Kohn file, or of a later format.
+    """
+    where = Place(file=path)
+    if not Path(path).is_file():
+        raise ModelFileError("no such model file", where=where, fix="check the path")
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            arrays = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(
+            "the model file is damaged or is not a model file",
+            where=where,
+            expected="a safetensors file written by Kohn",
+            received=str(error),
+            fix="copy it again from its source, or use the run's other checkpoint",
+        ) from error
+    if text is None:
+        raise ModelFileError(
+            "a safetensors file, but not one that Kohn wrote",
+            where=where,
+            expected=f"metadata under the key {_KEY!r}",
+            fix="convert it first, see kohn.interfaces",
+        )
+    return arrays, _checked_metadata(text, arrays, where)
+
+
+def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) -> dict[str, Any]:
+    try:
+        metadata = json.loads(text)
+        found = int(metadata["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(
+            "the metadata of the model file is damaged", where=where, received=repr(error)
+        ) from error
+    if found > FORMAT:
+        raise ModelFileError(
+            "the model file is of a later format",
+            where=where,
+            expected=f"format {FORMAT} or earlier",
+            received=f"format {found}, written by Kohn {metadata.get('kohn')}",
+            fix=f"pip install 'kohn>={metadata.get('kohn')}'",
+        )
+    if metadata.get("sha256") != checksum(arrays):
+        raise ModelFileError(
+            "the weights in the model file do not match its checksum",
+            where=where,
+            fix="copy it again from its source, or use the run's other checkpoint",
+        )
+    return metadata

@@ -1,0 +1,111 @@
+"""Records: JSON lines that are appended, and files that are replaced whole or not at all.
+
+Long work writes what it learns as records; tables, reports and resumed runs read them back.
+A reader of either kind of file sees a complete earlier state or a complete later one, never
+a mixture, whenever the writer was killed.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError, Place, TrainingError
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Write `data` to `path` so that the path holds the old bytes or the new, never part.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and take
+    the name in one rename; then the folder is flushed, so the rename survives a power cut.
+
+    Raises:
+        TrainingError: the disk refuses (full, read-only); the old file is untouched.
+    """
+    path = Path(path)
+    handle, temporary = -1, None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
+        raise TrainingError(
+            f"could not write {path.name}: {error.strerror}",
+            where=Place(file=path),
+            fix="free some space or choose another folder; the previous file is untouched",
+        ) from error
+
+
+def plain(value: Any) -> Any:
+    """`value` with arrays, paths and NumPy numbers turned into what JSON can hold.
+
+    Numbers that are not finite become None: JSON has no NaN.
+    """
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Sorted JSON of `value` (see `plain`): the same value always gives the same text."""
+    return json.dumps(plain(value), sort_keys=True, indent=indent, allow_nan=False)
+
+
+def append_record(path: str | Path, record: dict[str, Any]) -> None:
+    """Append one record as a line of JSON. A killed writer leaves at most half a last line."""
+    line = (to_json(record) + "\n").encode()
+    try:
+        with open(path, "ab") as stream:
+            stream.write(line)
+    except OSError as error:
+        raise TrainingError(
+            f"could not append to {Path(path).name}: {error.strerror}",
+            where=Place(file=path),
+            fix="free some space and resume",
+        ) from error
+
+
+def read_records(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The records of a JSON-lines file, in order; an unfinished last line is left out.
+
+    Raises:
+        InputError: a line that is not the last one is not JSON.
+    """
+    lines = Path(path).read_bytes().split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line)
+        except ValueError as error:
+            if number == len(lines):  # no newline after it: its writer was killed
+                return
+            raise InputError(
+                "a record is not valid JSON",
+                where=Place(file=path, line=number),
+                received=repr(line[:80].decode(errors="replace")),
+                fix="restore the file from a copy, or remove the line",
+            ) from error

@@ -1,0 +1,157 @@
+"""The table of labels: what each quantity is called, its shape, unit, sign and symmetry.
+
+Reading, heads, losses, metrics, audits and reports all read this one table. Nothing is ever
+filled in silently: a structure without a label simply does not have it.
+
+Sources of the conventions: ASE (units, Voigt order, stress positive in tension); VASP prints
+kbar with the opposite sign, and readers convert.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Shape = tuple[int | Literal["atoms"], ...]
+
+
+@dataclass(frozen=True)
+class Property:
+    """One physical quantity.
+
+    Attributes:
+        name: the name everything in Kohn uses.
+        key: what extxyz files written by Kohn call it.
+        aliases: what it is called in the wild; read in this order, after `key`.
+        shape: shape per structure, where 'atoms' stands for the number of atoms.
+        unit: the unit in Kohn, also of what is read.
+        sign: the sign convention, where there is one to state.
+        degrees: the degrees l of the irreducible parts under rotation.
+        parity: +1 or -1 under inversion.
+        extensive: whether it grows with the size of the system.
+    """
+
+    name: str
+    key: str
+    aliases: tuple[str, ...]
+    shape: Shape
+    unit: str
+    degrees: tuple[int, ...]
+    parity: int
+    extensive: bool
+    sign: str = ""
+
+    def expected_shape(self, n_atoms: int) -> tuple[int, ...]:
+        """The shape that this label has for a structure of `n_atoms` atoms."""
+        return tuple(n_atoms if d == "atoms" else d for d in self.shape)
+
+
+PROPERTIES: dict[str, Property] = {
+    p.name: p
+    for p in (
+        Property(
+            name="energy",
+            key="REF_energy",
+            aliases=("ref_energy", "dft_energy", "energy", "Energy"),
+            shape=(),
+            unit="eV",
+            degrees=(0,),
+            parity=1,
+            extensive=True,
+            sign="total energy, E(sigma -> 0) where electrons have a temperature",
+        ),
+        Property(
+            name="free_energy",
+            key="REF_free_energy",
+            aliases=("free_energy",),
+            shape=(),
+            unit="eV",
+            degrees=(0,),
+            parity=1,
+            extensive=True,
+            sign="electronic free energy: the one whose derivatives forces and stress are",
+        ),
+        Property(
+            name="forces",
+            key="REF_forces",
+            aliases=("ref_forces", "dft_forces", "forces", "force", "Forces"),
+            shape=("atoms", 3),
+            unit="eV/Å",
+            degrees=(1,),
+            parity=-1,
+            extensive=False,
+            sign="minus the gradient of the (free) energy; constraints not applied",
+        ),
+        Property(
+            name="stress",
+            key="REF_stress",
+            aliases=("ref_stress", "dft_stress", "stress"),
+            shape=(3, 3),
+            unit="eV/Å³",
+            degrees=(0, 2),
+            parity=1,
+            extensive=False,
+            sign="(1/V) dE/d(strain), positive in tension; in files also Voigt xx yy zz yz xz xy",
+        ),
+        Property(
+            name="virial",
+            key="REF_virial",
+            aliases=("REF_virials", "virial", "virials", "dft_virial"),
+            shape=(3, 3),
+            unit="eV",
+            degrees=(0, 2),
+            parity=1,
+            extensive=True,
+            sign="-V times stress; converted to stress when read",
+        ),
+        Property(
+            name="energies",
+            key="REF_energies",
+            aliases=("energies", "local_energy"),
+            shape=("atoms",),
+            unit="eV",
+            degrees=(0,),
+            parity=1,
+            extensive=False,
+            sign="energy per atom, as far as a method defines one",
+        ),
+        Property(
+            name="dipole",
+            key="REF_dipole",
+            aliases=("dipole", "mu"),
+            shape=(3,),
+            unit="e·Å",
+            degrees=(1,),
+            parity=-1,
+            extensive=True,
+            sign="from negative to positive charge",
+        ),
+        Property(
+            name="polarizability",
+            key="REF_polarizability",
+            aliases=("polarizability", "alpha"),
+            shape=(3, 3),
+            unit="Å³",
+            degrees=(0, 2),
+            parity=1,
+            extensive=True,
+        ),
+        Property(
+            name="charges",
+            key="REF_charges",
+            aliases=("charges", "initial_charges"),
+            shape=("atoms",),
+            unit="e",
+            degrees=(0,),
+            parity=1,
+            extensive=False,
+        ),
+    )
+}
+
+
+def known_keys() -> dict[str, str]:
+    """Every key known in files, to the name of its property; `key` before aliases."""
+    keys = {p.key: p.name for p in PROPERTIES.values()}
+    for p in PROPERTIES.values():
+        for alias in p.aliases:
+            keys.setdefault(alias, p.name)
+    return keys

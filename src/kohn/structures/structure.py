@@ -1,0 +1,112 @@
+"""A structure with its labels, and a dataset of them with its provenance."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, overload
+
+import numpy as np
+
+from kohn.errors import Place
+
+
+@dataclass(frozen=True, eq=False)
+class Structure:
+    """Atoms in space with the labels that are known of them.
+
+    Attributes:
+        numbers: atomic numbers, int32 [n].
+        positions: Cartesian, Å, float64 [n, 3]; need not be wrapped into the cell.
+        cell: cell vectors as rows, Å, float64 [3, 3]; may be left-handed.
+        periodic: along which cell vectors it repeats, bool [3].
+        labels: property name (see `properties`) -> float64 array, in Kohn's units; a label
+            that is missing is not there.
+        config_type: the kind of configuration, as its file says.
+        weight: its weight in losses.
+        place: the file and frame it was read from.
+        info: whatever else its file says of it (charge, spin …).
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    cell: np.ndarray
+    periodic: np.ndarray
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    config_type: str = "Default"
+    weight: float = 1.0
+    place: Place = Place()
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def volume(self) -> float:
+        """|det cell|, Å³; 0 where there is no cell."""
+        return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def symbols(self) -> list[str]:
+        """Chemical symbols of the atoms."""
+        from ase.data import chemical_symbols
+
+        return [chemical_symbols[z] for z in self.numbers]
+
+    def with_labels(self, **labels: np.ndarray | None) -> "Structure":
+        """A copy with labels set, or removed where None is given."""
+        merged = {**self.labels, **labels}
+        return replace(self, labels={k: v for k, v in merged.items() if v is not None})
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one file gave: recorded so that a model can say where its labels come from.
+
+    Attributes:
+        file: path as given.
+        sha256: of the file's bytes.
+        frames: number of structures read.
+        keys: property name -> {key as it stands in the file: number of frames}.
+        notes: conversions made (virial to stress, kbar to eV/Å³ …), in words.
+    """
+
+    file: str
+    sha256: str
+    frames: int
+    keys: dict[str, dict[str, int]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset(Sequence[Structure]):
+    """Structures in a fixed order, with the sources they came from."""
+
+    structures: tuple[Structure, ...]
+    sources: tuple[Source, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self.structures)
+
+    @overload
+    def __getitem__(self, index: int) -> Structure: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+    def __getitem__(self, index: int | slice) -> "Structure | Dataset":
+        if isinstance(index, slice):
+            return replace(self, structures=self.structures[index])
+        return self.structures[index]
+
+    def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
+        """The structures with these indices, in the order given."""
+        return replace(self, structures=tuple(self.structures[int(i)] for i in indices))
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that occur, ascending."""
+        return tuple(sorted({int(z) for s in self.structures for z in np.unique(s.numbers)}))
+
+    def count(self, name: str) -> int:
+        """How many structures have the label `name`."""
+        return sum(name in s.labels for s in self.structures)
