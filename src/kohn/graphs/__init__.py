@@ -1,0 +1,16 @@
+"""Structures as graphs: dense neighbourhoods, batches of fixed shape, gathers without scatter."""
+
+from kohn.graphs.batching import Graph as Graph
+from kohn.graphs.batching import Shape as Shape
+from kohn.graphs.batching import Waste as Waste
+from kohn.graphs.batching import collate as collate
+from kohn.graphs.batching import fitting_shape as fitting_shape
+from kohn.graphs.batching import needed_shape as needed_shape
+from kohn.graphs.batching import plan_shapes as plan_shapes
+from kohn.graphs.batching import species_index as species_index
+from kohn.graphs.batching import waste as waste
+from kohn.graphs.gather import gather_neighbours as gather_neighbours
+from kohn.graphs.gather import sum_over_reverse as sum_over_reverse
+from kohn.graphs.neighbours import Neighbourhood as Neighbourhood
+from kohn.graphs.neighbours import neighbourhood as neighbourhood
+from kohn.graphs.neighbours import pairs_within as pairs_within

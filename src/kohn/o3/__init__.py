@@ -1,0 +1,11 @@
+"""Rotations and reflections: harmonics, Wigner matrices, couplings. Knows no atoms."""
+
+from kohn.o3.clebsch_gordan import clebsch_gordan as clebsch_gordan
+from kohn.o3.harmonics import degree_slice as degree_slice
+from kohn.o3.harmonics import solid_harmonics as solid_harmonics
+from kohn.o3.harmonics import spherical_harmonics as spherical_harmonics
+from kohn.o3.harmonics import to_complex as to_complex
+from kohn.o3.harmonics import to_e3nn as to_e3nn
+from kohn.o3.products import product as product
+from kohn.o3.products import symmetric_product as symmetric_product
+from kohn.o3.wigner import wigner_d as wigner_d

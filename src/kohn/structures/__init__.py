@@ -1,0 +1,28 @@
+"""Structures with labels: the label table, reading, writing, splits and reference energies."""
+
+from kohn.structures.ase_conversion import from_ase, to_ase
+from kohn.structures.fingerprints import duplicates, fingerprint
+from kohn.structures.properties import PROPERTIES, Property
+from kohn.structures.reading import read
+from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
+from kohn.structures.splits import split
+from kohn.structures.structure import Dataset, Source, Structure
+from kohn.structures.writing import write
+
+__all__ = [
+    "PROPERTIES",
+    "Dataset",
+    "E0s",
+    "Property",
+    "Source",
+    "Structure",
+    "duplicates",
+    "fingerprint",
+    "from_ase",
+    "is_isolated_atom",
+    "read",
+    "reference_energies",
+    "split",
+    "to_ase",
+    "write",
+]

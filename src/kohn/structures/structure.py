@@ -24,6 +24,7 @@ class Structure:
         weight: its weight in losses.
         place: the file and frame it was read from.
         info: whatever else its file says of it (charge, spin …).
+        arrays: whatever else its file says of each atom, arrays [n, ...].
     """
 
     numbers: np.ndarray
@@ -33,8 +34,9 @@ class Structure:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     config_type: str = "Default"
     weight: float = 1.0
-    place: Place = Place()
+    place: Place = field(default_factory=Place)
     info: dict[str, Any] = field(default_factory=dict)
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -67,6 +69,9 @@ class Source:
         frames: number of structures read.
         keys: property name -> {key as it stands in the file: number of frames}.
         notes: conversions made (virial to stress, kbar to eV/Å³ …), in words.
+        near_keys: keys that mean nothing here -> the known key that they are nearly, where
+            nothing was found under that.
+        other_keys: keys that were kept but are no label.
     """
 
     file: str
@@ -74,6 +79,8 @@ class Source:
     frames: int
     keys: dict[str, dict[str, int]]
     notes: tuple[str, ...] = ()
+    near_keys: dict[str, str] = field(default_factory=dict)
+    other_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,241 @@
+"""Timing worker for mace-torch (protocol: see `protocol.py`). Runs in the peers' environment.
+
+    python speed_mace_torch.py
+
+What is timed, and kept as favourable to mace-torch as its users can have it on a CPU:
+
+- "energy_forces": the model on a prepared batch (neighbour list excluded), forces by autograd as
+  `mace.modules` computes them, parameters without gradients as in MACECalculator, no stress. The
+  modes are "eager" (what MACECalculator runs by default: an eager module whose e3nn parts are
+  TorchScript), "script" (`e3nn.util.jit.compile`, what mace_run_train saves as _compiled.model)
+  and "compile" (torch.compile the way MACECalculator(compile_mode="default") does it). With
+  mode "fastest", the default, each mode of the load command's "modes" is tried on the case first,
+  and the fastest that works is timed; the answer names it and what the others took.
+- "train_step": zero_grad, forward with training=True, WeightedEnergyForcesLoss(1, 100), backward,
+  Adam(amsgrad) step; eager, as mace_run_train does it, without its gradient clipping and EMA. Mode
+  "script" can be asked for.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from protocol import guard_stdout, serve
+
+WARMUP = 4  # TorchScript's profiling executor specialises during the first calls
+MODES = ("eager", "script", "compile")
+
+
+class MaceTorchWorker:
+    """State of the worker: one model in its modes, and the prepared batches."""
+
+    def __init__(self) -> None:
+        self.source: Any = None  # the model as loaded, parameters with gradients
+        self.dtype = "float32"
+        self.modes: tuple[str, ...] = ("eager", "script")
+        self.inference: dict[str, Any] = {}  # mode -> module
+        self.failed: dict[str, str] = {}
+        self.training: dict[str, tuple[Any, Any, Any]] = {}
+        self.batches: dict[str, Any] = {}
+        self.fastest: dict[str, tuple[str, dict[str, float]]] = {}
+
+    def load(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Loads a .model file; answers the parameter count."""
+        import torch
+        from export_mace_torch import load_model
+
+        threads = int(command["threads"])
+        torch.set_num_threads(threads)
+        self.dtype = command.get("dtype", "float32")
+        self.modes = tuple(command.get("modes", ("eager", "script")))
+        unknown = set(self.modes) - set(MODES)
+        if unknown:
+            raise ValueError(f"unknown modes {sorted(unknown)}; known: {MODES}")
+        torch.set_default_dtype(getattr(torch, self.dtype))
+        self.source = load_model(Path(command["model"])).to(getattr(torch, self.dtype))
+        self.inference, self.failed, self.training = {}, {}, {}
+        self.batches, self.fastest = {}, {}
+        return {**self.parameters(command), "threads": torch.get_num_threads()}
+
+    def parameters(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Number of trainable parameters."""
+        return {"parameters": sum(p.numel() for p in self.source.parameters())}
+
+    def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Builds the batch of a case with mace's own data pipeline."""
+        import ase.io
+        from mace_models import make_batch
+
+        frames = ase.io.read(command["structures"], index=":")
+        count = int(command.get("batch", 1))
+        frames = [frames[i % len(frames)] for i in range(count)]
+        batch = make_batch(self.source, frames, self.dtype)
+        self.batches[command["case"]] = batch
+        self.fastest.pop(command["case"], None)
+        return {
+            "structures": count,
+            "atoms": int(batch.positions.shape[0]),
+            "edges": int(batch.edge_index.shape[1]),
+        }
+
+    def _inference_module(self, mode: str) -> Any:
+        """The model without parameter gradients, in one of the modes; made once."""
+        if mode in self.inference:
+            return self.inference[mode]
+        if mode in self.failed:
+            raise RuntimeError(self.failed[mode])
+        try:
+            self.inference[mode] = self._make_inference_module(mode)
+        except Exception as error:
+            self.failed[mode] = f"{type(error).__name__}: {error}"[:500]
+            raise
+        return self.inference[mode]
+
+    def _make_inference_module(self, mode: str) -> Any:
+        import torch
+
+        module = copy.deepcopy(self.source)
+        if mode == "script":
+            from e3nn.util import jit
+
+            module = jit.compile(module)
+        elif mode == "compile":
+            from mace.tools.compile import configure_autograd_for_compile, prepare
+            from mace.tools.scripts_utils import extract_model
+
+            configure_autograd_for_compile(allow_autograd=True)
+            module = prepare(extract_model)(model=module, map_location="cpu")
+            module = torch.compile(module, mode="default", fullgraph=True)
+        for parameter in module.parameters():
+            parameter.requires_grad = False
+        return module
+
+    def _energy_forces(self, case: str, mode: str) -> dict[str, Any]:
+        """One evaluation."""
+        module = self._inference_module(mode)
+        data = self.batches[case].to_dict()
+        if mode == "compile":  # as MACECalculator._clone_batch and its call do
+            data["positions"] = data["positions"].detach().clone().requires_grad_(True)
+            data["node_attrs"] = data["node_attrs"].detach().clone().requires_grad_(True)
+        return module(data, training=mode == "compile", compute_force=True)
+
+    def _train_step(self, case: str, mode: str) -> float:
+        """One optimiser step on the worker's own copy of the model; answers the loss."""
+        import torch
+        from mace.modules import WeightedEnergyForcesLoss
+
+        if mode not in self.training:
+            module = copy.deepcopy(self.source)
+            if mode == "script":
+                from e3nn.util import jit
+
+                module = jit.compile(module)
+            elif mode != "eager":
+                raise ValueError(f"training step in mode {mode!r}: only eager and script")
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            optimizer = torch.optim.Adam(parameters, lr=1e-4, amsgrad=True)
+            loss = WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=100.0)
+            self.training[mode] = (module, optimizer, loss)
+        module, optimizer, loss_function = self.training[mode]
+        batch = self.batches[case]
+        data = batch.to_dict()
+        data["positions"].grad = None
+        optimizer.zero_grad(set_to_none=True)
+        output = module(data, training=True, compute_force=True)
+        loss = loss_function(pred=output, ref=batch)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    def _times(self, run: Any, repeats: int, warmup: int = WARMUP) -> list[float]:
+        for _ in range(warmup):
+            run()
+        seconds = []
+        for _ in range(repeats):
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    def _choose(self, case: str) -> tuple[str, dict[str, float]]:
+        """The fastest working mode for a case, and the best time of each."""
+        if case not in self.fastest:
+            best: dict[str, float] = {}
+            for mode in self.modes:
+                try:
+                    times = self._times(lambda mode=mode: self._energy_forces(case, mode), 5)
+                    best[mode] = min(times)
+                except Exception as error:
+                    self.failed.setdefault(mode, f"{type(error).__name__}: {error}"[:500])
+                    print(f"mode {mode} does not work: {self.failed[mode]}", file=sys.stderr)
+            if not best:
+                raise RuntimeError(f"no mode works: {self.failed}")
+            self.fastest[case] = (min(best, key=best.__getitem__), best)
+        return self.fastest[case]
+
+    def time(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Times `repeats` evaluations or training steps."""
+        case, what, repeats = command["case"], command["what"], int(command.get("repeats", 10))
+        if case not in self.batches:
+            raise ValueError(f"case {case!r} is not prepared; prepared: {sorted(self.batches)}")
+        answer: dict[str, Any] = {}
+        if what == "energy_forces":
+            mode = command.get("mode", "fastest")
+            if mode == "fastest":
+                mode, best = self._choose(case)
+                answer = {"modes_seconds": best, "modes_failed": self.failed}
+            seconds = self._times(lambda: self._energy_forces(case, mode), repeats)
+        elif what == "train_step":
+            mode = command.get("mode", "eager")
+            seconds = self._times(lambda: self._train_step(case, mode), repeats, warmup=3)
+        else:
+            raise ValueError(f"unknown what {what!r}: energy_forces or train_step")
+        return {"seconds": seconds, "mode": mode, **answer}
+
+    def predict(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Energies and forces of a case, from the eager model or the mode asked for."""
+        out = self._energy_forces(command["case"], command.get("mode", "eager"))
+        return {
+            "energy": out["energy"].detach().tolist(),
+            "interaction_energy": out["interaction_energy"].detach().tolist(),
+            "forces": out["forces"].detach().tolist(),
+        }
+
+    def matmul_peak(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Best of several square matrix products."""
+        import torch
+
+        n = int(command.get("size", 2048))
+        a, b = torch.rand(n, n), torch.rand(n, n)
+        best = min(self._times(lambda: torch.mm(a, b), int(command.get("repeats", 8)), warmup=2))
+        return {"gflops": 2.0 * n**3 / best * 1e-9, "size": n, "dtype": str(a.dtype)}
+
+
+def main() -> int:
+    """Serves until "quit"."""
+    answers = guard_stdout()
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    import mace  # before e3nn, whose constants torch >= 2.6 refuses otherwise
+    import torch
+
+    worker = MaceTorchWorker()
+    return serve(
+        answers,
+        {"side": "mace-torch", "mace_torch": mace.__version__, "torch": torch.__version__},
+        {
+            name: getattr(worker, name)
+            for name in ("load", "prepare", "time", "predict", "parameters", "matmul_peak")
+        },
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

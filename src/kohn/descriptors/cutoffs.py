@@ -1,0 +1,20 @@
+"""Cutoff functions: one at the atom, zero at r_c with two continuous derivatives."""
+
+import jax.numpy as jnp
+
+from kohn.typing import Array, Float
+
+
+def polynomial_cutoff(r: Float[Array, "..."], cutoff: float, p: int) -> Float[Array, "..."]:
+    """c(x) = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) − p(p+1)/2 x^(p+2), x = r/r_c; 0 beyond.
+
+    Value, first and second derivative vanish at r_c.
+
+    Args:
+        r: distances, Å. cutoff: r_c, Å. p: sharpness, at least 2.
+
+    Source: Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, eq. 8.
+    """
+    x = jnp.minimum(r / cutoff, 1.0)  # at 1 value and derivatives are zero, from both sides
+    inner = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
+    return jnp.where(x < 1.0, 1.0 - x**p * inner, 0.0)

@@ -1,0 +1,199 @@
+"""Structures of a batch, concatenated along the atoms and padded to a fixed shape.
+
+A batch has shape (N, K, G): rows, slots a row, structures. The last row is always a dummy
+atom: padding slots point to it, and their reverse edge is its last slot. Compiled functions
+depend on the shape alone, so the few shapes that occur are chosen beforehand (`plan_shapes`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.graphs.neighbours import Neighbourhood
+from kohn.structures import Structure
+from kohn.structures.elements import symbol
+from kohn.typing import Array, Bool, Float, Int
+
+
+class Graph(eqx.Module):
+    """A batch of structures as models see it: named arrays, one row per atom.
+
+    Attributes:
+        species: index of the element in the model's list, [N]; 0 in padding rows.
+        displacement: d from the atom to the neighbour, Å, [N, K, 3]: the one input that
+            energies depend on continuously; forces and stress are derivatives by it.
+        index: the neighbour's row, [N, K]; the last row in padding slots.
+        reverse: slot of the reverse edge in [N · K]; the last slot in padding slots.
+        edge_mask: which slots hold an edge, [N, K].
+        atom_mask: which rows hold an atom, [N].
+        structure: which structure a row belongs to, [N].
+        volume: |det cell|, Å³, [G]; 1 where there is none.
+    """
+
+    species: Int[Array, "N"]
+    displacement: Float[Array, "N K 3"]
+    index: Int[Array, "N K"]
+    reverse: Int[Array, "N K"]
+    edge_mask: Bool[Array, "N K"]
+    atom_mask: Bool[Array, "N"]
+    structure: Int[Array, "N"]
+    volume: Float[Array, "G"]
+
+    @property
+    def n_structures(self) -> int:
+        """G, padding structures included."""
+        return self.volume.shape[0]
+
+    def sum_atoms(self, values: Float[Array, "N *features"]) -> Float[Array, "G *features"]:
+        """Sum over the atoms of each structure, padding left out, in float64.
+
+        A product with the membership matrix: no scatter, forward or backward.
+        """
+        of = jnp.arange(self.n_structures, dtype=jnp.int32)[:, None] == self.structure[None]
+        member = (of & self.atom_mask[None]).astype(jnp.float64)
+        return jnp.tensordot(member, values.astype(jnp.float64), axes=1)
+
+
+class Shape(NamedTuple):
+    """Shape of a padded batch: rows N, slots a row K, structures G."""
+
+    rows: int
+    slots: int
+    structures: int
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Padding against content, counted over batches."""
+
+    padded_slots: int
+    real_slots: int
+
+    @property
+    def ratio(self) -> float:
+        """Padded slots for every slot that holds an edge."""
+        return self.padded_slots / max(self.real_slots, 1)
+
+
+def species_index(structure: Structure, elements: Sequence[int]) -> np.ndarray:
+    """Position of each atom's element in `elements`, int32 [n].
+
+    Raises:
+        InputError: an element that the model has not seen.
+    """
+    table = np.full(120, -1, dtype=np.int32)
+    table[list(elements)] = np.arange(len(elements), dtype=np.int32)
+    species = table[structure.numbers]
+    if (species < 0).any():
+        unseen = sorted({int(z) for z in structure.numbers[species < 0]})
+        raise InputError(
+            f"the model has not seen {', '.join(map(symbol, unseen))}",
+            where=structure.place,
+            expected=f"only {', '.join(map(symbol, elements))}",
+            fix="train on data with these elements, or remove the structure",
+        )
+    return species
+
+
+def collate(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    elements: Sequence[int],
+    shape: Shape | None = None,
+    *,
+    dtype: type = np.float32,
+) -> Graph:
+    """One padded graph of several structures (NumPy arrays; JAX moves them when used).
+
+    Args:
+        structures, neighbourhoods: in the same order, at most `shape.structures`.
+        elements: atomic numbers in the order of the model.
+        shape: at least `needed_shape(neighbourhoods)`; exactly that by default.
+        dtype: of displacements and volumes.
+    """
+    needed = needed_shape(neighbourhoods)
+    shape = needed if shape is None else shape
+    if any(a < b for a, b in zip(shape, needed, strict=True)):
+        raise InputError("batch too small", expected=f"at least {needed}", received=str(shape))
+    rows, slots, n_structures = shape
+    species = np.zeros(rows, np.int32)
+    structure = np.full(rows, n_structures - 1, np.int32)
+    atom_mask = np.zeros(rows, bool)
+    index = np.full((rows, slots), rows - 1, np.int32)
+    reverse = np.full((rows, slots), rows * slots - 1, np.int32)
+    edge_mask = np.zeros((rows, slots), bool)
+    displacement = np.zeros((rows, slots, 3), dtype)
+    displacement[..., 0] = neighbourhoods[0].cutoff if len(neighbourhoods) else 1.0
+    volume = np.ones(n_structures, dtype)
+    start = 0
+    for g, (s, rows_of) in enumerate(zip(structures, neighbourhoods, strict=True)):
+        n, k = rows_of.index.shape
+        here = slice(start, start + n)
+        species[here] = species_index(s, elements)
+        structure[here], atom_mask[here] = g, True
+        mask = rows_of.mask
+        index[here, :k] = np.where(mask, rows_of.index + start, rows - 1)
+        # slot i·k + s of the structure is slot (start + i)·K + s of the batch
+        moved = (start + rows_of.reverse // k) * slots + rows_of.reverse % k
+        reverse[here, :k] = np.where(mask, moved, rows * slots - 1)
+        edge_mask[here, :k] = mask
+        displacement[here, :k] = rows_of.displacement
+        if s.volume > 0:
+            volume[g] = s.volume
+        start += n
+    return Graph(species, displacement, index, reverse, edge_mask, atom_mask, structure, volume)  # type: ignore[arg-type]
+
+
+def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
+    """The smallest shape that holds these structures: a dummy row, and slots in fours."""
+    rows = sum(len(h.index) for h in neighbourhoods) + 1
+    slots = max((h.width for h in neighbourhoods), default=1)
+    return Shape(rows, slots, len(neighbourhoods))
+
+
+def plan_shapes(
+    sizes: np.ndarray, widths: np.ndarray, batch: int, *, most: int = 4, seed: int = 0
+) -> tuple[Shape, ...]:
+    """At most `most` shapes for batches drawn at random, the largest of which holds any batch.
+
+    Batches are drawn as training draws them, and the sizes that occur are cut at equal
+    shares, so that padding is small for most batches and no batch ever needs a new shape.
+
+    Args:
+        sizes: atoms of each structure. widths: neighbours of its best-connected atom.
+        batch: structures in a batch.
+    """
+    batch = min(batch, len(sizes))
+    slots = int(widths.max())
+    largest = int(np.sort(sizes)[-batch:].sum()) + 1
+    rng = np.random.default_rng(seed)
+    totals = np.sort([sizes[rng.choice(len(sizes), batch, replace=False)].sum() for _ in range(512)])
+    shares = np.arange(1, most) / (most - 1) if most > 1 else np.array([])
+    cuts = {int(totals[int(share * 511)]) + 1 for share in shares if share < 1}
+    rows = sorted({min(_rounded(c), largest) for c in cuts} | {largest})
+    return tuple(Shape(r, slots, batch) for r in rows[-most:])
+
+
+def _rounded(rows: int) -> int:
+    """Up to a multiple of about 3 %, so that nearly equal sizes share a shape."""
+    step = max(1, rows // 32)
+    return -(-rows // step) * step
+
+
+def fitting_shape(shapes: Sequence[Shape], needed: Shape) -> Shape:
+    """The smallest of `shapes` that holds `needed`."""
+    for shape in sorted(shapes):
+        if all(a >= b for a, b in zip(shape, needed, strict=True)):
+            return shape
+    raise InputError("no planned shape holds the batch", received=str(needed))
+
+
+def waste(graph: Graph) -> Waste:
+    """Padding of one batch."""
+    mask = np.asarray(graph.edge_mask)
+    return Waste(int(mask.size - mask.sum()), int(mask.sum()))

@@ -1,0 +1,118 @@
+"""Values of neighbours, as a linear map whose transpose is again a gather.
+
+In dense rows every edge i → j in slot (i, k) has its reverse j → i in some slot (j, k'), so
+
+    gather      g[i, k] = h[index[i, k]]
+    transpose   h̄[i]    = Σ_k ḡ[reverse[i, k]]
+
+and no scatter is needed in energy, forces or training step. Both directions are JAX
+primitives, linear in their first argument, each the transpose of the other: they can be
+differentiated any number of times in either mode, batched and compiled.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from kohn.typing import Array, Float, Int
+
+
+def gather_neighbours(
+    h: Float[Array, "atoms *features"], index: Int[Array, "atoms K"], reverse: Int[Array, "atoms K"]
+) -> Float[Array, "atoms K *features"]:
+    """h of the atom in each slot.
+
+    Args:
+        h: one value per atom, [N, ...].
+        index: the atom in each slot, [N, K]; padding slots point to a dummy atom.
+        reverse: slot of the reverse edge, counted through [N · K]; padding slots point to
+            a padding slot.
+
+    Returns:
+        [N, K, ...]. Values in padding slots are arbitrary, and what flows back through
+        them must be masked by the caller (multiply by a mask before summing over slots).
+    """
+    return _gather.bind(h, index, reverse)
+
+
+def sum_over_reverse(
+    g: Float[Array, "atoms K *features"],
+    index: Int[Array, "atoms K"],
+    reverse: Int[Array, "atoms K"],
+) -> Float[Array, "atoms *features"]:
+    """Σ_k g at the reverse of slot (i, k): what arrives at atom i from the rows of others."""
+    return _sum.bind(g, index, reverse)
+
+
+def _gather_impl(h, index, reverse):
+    del reverse
+    return h.at[index].get(mode="promise_in_bounds")
+
+
+def _sum_impl(g, index, reverse):
+    del index
+    n, k = g.shape[:2]
+    flat = g.reshape((n * k, *g.shape[2:]))
+    return jnp.sum(flat.at[reverse].get(mode="promise_in_bounds"), axis=1)
+
+
+def _linear_primitive(name: str, implementation, transposed) -> Primitive:
+    primitive = Primitive(name)
+    primitive.def_impl(jax.jit(implementation))
+    primitive.def_abstract_eval(
+        lambda x, index, reverse: jax.core.ShapedArray(
+            jax.eval_shape(implementation, x, index, reverse).shape, x.dtype
+        )
+    )
+    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=False))
+
+    def jvp(primals, tangents):
+        out = primitive.bind(*primals)
+        if type(tangents[0]) is ad.Zero:
+            return out, ad.Zero.from_primal_value(out)
+        return out, primitive.bind(tangents[0], *primals[1:])
+
+    ad.primitive_jvps[primitive] = jvp
+    ad.primitive_transposes[primitive] = lambda ct, x, index, reverse: (
+        ad.Zero(x.aval) if type(ct) is ad.Zero else transposed().bind(ct, index, reverse),
+        None,
+        None,
+    )
+
+    def batch(arguments, axes):
+        x, index, reverse = arguments
+        if axes[1] is None and axes[2] is None:  # the same graph: fold the batch into features
+            out = primitive.bind(jnp.moveaxis(x, axes[0], -1), index, reverse)
+            return out, out.ndim - 1
+        return jax.vmap(implementation, in_axes=axes)(x, index, reverse), 0
+
+    batching.primitive_batchers[primitive] = batch
+    return primitive
+
+
+_gather = _linear_primitive("gather", _gather_impl, lambda: _sum)
+_sum = _linear_primitive("sum", _sum_impl, lambda: _gather)
+
+
+def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The slot of the reverse of every edge, for rows of any layout.
+
+    The edge (i, j, S) is reversed by (j, i, -S).
+
+    Args:
+        index: [N, K], shift: [N, K, 3], mask: [N, K].
+
+    Returns:
+        int32 [N, K]; −1 in padding slots.
+    """
+    n, k = index.shape
+    i = np.repeat(np.arange(n), k).reshape(n, k)[mask]
+    j, s = index[mask].astype(np.int64), shift[mask].astype(np.int64)
+    slots = np.flatnonzero(mask.ravel())
+    forward = np.lexsort((s[:, 2], s[:, 1], s[:, 0], j, i))
+    backward = np.lexsort((-s[:, 2], -s[:, 1], -s[:, 0], i, j))
+    reverse = np.full(n * k, -1, dtype=np.int32)
+    reverse[slots[forward]] = slots[backward]
+    return reverse.reshape(n, k)

@@ -1,0 +1,154 @@
+"""Neighbours of atoms as dense rows: for every atom one padded row of all pairs within r_c.
+
+All periodic images within the cutoff count, in any cell, however small or skewed, with atoms
+wrapped or not. The search is vesin's; what is ours is the layout.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from vesin import NeighborList
+
+from kohn.errors import InputError, Place
+from kohn.graphs.gather import reverse_slots
+from kohn.structures import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbourhood:
+    """The edges of one structure in dense rows; NumPy, on the host.
+
+    The edge in slot (i, k) goes from atom i to the image of atom j = index[i, k] displaced by
+    the integer cell vector S = shift[i, k]:  d[i, k] = r_j + S · cell − r_i.
+
+    Attributes:
+        index: int32 [n, K], the neighbour; in padding slots n, one past the last atom.
+        shift: int32 [n, K, 3].
+        mask: bool [n, K], False in padding slots.
+        reverse: int32 [n, K], slot i·K + k of the edge (j, i, −S); in padding slots −1.
+        displacement: float64 [n, K, 3], Å; in padding slots (cutoff, 0, 0).
+        cutoff: r_c, Å; every edge has r < r_c.
+    """
+
+    index: np.ndarray
+    shift: np.ndarray
+    mask: np.ndarray
+    reverse: np.ndarray
+    displacement: np.ndarray
+    cutoff: float
+
+    @property
+    def edges(self) -> int:
+        """Number of directed edges."""
+        return int(self.mask.sum())
+
+    @property
+    def width(self) -> int:
+        """K, the length of a row."""
+        return self.index.shape[1]
+
+
+def pairs_within(
+    structure: Structure, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """All directed pairs with r < r_c.
+
+    Returns:
+        i, j [E]; S [E, 3] integer cell shifts; d [E, 3] displacements, Å, float64.
+
+    Raises:
+        InputError: positions or cell are not finite; a periodic direction has no cell
+            vector; two atoms coincide.
+    """
+    check_geometry(structure, cutoff)
+    search = NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
+    i, j, shift, d = search.compute(
+        points=structure.positions,
+        box=structure.cell,
+        periodic=structure.periodic,
+        quantities="ijSD",
+    )
+    r2 = np.einsum("ea,ea->e", d, d)
+    inside = r2 < cutoff * cutoff  # vesin keeps r ≤ r_c
+    if r2.size and r2.min() == 0.0:
+        e = int(np.argmin(r2))
+        raise InputError(
+            f"atoms {i[e]} and {j[e]} are in the same place",
+            where=structure.place,
+            fix="remove one of them",
+        )
+    return (
+        i[inside].astype(np.int32),
+        j[inside].astype(np.int32),
+        shift[inside].astype(np.int32),
+        d[inside],
+    )
+
+
+def check_geometry(structure: Structure, cutoff: float) -> None:
+    """Refuse what has no neighbourhood: not finite, or periodic without a cell vector."""
+    where: Place = structure.place
+    if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
+        raise InputError("positions or cell are not finite numbers", where=where)
+    if not cutoff > 0:
+        raise InputError("the cutoff must be positive", received=str(cutoff))
+    periodic = np.asarray(structure.periodic, bool)
+    vectors = structure.cell[periodic]
+    if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
+        raise InputError(
+            "periodic along cell vectors that are zero or parallel",
+            where=where,
+            expected="independent cell vectors in periodic directions",
+            received=f"pbc {periodic.tolist()}, cell {structure.cell.tolist()}",
+            fix="give the cell, or read with periodic=False",
+        )
+
+
+def neighbourhood(
+    structure: Structure, cutoff: float, *, width: int | None = None
+) -> Neighbourhood:
+    """The dense rows of a structure, several images by default.
+
+    Args:
+        structure: positions need not be wrapped; the cell may be left-handed.
+        cutoff: r_c in Å.
+        width: K, at least the largest number of neighbours; just that by default.
+
+    Raises:
+        InputError: see `pairs_within`; or `width` is too small.
+    """
+    i, j, shift, d = pairs_within(structure, cutoff)
+    return dense_rows(len(structure), i, j, shift, d, cutoff, width=width)
+
+
+def dense_rows(
+    n: int,
+    i: np.ndarray,
+    j: np.ndarray,
+    shift: np.ndarray,
+    d: np.ndarray,
+    cutoff: float,
+    *,
+    width: int | None = None,
+) -> Neighbourhood:
+    """Directed pairs, each with its reverse among them, laid into rows of `width` slots."""
+    counts = np.bincount(i, minlength=n)
+    needed = int(counts.max(initial=1))
+    k = needed if width is None else width
+    if k < needed:
+        raise InputError(
+            "rows too short for the neighbours", expected=f"{needed} slots", received=str(k)
+        )
+    order = np.argsort(i, kind="stable")
+    i, j, shift, d = i[order], j[order], shift[order], d[order]
+    slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+    index = np.full((n, k), n, dtype=np.int32)
+    rows = np.zeros((n, k, 3), dtype=np.int32)
+    mask = np.zeros((n, k), dtype=bool)
+    displacement = np.zeros((n, k, 3))
+    displacement[..., 0] = cutoff
+    index[i, slot], rows[i, slot], mask[i, slot] = j, shift, True
+    displacement[i, slot] = d
+    reverse = reverse_slots(index, rows, mask)
+    return Neighbourhood(index, rows, mask, reverse, displacement, cutoff)

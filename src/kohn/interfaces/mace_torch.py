@@ -1,0 +1,260 @@
+"""Reading the weights of mace-torch models.
+
+A mace-torch model is a pickle that needs its own environment to open; there,
+``benchmarks/peers/export_mace_torch.py`` writes it as a safetensors file with its settings,
+and `from_mace_torch` turns that into a Kohn model which is the same function.
+
+What differs between the two, and is accounted for here:
+    - e3nn's SiLU factor is a Monte Carlo estimate (1.67918, exact 1.67653): the ratio goes
+      into the next layer's weights;
+    - mace-torch keeps linearly dependent products (23 cubic invariants for l ≤ 3 where 8
+      are independent): its weights are projected onto ours, which changes no value;
+    - weights of paths and mixing layers are flat there, arrays by degree here;
+    - e3nn's axes are ours renamed, and its edges point the other way: a rotation and a
+      reflection of everything, which energies do not see.
+"""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+
+from kohn.errors import ModelFileError, Place
+from kohn.models import Mace, MaceConfig
+from kohn.models.layers import SILU_NORM, Linear, RadialNetwork
+from kohn.models.mace import ElementLinear, Interaction, Product
+from kohn.o3 import product, symmetric_product
+from kohn.potential import Potential
+
+Tensors = dict[str, np.ndarray]
+_BLOCKS = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
+
+
+def from_mace_torch(path: str | Path, *, dtype: type | None = None) -> Potential:
+    """The potential in a file that ``export_mace_torch.py`` wrote.
+
+    Args:
+        path: the exported safetensors file.
+        dtype: float32 or float64; by default that of the file.
+
+    Raises:
+        ModelFileError: not such a file, or a variant of MACE that Kohn does not have.
+    """
+    tensors, settings = _read(path)
+    config = _configuration(settings, tensors, Place(file=path))
+    dtype = np.dtype(settings["dtype"]).type if dtype is None else dtype
+    elements = tuple(int(z) for z in settings["atomic_numbers"])
+    mace = Mace(
+        config,
+        elements,
+        float(settings["avg_num_neighbors"][0]),
+        Linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
+        _select(tensors, config, len(elements)),
+        tuple(_interaction(tensors, settings, config, t) for t in range(config.layers)),
+        tuple(_product(tensors, config, t, len(elements)) for t in range(config.layers)),
+        tuple(
+            Linear(tensors[f"readouts.{t}.linear.weight"].reshape(config.channels, 1))
+            for t in range(config.layers - 1)
+        ),
+        _last_readout(tensors, settings, config),
+        tensors["scale_shift.scale"].reshape(()),
+    )
+    mace = _cast(mace, dtype)
+    shift = float(tensors["scale_shift.shift"].reshape(()))
+    e0 = np.asarray(settings["atomic_energies"], np.float64).reshape(-1) + shift
+    return Potential(
+        model=mace,
+        e0s=dict(zip(elements, e0.tolist(), strict=True)),
+        provenance={"converted_from": "mace-torch", "settings": settings},
+    )
+
+
+def _read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
+    where = Place(file=path)
+    try:
+        with safetensors.safe_open(str(path), framework="numpy") as file:
+            text = (file.metadata() or {}).get("mace_torch")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelFileError("cannot be opened", where=where, received=str(error)) from error
+    if text is None:
+        raise ModelFileError(
+            "not an exported mace-torch model",
+            where=where,
+            expected="metadata under the key 'mace_torch'",
+            fix="export it with benchmarks/peers/export_mace_torch.py in mace-torch's environment",
+        )
+    return tensors, json.loads(text)
+
+
+def _configuration(settings: dict[str, Any], tensors: Tensors, where: Place) -> MaceConfig:
+    def refuse(what: str, received: Any) -> ModelFileError:
+        return ModelFileError(f"{what} is not supported", where=where, received=str(received))
+
+    for key in ("interaction_cls", "interaction_cls_first"):
+        if settings[key] not in _BLOCKS:
+            raise refuse(key, settings[key])
+    if settings["distance_transform"] not in (None, "None"):
+        raise refuse("distance_transform", settings["distance_transform"])
+    if settings["gate"] != "silu" or len(settings["heads"]) != 1:
+        raise refuse("gate or heads", (settings["gate"], settings["heads"]))
+    if len(set(settings["correlation"])) != 1 or settings["correlation"][0] > 3:
+        raise refuse("correlation", settings["correlation"])
+    cutoff, n_bessel = float(settings["r_max"]), int(settings["num_bessel"])
+    frequencies = tensors["radial_embedding.bessel_fn.bessel_weights"]
+    if not np.allclose(frequencies, np.arange(1, n_bessel + 1) * np.pi / cutoff, rtol=1e-6):
+        raise refuse("a trained radial basis", frequencies)
+    parts = settings["hidden_irreps"].split("+")
+    names = tuple(part.split("x")[1] for part in parts)
+    channels = {int(part.split("x")[0]) for part in parts}
+    if names != ("0e", "1o", "2e")[: len(names)] or len(channels) != 1:
+        raise refuse("hidden_irreps", settings["hidden_irreps"])
+    return MaceConfig(
+        cutoff=cutoff,
+        channels=channels.pop(),
+        hidden_l_max=len(names) - 1,
+        l_max=int(settings["max_ell"]),
+        correlation=int(settings["correlation"][0]),
+        layers=int(settings["num_interactions"]),
+        n_bessel=n_bessel,
+        radial_widths=tuple(settings["radial_MLP"]),
+        cutoff_power=int(settings["num_polynomial_cutoff"]),
+        readout_width=int(settings["MLP_irreps"].split("x")[0]),
+        zbl=bool(settings["pair_repulsion"]),
+        zbl_factor=float(tensors["scale_shift.scale"].reshape(())),
+        residual_first=settings["interaction_cls_first"] == _BLOCKS[1],
+    )
+
+
+def _square(flat: np.ndarray, rows: int) -> np.ndarray:
+    return flat.reshape(rows, -1)
+
+
+def _select(tensors: Tensors, config: MaceConfig, n_species: int) -> tuple[ElementLinear, ...]:
+    """Per-element mixing after the first messages: [C, S, C] by degree there."""
+    if config.residual_first:
+        return ()
+    return _element_linears(
+        tensors["interactions.0.skip_tp.weight"], config.channels, n_species, config.l_max + 1
+    )
+
+
+def _element_linears(flat: np.ndarray, c: int, s: int, count: int) -> tuple[ElementLinear, ...]:
+    blocks = flat.reshape(count, c, s, c)
+    return tuple(ElementLinear(np.swapaxes(block, 0, 1)) for block in blocks)
+
+
+def _interaction(
+    tensors: Tensors, settings: dict[str, Any], config: MaceConfig, layer: int
+) -> Interaction:
+    name, c = f"interactions.{layer}", config.channels
+    paths = config.paths(layer)
+    theirs = [tuple(i["l"]) for i in settings["interactions"][layer]["conv_tp"]["instructions"]]
+    if theirs != list(paths):
+        raise ModelFileError("paths in another order", expected=str(paths), received=str(theirs))
+    up = tensors[f"{name}.linear_up.weight"].reshape(-1, c, c)
+    depth = len(config.radial_widths)
+    layers = [tensors[f"{name}.conv_tp_weights.layer{i}.weight"] for i in range(depth + 1)]
+    ratio = _silu_ratio(settings["interactions"][layer]["conv_tp_weights"]["layers"][0])
+    layers = [layers[0], *(w * ratio for w in layers[1:])]
+    flat, mix, start = tensors[f"{name}.linear.weight"], [], 0
+    for l in range(config.l_max + 1):
+        n_in = c * sum(p[2] == l for p in paths)
+        mix.append(Linear(flat[start : start + n_in * c].reshape(n_in, c)))
+        start += n_in * c
+    return Interaction(
+        tuple(Linear(w) for w in up),
+        RadialNetwork(tuple(Linear(w) for w in layers[:-1])),
+        Linear(layers[-1]),
+        tuple(mix),
+    )
+
+
+def _silu_ratio(layer: dict[str, Any]) -> float:
+    return float(layer["activation"]["factor"]) / SILU_NORM
+
+
+def _product(tensors: Tensors, config: MaceConfig, layer: int, n_species: int) -> Product:
+    name, c = f"products.{layer}", config.channels
+    degrees = config.result_degrees(layer)
+    weights = []
+    for i, degree in enumerate(degrees):
+        prefix = f"{name}.symmetric_contractions.contractions.{i}"
+        n = config.correlation
+        theirs = [tensors[f"{prefix}.weights.{n - 1 - nu}"] for nu in range(1, n)]
+        theirs.append(tensors[f"{prefix}.weights_max"])
+        weights.append(
+            tuple(
+                np.einsum("spc,pq->sqc", w, projection(config.l_max, degree, nu))
+                for nu, w in enumerate(theirs, start=1)
+            )
+        )
+    linear = tensors[f"{name}.linear.weight"].reshape(len(degrees), c, c)
+    skip: tuple[ElementLinear, ...] = ()
+    if layer > 0 or config.residual_first:
+        flat = tensors[f"interactions.{layer}.skip_tp.weight"]
+        skip = _element_linears(flat, c, n_species, flat.size // (c * c * n_species))
+    return Product(tuple(weights), tuple(Linear(w) for w in linear), skip)
+
+
+def projection(l_max: int, degree: int, order: int) -> np.ndarray:
+    """P with w_ours = w_theirs P: mace-torch's products in terms of our independent ones.
+
+    Both are evaluated at random tensors, and the linear relation between the values solved
+    for; it holds exactly.
+
+    Returns:
+        float64 [their paths, our paths].
+    """
+    rng = np.random.default_rng(0)
+    theirs = list(_their_chains(l_max, degree, order))
+    ours = symmetric_product(l_max, degree, order).paths[order - 1]
+    a = {l: tuple(rng.normal(size=(2 * l + 1, 4 * len(theirs)))) for l in range(l_max + 1)}
+
+    def values(chains: Iterable[tuple[int, ...]]) -> np.ndarray:
+        columns = []
+        for chain in chains:
+            value = a[chain[0]]
+            for l, out in zip(chain[1::2], chain[2::2], strict=True):
+                value = product(value, a[l], out)
+            columns.append(np.concatenate(value))
+        return np.stack(columns, axis=1)
+
+    v_ours, v_theirs = values(ours), values(theirs)
+    solution = np.linalg.lstsq(v_ours, v_theirs, rcond=None)[0]
+    assert np.abs(v_ours @ solution - v_theirs).max() < 1e-9 * np.abs(v_theirs).max()
+    return solution.T
+
+
+def _their_chains(l_max: int, degree: int, order: int) -> list[tuple[int, ...]]:
+    """Chains of couplings in the order of mace-torch's U matrices (its `_wigner_nj`)."""
+    chains: list[tuple[tuple[int, int], tuple[int, ...]]] = [
+        ((l, (-1) ** l), (l,)) for l in range(l_max + 1)
+    ]
+    for _ in range(order - 1):
+        longer = []
+        for (left, parity), chain in chains:
+            for l in range(l_max + 1):
+                for out in range(abs(left - l), left + l + 1):
+                    longer.append(((out, parity * (-1) ** l), (*chain, l, out)))
+        chains = sorted(longer, key=lambda item: item[0])
+    return [chain for key, chain in chains if key == (degree, (-1) ** degree)]
+
+
+def _last_readout(
+    tensors: Tensors, settings: dict[str, Any], config: MaceConfig
+) -> tuple[Linear, Linear]:
+    name = f"readouts.{config.layers - 1}"
+    ratio = float(settings["silu_factor_readout"]) / SILU_NORM
+    first = tensors[f"{name}.linear_1.weight"].reshape(config.channels, -1)
+    second = tensors[f"{name}.linear_2.weight"].reshape(-1, 1)
+    return Linear(first), Linear(second * ratio)
+
+
+def _cast(mace: Mace, dtype: type) -> Mace:
+    return jax.tree.map(lambda x: jnp.asarray(np.asarray(x), dtype), mace)

@@ -1,0 +1,49 @@
+"""Wigner matrices of real spherical harmonics."""
+
+from functools import lru_cache
+from math import pi
+
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.o3.harmonics import degree_slice, spherical_harmonics
+from kohn.typing import Array, ArrayLike, Float
+
+
+@lru_cache
+def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points and weights on the sphere that integrate degree 2l exactly: [q, 3], [q]."""
+    nodes, weights = np.polynomial.legendre.leggauss(l + 1)
+    phi = 2 * pi * np.arange(2 * l + 2) / (2 * l + 2)
+    sine = np.sqrt(1 - nodes**2)
+    points = np.stack(
+        [
+            np.outer(sine, np.cos(phi)),
+            np.outer(sine, np.sin(phi)),
+            np.outer(nodes, np.ones_like(phi)),
+        ],
+        axis=-1,
+    )
+    area = np.outer(weights, np.full(2 * l + 2, 2 * pi / (2 * l + 2)))
+    return points.reshape(-1, 3), area.reshape(-1)
+
+
+def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
+    """D_l(R) with Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
+
+    D_mm' = ∫ Y_lm(R u) Y_lm'(u) dΩ, by a quadrature that is exact for these polynomials;
+    R may be a reflection, and the result is differentiable in R.
+
+    Args:
+        rotation: an orthogonal matrix [3, 3].
+        l: the degree.
+
+    Returns:
+        [2l+1, 2l+1], orthogonal; for l = 1 it is R in the order y, z, x.
+    """
+    rotation = jnp.asarray(rotation)
+    points, weights = _quadrature(l)
+    u = jnp.asarray(points, rotation.dtype)
+    turned = spherical_harmonics(u @ rotation.T, l)[:, degree_slice(l)]
+    still = spherical_harmonics(u, l)[:, degree_slice(l)]
+    return turned.T @ (still * jnp.asarray(weights, rotation.dtype)[:, None])

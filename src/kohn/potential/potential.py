@@ -1,0 +1,187 @@
+"""A potential: a model, the energies of lone atoms it is counted from, and where it came from.
+
+E = Σ_i E0(z_i) + Σ_i model_i, the first sum in float64 and never cast; forces and stress are
+the derivatives of E.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.graphs import Graph, Neighbourhood, Shape, collate, needed_shape, neighbourhood
+from kohn.models import Derived, energy_and_derivatives
+from kohn.structures import Structure
+from kohn.structures.elements import symbol
+from kohn.typing import ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a potential says of one structure.
+
+    Attributes:
+        energy: eV, E0s included.
+        energies: eV, [n], of each atom, E0 included.
+        forces: eV/Å, [n, 3].
+        stress: eV/Å³, [3, 3], positive in tension; None without a cell.
+    """
+
+    energy: float
+    energies: np.ndarray
+    forces: np.ndarray
+    stress: np.ndarray | None
+
+    def as_labels(self) -> dict[str, np.ndarray]:
+        """The prediction under the names of the label table."""
+        labels = {
+            "energy": np.asarray(self.energy),
+            "energies": self.energies,
+            "forces": self.forces,
+        }
+        return labels if self.stress is None else {**labels, "stress": self.stress}
+
+
+@dataclass(frozen=True, eq=False)
+class Potential:
+    """A model with its reference energies and its history.
+
+    Attributes:
+        model: energies of atoms from a graph, see `kohn.models`.
+        e0s: atomic number -> energy of the lone atom, eV.
+        provenance: how it was made: data, checksums, settings, versions.
+    """
+
+    model: Any
+    e0s: dict[int, float]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows."""
+        return self.model.elements
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.model.cutoff
+
+    @property
+    def dtype(self) -> type:
+        """float32 or float64: in what the network computes."""
+        return np.dtype(self.model.scale.dtype).type
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that training adjusts."""
+        return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
+
+    def astype(self, dtype: type) -> "Potential":
+        """The same potential computing in float32 or float64."""
+
+        def cast(x):
+            return x.astype(dtype) if eqx.is_inexact_array(x) else x
+
+        return replace(self, model=jax.tree.map(cast, self.model))
+
+    def e0(self, structure: Structure) -> np.ndarray:
+        """E0 of each atom, eV, float64 [n]."""
+        table = np.full(120, np.nan)
+        table[list(self.e0s)] = list(self.e0s.values())
+        return table[structure.numbers]
+
+    def predict(
+        self,
+        structures: Sequence[Structure],
+        *,
+        slots: int = 65_536,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[Prediction]:
+        """Energies, forces and stresses of structures, in their order.
+
+        Args:
+            structures: any number; computed in batches of similar size.
+            slots: edges in a batch, which bounds memory.
+            advance: called with the number of structures done since the last call.
+
+        Raises:
+            InputError: an element that the model has not seen; a geometry without sense.
+        """
+        results: list[Prediction | None] = [None] * len(structures)
+        for indices, graph in self._batches(structures, slots):
+            derived = jax.device_get(evaluate(self.model, graph))
+            start = 0
+            for g, i in enumerate(indices):
+                rows = slice(start, start + len(structures[i]))
+                results[i] = self._prediction(structures[i], derived, g, rows)
+                start = rows.stop
+            if advance is not None:
+                advance(len(indices))
+        return [r for r in results if r is not None]
+
+    def _prediction(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
+        e0 = self.e0(structure)
+        return Prediction(
+            energy=float(e0.sum() + np.float64(d.energy[g])),
+            energies=e0 + np.asarray(d.atom_energies[rows], np.float64),
+            forces=np.asarray(d.forces[rows], np.float64),
+            stress=np.asarray(d.stress[g], np.float64) if structure.periodic.all() else None,
+        )
+
+    def _batches(
+        self, structures: Sequence[Structure], slots: int
+    ) -> Iterator[tuple[list[int], Graph]]:
+        order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
+        batch: list[int] = []
+        rows: list[Neighbourhood] = []
+        for i in order:
+            h = neighbourhood(structures[i], self.cutoff)
+            n, k, _ = roomy(needed_shape([*rows, h]))
+            if rows and n * k > slots:
+                yield self._collate(structures, batch, rows)
+                batch, rows = [], []
+            batch.append(i)
+            rows.append(h)
+        if batch:
+            yield self._collate(structures, batch, rows)
+
+    def _collate(
+        self, structures: Sequence[Structure], batch: list[int], rows: list[Neighbourhood]
+    ) -> tuple[list[int], Graph]:
+        shape = roomy(needed_shape(rows))
+        chosen = [structures[i] for i in batch]
+        return batch, collate(chosen, rows, self.elements, shape, dtype=self.dtype)
+
+
+def roomy(shape: Shape) -> Shape:
+    """The shape rounded up so that similar batches share a compiled function.
+
+    Rows and structures go to the next of four steps between powers of two (at most 25 %
+    more), slots to the next multiple of four.
+    """
+
+    def up(n: int) -> int:
+        step = max(1, 2 ** max(0, int(n - 1).bit_length() - 3))
+        return -(-n // step) * step
+
+    return Shape(up(shape.rows), -(-shape.slots // 4) * 4, up(shape.structures))
+
+
+@eqx.filter_jit
+def evaluate(model: Any, graph: Graph) -> Derived:
+    """Energy, forces and stress of a batch, compiled once for each shape."""
+    return energy_and_derivatives(model, graph)
+
+
+def check_elements(potential: Potential, numbers: ArrayLike) -> None:
+    """Raise InputError for atoms of elements that the model has not seen."""
+    unseen = set(np.unique(np.asarray(numbers)).tolist()) - set(potential.elements)
+    if unseen:
+        raise InputError(
+            f"the model has not seen {', '.join(symbol(z) for z in sorted(unseen))}",
+            expected=f"only {', '.join(symbol(z) for z in potential.elements)}",
+        )

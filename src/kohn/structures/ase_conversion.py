@@ -1,0 +1,171 @@
+"""To and from `ase.Atoms`, and every file format that ASE reads."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kohn.errors import InputError, Place
+from kohn.structures.extxyz import RawFrame
+from kohn.structures.labels import KeysUsed, structure_of, wanted
+from kohn.structures.properties import PROPERTIES
+from kohn.structures.structure import Structure
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+PER_ATOM_RESULTS = frozenset({"forces", "stresses", "charges", "magmoms", "energies"})
+RESULTS = ("energy", "free_energy", "forces", "stress", "energies", "dipole", "charges")
+
+
+def from_ase(
+    atoms: "Atoms",
+    *,
+    keys: dict[str, str] | None = None,
+    place: Place | None = None,
+) -> Structure:
+    """One `Structure` from one `ase.Atoms`.
+
+    Labels are taken from the results of its calculator as they are stored (so forces without
+    constraints applied), from `info` and from `arrays`. No calculation is started.
+
+    Raises:
+        InputError: a label of the wrong shape or not finite; results for other positions.
+    """
+    raw = raw_from_ase(atoms, place or Place())
+    return structure_of(raw, wanted(keys), {}, KeysUsed())
+
+
+def to_ase(structure: Structure) -> "Atoms":
+    """One `ase.Atoms`, with the labels that ASE knows in a `SinglePointCalculator`.
+
+    The others are in `info` (and `arrays`) under their `REF_` keys.
+    """
+    from ase import Atoms
+    from ase.calculators.singlepoint import SinglePointCalculator
+
+    atoms = Atoms(
+        numbers=structure.numbers,
+        positions=structure.positions,
+        cell=structure.cell,
+        pbc=structure.periodic,
+        info=dict(structure.info),
+    )
+    if structure.config_type != "Default":
+        atoms.info["config_type"] = structure.config_type
+    if structure.weight != 1.0:
+        atoms.info["config_weight"] = structure.weight
+    for key, array in structure.arrays.items():
+        atoms.set_array(key, array)
+    results: dict[str, Any] = {}
+    for name, value in structure.labels.items():
+        if name in RESULTS:
+            results[name] = voigt(value) if name == "stress" else _native(value)
+        elif "atoms" in PROPERTIES[name].shape:
+            atoms.set_array(PROPERTIES[name].key, value)
+        else:
+            atoms.info[PROPERTIES[name].key] = _native(value)
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms
+
+
+def voigt(tensor: np.ndarray) -> np.ndarray:
+    """xx yy zz yz xz xy of a symmetric [3, 3] array, [6]."""
+    return tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def raw_from_ase(atoms: "Atoms", place: Place) -> RawFrame:
+    """One frame before any key is understood."""
+    info = {k: v for k, v in atoms.info.items() if k not in ("key_value_pairs", "data")}
+    info.update(atoms.info.get("key_value_pairs", {}))
+    arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
+    _sort_data(atoms.info.get("data", {}), len(atoms), info, arrays)
+    for name, value in _results(atoms, place).items():
+        if value is not None:
+            (arrays if name in PER_ATOM_RESULTS else info)[name] = value
+    return RawFrame(
+        numbers=np.asarray(atoms.numbers, dtype=np.int32),
+        positions=np.array(atoms.positions, dtype=np.float64),
+        cell=np.array(atoms.cell.array, dtype=np.float64),
+        periodic=np.array(atoms.pbc, dtype=bool),
+        info=info,
+        arrays=arrays,
+        place=place,
+    )
+
+
+def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
+    """The frames of a file in any format that ASE reads.
+
+    Raises:
+        InputError: ASE does not know the format, or cannot read the file.
+    """
+    import ase.io
+    from ase.io.formats import UnknownFileTypeError, filetype
+
+    frame = None
+    try:
+        kind = filetype(str(path))
+        stream = _rows(path) if kind in ("db", "json") else ase.io.iread(str(path), index=":")
+        for frame, atoms in enumerate(stream):
+            yield raw_from_ase(atoms, Place(name, frame))
+    except UnknownFileTypeError as error:
+        raise InputError(
+            "the format of this file is not known",
+            where=Place(name),
+            expected="extended XYZ, an ASE database, vasprun.xml, OUTCAR, or another format "
+            "that ASE reads",
+            fix="give it the file suffix of its format, or convert it to extended XYZ",
+        ) from error
+    except InputError:
+        raise
+    except Exception as error:  # readers raise whatever they happen to meet
+        raise InputError(
+            "ASE could not read this file",
+            where=Place(name, 0 if frame is None else frame + 1),
+            received=f"{type(error).__name__}: {error}",
+            fix="check that the file is complete and that its suffix says its format",
+        ) from error
+
+
+def _rows(path: Path) -> "Iterator[Atoms]":
+    """The rows of an ASE database, with their key-value pairs and data."""
+    import ase.db
+
+    for row in ase.db.connect(str(path)).select():
+        yield row.toatoms(add_additional_information=True)
+
+
+def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
+    """What the calculator has computed already, if it was for these atoms."""
+    calculator = atoms.calc
+    results = getattr(calculator, "results", None)
+    if not results:
+        return {}
+    changed = getattr(calculator, "check_state", lambda _: [])(atoms)
+    if changed:
+        raise InputError(
+            "the results of the calculator are for other atoms",
+            where=place,
+            received=f"changed since they were computed: {', '.join(changed)}",
+            fix="compute again, or set atoms.calc = None if there are to be no labels",
+        )
+    return dict(results)
+
+
+def _sort_data(data: Any, n: int, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Put the `data` of a database row where its keys are looked for."""
+    for key, value in data.items() if isinstance(data, dict) else ():
+        shape = np.shape(value) if isinstance(value, (list, np.ndarray)) else ()
+        # Three numbers of three atoms, or nine, may as well be a vector or a tensor.
+        tensor = shape in ((3,), (3, 3)) and "forc" not in key.lower()
+        if len(shape) > 0 and shape[0] == n and not tensor:
+            arrays[key] = np.asarray(value)
+        else:
+            info[key] = value
+
+
+def _native(value: np.ndarray) -> Any:
+    return float(value) if value.ndim == 0 else value

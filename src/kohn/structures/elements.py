@@ -1,0 +1,48 @@
+"""Facts about the elements that other rooms need without importing ASE."""
+
+import numpy as np
+
+from kohn.errors import InputError, nearest
+
+
+def symbol(number: int) -> str:
+    """The chemical symbol of an atomic number."""
+    from ase.data import chemical_symbols
+
+    return chemical_symbols[int(number)]
+
+
+def atomic_number(element: int | str) -> int:
+    """The atomic number of a symbol, or of a number that is one already.
+
+    Raises:
+        InputError: no such element.
+    """
+    from ase.data import atomic_numbers, chemical_symbols
+
+    text = str(element).strip()
+    if text.isdigit() and 0 < int(text) < len(chemical_symbols):
+        return int(text)
+    if text.capitalize() in atomic_numbers and text.upper() != "X":
+        return atomic_numbers[text.capitalize()]
+    guess = nearest(text, chemical_symbols[1:])
+    raise InputError(
+        "this is not a chemical element",
+        expected="a symbol such as 'Si', or an atomic number",
+        received=repr(element),
+        fix=f"did you mean {guess!r}?" if guess else "correct the symbol",
+    )
+
+
+def covalent_radii(numbers: np.ndarray) -> np.ndarray:
+    """Covalent radii in Å of atomic numbers (Cordero et al., Dalton Trans. 2008, 2832)."""
+    from ase.data import covalent_radii as radii
+
+    return np.asarray(radii, dtype=np.float64)[numbers]
+
+
+def formula(numbers: np.ndarray) -> str:
+    """The formula in alphabetical order of symbols: 'C2H6O'."""
+    values, counts = np.unique(numbers, return_counts=True)
+    parts = sorted((symbol(z), int(n)) for z, n in zip(values, counts, strict=True))
+    return "".join(f"{s}{n if n > 1 else ''}" for s, n in parts)

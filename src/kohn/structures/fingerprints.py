@@ -1,0 +1,111 @@
+"""Which structures are the same: up to rotation, translation, order of atoms, and rounding.
+
+A hash of rounded numbers misses duplicates that fall on two sides of a rounding boundary. Here
+a fingerprint is a vector in which every component changes at most in proportion to how far
+atoms move, and two structures are the same where no component differs by more than `TOLERANCE`.
+
+For each atom i and each of a few radial functions g_k,
+
+    rho_ki = sum_j w(Z_j) g_k(r_ij),    g_k(r) = sin(k pi r / r_c) (1 - (r / r_c)^2)^3,
+
+over all neighbours within r_c, images included; in molecules also the distance of i from the
+centroid. For each element the values are sorted, which forgets the order of the atoms without
+jumps. Number of atoms, composition and periodicity must agree exactly, the volume nearly.
+
+Limits: mirror images are the same. A structure and its supercell are different. Two structures
+that differ only in ways that no neighbourhood within 5 Å feels (nor, in a molecule, the
+distances from the centroid) are taken for the same; so are those whose atoms differ by less
+than some 1e-4 Å. Atoms of a crystal that move by 1e-3 Å are told apart.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from kohn.structures.neighbours import pairs
+from kohn.structures.structure import Structure
+
+CUTOFF = 5.0
+"""r_c, Å."""
+FUNCTIONS = 4
+"""The number of radial functions."""
+TOLERANCE = 4e-4
+"""Largest difference of a component between structures that are the same."""
+
+
+def fingerprint(structure: Structure) -> np.ndarray:
+    """What of a structure does not depend on how it is placed, ordered or wrapped.
+
+    Returns:
+        float64 [n * FUNCTIONS + n + 1]; comparable where `kind` agrees.
+    """
+    n = len(structure)
+    i, j, r = pairs(structure, CUTOFF)
+    k = np.arange(1, FUNCTIONS + 1)[:, None]
+    x = r / CUTOFF
+    g = np.sin(k * np.pi * x) * (1 - x**2) ** 3 * (1 / k)
+    # An element counts by a number of order one that differs between all elements.
+    weight = 0.5 + np.sqrt(structure.numbers) / 5
+    rho = np.empty((FUNCTIONS + 1, n))
+    for row, values in zip(rho, g, strict=False):
+        row[:] = np.bincount(i, values * weight[j], n) + np.bincount(j, values * weight[i], n)
+    centroid = structure.positions.mean(axis=0)
+    distances = np.linalg.norm(structure.positions - centroid, axis=1)
+    rho[-1] = 0.0 if structure.periodic.any() else distances
+    order = np.argsort(structure.numbers, kind="stable")
+    rho = rho[:, order]
+    for z in np.unique(structure.numbers):
+        rows = structure.numbers[order] == z
+        rho[:, rows] = np.sort(rho[:, rows], axis=1)
+    length = structure.volume ** (1 / 3) if structure.periodic.all() else 0.0
+    return np.append(rho.ravel(), length)
+
+
+def kind(structure: Structure) -> str:
+    """A hash of what must agree exactly: composition and periodicity."""
+    numbers = np.sort(structure.numbers).astype("<i4").tobytes()
+    flags = np.sort(structure.periodic).tobytes()
+    return hashlib.sha256(numbers + flags).hexdigest()
+
+
+def duplicates(structures: Sequence[Structure], *, tolerance: float = TOLERANCE) -> np.ndarray:
+    """Number the different structures.
+
+    Returns:
+        int64 [structures]: the same number for structures that are the same (or linked by
+        others that are), counted from 0 in the order of first appearance.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    by_kind: dict[str, list[int]] = {}
+    for index, structure in enumerate(structures):
+        by_kind.setdefault(kind(structure), []).append(index)
+    links = [np.empty((0, 2), dtype=np.int64)]
+    for members in by_kind.values():
+        if len(members) > 1:
+            vectors = np.stack([fingerprint(structures[m]) for m in members])
+            links.append(np.array(members)[_close(vectors, tolerance)])
+    i, j = np.concatenate(links).T
+    n = len(structures)
+    graph = coo_array((np.ones(len(i)), (i, j)), shape=(n, n))
+    labels = connected_components(graph, directed=False)[1] if n else np.empty(0, np.int64)
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]
+
+
+def _close(vectors: np.ndarray, tolerance: float) -> np.ndarray:
+    """Index pairs [pairs, 2] of rows that differ by at most `tolerance` in every component."""
+    from scipy.spatial import KDTree
+
+    # Means and standard deviations of blocks of components differ by no more than the
+    # components do, so a search in these few numbers misses nothing.
+    blocks = np.array_split(vectors, min(8, vectors.shape[1]), axis=1)
+    summary = np.stack([f(b, axis=1) for b in blocks for f in (np.mean, np.std)], axis=1)
+    candidates = KDTree(summary).query_pairs(tolerance, p=np.inf, output_type="ndarray")
+    kept = [
+        chunk[np.abs(vectors[chunk[:, 0]] - vectors[chunk[:, 1]]).max(axis=1) <= tolerance]
+        for chunk in np.array_split(candidates, 1 + len(candidates) // 10_000)
+    ]
+    return np.concatenate(kept)

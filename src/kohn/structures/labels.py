@@ -1,0 +1,326 @@
+"""From the keys of a file to the labels of the table, with nothing guessed in silence.
+
+For each property the key that the user names is taken, or else the first of its `REF_` key and
+its aliases that the frame has. What was taken is counted, what was nearly right is remembered.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError, nearest
+from kohn.structures.extxyz import RawFrame
+from kohn.structures.properties import PROPERTIES, Property, known_keys
+from kohn.structures.structure import Structure
+
+UNCERTAIN = frozenset({"mu", "alpha", "initial_charges"})
+"""Aliases so short or general that they may mean something else: where the shape does not fit,
+they are left among the other information rather than refused."""
+
+
+@dataclass
+class KeysUsed:
+    """What was found under which key, over the frames of one file.
+
+    Attributes:
+        used: property name -> key -> number of frames.
+        others: keys that are no label -> shape of a value, and whether it is per atom.
+        notes: note -> number of frames.
+    """
+
+    used: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    others: dict[str, tuple[tuple[int, ...], bool]] = field(default_factory=dict)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which keys to look for.
+
+    Attributes:
+        keys: property name -> the one key to read it from, as the user wants it.
+        names: property name -> keys to try, in this order, for all properties.
+    """
+
+    keys: dict[str, str]
+    names: dict[str, tuple[str, ...]]
+
+
+def wanted(keys: dict[str, str] | None = None, energy: str = "energy") -> Wanted:
+    """The keys to look for, when the user names some of them.
+
+    Args:
+        keys: property name -> key in the file.
+        energy: 'free_energy' to take the free energy for the energy as well.
+
+    Raises:
+        InputError: an unknown property.
+    """
+    keys = dict(keys or {})
+    for name in keys:
+        if name not in PROPERTIES:
+            guess = nearest(name, PROPERTIES)
+            raise InputError(
+                f"there is no property {name!r} to read a key for",
+                expected=f"one of {', '.join(PROPERTIES)}",
+                fix=f"did you mean {guess!r}?" if guess else None,
+            )
+    names = {}
+    for p in PROPERTIES.values():
+        free = [k for k in (p.key, *p.aliases) if k not in keys.values()]
+        names[p.name] = (keys[p.name],) if p.name in keys else tuple(free)
+    if energy == "free_energy":
+        names["energy"] = names["free_energy"]
+    elif energy != "energy":
+        raise InputError(
+            "this is not an energy to read",
+            expected="'energy' or 'free_energy'",
+            received=repr(energy),
+        )
+    return Wanted(keys, names)
+
+
+def structure_of(
+    raw: RawFrame, want: Wanted, weights: dict[str, float], tally: KeysUsed
+) -> Structure:
+    """A structure with the labels that a raw frame has.
+
+    Args:
+        raw: the frame; its cell and periodic flags must be settled already.
+        want: the keys to look for.
+        weights: config_type -> weight.
+        tally: counts are added here.
+
+    Raises:
+        InputError: a label has the wrong shape, is no number or not finite, or is asymmetric.
+    """
+    info, arrays = dict(raw.info), dict(raw.arrays)
+    labels, used = {}, {}
+    for p in PROPERTIES.values():
+        key = _key_for(p, want.names[p.name], raw)
+        if key is None:
+            continue
+        labels[p.name] = label_value(p, key, raw)
+        used[p.name] = key
+    for key in set(used.values()):
+        _ = arrays.pop(key, None) if key in arrays else info.pop(key, None)
+    _virial_to_stress(labels, used, want.keys, raw, tally)
+    for name, key in used.items():
+        tally.used[name][key] += 1
+        for other in want.names[name]:
+            if other in info or ("atoms" in PROPERTIES[name].shape and other in arrays):
+                tally.notes[f"{key} was read as {name}; {other} is also there"] += 1
+    config_type = str(info.pop("config_type", "Default"))
+    weight = _weight(info.pop("config_weight", 1.0), raw) * weights.get(config_type, 1.0)
+    for key, value in {**info, **arrays}.items():
+        if key not in tally.others and not isinstance(value, (str, bool, dict)):
+            tally.others[key] = (np.shape(value), key in arrays)
+    return Structure(
+        numbers=raw.numbers,
+        positions=raw.positions,
+        cell=raw.cell,
+        periodic=raw.periodic,
+        labels=labels,
+        config_type=config_type,
+        weight=weight,
+        place=raw.place,
+        info=info,
+        arrays=arrays,
+    )
+
+
+def label_value(p: Property, key: str, raw: RawFrame) -> np.ndarray:
+    """The label as a float64 array of the shape in the table.
+
+    Tensors may come as 3×3 or 9 numbers, and a stress or virial as 6 in Voigt order
+    xx yy zz yz xz xy.
+    """
+    per_atom = "atoms" in p.shape
+    value = raw.arrays[key] if per_atom and key in raw.arrays else raw.info.get(key)
+    shape = p.expected_shape(len(raw.numbers))
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (ValueError, TypeError):
+        raise InputError(
+            f"the label {key} is not a number",
+            where=raw.place_of(),
+            expected=f"{p.name} in {p.unit}, shape {shape}",
+            received=repr(value)[:60],
+            fix="correct it, or remove the key where the label is not known",
+        ) from None
+    array = _reshape(array, p)
+    if array.shape != shape:
+        raise _wrong_shape(p, key, array.shape, shape, raw)
+    _finite(array, key, raw, per_atom and key in raw.arrays)
+    return _symmetric(array, key, raw) if shape == (3, 3) else array
+
+
+def near_keys(tally: KeysUsed) -> dict[str, str]:
+    """Keys of no meaning that are nearly a known key of a property that was not found.
+
+    Returns:
+        key in the file -> the known key it is nearly.
+    """
+    found = set(tally.used) | ({"virial"} if "stress" in tally.used else set())
+    near = {}
+    for key, (shape, per_atom) in tally.others.items():
+        candidates = [
+            known
+            for known, name in known_keys().items()
+            if name not in found
+            and known not in UNCERTAIN
+            and ("atoms" in PROPERTIES[name].shape) == per_atom
+            and _could_be(shape, per_atom, PROPERTIES[name])
+        ]
+        guess = nearest(key, candidates, cutoff=0.8)
+        if guess is not None:
+            near[key] = guess
+    return near
+
+
+def _key_for(p: Property, names: tuple[str, ...], raw: RawFrame) -> str | None:
+    """The key under which this frame has the property, or None."""
+    for key in names:
+        if _has(p, key, raw) and not (key in UNCERTAIN and not _fits(p, key, raw)):
+            return key
+    return None
+
+
+def _has(p: Property, key: str, raw: RawFrame) -> bool:
+    return key in raw.info or ("atoms" in p.shape and key in raw.arrays)
+
+
+def _fits(p: Property, key: str, raw: RawFrame) -> bool:
+    value = raw.arrays.get(key, raw.info.get(key)) if "atoms" in p.shape else raw.info[key]
+    try:
+        array = _reshape(np.array(value, dtype=np.float64), p)
+    except (ValueError, TypeError):
+        return False
+    return array.shape == p.expected_shape(len(raw.numbers))
+
+
+def _could_be(shape: tuple[int, ...], per_atom: bool, p: Property) -> bool:
+    if per_atom:
+        return shape[1:] == p.shape[1:]
+    sizes = {(): (1,), (3,): (3,), (3, 3): (6, 9)}.get(p.shape, ())
+    return int(np.prod(shape)) in sizes
+
+
+def _reshape(array: np.ndarray, p: Property) -> np.ndarray:
+    if p.shape == () and array.shape == (1,):
+        return array.reshape(())
+    if p.shape == (3, 3) and array.shape == (9,):
+        return array.reshape(3, 3)
+    if p.name in ("stress", "virial") and array.shape == (6,):
+        return array[[[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+    return array
+
+
+def _wrong_shape(
+    p: Property, key: str, received: tuple, expected: tuple, raw: RawFrame
+) -> InputError:
+    fix = f"correct the values, or rename the key if it is not {p.name}"
+    for other in PROPERTIES.values():
+        fits = other.name != p.name and other.expected_shape(len(raw.numbers)) == received
+        if fits and nearest(key, [other.key, *other.aliases], cutoff=0.8):
+            fix = f"did you mean {other.key}? It is nearly the same word, and has this shape"
+    return InputError(
+        f"the label {key} has the wrong shape",
+        where=raw.place_of(),
+        expected=f"{expected} for {p.name} of {len(raw.numbers)} atoms"
+        + (" (or 6 or 9 numbers)" if p.name in ("stress", "virial") else ""),
+        received=str(received),
+        fix=fix,
+    )
+
+
+def _finite(array: np.ndarray, key: str, raw: RawFrame, in_rows: bool) -> None:
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad) == 0:
+        return
+    first = bad[0]
+    raise InputError(
+        f"the label {key} is not finite",
+        where=raw.place_of(int(first[0]) if in_rows else None),
+        expected="finite numbers",
+        received=f"{array[tuple(first)]} ({len(bad)} of {array.size} numbers are not finite)",
+        fix="remove this frame, or compute it again",
+    )
+
+
+def _symmetric(array: np.ndarray, key: str, raw: RawFrame) -> np.ndarray:
+    difference = np.abs(array - array.T).max()
+    if difference > 1e-3 * np.abs(array).max() + 1e-8:
+        raise InputError(
+            f"the label {key} is not symmetric",
+            where=raw.place_of(),
+            expected="a symmetric 3×3 matrix",
+            received=f"off-diagonal elements that differ by up to {difference:.3g}",
+            fix="check the order of the components: 6 numbers are xx yy zz yz xz xy",
+        )
+    return (array + array.T) / 2
+
+
+def _virial_to_stress(
+    labels: dict[str, np.ndarray],
+    used: dict[str, str],
+    keys: dict[str, str],
+    raw: RawFrame,
+    tally: KeysUsed,
+) -> None:
+    """stress = -virial / V, where there is a virial and no other stress."""
+    if "virial" not in labels:
+        return
+    volume = abs(np.linalg.det(raw.cell))
+    if volume < 1e-6 or not raw.periodic.all():
+        raise InputError(
+            "a virial needs a cell that is periodic in three directions",
+            where=raw.place_of(),
+            expected='Lattice and pbc="T T T"',
+            received=f"volume {volume:.3g} Å³, pbc {raw.periodic.tolist()}",
+            fix=f"add the cell, or remove {used['virial']}",
+        )
+    stress = -labels.pop("virial") / volume
+    key = used.pop("virial")
+    if "stress" in labels and "virial" not in keys:
+        _agree(labels["stress"], stress, used["stress"], key, "stress" in keys, raw)
+        tally.notes[f"{key} was left out beside {used['stress']}"] += 1
+        return
+    labels["stress"], used["stress"] = stress, key
+    tally.notes[f"{key} was converted: stress = -virial / volume"] += 1
+
+
+def _agree(
+    stress: np.ndarray, other: np.ndarray, key: str, virial: str, named: bool, raw: RawFrame
+) -> None:
+    same_level = key.startswith("REF_") == virial.startswith("REF_")
+    if named or not same_level:
+        return
+    if np.abs(stress - other).max() > 0.01 * np.abs(stress).max() + 1e-5:
+        raise InputError(
+            f"{key} and {virial} contradict each other",
+            where=raw.place_of(),
+            expected="stress = -virial / volume",
+            received=f"trace of stress {np.trace(stress):.6g} eV/Å³, of -virial / volume "
+            f"{np.trace(other):.6g} eV/Å³",
+            fix=f"find out which is right and name it: keys={{'stress': '{key}'}} or "
+            f"keys={{'virial': '{virial}'}}",
+        )
+
+
+def _weight(value: Any, raw: RawFrame) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = np.nan
+    if not np.isfinite(weight) or weight < 0:
+        raise InputError(
+            "config_weight is not a weight",
+            where=raw.place_of(),
+            expected="a finite number, 0 or more",
+            received=repr(value),
+            fix="correct it",
+        )
+    return weight

@@ -1,0 +1,28 @@
+"""Interatomic distances under a cutoff, periodic images included (vesin)."""
+
+import numpy as np
+
+from kohn.structures.structure import Structure
+
+
+def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each pair of atoms (or of an atom and an image) closer than `cutoff`, once.
+
+    Args:
+        structure: in any cell, atoms wrapped or not.
+        cutoff: Å.
+
+    Returns:
+        i, j: indices, int [pairs]; an atom and its own image have i = j.
+        r: distances, Å, float64 [pairs].
+    """
+    from vesin import NeighborList
+
+    neighbours = NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
+    i, j, r = neighbours.compute(
+        points=structure.positions,
+        box=structure.cell,
+        periodic=structure.periodic,
+        quantities="ijd",
+    )
+    return i.astype(np.int64), j.astype(np.int64), r
