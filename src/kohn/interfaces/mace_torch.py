@@ -28,10 +28,15 @@ from kohn.errors import ModelFileError, Place
 from kohn.models import Mace, MaceConfig
 from kohn.models.layers import SILU_NORM, Linear, RadialNetwork
 from kohn.models.mace import ElementLinear, Interaction, Product
-from kohn.o3 import product, symmetric_product
+from kohn.o3 import evaluate_chain, symmetric_product
 from kohn.potential import Potential
 
 Tensors = dict[str, np.ndarray]
+_OPPOSITE = {
+    *((1, l, l) for l in range(2, 9)),
+    *((3, 4, 6), (3, 5, 7), (3, 6, 8), (4, 4, 5), (4, 5, 6), (4, 6, 7), (4, 7, 8)),
+}
+"""Couplings, in any order, whose sign in e3nn 0.4.4 is opposite to ours and to e3nn-jax's."""
 _BLOCKS = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
 
 
@@ -217,18 +222,21 @@ def projection(l_max: int, degree: int, order: int) -> np.ndarray:
     a = {l: tuple(rng.normal(size=(2 * l + 1, 4 * len(theirs)))) for l in range(l_max + 1)}
 
     def values(chains: Iterable[tuple[int, ...]]) -> np.ndarray:
-        columns = []
-        for chain in chains:
-            value = a[chain[0]]
-            for l, out in zip(chain[1::2], chain[2::2], strict=True):
-                value = product(value, a[l], out)
-            columns.append(np.concatenate(value))
-        return np.stack(columns, axis=1)
+        return np.stack([np.concatenate(evaluate_chain(chain, a)) for chain in chains], axis=1)
 
-    v_ours, v_theirs = values(ours), values(theirs)
+    v_ours, v_theirs = values(ours), values(theirs) * [_sign(chain) for chain in theirs]
     solution = np.linalg.lstsq(v_ours, v_theirs, rcond=None)[0]
     assert np.abs(v_ours @ solution - v_theirs).max() < 1e-9 * np.abs(v_theirs).max()
     return solution.T
+
+
+def _sign(chain: tuple[int, ...]) -> int:
+    """The product of the signs of e3nn's couplings along a chain, relative to ours."""
+    sign, left = 1, chain[0]
+    for l, out in zip(chain[1::2], chain[2::2], strict=True):
+        sign *= -1 if tuple(sorted((left, l, out))) in _OPPOSITE else 1
+        left = out
+    return sign
 
 
 def _their_chains(l_max: int, degree: int, order: int) -> list[tuple[int, ...]]:

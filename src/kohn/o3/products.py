@@ -139,7 +139,7 @@ def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
         a = {l: tuple(rng.normal(size=(2 * l + 1, samples))) for l in set(degrees)}
         basis = np.zeros((0, samples * (2 * degree + 1)))
         for chain in chains:
-            value = np.concatenate(_evaluate(chain, a))
+            value = np.concatenate(evaluate_chain(chain, a))
             norm = np.linalg.norm(value)
             if norm < 1e-10:
                 continue
@@ -152,7 +152,8 @@ def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
     return tuple(chosen)
 
 
-def _evaluate(chain: Path, a: Mapping[int, Tensor]) -> Tensor:
+def evaluate_chain(chain: Path, a: Mapping[int, Tensor]) -> Tensor:
+    """[[A_l1 ⊗ A_l2]_L12 ⊗ A_l3]… along a chain (l1, l2, L12, l3, …)."""
     value = a[chain[0]]
     for l, out in zip(chain[1::2], chain[2::2], strict=True):
         value = product(value, a[l], out)
