@@ -89,7 +89,8 @@ def interaction_energy(
     edge_features = bessel * cutoff[:, None]
 
     one_hot = np.eye(len(meta["atomic_numbers"]))[element][:, :, None]
-    features = linear(meta["node_embedding"], tensors["node_embedding.linear.weight"], one_hot[None])
+    weight = tensors["node_embedding.linear.weight"]
+    features = linear(meta["node_embedding"], weight, [one_hot])
     node_energy = np.zeros(n)
     if meta["pair_repulsion"]:
         z = meta["zbl"]

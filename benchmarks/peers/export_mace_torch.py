@@ -9,17 +9,21 @@ Tensors are those of `model.state_dict()` under their own names, dtypes unchange
 when the model was built: instructions in order, their path weights, where each instruction's slice
 of the flat weight lies. The layouts:
 
-- `o3.Linear`, flat weight: for each instruction (i_in, i_out) a block [mul_in, mul_out] in row-major
-  order; out[w] += path_weight * sum_u W[u, w] x[u].
-- `conv_tp` (mode uvu, weights per edge from the radial network): for each instruction a slice of mul
-  weights; message[u] += path_weight * w[u] * sum_ij wigner_3j[i, j, k] x[u, i] Y[j], where wigner_3j
-  is e3nn's (unit Frobenius norm), and path_weight includes sqrt(2 l3 + 1).
+- `o3.Linear`, flat weight: for each instruction (i_in, i_out) a block [mul_in, mul_out], row-major;
+  out[w] += path_weight * sum_u W[u, w] x[u].
+- `conv_tp` (mode uvu, weights per edge from the radial network): for each instruction a slice of
+  mul weights; message[u] += path_weight * w[u] * sum_ij wigner_3j[i, j, k] x[u, i] Y[j], where
+  wigner_3j is e3nn's (unit Frobenius norm), and path_weight includes sqrt(2 l3 + 1).
 - `skip_tp` (mode uvw with the one-hot of the elements): per instruction a block
   [mul_in, elements, mul_out]; wigner_3j(l, 0, l) = identity / sqrt(2 l + 1) and the path weight
   sqrt(2 l + 1) / sqrt(mul_in * elements): together W / sqrt(mul_in * elements).
 - radial network: x @ (W / sqrt(fan_in)) then cst * silu, without activation on the last layer.
 - products: `weights_max` belongs to the highest correlation nu, `weights.i` to nu - 1 - i; each
-  [elements, paths, channels], U_matrix_nu [(2L+1,)? 16 x nu, paths].
+  [elements, paths, channels]; U_matrix_nu [(2L+1,) 16, ... 16, paths], without the first axis for
+  L = 0. Its paths come from coupling one factor after another (mace/tools/cg.py, `_wigner_nj`):
+  sqrt(2 L + 1) * wigner_3j(L, L_left, l), nothing filtered, stably sorted by (l, parity) after
+  every coupling. It is not symmetric in its factors.
+- node energy = E0 + scale * (ZBL + readouts) + shift: ScaleShiftMACE scales the ZBL energy too.
 - vectors of an edge: r_receiver - r_sender + shift; harmonics in e3nn's order (y, z, x), normalised
   by component: sum_m Y_lm^2 = 2 l + 1.
 
@@ -149,9 +153,7 @@ def describe_interaction(block: Any) -> dict[str, Any]:
     for config in ("cueq_config", "oeq_config"):
         value = getattr(block, config, None)
         _require(value is None or not value.enabled, f"{config} is enabled: convert to e3nn first")
-    _require(
-        str(block.edge_irreps) == str(block.node_feats_irreps), "edge_irreps is not supported"
-    )
+    _require(str(block.edge_irreps) == str(block.node_feats_irreps), "edge_irreps is not supported")
     modes = {ins.connection_mode for ins in block.conv_tp.instructions}
     _require(modes == {"uvu"}, f"conv_tp modes {modes} are not supported (only uvu)")
     return {
@@ -190,8 +192,7 @@ def describe_product(block: Any) -> dict[str, Any]:
                 "correlation": int(nu_max),
                 "coupling_irreps": str(contraction.coupling_irreps),
                 "paths": {
-                    str(nu): int(contraction.U_tensors(nu).shape[-1])
-                    for nu in range(1, nu_max + 1)
+                    str(nu): int(contraction.U_tensors(nu).shape[-1]) for nu in range(1, nu_max + 1)
                 },
                 "weight_names": tensors,
             }
@@ -336,7 +337,11 @@ def describe_model(model: Any) -> dict[str, Any]:
         "products": products,
         "readouts": readouts,
         "num_parameters": sum(v.numel() for v in model.parameters()),
-        "versions": {"mace_torch": mace_version, "e3nn": e3nn.__version__, "torch": torch.__version__},
+        "versions": {
+            "mace_torch": mace_version,
+            "e3nn": e3nn.__version__,
+            "torch": torch.__version__,
+        },
     }
 
 

@@ -40,9 +40,7 @@ def guard_stdout() -> Any:
 
 def memory() -> dict[str, Any]:
     """Resident memory of this process in bytes, now and at its peak (Linux)."""
-    fields = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-    )
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return {
         "rss_bytes": int(fields["VmRSS"].split()[0]) * 1024,
         "peak_rss_bytes": int(fields["VmHWM"].split()[0]) * 1024,
@@ -50,7 +48,7 @@ def memory() -> dict[str, Any]:
 
 
 def serve(answers: Any, greeting: dict[str, Any], handlers: dict[str, Handler]) -> int:
-    """Answers commands until "quit" or the end of stdin; an error ends the command, not the worker."""
+    """Answers commands until "quit" or the end of stdin; an error ends only its command."""
 
     def answer(document: dict[str, Any]) -> None:
         answers.write(json.dumps(document) + "\n")

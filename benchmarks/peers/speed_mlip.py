@@ -3,12 +3,13 @@
     python speed_mlip.py
 
 The model is mlip's MACE of the same shape with random weights: it is NOT the same function as
-mace-torch's (its products go through e3j's power expansion with other paths, and its parameter
-count differs), so this is a comparison of speed between implementations of one architecture.
+mace-torch's (its products go through e3j's power expansion, with other path weights), although the
+number of parameters is the same: a comparison of speed between two implementations of one
+architecture.
 The load command's "model" is an object, every key optional: {"hidden_channels": 64,
 "node_symmetry": 0, "elements": [1, 6, 7, 8], "avg_num_neighbors": 14.375, "scale": 1.0, "seed": 0,
-"backend": "e3j"}; or the path of a safetensors file written by `export_mace_torch.py`, of which only
-the shape is read.
+"backend": "e3j"}; or the path of a safetensors file written by `export_mace_torch.py`, of which
+only the shape is read.
 
 "energy_forces" is `ForceField.predict` under jax.jit with the graph as argument; "train_step" is
 mlip's own `make_train_step` with its MSELoss (energy 1, forces 100) and optax.amsgrad. It includes

@@ -1,0 +1,7 @@
+"""Labels and structures judged before they are used."""
+
+from kohn.checks.check import check
+from kohn.checks.composition import refuse_varying_charge
+from kohn.checks.report import KINDS, Finding, Report, SetSummary
+
+__all__ = ["KINDS", "Finding", "Report", "SetSummary", "check", "refuse_varying_charge"]

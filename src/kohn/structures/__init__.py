@@ -1,7 +1,7 @@
 """Structures with labels: the label table, reading, writing, splits and reference energies."""
 
 from kohn.structures.ase_conversion import from_ase, to_ase
-from kohn.structures.fingerprints import duplicates, fingerprint
+from kohn.structures.fingerprints import duplicates, fingerprint, orientation
 from kohn.structures.properties import PROPERTIES, Property
 from kohn.structures.reading import read
 from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
@@ -20,6 +20,7 @@ __all__ = [
     "fingerprint",
     "from_ase",
     "is_isolated_atom",
+    "orientation",
     "read",
     "reference_energies",
     "split",

@@ -6,7 +6,7 @@ atoms move, and two structures are the same where no component differs by more t
 
 For each atom i and each of a few radial functions g_k,
 
-    rho_ki = sum_j w(Z_j) g_k(r_ij),    g_k(r) = sin(k pi r / r_c) (1 - (r / r_c)^2)^3,
+    rho_ki = sum_j w(Z_j) g_k(r_ij),    g_k(r) = sin(k pi r / r_c) (1 - (r / r_c)^2)^3 / k,
 
 over all neighbours within r_c, images included; in molecules also the distance of i from the
 centroid. For each element the values are sorted, which forgets the order of the atoms without
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kohn.structures.neighbours import pairs
+from kohn.structures.neighbours import displacements, pairs
 from kohn.structures.structure import Structure
 
 CUTOFF = 5.0
@@ -32,6 +32,8 @@ FUNCTIONS = 4
 """The number of radial functions."""
 TOLERANCE = 4e-4
 """Largest difference of a component between structures that are the same."""
+ORIENTATION_TOLERANCE = 1e-4
+"""Largest difference of a component of `orientation` between copies that are not turned."""
 
 
 def fingerprint(structure: Structure) -> np.ndarray:
@@ -42,9 +44,7 @@ def fingerprint(structure: Structure) -> np.ndarray:
     """
     n = len(structure)
     i, j, r = pairs(structure, CUTOFF)
-    k = np.arange(1, FUNCTIONS + 1)[:, None]
-    x = r / CUTOFF
-    g = np.sin(k * np.pi * x) * (1 - x**2) ** 3 * (1 / k)
+    g = _radial(r)
     # An element counts by a number of order one that differs between all elements.
     weight = 0.5 + np.sqrt(structure.numbers) / 5
     rho = np.empty((FUNCTIONS + 1, n))
@@ -60,6 +60,30 @@ def fingerprint(structure: Structure) -> np.ndarray:
         rho[:, rows] = np.sort(rho[:, rows], axis=1)
     length = structure.volume ** (1 / 3) if structure.periodic.all() else 0.0
     return np.append(rho.ravel(), length)
+
+
+def orientation(structure: Structure) -> np.ndarray:
+    """How a structure is turned: tells structures with one fingerprint apart that are rotated.
+
+    sum_ij w_i w_j g_k(r_ij) r_ij,a r_ij,b / r_ij^2, which translation, order of the atoms and
+    lattice shifts leave alone; so does inversion.
+
+    Returns:
+        float64 [FUNCTIONS * 9], divided by the number of atoms.
+    """
+    i, j, r, d = displacements(structure, CUTOFF)
+    apart = r > 1e-8
+    i, j, r, d = i[apart], j[apart], r[apart], d[apart] / r[apart, None]
+    weight = 0.5 + np.sqrt(structure.numbers) / 5
+    g = _radial(r) * (weight[i] * weight[j])
+    return np.einsum("kp,pa,pb->kab", g, d, d).ravel() / len(structure)
+
+
+def _radial(r: np.ndarray) -> np.ndarray:
+    """g_k(r) [FUNCTIONS, pairs]."""
+    k = np.arange(1, FUNCTIONS + 1)[:, None]
+    x = r / CUTOFF
+    return np.sin(k * np.pi * x) * (1 - x**2) ** 3 * (1 / k)
 
 
 def kind(structure: Structure) -> str:

@@ -16,13 +16,25 @@ def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, 
         i, j: indices, int [pairs]; an atom and its own image have i = j.
         r: distances, Å, float64 [pairs].
     """
+    i, j, r = _search(structure, cutoff, "ijd")
+    return i.astype(np.int64), j.astype(np.int64), r
+
+
+def displacements(
+    structure: Structure, cutoff: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """As `pairs`, with the vector from i to (the image of) j, Å, float64 [pairs, 3]."""
+    i, j, r, d = _search(structure, cutoff, "ijdD")
+    return i.astype(np.int64), j.astype(np.int64), r, d
+
+
+def _search(structure: Structure, cutoff: float, quantities: str) -> list[np.ndarray]:
     from vesin import NeighborList
 
     neighbours = NeighborList(cutoff=cutoff, full_list=False, n_threads=1)
-    i, j, r = neighbours.compute(
+    return neighbours.compute(
         points=structure.positions,
         box=structure.cell,
         periodic=structure.periodic,
-        quantities="ijd",
+        quantities=quantities,
     )
-    return i.astype(np.int64), j.astype(np.int64), r

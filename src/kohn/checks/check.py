@@ -1,0 +1,162 @@
+"""One call that judges structures and labels before they are used."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+
+from kohn.checks.composition import judge_composition, judge_e0s
+from kohn.checks.geometry import judge_geometry, shortest_distances, unusable_cell
+from kohn.checks.labels import judge_labels
+from kohn.checks.neighbouring_frames import frame_pairs
+from kohn.checks.outliers import judge_outliers
+from kohn.checks.repeats import judge_repeats, not_compared
+from kohn.checks.report import Finding, Report, SetSummary, Statistics, arrange
+from kohn.checks.units import binding_energies, judge_energy_and_forces, judge_stress
+from kohn.errors import InputError, Place
+from kohn.structures import Dataset, E0s, duplicates, is_isolated_atom, read
+from kohn.structures.elements import symbol
+
+
+def check(
+    data: Any,
+    *,
+    keys: dict[str, str] | None = None,
+    e0s: Mapping[int | str, float] | E0s | None = None,
+    override: Collection[str] = (),
+    **reading: Any,
+) -> Report:
+    """Say what is in the data, and what in it cannot be trusted.
+
+    Args:
+        data: a `Dataset`, whatever `kohn.read` takes, or a mapping of names to these. In a
+            mapping, 'train' (or else the first) is the set to learn from.
+        keys: property name -> key in the files.
+        e0s: reference energies in eV by symbol or atomic number; else they are read or fitted.
+        override: kinds of findings (`KINDS`) that are not to fail the check. It is recorded.
+        reading: further arguments of `kohn.read`, as periodic=False.
+
+    Returns:
+        The report. `raise_if_failed` turns its errors into an exception.
+
+    Raises:
+        InputError: what cannot be read at all, with file, frame and line.
+    """
+    named = dict(data) if isinstance(data, Mapping) else {"data": data}
+    sets = {
+        str(name): item if isinstance(item, Dataset) else read(item, keys=keys, **reading)
+        for name, item in named.items()
+    }
+    if not sets or not all(len(s) for s in sets.values()):
+        raise InputError("there is nothing to check", expected="at least one structure")
+    arrange((), override)  # an unknown override is an error before any work
+    train = "train" if "train" in sets else next(iter(sets))
+    references, findings = judge_e0s(sets, train, e0s)
+    findings += judge_composition(sets, train)
+    groups = _groups(sets)
+    repeats, within, between = judge_repeats(sets, groups)
+    summaries = []
+    for name, part in sets.items():
+        shortest, each = shortest_distances(part.structures)
+        findings += judge_labels(part, name)
+        findings += judge_geometry(part.structures, each, name)
+        findings += _judge_numbers(part, references, name)
+        summaries.append(_summary(name, part, references, shortest, within[name]))
+    ordered, overrides = arrange([*findings, *repeats], override)
+    return Report(ordered, tuple(summaries), references, between, overrides)
+
+
+def _judge_numbers(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
+    """Findings on the values of labels; those that are not finite are another finding."""
+    sound = [
+        s
+        for s in data
+        if not unusable_cell(s) and all(np.isfinite(v).all() for v in s.labels.values())
+    ]
+    pairs = frame_pairs(sound)
+    return [
+        *judge_energy_and_forces(sound, e0s, pairs, name),
+        *judge_stress(sound, pairs, name),
+        *judge_outliers(sound, e0s, name),
+    ]
+
+
+def _groups(sets: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
+    """For each set, which of the different structures of all sets each frame is."""
+    everything = [s for data in sets.values() for s in data]
+    compared = [k for k, s in enumerate(everything) if not (not_compared(s) or unusable_cell(s))]
+    numbers = np.full(len(everything), -1, dtype=np.int64)
+    numbers[compared] = duplicates([everything[k] for k in compared])
+    ends = np.cumsum([len(data) for data in sets.values()])[:-1]
+    return dict(zip(sets, np.split(numbers, ends), strict=True))
+
+
+def _summary(
+    name: str,
+    data: Dataset,
+    e0s: E0s | None,
+    shortest: dict[str, tuple[float, Place]],
+    repeated: int,
+) -> SetSummary:
+    frames = [s for s in data if not is_isolated_atom(s)]
+    sizes = [len(s) for s in data]
+    volumes = [s.volume / len(s) for s in frames if s.periodic.all()]
+    forces = [s.labels["forces"] for s in frames if "forces" in s.labels]
+    stress = [s.labels["stress"].ravel() for s in frames if "stress" in s.labels]
+    longest = max((float(np.linalg.norm(f, axis=1).max()) for f in forces), default=None)
+    return SetSummary(
+        name=name,
+        sources=data.sources,
+        frames=len(data),
+        isolated_atoms=len(data) - len(frames),
+        atoms=(min(sizes), max(sizes)),
+        elements=_elements(data),
+        periodic=_counted(int(s.periodic.sum()) for s in data),
+        volume_per_atom=(min(volumes), max(volumes)) if volumes else None,
+        config_types=_config_types(data),
+        labels=_counted(label for s in data for label in s.labels),
+        energy_per_atom=_statistics([binding_energies(frames, e0s)] if e0s is not None else []),
+        forces=_statistics([f.ravel() for f in forces]),
+        largest_force=longest,
+        stress=_statistics(stress),
+        shortest=shortest,
+        duplicates=repeated,
+    )
+
+
+def _elements(data: Dataset) -> dict[str, tuple[int, int]]:
+    frames: dict[int, int] = {}
+    atoms: dict[int, int] = {}
+    for s in data:
+        for z, count in zip(*np.unique(s.numbers, return_counts=True), strict=True):
+            frames[int(z)] = frames.get(int(z), 0) + 1
+            atoms[int(z)] = atoms.get(int(z), 0) + int(count)
+    return {symbol(z): (frames[z], atoms[z]) for z in sorted(frames)}
+
+
+def _config_types(data: Dataset) -> dict[str, tuple[int, float, float]]:
+    weights: dict[str, list[float]] = {}
+    for s in data:
+        weights.setdefault(s.config_type, []).append(s.weight)
+    return {k: (len(w), min(w), max(w)) for k, w in sorted(weights.items())}
+
+
+def _counted(items: Any) -> dict[Any, int]:
+    counts: dict[Any, int] = {}
+    for item in items:
+        counts[item] = counts.get(item, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _statistics(parts: list[np.ndarray]) -> Statistics | None:
+    x = np.concatenate(parts) if parts else np.empty(0)
+    x = x[np.isfinite(x)]
+    if len(x) == 0:
+        return None
+    return Statistics(
+        mean=float(x.mean()),
+        standard_deviation=float(x.std()),
+        minimum=float(x.min()),
+        maximum=float(x.max()),
+        root_mean_square=float(np.sqrt(np.mean(x**2))),
+    )

@@ -1,0 +1,111 @@
+"""Distances and cells."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kohn.checks.labels import first_places
+from kohn.checks.report import Finding, Severity
+from kohn.errors import Place
+from kohn.structures import Structure
+from kohn.structures.elements import covalent_radii, symbol
+from kohn.structures.neighbours import pairs
+
+SEARCH = 3.0
+"""Shortest distances are looked for up to here, Å."""
+IMPOSSIBLE = 0.3
+"""Closer atoms than this are an error, Å."""
+SHORT = 0.55
+"""Closer than this share of the sum of covalent radii is a warning."""
+
+
+def shortest_distances(
+    structures: Sequence[Structure],
+) -> tuple[dict[str, tuple[float, Place]], list[tuple[float, float]]]:
+    """The shortest distances of a set.
+
+    Returns:
+        'C-H' -> (Å, where), for pairs of elements found within `SEARCH`;
+        and for each structure its shortest distance in Å, and the smallest ratio of a distance
+        to the sum of covalent radii (infinite where there is none).
+    """
+    best: dict[tuple[int, int], tuple[float, Place]] = {}
+    each = []
+    for s in structures:
+        if unusable_cell(s):
+            each.append((np.inf, np.inf))
+            continue
+        i, j, r = pairs(s, SEARCH)
+        if len(r) == 0:
+            each.append((np.inf, np.inf))
+            continue
+        radii = covalent_radii(s.numbers)
+        each.append((float(r.min()), float((r / (radii[i] + radii[j])).min())))
+        low = np.minimum(s.numbers[i], s.numbers[j]).astype(np.int64)
+        code = low * 256 + np.maximum(s.numbers[i], s.numbers[j])
+        for value in np.unique(code):
+            bond = (int(value) // 256, int(value) % 256)
+            shortest = float(r[code == value].min())
+            if bond not in best or shortest < best[bond][0]:
+                best[bond] = (shortest, s.place)
+    return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(best.items())}, each
+
+
+def judge_geometry(
+    structures: Sequence[Structure], each: Sequence[tuple[float, float]], name: str
+) -> list[Finding]:
+    """Findings on distances (from `shortest_distances`) and cells of one set."""
+    close = [s for s, (r, _) in zip(structures, each, strict=True) if r < IMPOSSIBLE]
+    short = [
+        s
+        for s, (r, share) in zip(structures, each, strict=True)
+        if r >= IMPOSSIBLE and share < SHORT
+    ]
+    cells = [s for s in structures if unusable_cell(s)]
+    left = [s for s in structures if s.periodic.any() and np.linalg.det(s.cell) < -1e-6]
+    least = min((r for r, _ in each), default=np.inf)
+    findings = [
+        _finding(
+            close,
+            "short-distance",
+            "error",
+            f"{name}: atoms are closer than {IMPOSSIBLE} Å ({least:.3f} Å)",
+            "remove these frames, or correct the positions and the cell",
+        ),
+        _finding(
+            short,
+            "short-distance",
+            "warning",
+            f"{name}: atoms are closer than {SHORT} of the sum of their covalent radii",
+            "check that positions are in Å, and that these frames are wanted",
+        ),
+        _finding(
+            cells,
+            "periodic-zero-cell",
+            "error",
+            f"{name}: periodic along cell vectors that are zero or not independent",
+            "give the cell, or read with periodic=False",
+        ),
+        _finding(
+            left,
+            "left-handed-cell",
+            "note",
+            f"{name}: cell vectors are left-handed",
+            "nothing: they are used as they are",
+        ),
+    ]
+    return [f for f in findings if f is not None]
+
+
+def _finding(
+    frames: Sequence[Structure], kind: str, severity: Severity, message: str, fix: str
+) -> Finding | None:
+    if not frames:
+        return None
+    return Finding(kind, severity, message, first_places(frames), len(frames), fix=fix)
+
+
+def unusable_cell(s: Structure) -> bool:
+    """Whether a structure is periodic along vectors that are zero or not independent."""
+    vectors = s.cell[s.periodic]
+    return len(vectors) > 0 and bool(np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors))

@@ -1,0 +1,199 @@
+"""Which labels there are, under which keys, and whether any is missing or not a number."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kohn.checks.report import Finding
+from kohn.errors import Place
+from kohn.structures import PROPERTIES, Dataset, Structure, is_isolated_atom
+
+LEARNED = ("energy", "forces", "stress")
+WORDS = ("energy", "force", "stress", "virial", "dipole")
+UNITLESS_ALIASES = ("mu", "alpha", "charges", "dft_energy", "dft_forces")
+
+
+def judge_labels(data: Dataset, name: str) -> list[Finding]:
+    """Findings on the presence of labels in one set."""
+    return [
+        *_missing(data, name),
+        *_partial(data, name),
+        *_near_keys(data, name),
+        *_unread(data, name),
+        *_units_assumed(data, name),
+        *_free_energy(data, name),
+        *_not_finite(data, name),
+        *_zero_forces(data, name),
+    ]
+
+
+def first_places(structures: Sequence[Structure], n: int = 3) -> tuple[Place, ...]:
+    """Where the first few of these were read."""
+    return tuple(s.place for s in structures[:n])
+
+
+def _missing(data: Dataset, name: str) -> list[Finding]:
+    if any(s.labels for s in data):
+        return []
+    unread = [key for source in data.sources for key in source.other_keys]
+    likely = [key for key in unread if any(word in key.lower() for word in WORDS)]
+    fix = "label the frames, as REF_energy and REF_forces"
+    if likely:
+        fix = f"name the keys to read: there are {', '.join(likely)}"
+    return [
+        Finding(
+            kind="no-labels",
+            severity="error",
+            message=f"{name} has no labels: no energy, no forces, nothing",
+            where=first_places(data.structures, 1),
+            count=len(data),
+            fix=fix,
+        )
+    ]
+
+
+def _partial(data: Dataset, name: str) -> list[Finding]:
+    findings = []
+    for label in LEARNED:
+        able = [s for s in data if _can_have(s, label)]
+        without = [s for s in able if label not in s.labels]
+        if not without or len(without) == len(able):
+            continue
+        findings.append(
+            Finding(
+                kind="partial-labels",
+                severity="error",
+                message=f"{name}: {len(without)} of {len(able)} frames have no {label}",
+                where=first_places(without),
+                count=len(without),
+                fix="remove these frames or add the label; if it is meant so, override "
+                "partial-labels, and losses leave out what is missing",
+            )
+        )
+    return findings
+
+
+def _can_have(s: Structure, label: str) -> bool:
+    if label == "stress":
+        return bool(s.periodic.all()) and not is_isolated_atom(s)
+    return label == "energy" or not is_isolated_atom(s)
+
+
+def _near_keys(data: Dataset, name: str) -> list[Finding]:
+    findings = []
+    for source in data.sources:
+        for key, known in source.near_keys.items():
+            essential = any(word in known.lower() for word in ("energy", "force", "stress"))
+            findings.append(
+                Finding(
+                    kind="nearly-right-key",
+                    severity="error" if essential else "warning",
+                    message=f"{name}: the key {key!r} was not read; it is nearly {known!r}",
+                    where=(Place(source.file),),
+                    fix=f"did you mean {known!r}? Rename it, or name it with keys",
+                )
+            )
+    return findings
+
+
+def _unread(data: Dataset, name: str) -> list[Finding]:
+    findings = []
+    for source in data.sources:
+        likely = [
+            key
+            for key in source.other_keys
+            if any(word in key.lower() for word in WORDS) and key not in source.near_keys
+        ]
+        if likely:
+            findings.append(
+                Finding(
+                    kind="unread-key",
+                    severity="note",
+                    message=f"{name}: keys that look like labels were not read: "
+                    + ", ".join(likely),
+                    where=(Place(source.file),),
+                    fix="name them with keys if they are wanted",
+                )
+            )
+    return findings
+
+
+def _units_assumed(data: Dataset, name: str) -> list[Finding]:
+    findings = []
+    for source in data.sources:
+        for label, counts in source.keys.items():
+            for key in set(counts) & {"mu", "alpha"}:
+                unit = PROPERTIES[label].unit
+                findings.append(
+                    Finding(
+                        kind="assumed-unit",
+                        severity="warning",
+                        message=f"{name}: {key} was read as {label} in {unit}, but the key "
+                        "does not say so",
+                        where=(Place(source.file),),
+                        fix=f"make sure that it is in {unit}, and name it {PROPERTIES[label].key}",
+                    )
+                )
+    return findings
+
+
+def _free_energy(data: Dataset, name: str) -> list[Finding]:
+    only = [s for s in data if "free_energy" in s.labels and "energy" not in s.labels]
+    both = [
+        s
+        for s in data
+        if {"energy", "free_energy", "forces"} <= s.labels.keys()
+        and abs(float(s.labels["energy"] - s.labels["free_energy"])) > 1e-3 * len(s)
+    ]
+    frames = only or both
+    if not frames:
+        return []
+    message = (
+        "frames have a free energy but no energy"
+        if only
+        else "energy and free energy differ by more than 1 meV an atom, and forces are "
+        "derivatives of the free energy"
+    )
+    return [
+        Finding(
+            kind="free-energy",
+            severity="warning",
+            message=f"{name}: {message}",
+            where=first_places(frames),
+            count=len(frames),
+            fix="read with energy='free_energy' to learn the one that belongs to the forces",
+        )
+    ]
+
+
+def _not_finite(data: Dataset, name: str) -> list[Finding]:
+    bad = [s for s in data if any(not np.isfinite(v).all() for v in s.labels.values())]
+    if not bad:
+        return []
+    labels = sorted({k for s in bad for k, v in s.labels.items() if not np.isfinite(v).all()})
+    return [
+        Finding(
+            kind="nonfinite-label",
+            severity="error",
+            message=f"{name}: {', '.join(labels)} not finite",
+            where=first_places(bad),
+            count=len(bad),
+            fix="remove these frames, or compute them again",
+        )
+    ]
+
+
+def _zero_forces(data: Dataset, name: str) -> list[Finding]:
+    frames = [s for s in data if "forces" in s.labels and len(s) > 1]
+    if len(frames) < 2 or any(s.labels["forces"].any() for s in frames):
+        return []
+    return [
+        Finding(
+            kind="zero-forces",
+            severity="warning",
+            message=f"{name}: all forces are exactly zero",
+            where=first_places(frames),
+            count=len(frames),
+            fix="check how they were written: constraints may have set them to zero",
+        )
+    ]

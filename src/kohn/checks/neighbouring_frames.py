@@ -1,0 +1,221 @@
+"""What neighbouring frames say: pairs of similar structures as finite differences.
+
+For two frames of the same atoms, with displacement dx and strain e from one to the other,
+
+    dE  =  -F . dx + V s : e,
+
+where F, s and V are means of both ends (the trapezoidal rule, exact for springs). So the ratio
+dE / (-F . dx) is 1, whatever the system, when energy and forces belong together; 23 or 1/27 are
+the marks of kcal/mol and hartree, and a negative ratio is that of a sign. The same frames give
+a curvature  -dF . dx / |dx|^2,  which knows nothing of energies.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kohn.structures import Structure
+
+FRAMES = 300
+"""At most so many frames of a composition are compared with each other."""
+GROUPS = 6
+"""At most so many compositions."""
+FAR = 0.5
+"""Frames whose atoms differ by more than this (rms, Å) are not neighbours."""
+
+
+@dataclass(frozen=True)
+class FramePairs:
+    """Differences between neighbouring frames, one row per pair.
+
+    Attributes:
+        energy: dE, eV; NaN where there is none.
+        work: -F . dx, eV; NaN where there are no forces.
+        strain_work: V s : e, eV; NaN where cells differ and there is no stress.
+        curvature: -dF . dx / |dx|^2, eV/Å²; NaN where there are no forces.
+        distance: rms displacement, Å.
+        strain: largest component of e.
+    """
+
+    energy: np.ndarray
+    work: np.ndarray
+    strain_work: np.ndarray
+    curvature: np.ndarray
+    distance: np.ndarray
+    strain: np.ndarray
+
+    def nearest(self, rows: np.ndarray, fraction: float = 1 / 3, least: int = 8) -> np.ndarray:
+        """The indices among `rows` (a mask) of the nearest pairs."""
+        indices = np.flatnonzero(rows & (self.distance < FAR))
+        order = np.argsort(self.distance[indices], kind="stable")
+        return indices[order[: max(int(len(order) * fraction), least)]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How energies change, relative to what forces (or stress) say.
+
+    Attributes:
+        value: median of the ratio.
+        pairs: number of pairs.
+        agreement: share of pairs whose ratio has the sign of the median.
+        distance: median rms displacement, Å.
+    """
+
+    value: float
+    pairs: int
+    agreement: float
+    distance: float
+
+    @property
+    def trusted(self) -> bool:
+        """Whether there are enough pairs, and they agree."""
+        return self.pairs >= 8 and self.agreement >= 0.8
+
+
+def frame_pairs(structures: Sequence[Structure]) -> FramePairs:
+    """Each frame with its nearest neighbour among the frames of the same atoms."""
+    groups: dict[bytes, list[Structure]] = {}
+    for s in structures:
+        if len(s) > 1 and s.periodic.all() == s.periodic.any():  # in three directions, or none
+            key = s.numbers.tobytes() + s.periodic.tobytes()
+            groups.setdefault(key, []).append(s)
+    largest = sorted(groups.values(), key=lambda g: -len(g))[:GROUPS]
+    parts = [_pairs_of_group(g) for g in largest if len(g) > 2]
+    empty = np.empty((0, 6))
+    rows = np.concatenate([empty, *parts])
+    return FramePairs(*rows.T)
+
+
+def energy_over_work(pairs: FramePairs) -> Ratio | None:
+    """dE - V s : e over -F . dx, of the nearest pairs in which forces do most of the work."""
+    strained = np.nan_to_num(pairs.strain_work, nan=np.inf)
+    rows = np.isfinite(pairs.energy) & np.isfinite(pairs.work) & (pairs.work != 0)
+    rows &= np.abs(strained) <= 0.1 * np.abs(np.nan_to_num(pairs.work))
+    return _ratio(pairs, pairs.energy, pairs.work, rows)
+
+
+def energy_over_strain_work(pairs: FramePairs) -> Ratio | None:
+    """dE + F . dx over V s : e, of pairs in which the strain matters."""
+    work = np.nan_to_num(pairs.work)
+    rows = np.isfinite(pairs.energy) & np.isfinite(pairs.strain_work) & (pairs.strain > 1e-3)
+    # The work of forces must be small beside the change of energy, not beside that of a stress
+    # whose unit is in question.
+    rows &= np.abs(work) <= 0.3 * np.abs(np.nan_to_num(pairs.energy))
+    rows &= np.nan_to_num(pairs.strain_work) != 0
+    return _ratio(pairs, pairs.energy - work, pairs.strain_work, rows)
+
+
+def curvature(pairs: FramePairs) -> Ratio | None:
+    """The median curvature, eV/Å²: positive where forces pull back."""
+    rows = np.isfinite(pairs.curvature)
+    return _ratio(pairs, pairs.curvature, np.ones(len(pairs.curvature)), rows)
+
+
+def _ratio(
+    pairs: FramePairs, above: np.ndarray, below: np.ndarray, rows: np.ndarray
+) -> Ratio | None:
+    chosen = pairs.nearest(rows)
+    if len(chosen) == 0:
+        return None
+    ratios = above[chosen] / below[chosen]
+    value = float(np.median(ratios))
+    agreement = float(np.mean(np.sign(ratios) == np.sign(value)))
+    return Ratio(value, len(chosen), agreement, float(np.median(pairs.distance[chosen])))
+
+
+def _pairs_of_group(group: list[Structure]) -> np.ndarray:
+    """Rows of `FramePairs` for frames of the same atoms."""
+    n = len(group[0])
+    group = group[: max(3, min(FRAMES, int(np.sqrt(2e7 / n))))]
+    x = np.stack([s.positions for s in group])
+    forces = _labels(group, "forces", (n, 3))
+    energies = _labels(group, "energy", ())
+    i = np.arange(len(group))
+    if group[0].periodic.any():
+        cells = np.stack([s.cell for s in group])
+        j = _nearest_in_cell(x, cells)
+        dx, strain, volume = _displacement_in_cell(x, cells, i, j)
+        turned = forces[j]
+    else:
+        x = x - x.mean(axis=1, keepdims=True)
+        j = _nearest_molecule(x)
+        rotation = _superpose(x[i], x[j])
+        dx, turned = x[j] @ rotation - x[i], forces[j] @ rotation
+        strain, volume = np.zeros((len(group), 3, 3)), np.zeros(len(group))
+    stress = _labels(group, "stress", (3, 3))
+    square = np.einsum("pia,pia->p", dx, dx)
+    work = -np.einsum("pia,pia->p", (forces[i] + turned) / 2, dx)
+    strain_work = volume * np.einsum("pab,pab->p", (stress[i] + stress[j]) / 2, strain)
+    size = np.abs(strain).max(axis=(1, 2))
+    moved = square > 1e-12 * n
+    bent = -np.einsum("pia,pia->p", turned - forces[i], dx) / np.where(moved, square, 1.0)
+    rows = np.stack(
+        [
+            energies[j] - energies[i],
+            work,
+            np.where(size < 1e-6, 0.0, strain_work),
+            np.where(moved & (size < 1e-6), bent, np.nan),
+            np.sqrt(square / n),
+            size,
+        ],
+        axis=1,
+    )
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    _, once = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True)
+    return rows[once]
+
+
+def _labels(group: list[Structure], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    missing = np.full(shape, np.nan)
+    return np.stack([s.labels.get(name, missing) for s in group])
+
+
+def _nearest_molecule(x: np.ndarray) -> np.ndarray:
+    """For each frame the one with the most similar interatomic distances."""
+    from scipy.spatial.distance import cdist
+
+    some = np.linspace(0, x.shape[1] - 1, min(x.shape[1], 40)).astype(int)
+    a, b = np.triu_indices(len(some), k=1)
+    distances = np.linalg.norm(x[:, some[a]] - x[:, some[b]], axis=-1)
+    apart = cdist(distances, distances)
+    np.fill_diagonal(apart, np.inf)
+    return np.argmin(apart, axis=1)
+
+
+def _superpose(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Rotations R [p, 3, 3] so that moving @ R is nearest to fixed (Kabsch 1976)."""
+    u, _, vt = np.linalg.svd(np.einsum("pia,pib->pab", moving, fixed))
+    proper = np.ones((len(fixed), 3))
+    proper[:, 2] = np.sign(np.linalg.det(u @ vt))
+    return np.einsum("pab,pb,pbc->pac", u, proper, vt)
+
+
+def _nearest_in_cell(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """For each frame the one with the nearest atoms and the nearest cell."""
+    nearest = np.empty(len(x), dtype=int)
+    everyone = np.arange(len(x))
+    for k in everyone:
+        dx, strain, _ = _displacement_in_cell(x, cells, np.full(len(x), k), everyone)
+        apart = np.sqrt(np.einsum("pia,pia->p", dx, dx) / x.shape[1])
+        apart += 2 * np.abs(strain).sum(axis=(1, 2))
+        apart[k] = np.inf
+        nearest[k] = np.argmin(apart)
+    return nearest
+
+
+def _displacement_in_cell(
+    x: np.ndarray, cells: np.ndarray, i: np.ndarray, j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Displacements by the nearest image at mean cell, the strain, and the mean volume."""
+    inverse = np.linalg.inv(cells)
+    fractional = x @ inverse
+    ds = fractional[j] - fractional[i]
+    ds -= np.round(ds)
+    ds -= ds.mean(axis=1, keepdims=True)
+    mean = (cells[i] + cells[j]) / 2
+    # Relative to the mean cell the difference is centred, as the trapezoidal rule is.
+    strain = np.linalg.inv(mean) @ (cells[j] - cells[i])
+    strain = (strain + np.swapaxes(strain, 1, 2)) / 2
+    return ds @ mean, strain, np.abs(np.linalg.det(mean))

@@ -1,0 +1,131 @@
+"""Structures that occur more than once, within a set and in two of them."""
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+
+from kohn.checks.labels import first_places
+from kohn.checks.report import Finding
+from kohn.structures import Dataset, Structure, is_isolated_atom, orientation
+from kohn.structures.fingerprints import ORIENTATION_TOLERANCE
+
+CONTRADICTION = 0.005
+"""Energies of copies may differ by this much an atom, eV."""
+
+
+def judge_repeats(
+    sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]
+) -> tuple[list[Finding], dict[str, int], dict[tuple[str, str], int]]:
+    """Findings on duplicates.
+
+    Args:
+        sets: the sets.
+        groups: for each set the numbers from `structures.duplicates` of all sets together;
+            -1 for structures that are not compared.
+
+    Returns:
+        findings; repeated frames in each set; (set, set) -> frames of the second that are
+        also in the first.
+    """
+    findings, within, between = [], {}, {}
+    for name, data in sets.items():
+        found, within[name] = _within(data, groups[name], name)
+        findings += found
+    for a, b in combinations(sets, 2):
+        found, between[a, b] = _between(sets, groups, a, b)
+        findings += found
+    return [*findings, *_contradictory(sets, groups)], within, between
+
+
+def not_compared(s: Structure) -> bool:
+    """Isolated atoms may well be in several files."""
+    return is_isolated_atom(s)
+
+
+def _within(data: Dataset, groups: np.ndarray, name: str) -> tuple[list[Finding], int]:
+    _, first = np.unique(groups, return_index=True)
+    repeated = np.setdiff1d(np.flatnonzero(groups >= 0), first)
+    if len(repeated) == 0:
+        return [], 0
+    finding = Finding(
+        kind="duplicate-within",
+        severity="warning",
+        message=f"{name}: {len(repeated)} frames repeat others, up to rotation and the order "
+        "of atoms",
+        where=first_places([data[int(k)] for k in repeated]),
+        count=len(repeated),
+        fix="nothing, if their weight is meant; splits keep copies together",
+    )
+    return [finding], len(repeated)
+
+
+def _between(
+    sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray], a: str, b: str
+) -> tuple[list[Finding], int]:
+    shared = np.intersect1d(groups[a], groups[b])
+    shared = shared[shared >= 0]
+    literal, turned = [], []
+    for group in shared:
+        first = [sets[a][int(k)] for k in np.flatnonzero(groups[a] == group)]
+        placed = np.stack([orientation(s) for s in first])
+        for k in np.flatnonzero(groups[b] == group):
+            s = sets[b][int(k)]
+            same = np.abs(placed - orientation(s)).max(axis=1) < ORIENTATION_TOLERANCE
+            (literal if same.any() else turned).append(s)
+    findings = []
+    if literal:
+        strict = {a, b} == {"train", "test"}
+        findings.append(
+            Finding(
+                kind="duplicate-between",
+                severity="error" if strict else "warning",
+                message=f"{len(literal)} frames of {b} occur in {a}",
+                where=first_places(literal),
+                count=len(literal),
+                fix=f"remove them from {b}: errors on them do not say how good a model is",
+            )
+        )
+    if turned:
+        findings.append(
+            Finding(
+                kind="equivalent-between",
+                severity="warning",
+                message=f"{len(turned)} frames of {b} are rotated or mirrored copies of frames "
+                f"of {a}",
+                where=first_places(turned),
+                count=len(turned),
+                fix=f"remove them from {b}: a model with the symmetry built in has seen them",
+            )
+        )
+    return findings, len(literal) + len(turned)
+
+
+def _contradictory(sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]) -> list[Finding]:
+    """Copies whose energies differ, over all sets."""
+    members: dict[int, list[Structure]] = {}
+    for name, data in sets.items():
+        for s, group in zip(data, groups[name], strict=True):
+            if group >= 0 and "energy" in s.labels:
+                members.setdefault(int(group), []).append(s)
+    differing, largest = [], 0.0
+    for copies in members.values():
+        energies = [float(s.labels["energy"]) for s in copies]
+        gap = (max(energies) - min(energies)) / len(copies[0])
+        if gap > CONTRADICTION:
+            pair = (copies[int(np.argmin(energies))], copies[int(np.argmax(energies))])
+            differing.append(pair)
+            largest = max(largest, gap)
+    if not differing:
+        return []
+    return [
+        Finding(
+            kind="contradictory-labels",
+            severity="error",
+            message=f"copies of one structure have energies that differ by up to {largest:.3g} "
+            "eV an atom",
+            where=first_places([s for pair in differing for s in pair], 4),
+            count=len(differing),
+            fix="keep the frames of one method; or find what else differs (charge, spin, unit)",
+        )
+    ]
