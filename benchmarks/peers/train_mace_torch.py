@@ -17,6 +17,9 @@ so the loop is ours, and departs from its defaults only where that helps the pee
 
 Test frames are read after training. The budget covers set-up, training and validation, not the
 imports and not the test. SIGTERM and SIGINT end training early; what is there is evaluated.
+
+Give it an idle machine: torch's OpenMP threads spin while they wait for each other, and one busy
+neighbour can make a step tens of times slower. step_seconds_p90 far above the median shows it.
 """
 
 from __future__ import annotations
@@ -93,7 +96,7 @@ def errors(model: Any, loader: Any, loss_function: Any | None = None) -> dict[st
         energy.append((out["energy"] - batch.energy).detach().double().numpy())
         forces.append((out["forces"] - batch.forces).detach().double().numpy().ravel())
         if loss_function is not None:
-            losses.append(float(loss_function(pred=out, ref=batch)) * batch.num_graphs)
+            losses.append(float(loss_function(pred=out, ref=batch).detach()) * batch.num_graphs)
     e, f = 1e3 * np.concatenate(energy), 1e3 * np.concatenate(forces)
     result = {
         "energy_mae_mev": float(np.abs(e).mean()),
@@ -191,6 +194,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         return time.perf_counter() - began
 
     steps = epochs = 0
+    step_seconds: list[float] = []
     stage = 0
     best_loss, best_state = math.inf, None
     history: list[dict[str, float]] = []
@@ -236,6 +240,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
                 stage, best_loss = 1, math.inf
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(share, args.lr, args.stage_two_lr, args.stage_two_start)
+            step_began = time.perf_counter()
             optimizer.zero_grad(set_to_none=True)
             output = model(batch.to_dict(), training=True, compute_force=True)
             loss = stages[stage](pred=output, ref=batch)
@@ -245,6 +250,7 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
             ema.update()
             last_loss = float(loss.detach())
             steps += 1
+            step_seconds.append(time.perf_counter() - step_began)
             if elapsed() >= validate_at:
                 validate()
                 validate_at = elapsed() + validation_every
@@ -273,6 +279,8 @@ def train(args: argparse.Namespace) -> dict[str, Any]:
         "steps": steps,
         "epochs": epochs,
         "wall_seconds": wall,
+        "step_seconds_median": float(np.median(step_seconds)) if steps else None,
+        "step_seconds_p90": float(np.quantile(step_seconds, 0.9)) if steps else None,
         "stopped_by_signal": stop.requested,
         "params": sum(p.numel() for p in model.parameters()),
         "test_frames": len(test),

@@ -39,14 +39,15 @@ def judge_e0s(
 ) -> tuple[E0s | None, list[Finding]]:
     """The reference energies of the training set, and findings on them."""
     data = sets[train]
-    everything = Dataset(tuple(s for part in sets.values() for s in part))
+    # Nothing is learned from a test set, not even where zero is.
+    others = Dataset(tuple(s for name, part in sets.items() if name != "test" for s in part))
     if isinstance(given, E0s):
         e0s = given
     elif given is None and data.count("energy") == 0:
         return None, []
     else:
         try:
-            e0s = reference_energies(data, given, isolated=everything)
+            e0s = reference_energies(data, given, isolated=others)
         except InputError as error:
             return None, [
                 Finding(

@@ -71,7 +71,9 @@ def judge_energy_and_forces(
     absolute = absolute_evidence(frames)
     spread = spread_evidence(frames)
     size = force_size_evidence(frames, bent)
-    steep = neighbour_evidence(ratio)
+    off = neighbour_evidence(ratio)
+    # A factor that no unit has is no matter of units.
+    steep = off if ratio is not None and _named(ratio.value) else None
     strained = energy_over_strain_work(pairs)
     agrees = _energy_agrees_with_stress(strained) if steep is not None else None
     known = agrees is not None or (absolute is not None and absolute.unit == "eV")
@@ -89,7 +91,7 @@ def judge_energy_and_forces(
     ]
     found = [f for f in findings if f is not None]
     if not any(f.kind in ("energy-units", "force-units", "force-sign") for f in found):
-        found += _inconsistent(ratio, steep, name)
+        found += _inconsistent(ratio, off, name)
     return found
 
 
@@ -376,11 +378,11 @@ def _force_sign(ratio: Ratio | None, bent: Ratio | None, name: str) -> Finding |
     )
 
 
-def _inconsistent(ratio: Ratio | None, steep: Evidence | None, name: str) -> list[Finding]:
-    loose = ratio is not None and ratio.pairs >= 20 and ratio.distance < 0.2
-    if steep is not None:
-        evidence = steep.text
-    elif loose and ratio is not None and ratio.agreement < 0.65:
+def _inconsistent(ratio: Ratio | None, off: Evidence | None, name: str) -> list[Finding]:
+    loose = ratio is not None and ratio.pairs >= 15 and ratio.distance < 0.25
+    if off is not None:
+        evidence = off.text
+    elif loose and ratio is not None and ratio.agreement < 0.75:
         evidence = (
             f"in {100 * (1 - ratio.agreement):.0f}% of {ratio.pairs} pairs of neighbouring "
             "frames the energy goes up where the forces say that it goes down, or the reverse"

@@ -154,7 +154,7 @@ def label_value(p: Property, key: str, raw: RawFrame) -> np.ndarray:
     if array.shape != shape:
         raise _wrong_shape(p, key, array.shape, shape, raw)
     _finite(array, key, raw, per_atom and key in raw.arrays)
-    return _symmetric(array, key, raw) if shape == (3, 3) else array
+    return _symmetric(array, key, raw) if p.shape == (3, 3) else array
 
 
 def near_keys(tally: KeysUsed) -> dict[str, str]:
@@ -164,18 +164,13 @@ def near_keys(tally: KeysUsed) -> dict[str, str]:
         key in the file -> the known key it is nearly.
     """
     found = set(tally.used) | ({"virial"} if "stress" in tally.used else set())
+    # Reversed, so that of two keys that differ only in case the one with REF_ is suggested.
+    names = {key: name for key, name in reversed(known_keys().items()) if key not in UNCERTAIN}
     near = {}
     for key, (shape, per_atom) in tally.others.items():
-        candidates = [
-            known
-            for known, name in known_keys().items()
-            if name not in found
-            and known not in UNCERTAIN
-            and ("atoms" in PROPERTIES[name].shape) == per_atom
-            and _could_be(shape, per_atom, PROPERTIES[name])
-        ]
+        candidates = [k for k, name in names.items() if _could_be(shape, per_atom, name)]
         guess = nearest(key, candidates, cutoff=0.8)
-        if guess is not None:
+        if guess is not None and names[guess] not in found:
             near[key] = guess
     return near
 
@@ -201,10 +196,12 @@ def _fits(p: Property, key: str, raw: RawFrame) -> bool:
     return array.shape == p.expected_shape(len(raw.numbers))
 
 
-def _could_be(shape: tuple[int, ...], per_atom: bool, p: Property) -> bool:
-    if per_atom:
-        return shape[1:] == p.shape[1:]
-    sizes = {(): (1,), (3,): (3,), (3, 3): (6, 9)}.get(p.shape, ())
+def _could_be(shape: tuple[int, ...], per_atom: bool, name: str) -> bool:
+    """Whether a value of this shape could be this property."""
+    p = PROPERTIES[name]
+    if per_atom or "atoms" in p.shape:
+        return per_atom and "atoms" in p.shape and shape[1:] == p.shape[1:]
+    sizes = {(): (1,), (3,): (3,), (3, 3): (6, 9)}[p.shape]
     return int(np.prod(shape)) in sizes
 
 

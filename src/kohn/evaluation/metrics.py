@@ -1,0 +1,205 @@
+"""How far predictions are from labels: by label, element, kind of configuration and force.
+
+Errors are summed in float64 over what is labelled only; a label that is missing counts
+nowhere. Energies are compared in total and per atom, forces and stress by component.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.potential import Potential, Prediction
+from kohn.records import plain
+from kohn.structures import Dataset, Structure
+from kohn.structures.elements import symbol
+from kohn.units import GPA
+
+FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, np.inf)
+"""Edges of the classes of |F_reference| in eV/Å that force errors are given for."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean absolute and root mean square error over a number of values."""
+
+    mae: float
+    rmse: float
+    count: int
+
+    @classmethod
+    def of(cls, differences: Sequence[np.ndarray] | np.ndarray) -> "Errors":
+        """Errors of differences of any shapes."""
+        flat = [np.ravel(d) for d in differences]
+        d = np.concatenate(flat) if flat else np.array([])
+        if not d.size:
+            return cls(float("nan"), float("nan"), 0)
+        return cls(float(np.abs(d).mean()), float(np.sqrt(np.mean(d * d))), int(d.size))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A potential against labelled structures.
+
+    Attributes:
+        name: of the data, such as 'test'.
+        errors: label -> errors, in eV (energy: total; energy_per_atom), eV/Å, eV/Å³.
+        baseline: the same for predicting the mean energy per atom of the training data
+            (above the E0s), no force and no stress.
+        forces_by_element, forces_by_size, by_config_type: force errors in classes.
+        frames: one record a structure, with reference and prediction; see `frame_record`.
+    """
+
+    name: str
+    errors: dict[str, Errors]
+    baseline: dict[str, Errors]
+    forces_by_element: dict[str, Errors] = field(default_factory=dict)
+    forces_by_size: dict[str, Errors] = field(default_factory=dict)
+    by_config_type: dict[str, dict[str, Errors]] = field(default_factory=dict)
+    frames: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self, *, frames: bool = False) -> dict[str, Any]:
+        """A document for machines; energies in meV, stress in GPa, as the keys say."""
+
+        def table(errors: dict[str, Errors]) -> dict[str, Any]:
+            return {k: v for name, e in errors.items() for k, v in in_units(name, e).items()}
+
+        document: dict[str, Any] = {
+            "name": self.name,
+            "errors": table(self.errors),
+            "mean_baseline": table(self.baseline),
+            "forces_by_element": {k: in_units("forces", e) for k, e in self.forces_by_element.items()},
+            "forces_by_size": {k: in_units("forces", e) for k, e in self.forces_by_size.items()},
+            "by_config_type": {k: table(e) for k, e in self.by_config_type.items()},
+        }
+        if frames:
+            document["frames"] = list(self.frames)
+        return plain(document)
+
+
+UNITS = {
+    "energy": (1e3, "meV"),
+    "energy_per_atom": (1e3, "meV_per_atom"),
+    "forces": (1e3, "meV_per_angstrom"),
+    "stress": (1 / GPA, "GPa"),
+}
+"""label -> (factor, unit) in which its errors are shown."""
+
+
+def in_units(name: str, errors: Errors) -> dict[str, float]:
+    """Errors under full keys with their units."""
+    factor, unit = UNITS[name]
+    return {
+        f"{name}_mean_absolute_error_{unit}": errors.mae * factor,
+        f"{name}_root_mean_square_error_{unit}": errors.rmse * factor,
+        f"{name}_count": errors.count,
+    }
+
+
+def evaluate(
+    potential: Potential,
+    data: Dataset,
+    *,
+    name: str = "test",
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Compare a potential with labels.
+
+    Args:
+        potential: what predicts.
+        data: labelled structures; those without a label are left out for that label.
+        name: what the data are called in reports.
+        advance: called with the number of structures done, for a progress bar.
+
+    Raises:
+        InputError: nothing in the data is labelled; or see `Potential.predict`.
+    """
+    if not any(data.count(label) for label in ("energy", "forces", "stress")):
+        raise InputError(
+            "nothing to compare with: no structure has an energy, forces or a stress",
+            where=data.sources[0].file if data.sources else None,
+            fix="name the keys of the labels, or use `kohn predict`",
+        )
+    predictions = potential.predict(data.structures, advance=advance)
+    pairs = list(zip(data.structures, predictions, strict=True))
+    kinds = sorted({s.config_type for s in data})
+    mean = float(potential.provenance.get("mean_energy_per_atom", 0.0))
+    e0s = [potential.e0(s).sum() for s in data]
+    return Evaluation(
+        name=name,
+        errors=errors_of(pairs),
+        baseline=errors_of(
+            [(s, _mean(s, e0, mean)) for s, e0 in zip(data.structures, e0s, strict=True)]
+        ),
+        forces_by_element=_by_element(pairs),
+        forces_by_size=_by_size(pairs),
+        by_config_type={k: errors_of([p for p in pairs if p[0].config_type == k]) for k in kinds},
+        frames=tuple(frame_record(i, s, p) for i, (s, p) in enumerate(pairs)),
+    )
+
+
+def _mean(structure: Structure, e0: float, mean: float) -> Prediction:
+    n = len(structure)
+    return Prediction(e0 + mean * n, np.full(n, mean), np.zeros((n, 3)), np.zeros((3, 3)))
+
+
+def errors_of(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
+    """Errors of every label that occurs."""
+    energy = [p.energy - float(s.labels["energy"]) for s, p in pairs if "energy" in s.labels]
+    atoms = [len(s) for s, _ in pairs if "energy" in s.labels]
+    differences: dict[str, list[np.ndarray]] = {
+        "energy": [np.array(energy)],
+        "energy_per_atom": [np.array(energy) / np.array(atoms)] if atoms else [],
+        "forces": [p.forces - s.labels["forces"] for s, p in pairs if "forces" in s.labels],
+        "stress": [
+            p.stress - s.labels["stress"]
+            for s, p in pairs
+            if "stress" in s.labels and p.stress is not None
+        ],
+    }
+    found = {name: Errors.of(d) for name, d in differences.items()}
+    return {name: e for name, e in found.items() if e.count}
+
+
+def _by_element(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
+    labelled = [(s, p) for s, p in pairs if "forces" in s.labels]
+    elements = sorted({int(z) for s, _ in labelled for z in np.unique(s.numbers)})
+    return {
+        symbol(z): Errors.of([(p.forces - s.labels["forces"])[s.numbers == z] for s, p in labelled])
+        for z in elements
+    }
+
+
+def _by_size(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
+    labelled = [(s, p) for s, p in pairs if "forces" in s.labels]
+    if not labelled:
+        return {}
+    reference = np.concatenate([s.labels["forces"] for s, _ in labelled])
+    difference = np.concatenate([p.forces - s.labels["forces"] for s, p in labelled])
+    size = np.linalg.norm(reference, axis=1)
+    result = {}
+    for low, high in zip(FORCE_BINS[:-1], FORCE_BINS[1:], strict=True):
+        chosen = (size >= low) & (size < high)
+        if chosen.any():
+            name = f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"
+            result[name] = Errors.of(difference[chosen])
+    return result
+
+
+def frame_record(index: int, structure: Structure, prediction: Prediction) -> dict[str, Any]:
+    """Reference and prediction of one structure, for reports."""
+    record: dict[str, Any] = {
+        "index": index,
+        "file": structure.place.file,
+        "frame": structure.place.frame,
+        "config_type": structure.config_type,
+        "numbers": structure.numbers,
+        "energy_predicted": prediction.energy,
+        "forces_predicted": prediction.forces,
+        "stress_predicted": prediction.stress,
+    }
+    for label in ("energy", "forces", "stress"):
+        record[f"{label}_reference"] = structure.labels.get(label)
+    return plain(record)

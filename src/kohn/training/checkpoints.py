@@ -1,0 +1,94 @@
+"""Checkpoints: everything a run needs to go on, in one file that is replaced whole.
+
+A run that is killed and resumed from a checkpoint ends with the same bytes as one left alone.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kohn import modelfile
+from kohn.errors import ModelFileError, Place
+from kohn.training.optimiser import State
+from kohn.typing import Array
+
+FILE = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        epoch: epochs finished.
+        best_loss: lowest validation loss, infinite before the first.
+        best_epoch: epochs finished when it was found.
+        stale: validations since then.
+        stopped: whether patience has run out.
+    """
+
+    epoch: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    stale: int = 0
+    stopped: bool = False
+
+
+def save(folder: Path, state: State, best: Array, progress: Progress, fingerprint: str) -> None:
+    """Write the checkpoint of a run.
+
+    Args:
+        folder: of the run. state: of the optimiser. best: averaged weights of the best epoch.
+        fingerprint: of the settings and data, so that a checkpoint is never resumed by another run.
+    """
+    leaves = jax.tree.leaves(state)
+    arrays = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    arrays["best"] = np.asarray(best)
+    meta: dict[str, Any] = {k: v for k, v in asdict(progress).items() if k != "best_loss"}
+    # As text: JSON has no infinity, and a resumed run must compare with the same number.
+    meta["best_loss"] = float(progress.best_loss).hex()
+    modelfile.write(
+        folder / FILE, arrays, {"kind": "checkpoint", "fingerprint": fingerprint, **meta}
+    )
+
+
+def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Progress]:
+    """Read a checkpoint into the structure of `like`.
+
+    Raises:
+        ModelFileError: damaged, or of a run with other settings or data.
+    """
+    arrays, meta = modelfile.read(folder / FILE)
+    where = Place(file=folder / FILE)
+    if meta.get("fingerprint") != fingerprint:
+        raise ModelFileError(
+            "the checkpoint belongs to a run with other settings or other data",
+            where=where,
+            fix="resume with the settings of the run, or start a new run in another folder",
+        )
+    leaves, structure = jax.tree.flatten(like)
+    stored = [jnp.asarray(arrays[f"state.{i}"]) for i in range(len(leaves))]
+    progress = Progress(
+        epoch=meta["epoch"],
+        best_loss=float.fromhex(meta["best_loss"]),
+        best_epoch=meta["best_epoch"],
+        stale=meta["stale"],
+        stopped=meta["stopped"],
+    )
+    return jax.tree.unflatten(structure, stored), jnp.asarray(arrays["best"]), progress
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint."""
+    return (folder / FILE).is_file()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of a writer that was killed."""
+    for path in folder.glob(".*.safetensors.*"):
+        os.unlink(path)

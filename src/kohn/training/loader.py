@@ -1,0 +1,112 @@
+"""Batches of training structures, in an order that only seed and epoch decide."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kohn.graphs import (
+    Graph,
+    Neighbourhood,
+    Shape,
+    Waste,
+    collate,
+    fitting_shape,
+    needed_shape,
+    neighbourhood,
+    plan_shapes,
+)
+from kohn.structures import Structure
+from kohn.training.losses import Targets, targets
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's work: padded graph, labels, and which structures they are."""
+
+    graph: Graph
+    targets: Targets
+    indices: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Loader:
+    """Structures with their neighbourhoods, found once, and the shapes their batches take.
+
+    Attributes:
+        structures: in the order of the data.
+        neighbourhoods: of each.
+        e0: Σ E0 of each, eV.
+        elements: atomic numbers in the order of the model.
+        shapes: the padded shapes that batches take; at most four.
+        batch_size: structures in a batch.
+        dtype: of the network.
+    """
+
+    structures: Sequence[Structure]
+    neighbourhoods: Sequence[Neighbourhood]
+    e0: Sequence[float]
+    elements: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    batch_size: int
+    dtype: type
+
+    @classmethod
+    def of(
+        cls,
+        structures: Sequence[Structure],
+        e0: Sequence[float],
+        elements: tuple[int, ...],
+        cutoff: float,
+        batch_size: int,
+        dtype: type,
+        most_shapes: int = 4,
+    ) -> "Loader":
+        """Find the neighbours and plan the shapes."""
+        rows = [neighbourhood(s, cutoff) for s in structures]
+        sizes = np.array([len(s) for s in structures])
+        widths = np.array([h.width for h in rows])
+        batch_size = min(batch_size, len(structures))
+        shapes = plan_shapes(sizes, widths, batch_size, most=most_shapes)
+        return cls(structures, rows, e0, elements, shapes, batch_size, dtype)
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.structures) // self.batch_size)
+
+    @property
+    def average_neighbours(self) -> float:
+        """Mean number of neighbours of an atom."""
+        edges = sum(h.edges for h in self.neighbourhoods)
+        return max(edges / sum(len(s) for s in self.structures), 1e-3)
+
+    def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
+        """All structures once, shuffled by seed and epoch alone, so that a resumed run sees
+        the same batches."""
+        order = np.random.default_rng([seed, epoch]).permutation(len(self.structures))
+        yield from self.batches(order)
+
+    def batches(self, order: Sequence[int] | np.ndarray | None = None) -> Iterator[Batch]:
+        """The structures in this order (by default that of the data), batch by batch."""
+        order = np.arange(len(self.structures)) if order is None else np.asarray(order)
+        for start in range(0, len(order), self.batch_size):
+            yield self.batch(tuple(int(i) for i in order[start : start + self.batch_size]))
+
+    def batch(self, indices: tuple[int, ...]) -> Batch:
+        """The batch of these structures."""
+        chosen = [self.structures[i] for i in indices]
+        rows = [self.neighbourhoods[i] for i in indices]
+        shape = fitting_shape(self.shapes, needed_shape(rows))
+        graph = collate(chosen, rows, self.elements, shape, dtype=self.dtype)
+        return Batch(graph, targets(chosen, [self.e0[i] for i in indices], shape), indices)
+
+    def waste(self) -> Waste:
+        """Padding over one pass."""
+        padded = real = 0
+        for start in range(0, len(self.structures), self.batch_size):
+            rows = self.neighbourhoods[start : start + self.batch_size]
+            shape = fitting_shape(self.shapes, needed_shape(rows))
+            edges = sum(h.edges for h in rows)
+            padded, real = padded + shape.rows * shape.slots - edges, real + edges
+        return Waste(padded, real)

@@ -1,0 +1,237 @@
+"""The training loop: steps, validation, checkpoints, and the model that comes out."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import TrainingError
+from kohn.potential import Potential
+from kohn.potential import save as save_potential
+from kohn.records import append_record, read_records, to_json, write_atomically
+from kohn.training import checkpoints
+from kohn.training.checkpoints import Progress
+from kohn.training.loader import Batch, Loader
+from kohn.training.losses import LossWeights
+from kohn.training.optimiser import (
+    Report,
+    State,
+    flatten,
+    initial_state,
+    learning_rate,
+    make_step,
+    make_validation,
+    optimiser,
+)
+from kohn.training.preparation import Prepared
+from kohn.training.settings import TrainSettings, Weights
+from kohn.typing import Array
+
+RECORDS = "records.jsonl"
+MODEL = "model.safetensors"
+LAST = "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What is told while a run goes on; by default nothing.
+
+    Attributes:
+        step: called after each step with steps done and in all.
+        epoch: called after each validation with its record.
+    """
+
+    step: Callable[[int, int], None] = lambda done, total: None
+    epoch: Callable[[dict[str, Any]], None] = lambda record: None
+
+
+@dataclass(frozen=True, eq=False)
+class Trainer:
+    """The compiled functions of a run and what they are applied to."""
+
+    settings: TrainSettings
+    prepared: Prepared
+    folder: Path
+    monitor: Monitor
+
+    @property
+    def epochs(self) -> int:
+        """Length of the run."""
+        run = self.settings.run
+        return run.epochs or max(1, round(run.steps / self.prepared.train.steps))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.epochs * self.prepared.train.steps
+
+    def weights(self, step: int) -> LossWeights:
+        """Weights of the loss at a step: the late ones towards the end."""
+        late = step >= self.settings.loss.late_from * self.steps
+        return as_arrays(self.prepared.late_weights if late else self.prepared.weights)
+
+
+def as_arrays(weights: Weights) -> LossWeights:
+    """Weights as float64 scalars, which a compiled function takes as arguments."""
+    return LossWeights(*(np.float64(w or 0.0) for w in (weights.energy, weights.forces, weights.stress)))
+
+
+def run(trainer: Trainer, *, resume: bool) -> Potential:
+    """Train to the end, from the start or from the checkpoint.
+
+    Returns:
+        The potential of the best validation, also written to the folder.
+
+    Raises:
+        TrainingError: a loss that is not finite (the frame is named), or a disk that is full.
+    """
+    settings, prepared, folder = trainer.settings, trainer.prepared, trainer.folder
+    theta, unravel = flatten(prepared.potential.model)
+    rule = optimiser(settings.optimiser, trainer.steps)
+    delta = settings.loss.huber_delta if settings.loss.kind == "huber" else None
+    step = make_step(unravel, rule, huber_delta=delta, ema=settings.optimiser.ema)
+    validate = make_validation(unravel, huber_delta=delta)
+    state, best, progress = initial_state(theta, rule), theta, Progress()
+    if resume and checkpoints.exists(folder):
+        state, best, progress = checkpoints.load(folder, state, prepared.fingerprint)
+    checkpoints.remove_leftovers(folder)
+    forget_after(folder / RECORDS, progress.epoch)
+    rate = learning_rate(settings.optimiser, trainer.steps)
+
+    while progress.epoch < trainer.epochs and not progress.stopped:
+        started = time.perf_counter()
+        state, losses = _epoch(trainer, step, state, progress.epoch)
+        progress = replace(progress, epoch=progress.epoch + 1)
+        last = progress.epoch == trainer.epochs
+        if last or progress.epoch % settings.run.evaluate_every == 0:
+            valid, errors = _validate(
+                validate, state.average, prepared.valid, as_arrays(prepared.late_weights)
+            )
+            progress, best = _judge(progress, best, state, valid, settings.run.patience)
+            record = {
+                "kind": "epoch",
+                "epoch": progress.epoch,
+                "step": int(state.step),
+                "learning_rate": float(rate(int(state.step))),
+                "train_loss": losses,
+                "valid_loss": valid,
+                "best_epoch": progress.best_epoch,
+                "seconds": time.perf_counter() - started,
+                "compilations": step._cache_size() + validate._cache_size(),  # type: ignore[attr-defined]
+                **errors,
+            }
+            append_record(folder / RECORDS, record)
+            trainer.monitor.epoch(record)
+        if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
+            checkpoints.save(folder, state, best, progress, prepared.fingerprint)
+    return _finish(trainer, unravel, state, best, progress)
+
+
+def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[State, float]:
+    """One pass through the data. The loss of a step is looked at while the next one runs."""
+    loader = trainer.prepared.train
+    total, count = 0.0, 0
+    pending: tuple[State, Batch, Report] | None = None
+    first = epoch * loader.steps
+    for i, batch in enumerate(loader.epoch(trainer.settings.run.seed, epoch)):
+        weights = trainer.weights(first + i)
+        before = state
+        state, report = step(state, batch.graph, batch.targets, weights)
+        if pending is not None:
+            total, count = total + _checked(trainer, *pending), count + 1
+        pending = (before, batch, report)
+        trainer.monitor.step(first + i + 1, trainer.steps)
+    if pending is not None:
+        total, count = total + _checked(trainer, *pending), count + 1
+    return state, total / max(count, 1)
+
+
+def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> float:
+    """The loss of a step; an error that names the frame if it is not finite."""
+    value, norm = float(report.loss.total), float(report.gradient_norm)
+    if np.isfinite(value) and np.isfinite(norm):
+        return value
+    loader = trainer.prepared.train
+    _, unravel = flatten(trainer.prepared.potential.model)
+    validate = make_validation(unravel, huber_delta=None)
+    worst, reason = batch.indices[0], "the gradient"
+    worst_loss = -1.0
+    for i in batch.indices:
+        single = loader.batch((i,))
+        parts, _ = validate(before.theta, single.graph, single.targets, trainer.weights(0))
+        for name in ("energy", "forces", "stress"):
+            part = float(getattr(parts, name))
+            if not np.isfinite(part):
+                worst, worst_loss, reason = i, np.inf, f"the predicted {name}"
+        if float(parts.total) > worst_loss:
+            worst, worst_loss = i, float(parts.total)
+    raise TrainingError(
+        f"training diverged at step {int(before.step) + 1}: {reason} is not a finite number",
+        where=loader.structures[worst].place,
+        received=f"loss {value}, norm of the gradient {norm}",
+        fix="look at this frame with `kohn check`; lower optimiser.learning_rate; then resume: "
+        "the last checkpoint is from before",
+    )
+
+
+def _validate(
+    validate: Callable, theta: Array, loader: Loader, weights: LossWeights
+) -> tuple[float, dict[str, float]]:
+    """Mean loss over the batches, and errors in the units of the label table."""
+    losses, sums = [], {}
+    for batch in loader.batches():
+        parts, found = validate(theta, batch.graph, batch.targets, weights)
+        losses.append(float(parts.total) * len(batch.indices))
+        for name, value in found.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    errors = {}
+    for label in ("energy_per_atom", "forces", "stress"):
+        if count := sums[f"{label}_count"]:
+            errors[f"valid_{label}_mae"] = sums[f"{label}_absolute"] / count
+            errors[f"valid_{label}_rmse"] = (sums[f"{label}_square"] / count) ** 0.5
+    return sum(losses) / len(loader.structures), errors
+
+
+def _judge(
+    progress: Progress, best: Array, state: State, valid: float, patience: int | None
+) -> tuple[Progress, Array]:
+    """Keep the weights if they are the best so far; stop when patience has run out.
+
+    All validations use the late weights of the loss, so that they can be compared.
+    """
+    if valid < progress.best_loss:
+        better = replace(progress, best_loss=valid, best_epoch=progress.epoch, stale=0)
+        return better, state.average
+    stale = progress.stale + 1
+    stopped = patience is not None and stale >= patience
+    return replace(progress, stale=stale, stopped=stopped), best
+
+
+def _finish(
+    trainer: Trainer, unravel: Callable, state: State, best: Array, progress: Progress
+) -> Potential:
+    start = trainer.prepared.potential
+    made = {
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "steps": int(state.step),
+        "valid_loss": progress.best_loss,
+    }
+    potentials = []
+    for theta, name in ((state.average, LAST), (best, MODEL)):
+        potential = replace(start, model=unravel(theta), provenance={**start.provenance, "training": made})
+        save_potential(potential, trainer.folder / name)
+        potentials.append(potential)
+    return potentials[-1]
+
+
+def forget_after(path: Path, epoch: int) -> None:
+    """Remove records of epochs that a resumed run will do again."""
+    if not path.is_file():
+        return
+    kept = [r for r in read_records(path) if r["kind"] == "start" or r.get("epoch", 0) <= epoch]
+    kept = [r for r in kept if r["kind"] in ("start", "epoch")]
+    write_atomically(path, "".join(to_json(r) + "\n" for r in kept).encode())

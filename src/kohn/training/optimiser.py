@@ -1,0 +1,136 @@
+"""The step of a training run, compiled: gradient, update, average.
+
+All weights are laid into one vector θ. Gradient clipping, the moments of the optimiser and
+the moving average are then a few loops over it instead of hundreds of small ones, which on
+small molecules would take as long as the model itself.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from kohn.graphs import Graph
+from kohn.models import energy_and_derivatives
+from kohn.training.losses import LossParts, LossWeights, Targets, loss
+from kohn.training.settings import OptimiserSettings
+from kohn.typing import Array, Float
+
+
+class State(NamedTuple):
+    """All that a step changes.
+
+    Attributes:
+        theta: weights, [P]. average: their moving average, [P]. moments: of the optimiser.
+        step: number of steps taken, int32.
+    """
+
+    theta: Float[Array, "P"]
+    average: Float[Array, "P"]
+    moments: Any
+    step: Array
+
+
+class Report(NamedTuple):
+    """What a step tells: the loss, its parts, and the norm of the gradient before clipping."""
+
+    loss: LossParts
+    gradient_norm: Array
+
+
+Unravel = Callable[[Array], Any]
+
+
+def flatten(model: Any) -> tuple[Array, Unravel]:
+    """θ of a model, and the function that makes a model of θ."""
+    weights, rest = eqx.partition(model, eqx.is_inexact_array)
+    theta, unravel = ravel_pytree(weights)
+    return theta, lambda vector: eqx.combine(unravel(vector), rest)
+
+
+def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
+    """Linear warm-up, then constant or half a cosine down to the final fraction."""
+    warmup = min(settings.warmup_steps, max(steps - 1, 0))
+    top = settings.learning_rate
+    if settings.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup else top, top, warmup, max(steps, warmup + 1), top * settings.final_fraction
+        )
+    return optax.linear_schedule(0.0 if warmup else top, top, max(warmup, 1))
+
+
+def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
+    """Clipping, then AMSGrad or AdamW, with the schedule of `learning_rate`."""
+    rate = learning_rate(settings, steps)
+    if settings.kind == "amsgrad":
+        rule = optax.amsgrad(rate)
+    else:
+        rule = optax.adamw(rate, weight_decay=settings.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(settings.clip), rule)
+
+
+def initial_state(theta: Array, transformation: optax.GradientTransformation) -> State:
+    """Before the first step."""
+    return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
+
+
+def make_step(
+    unravel: Unravel,
+    transformation: optax.GradientTransformation,
+    *,
+    huber_delta: float | None,
+    ema: float,
+) -> Callable[[State, Graph, Targets, LossWeights], tuple[State, Report]]:
+    """One step of training, compiled once for each shape of batch."""
+
+    def objective(theta: Array, graph: Graph, t: Targets, w: LossWeights):
+        parts = loss(energy_and_derivatives(unravel(theta), graph), graph, t, w, huber_delta)
+        return parts.total, parts
+
+    @jax.jit
+    def step(state: State, graph: Graph, t: Targets, w: LossWeights) -> tuple[State, Report]:
+        gradient, parts = jax.grad(objective, has_aux=True)(state.theta, graph, t, w)
+        norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
+        updates, moments = transformation.update(gradient, state.moments, state.theta)
+        theta = state.theta + updates.astype(state.theta.dtype)
+        count = state.step + 1
+        # Early on the average follows closely: it would remember the random start otherwise.
+        t_ = count.astype(theta.dtype)
+        decay = jnp.minimum(jnp.asarray(ema, theta.dtype), (1.0 + t_) / (10.0 + t_))
+        average = decay * state.average + (1.0 - decay) * theta
+        return State(theta, average, moments, count), Report(parts, norm)
+
+    return step
+
+
+def make_validation(
+    unravel: Unravel, *, huber_delta: float | None
+) -> Callable[[Array, Graph, Targets, LossWeights], tuple[LossParts, dict[str, Array]]]:
+    """Loss and sums of errors of a batch, compiled once for each shape."""
+
+    @jax.jit
+    def validate(theta: Array, graph: Graph, t: Targets, w: LossWeights):
+        d = energy_and_derivatives(unravel(theta), graph)
+        parts = loss(d, graph, t, w, huber_delta)
+        energy = (t.energy_weight > 0).astype(jnp.float64) * (d.energy - t.energy) / t.atoms
+        labelled = (t.forces_weight > 0).astype(jnp.float64)[:, None]
+        forces = labelled * (d.forces.astype(jnp.float64) - t.forces)
+        stress = (t.stress_weight > 0).astype(jnp.float64)[:, None, None] * (d.stress - t.stress)
+        sums = {}
+        for name, error, weight in (
+            ("energy_per_atom", energy, t.energy_weight),
+            ("forces", forces, t.forces_weight),
+            ("stress", stress, t.stress_weight),
+        ):
+            sums[f"{name}_absolute"] = jnp.sum(jnp.abs(error))
+            sums[f"{name}_square"] = jnp.sum(error * error)
+            per = np.prod(error.shape[1:], dtype=int)
+            sums[f"{name}_count"] = jnp.sum(weight > 0).astype(jnp.float64) * float(per)
+        return parts, sums
+
+    return validate

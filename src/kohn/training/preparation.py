@@ -1,0 +1,273 @@
+"""From settings to what a run needs: judged data, reference energies, loaders, a model."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+import kohn
+from kohn.checks import Report, check, refuse_varying_charge
+from kohn.errors import ConfigError, InputError
+from kohn.models import FAMILIES
+from kohn.potential import Potential, load
+from kohn.records import to_json
+from kohn.structures import (
+    Dataset,
+    E0s,
+    is_isolated_atom,
+    read,
+    reference_energies,
+    split,
+)
+from kohn.structures.elements import symbol
+from kohn.training.loader import Loader
+from kohn.training.settings import DataSettings, TrainSettings, Weights
+
+STRESS_WEIGHT = 1e4
+"""Default weight of stress where every frame has one: (2 meV/Å³)² then counts as much as
+(20 meV/Å)² of forces with their default weight."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run before its first step.
+
+    Attributes:
+        potential: untrained, or the one to fine-tune.
+        train, valid: loaders.
+        weights, late_weights: of the loss, defaults resolved.
+        report: of the checks.
+        fingerprint: SHA-256 of settings and data, which a checkpoint must match.
+    """
+
+    potential: Potential
+    train: Loader
+    valid: Loader
+    weights: Weights
+    late_weights: Weights
+    report: Report
+    fingerprint: str
+
+
+def prepare(settings: TrainSettings) -> Prepared:
+    """Read and judge the data, and set up model and loaders; nothing is computed yet.
+
+    Test files are opened for their geometries only, to see that none of them is in the
+    training data; their labels are read after training.
+
+    Raises:
+        InputError, CheckFailed: data that cannot be learned from.
+        ConfigError: settings that contradict each other or the data.
+    """
+    data = settings.data
+    everything = _read(data, data.train)
+    parts = _parts(settings, everything)
+    tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
+    e0s = reference_energies(everything, _given(data))
+    report = check({**parts, **tests}, e0s=e0s, override=data.allow)
+    report.raise_if_failed()
+    refuse_varying_charge(everything)
+    train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
+    weights = resolved(settings.loss.weights, train)
+    late = resolved(settings.loss.late_weights or settings.loss.weights, train)
+    _labels_present(train, valid, weights, late)
+
+    elements = tuple(sorted({int(z) for part in (train, valid) for z in part.elements}))
+    dtype = np.dtype(settings.run.dtype).type
+    cutoff, start = settings.model.cutoff, None
+    if settings.run.init_from is not None:
+        start = load(settings.run.init_from)
+        cutoff = start.cutoff
+        elements = tuple(sorted({*elements, *start.elements}))
+    loaders = [
+        Loader.of(
+            part,
+            [e0s.total(s) for s in part],
+            elements,
+            cutoff,
+            settings.run.batch_size,
+            dtype,
+            most,
+        )
+        for part, most in ((train, 3), (valid, 1))
+    ]
+    model = _model(settings, loaders[0], start, elements, dtype)
+    potential = Potential(
+        model,
+        {z: e for z, e in e0s.values.items() if z in elements}
+        | ({} if start is None else {z: e for z, e in start.e0s.items() if z not in e0s.values}),
+        _provenance(settings, everything, e0s, report, train),
+    )
+    return Prepared(
+        potential, *loaders, weights, late, report, _fingerprint(settings, everything, parts)
+    )
+
+
+def _read(data: DataSettings, files: Sequence[str]) -> Dataset:
+    return read(
+        list(files),
+        keys=data.keys or None,
+        config_weights=data.config_weights or None,
+        periodic=data.periodic,
+        energy=data.energy,
+    )
+
+
+def _geometries(data: Dataset) -> Dataset:
+    """The structures without their labels."""
+    bare = tuple(s.with_labels(**dict.fromkeys(s.labels)) for s in data)
+    return Dataset(bare, data.sources)
+
+
+def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
+    if settings.data.valid:
+        return {"train": everything, "valid": _read(settings.data, settings.data.valid)}
+    atoms = [i for i, s in enumerate(everything) if is_isolated_atom(s)]
+    rest = everything.select([i for i in range(len(everything)) if i not in set(atoms)])
+    share = settings.data.valid_fraction
+    if len(rest) < 2:
+        raise InputError(
+            "too few structures to learn from",
+            expected="at least two that are not isolated atoms",
+            received=str(len(rest)),
+            where=everything.sources[0].file if everything.sources else None,
+        )
+    count = min(max(1, round(share * len(rest))), len(rest) - 1)
+    parts = split(rest, {"train": len(rest) - count, "valid": count}, settings.run.seed)
+    kept = tuple(everything[i] for i in atoms)
+    train = Dataset(kept + parts["train"].structures, everything.sources)
+    return {"train": train, "valid": parts["valid"]}
+
+
+def _without_atoms(data: Dataset) -> Dataset:
+    """Isolated atoms give the E0s; there is nothing more to learn from them."""
+    return data.select([i for i, s in enumerate(data) if not is_isolated_atom(s)])
+
+
+def _given(data: DataSettings) -> dict[int | str, float] | None:
+    return None if data.e0s is None else dict(data.e0s)
+
+
+def resolved(weights: Weights, train: Dataset) -> Weights:
+    """Weights with the default for stress decided: wanted where every frame has one."""
+    if weights.stress is not None:
+        return weights
+    complete = train.count("stress") == len(train)
+    return weights.model_copy(update={"stress": STRESS_WEIGHT if complete else 0.0})
+
+
+def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
+    """Every label that the loss wants must be there, in train and in valid."""
+    for label in ("energy", "forces", "stress"):
+        if not any(getattr(w, label) for w in weights):
+            continue
+        for name, part in (("training", train), ("validation", valid)):
+            if part.count(label) == 0:
+                raise InputError(
+                    f"the loss wants {label}, and no {name} structure has it",
+                    where=part.sources[0].file if part.sources else None,
+                    fix=f"name its key under data.keys, or set its loss weight to 0: {label}: 0",
+                )
+
+
+def _model(
+    settings: TrainSettings,
+    loader: Loader,
+    start: Potential | None,
+    elements: tuple[int, ...],
+    dtype: type,
+) -> Any:
+    key = jax.random.key(settings.run.seed)
+    if start is not None:
+        if settings.model not in (start.model.config, type(settings.model)()):
+            raise ConfigError(
+                "the model settings differ from those of the model to start from",
+                expected=to_json(start.model.config.model_dump()),
+                received=to_json(settings.model.model_dump()),
+                fix="leave the section `model` out",
+            )
+        return start.astype(dtype).model.for_elements(elements, key)
+    _, family = FAMILIES[settings.model.family]
+    forces = [s.labels["forces"] for s in loader.structures if "forces" in s.labels]
+    rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 1.0
+    return family.random(
+        key,
+        settings.model,
+        elements,
+        neighbours=loader.average_neighbours,
+        scale=max(rms, 1e-3),
+        dtype=dtype,
+    )
+
+
+def _provenance(
+    settings: TrainSettings, data: Dataset, e0s: E0s, report: Report, train: Dataset
+) -> dict[str, Any]:
+    """What the model file says of its making. No times and no paths but those given."""
+    labelled = [s for s in train if "energy" in s.labels]
+    above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "sources": [asdict(source) for source in data.sources],
+        "e0_source": e0s.source,
+        "e0_warning": e0s.warning,
+        "e0_sources": {symbol(z): s for z, s in e0s.sources.items()},
+        "overridden_findings": list(report.overrides),
+        "mean_energy_per_atom": above / max(sum(len(s) for s in labelled), 1),
+        "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
+    }
+
+
+def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Dataset]) -> str:
+    """Settings, bytes of the files, and sizes of the parts; where files lie does not matter."""
+    sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
+    sizes = {name: len(part) for name, part in parts.items()}
+    text = to_json([settings.model_dump(mode="json"), sources, sizes])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def use_devices(settings: TrainSettings) -> None:
+    """Choose the device and the CPU cores; to be called before JAX computes anything.
+
+    Raises:
+        ConfigError: JAX has started already with another choice, or has no such device.
+    """
+    run = settings.run
+    started = jax._src.xla_bridge.backends_are_initialized()
+    if run.threads is not None and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        if run.threads != len(cores):
+            if started:
+                raise ConfigError(
+                    "the number of threads cannot change once JAX has started",
+                    expected=f"{len(cores)} threads, as now",
+                    received=str(run.threads),
+                    fix="train in a fresh process, or leave run.threads out",
+                )
+            if run.threads > len(cores):
+                raise ConfigError(
+                    "more threads than cores", expected=f"at most {len(cores)}",
+                    received=str(run.threads),
+                )
+            os.sched_setaffinity(0, cores[: run.threads])
+    if run.device is not None:
+        if not started:
+            jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[run.device])
+        try:
+            found = jax.default_backend()
+        except RuntimeError as error:
+            raise ConfigError(
+                f"JAX cannot use the device {run.device!r}",
+                received=str(error),
+                fix="leave run.device out, or install JAX for this device",
+            ) from error
+        if found != run.device:
+            raise ConfigError(
+                "JAX runs on another device", expected=run.device, received=found,
+                fix="train in a fresh process",
+            )
+

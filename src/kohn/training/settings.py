@@ -1,0 +1,219 @@
+"""Settings of a training run: what `kohn template train` prints and `kohn train` reads."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from kohn.errors import ConfigError, Place, nearest
+from kohn.models import MaceConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(_Section):
+    """Which structures are learned from, and how they are read."""
+
+    train: Annotated[list[str], Field(description="files to learn from, isolated atoms included")]
+    valid: Annotated[
+        list[str], Field(description="files that choose the best step; empty: a share of train")
+    ] = []
+    test: Annotated[list[str], Field(description="files evaluated once, after training")] = []
+    valid_fraction: Annotated[
+        float, Field(gt=0, lt=1, description="share of train that validates, if no file does")
+    ] = 0.05
+    keys: Annotated[
+        dict[str, str], Field(description="label -> key in the files, e.g. energy: dft_energy")
+    ] = {}
+    energy: Annotated[
+        Literal["energy", "free_energy"], Field(description="which energy is learned")
+    ] = "energy"
+    e0s: Annotated[
+        dict[str, float] | None,
+        Field(description="energies of lone atoms, eV, by symbol; default: from the data"),
+    ] = None
+    config_weights: Annotated[
+        dict[str, float], Field(description="config_type -> weight in the loss")
+    ] = {}
+    periodic: Annotated[
+        bool | None, Field(description="overrides the periodic flags of all frames")
+    ] = None
+    allow: Annotated[
+        list[str],
+        Field(description="findings of `kohn check` to train in spite of; recorded in the model"),
+    ] = []
+
+
+class Weights(_Section):
+    """Weights of the parts of the loss."""
+
+    energy: Annotated[float, Field(ge=0, description="of (eV/atom)²")] = 1.0
+    forces: Annotated[float, Field(ge=0, description="of (eV/Å)²")] = 100.0
+    stress: Annotated[
+        float | None, Field(ge=0, description="default: 10000 if all frames have a stress, else 0")
+    ] = None
+
+
+class LossSettings(_Section):
+    """Σ weight · mean ℓ(error): energies per atom in eV, forces in eV/Å, stress in eV/Å³."""
+
+    kind: Annotated[Literal["mse", "huber"], Field(description="ℓ: square, or Huber's")] = "mse"
+    huber_delta: Annotated[float, Field(gt=0, description="where Huber's ℓ turns linear")] = 0.01
+    weights: Annotated[Weights, Field(description="of energy, forces, stress")] = Weights()
+    late_weights: Annotated[
+        Weights | None, Field(description="the same for the last part of the run, or null")
+    ] = Weights(energy=1000.0, forces=100.0)
+    late_from: Annotated[
+        float, Field(gt=0, le=1, description="share of the run after which they hold")
+    ] = 0.75
+
+
+class OptimiserSettings(_Section):
+    """How weights are adjusted."""
+
+    kind: Annotated[Literal["amsgrad", "adamw"], Field(description="algorithm")] = "amsgrad"
+    learning_rate: Annotated[float, Field(gt=0, description="highest rate")] = 0.01
+    schedule: Annotated[
+        Literal["cosine", "constant"], Field(description="after the warm-up")
+    ] = "cosine"
+    final_fraction: Annotated[
+        float, Field(ge=0, le=1, description="last rate of a cosine, as a share of the highest")
+    ] = 0.01
+    warmup_steps: Annotated[int, Field(ge=0, description="linear rise at the start")] = 100
+    weight_decay: Annotated[float, Field(ge=0, description="of adamw")] = 1e-6
+    clip: Annotated[float, Field(gt=0, description="largest norm of a gradient")] = 10.0
+    ema: Annotated[
+        float, Field(ge=0, lt=1, description="decay of the average of weights that is kept")
+    ] = 0.999
+
+
+class RunSettings(_Section):
+    """How long, how exact, where."""
+
+    steps: Annotated[int, Field(ge=1, description="length of the run, up to a whole epoch")] = 40_000
+    epochs: Annotated[
+        int | None, Field(ge=1, description="passes through the training data, instead of steps")
+    ] = None
+    batch_size: Annotated[int, Field(ge=1, description="structures a step")] = 5
+    evaluate_every: Annotated[int, Field(ge=1, description="epochs between validations")] = 1
+    patience: Annotated[
+        int | None, Field(ge=1, description="stop after so many validations without a better one")
+    ] = None
+    checkpoint_every: Annotated[
+        int, Field(ge=1, description="epochs between checkpoints")
+    ] = 1
+    dtype: Annotated[
+        Literal["float32", "float64"], Field(description="in what the network computes")
+    ] = "float32"
+    seed: Annotated[int, Field(ge=0, description="of weights, split and order")] = 0
+    device: Annotated[Literal["cpu", "gpu"] | None, Field(description="default: the best")] = None
+    threads: Annotated[int | None, Field(ge=1, description="CPU cores; default: all")] = None
+    init_from: Annotated[
+        str | None, Field(description="model file to start from: fine-tuning")
+    ] = None
+
+
+class TrainSettings(_Section):
+    """Everything that decides what a training run does."""
+
+    data: DataSettings
+    model: Annotated[MaceConfig, Field(description="architecture")] = MaceConfig()
+    loss: LossSettings = LossSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    run: RunSettings = RunSettings()
+
+
+def parse(document: Any, *, where: str | Path | None = None) -> TrainSettings:
+    """Settings from a nested dictionary, as YAML gives it.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is suggested), a value out of range,
+            something missing.
+    """
+    if not isinstance(document, dict):
+        raise ConfigError(
+            "not a configuration",
+            where=Place(file=where),
+            expected="a mapping with the sections data, model, loss, optimiser, run",
+            received=type(document).__name__,
+            fix="start from `kohn template train`",
+        )
+    try:
+        return TrainSettings.model_validate(document)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = _fields_at(path[:-1])
+            guess = nearest(path[-1], known, cutoff=0.4)
+            raise ConfigError(
+                f"unknown key {'.'.join(path)!r}",
+                where=Place(file=where),
+                expected=f"one of {', '.join(known)}",
+                fix=f"did you mean {guess!r}?" if guess else "remove it",
+            ) from None
+        raise ConfigError(
+            f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}",
+            where=Place(file=where),
+            received=repr(first.get("input")),
+            fix="see `kohn template train`",
+        ) from None
+
+
+def _fields_at(path: tuple[str, ...]) -> list[str]:
+    section: Any = TrainSettings
+    for part in path:
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            annotation = section.model_fields[part].annotation
+            options = getattr(annotation, "__args__", (annotation,))
+            section = next((o for o in options if isinstance(o, type)), annotation)
+    return list(section.model_fields) if hasattr(section, "model_fields") else []
+
+
+def read_settings(path: str | Path) -> TrainSettings:
+    """Settings from a YAML file; see `parse`."""
+    try:
+        document = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the configuration: {error.strerror}", where=Place(file=path)
+        ) from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError(
+            f"not valid YAML: {getattr(error, 'problem', error)}",
+            where=Place(file=path, line=mark.line + 1 if mark else None),
+        ) from error
+    return parse(document, where=path)
+
+
+def to_yaml(settings: TrainSettings) -> str:
+    """The settings in full, as YAML."""
+    return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def template() -> str:
+    """A commented YAML file with every setting and its default."""
+    example = TrainSettings(data=DataSettings(train=["train.extxyz"], test=["test.extxyz"]))
+    lines = ["# Settings of `kohn train`. Only data.train is needed; the rest are defaults."]
+    return "\n".join([*lines, *_commented(example, 0)]) + "\n"
+
+
+def _commented(section: BaseModel, depth: int) -> list[str]:
+    lines = []
+    for name, info in type(section).model_fields.items():
+        value, indent = getattr(section, name), "  " * depth
+        if isinstance(value, BaseModel):
+            note = info.description or (type(value).__doc__ or "").split("\n")[0]
+            lines += [f"{indent}{name}:  # {note}", *_commented(value, depth + 1)]
+        else:
+            plain = value if not isinstance(value, tuple) else list(value)
+            text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True)
+            text = text.removesuffix("...\n").strip()
+            comment = f"  # {info.description}" if info.description else ""
+            lines.append(f"{indent}{name}: {text}{comment}")
+    return lines

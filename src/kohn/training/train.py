@@ -1,0 +1,138 @@
+"""`kohn.train`: labelled structures in, a potential with its run folder out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kohn.errors import ConfigError, Place
+from kohn.evaluation import Evaluation, evaluate
+from kohn.potential import Potential
+from kohn.records import append_record, to_json, write_atomically
+from kohn.structures import Dataset, read
+from kohn.training import checkpoints
+from kohn.training.loop import RECORDS, Monitor, Trainer, run
+from kohn.training.preparation import prepare, use_devices
+from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
+
+SETTINGS = "settings.yaml"
+CHECK = "check.json"
+
+
+def train(
+    source: TrainSettings | str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    resume: bool = False,
+    monitor: Monitor | None = None,
+    **sections: Any,
+) -> Potential:
+    """Train a potential.
+
+    Args:
+        source: settings; or a YAML file of settings; or files of labelled structures.
+        out: folder of the run, made here. It will hold the settings, the records, the
+            checkpoint, and `model.safetensors`.
+        resume: go on from the checkpoint in `out`, to the same end as without the break.
+        monitor: told of steps and validations.
+        sections: settings that override those of `source`, by section:
+            ``run={"steps": 1000}``, ``data={"test": ["test.extxyz"]}``.
+
+    Returns:
+        The potential with the lowest validation loss.
+
+    Raises:
+        ConfigError: settings that cannot be; a folder that exists, without `resume`.
+        InputError, CheckFailed: data that cannot be learned from, before any compute.
+        TrainingError: a loss that is not finite; a full disk. `resume` goes on from there.
+    """
+    settings = settings_from(source, sections)
+    folder = Path(out)
+    use_devices(settings)
+    _open_folder(folder, settings, resume)
+    prepared = prepare(settings)
+    trainer = Trainer(settings, prepared, folder, monitor or Monitor())
+    if not (resume and checkpoints.exists(folder)):
+        _write_start(folder, trainer)
+    potential = run(trainer, resume=resume)
+    _evaluate(trainer, potential)
+    return potential
+
+
+def settings_from(
+    source: TrainSettings | str | Path | Sequence[str | Path], sections: dict[str, Any]
+) -> TrainSettings:
+    """Settings from whatever `train` takes, with sections overridden."""
+    if isinstance(source, TrainSettings):
+        document = source.model_dump(mode="json")
+    elif isinstance(source, (str, Path)) and str(source).endswith((".yaml", ".yml")):
+        document = read_settings(source).model_dump(mode="json")
+    else:
+        files = [source] if isinstance(source, (str, Path)) else list(source)
+        document = {"data": {"train": [str(f) for f in files]}}
+    for name, values in sections.items():
+        document[name] = {**document.get(name, {}), **values}
+    return parse(document)
+
+
+def _open_folder(folder: Path, settings: TrainSettings, resume: bool) -> None:
+    if resume:
+        if not (folder / SETTINGS).is_file():
+            raise ConfigError(
+                "there is no run to resume", where=Place(file=folder), fix="leave out --resume"
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(
+            "the run folder exists already",
+            where=Place(file=folder),
+            fix="choose another --out, add --resume to go on with it, or remove it",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / SETTINGS, to_yaml(settings).encode())
+
+
+def _write_start(folder: Path, trainer: Trainer) -> None:
+    prepared = trainer.prepared
+    write_atomically(folder / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
+    loader = prepared.train
+    waste = loader.waste()
+    append_record(
+        folder / RECORDS,
+        {
+            "kind": "start",
+            "epochs": trainer.epochs,
+            "steps": trainer.steps,
+            "parameters": prepared.potential.n_parameters,
+            "train_structures": len(loader.structures),
+            "valid_structures": len(prepared.valid.structures),
+            "shapes": [list(s) for s in (*loader.shapes, *prepared.valid.shapes)],
+            "padding_per_edge": waste.ratio,
+            "average_neighbours": loader.average_neighbours,
+            "device": str(jax.devices()[0]),
+            "provenance": prepared.potential.provenance,
+            "e0s": prepared.potential.e0s,
+        },
+    )
+
+
+def _evaluate(trainer: Trainer, potential: Potential) -> None:
+    """Errors of the final potential: on validation, and once on the test files."""
+    settings, prepared = trainer.settings.data, trainer.prepared
+    sets = {"valid": Dataset(tuple(prepared.valid.structures))}
+    if settings.test:
+        sets["test"] = read(
+            settings.test,
+            keys=settings.keys or None,
+            periodic=settings.periodic,
+            energy=settings.energy,
+        )
+    for name, data in sets.items():
+        write_evaluation(trainer.folder, evaluate(potential, data, name=name))
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Keep an evaluation in the run folder, for the report."""
+    path = folder / f"evaluation-{evaluation.name}.json"
+    write_atomically(path, (to_json(evaluation.to_json(frames=True)) + "\n").encode())
