@@ -7,16 +7,19 @@ What is timed, and kept as favourable to mace-torch as its users can have it on 
 - "energy_forces": the model on a prepared batch (neighbour list excluded), forces by autograd as
   `mace.modules` computes them, parameters without gradients as in MACECalculator, no stress. The
   modes are "eager" (what MACECalculator runs by default: an eager module whose e3nn parts are
-  TorchScript), "script" (`e3nn.util.jit.compile`, what mace_run_train saves as _compiled.model)
-  and "compile" (torch.compile the way MACECalculator(compile_mode="default") does it, for each
-  case's own shape). With mode "fastest", the default, each of "modes" (a key of "time" or of
-  "load"; eager and script when in neither) is tried on the case first, and the fastest that works
-  is timed; the answer names it and what the others took. Compiling takes about a minute and a half
-  for a case. Inductor's kernels are held to one thread there (matrix products are not): with two,
-  torch 2.13.0 dies of "double free or corruption".
+  TorchScript), "script" (`e3nn.util.jit.compile`, what mace_run_train saves as _compiled.model),
+  "compile" and "compile_threads" (torch.compile the way MACECalculator(compile_mode="default") does
+  it, for each case's own shape). With mode "fastest", the default, each of "modes" (a key of "time"
+  or of "load"; eager and script when in neither) is tried on the case first, and the fastest that
+  works is timed; the answer names it and what the others took.
+  As it comes, torch 2.13.0's compiled module dies on two threads of "double free or corruption".
+  Two settings of inductor, neither of which a user would know, avoid that: "compile" holds its
+  kernels to one thread (matrix products keep theirs), which is the fastest for molecules;
+  "compile_threads" keeps the threads and leaves explicit vectorisation out, the fastest for large
+  structures. Each takes about a minute to compile for a case (seconds when inductor has it cached).
 - "train_step": zero_grad, forward with training=True, WeightedEnergyForcesLoss(1, 100), backward,
-  Adam(amsgrad) step; eager, as mace_run_train does it, without its gradient clipping and EMA. Mode
-  "script" can be asked for.
+  Adam(amsgrad) step; eager, as mace_run_train does it and has no option to do otherwise, without
+  its gradient clipping and EMA. The other modes can be asked for.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from typing import Any
 from protocol import guard_stdout, serve
 
 WARMUP = 4  # TorchScript's profiling executor specialises during the first calls
-MODES = ("eager", "script", "compile")
+MODES = ("eager", "script", "compile", "compile_threads")
+INDUCTOR = {"compile": {"cpp.threads": 1}, "compile_threads": {"cpp.simdlen": 1}}
 
 
 class MaceTorchWorker:
@@ -104,7 +108,8 @@ class MaceTorchWorker:
             raise
         return self.inference[mode]
 
-    def _make_inference_module(self, mode: str) -> Any:
+    def _make_module(self, mode: str) -> Any:
+        """A copy of the model, as it is, scripted or wrapped in torch.compile."""
         import torch
 
         module = copy.deepcopy(self.source)
@@ -112,15 +117,18 @@ class MaceTorchWorker:
             from e3nn.util import jit
 
             module = jit.compile(module)
-        elif mode == "compile":
+        elif mode in INDUCTOR:
             from mace.tools.compile import configure_autograd_for_compile, prepare
             from mace.tools.scripts_utils import extract_model
 
-            torch._inductor.config.cpp.threads = 1
             torch._dynamo.config.recompile_limit = 64  # one shape a case
             configure_autograd_for_compile(allow_autograd=True)
             module = prepare(extract_model)(model=module, map_location="cpu")
-            module = torch.compile(module, mode="default", fullgraph=True, dynamic=False)
+            module = torch.compile(module, fullgraph=True, dynamic=False, options=INDUCTOR[mode])
+        return module
+
+    def _make_inference_module(self, mode: str) -> Any:
+        module = self._make_module(mode)
         for parameter in module.parameters():
             parameter.requires_grad = False
         return module
@@ -129,10 +137,10 @@ class MaceTorchWorker:
         """One evaluation."""
         module = self._inference_module(mode)
         data = self.batches[case].to_dict()
-        if mode == "compile":  # as MACECalculator._clone_batch and its call do
+        if mode in INDUCTOR:  # as MACECalculator._clone_batch and its call do
             data["positions"] = data["positions"].detach().clone().requires_grad_(True)
             data["node_attrs"] = data["node_attrs"].detach().clone().requires_grad_(True)
-        return module(data, training=mode == "compile", compute_force=True)
+        return module(data, training=mode in INDUCTOR, compute_force=True)
 
     def _train_step(self, case: str, mode: str) -> float:
         """One optimiser step on the worker's own copy of the model; answers the loss."""
@@ -140,13 +148,7 @@ class MaceTorchWorker:
         from mace.modules import WeightedEnergyForcesLoss
 
         if mode not in self.training:
-            module = copy.deepcopy(self.source)
-            if mode == "script":
-                from e3nn.util import jit
-
-                module = jit.compile(module)
-            elif mode != "eager":
-                raise ValueError(f"training step in mode {mode!r}: only eager and script")
+            module = self._make_module(self._check_modes([mode])[0])
             parameters = [p for p in module.parameters() if p.requires_grad]
             optimizer = torch.optim.Adam(parameters, lr=1e-4, amsgrad=True)
             loss = WeightedEnergyForcesLoss(energy_weight=1.0, forces_weight=100.0)
@@ -154,6 +156,9 @@ class MaceTorchWorker:
         module, optimizer, loss_function = self.training[mode]
         batch = self.batches[case]
         data = batch.to_dict()
+        if mode in INDUCTOR:
+            data["positions"] = data["positions"].detach().clone().requires_grad_(True)
+            data["node_attrs"] = data["node_attrs"].detach().clone().requires_grad_(True)
         data["positions"].grad = None
         optimizer.zero_grad(set_to_none=True)
         output = module(data, training=True, compute_force=True)

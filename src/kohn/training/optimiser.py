@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
+from kohn.compilation import compiled
 from kohn.graphs import Graph
 from kohn.models import energy_and_derivatives
 from kohn.training.losses import LossParts, LossWeights, Targets, loss
@@ -92,7 +93,6 @@ def make_step(
         parts = loss(energy_and_derivatives(unravel(theta), graph), graph, t, w, huber_delta)
         return parts.total, parts
 
-    @jax.jit
     def step(state: State, graph: Graph, t: Targets, w: LossWeights) -> tuple[State, Report]:
         gradient, parts = jax.grad(objective, has_aux=True)(state.theta, graph, t, w)
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
@@ -105,7 +105,7 @@ def make_step(
         average = decay * state.average + (1.0 - decay) * theta
         return State(theta, average, moments, count), Report(parts, norm)
 
-    return step
+    return compiled(step)
 
 
 def make_validation(
@@ -113,7 +113,6 @@ def make_validation(
 ) -> Callable[[Array, Graph, Targets, LossWeights], tuple[LossParts, dict[str, Array]]]:
     """Loss and sums of errors of a batch, compiled once for each shape."""
 
-    @jax.jit
     def validate(theta: Array, graph: Graph, t: Targets, w: LossWeights):
         d = energy_and_derivatives(unravel(theta), graph)
         parts = loss(d, graph, t, w, huber_delta)
@@ -133,4 +132,4 @@ def make_validation(
             sums[f"{name}_count"] = jnp.sum(weight > 0).astype(jnp.float64) * float(per)
         return parts, sums
 
-    return validate
+    return compiled(validate)
