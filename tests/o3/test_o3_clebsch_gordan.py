@@ -123,7 +123,7 @@ def equivariance(f) -> float:
             turned = np.einsum("abm,ai,bj->ijm", c, d[l1], d[l2])
             # An odd coupling is a pseudotensor: it does not change sign as Y_l3 does.
             axial = sign ** (l1 + l2 + l3)
-            worst = max(worst, np.abs(turned - axial * np.einsum("ijn,mn->ijm", c, d[l3].T)).max())
+            worst = max(worst, np.abs(turned - axial * np.einsum("ijn,mn->ijm", c, d[l3])).max())
     return float(worst)
 
 

@@ -14,3 +14,5 @@ from kohn.graphs.gather import sum_over_reverse as sum_over_reverse
 from kohn.graphs.neighbours import Neighbourhood as Neighbourhood
 from kohn.graphs.neighbours import neighbourhood as neighbourhood
 from kohn.graphs.neighbours import pairs_within as pairs_within
+from kohn.graphs.verlet import Topology as Topology
+from kohn.graphs.verlet import Verlet as Verlet

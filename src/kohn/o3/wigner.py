@@ -42,6 +42,8 @@ def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
         [2l+1, 2l+1], orthogonal; for l = 1 it is R in the order y, z, x.
     """
     rotation = jnp.asarray(rotation)
+    if not jnp.issubdtype(rotation.dtype, jnp.floating):  # a matrix written with integers
+        rotation = rotation.astype(jnp.float64)
     points, weights = _quadrature(l)
     u = jnp.asarray(points, rotation.dtype)
     turned = spherical_harmonics(u @ rotation.T, l)[:, degree_slice(l)]

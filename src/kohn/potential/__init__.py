@@ -6,3 +6,4 @@ from kohn.potential.files import to_bytes as to_bytes
 from kohn.potential.potential import Potential as Potential
 from kohn.potential.potential import Prediction as Prediction
 from kohn.potential.potential import evaluate as evaluate
+from kohn.potential.potential import evaluate_positions as evaluate_positions

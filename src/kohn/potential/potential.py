@@ -6,18 +6,26 @@ the derivatives of E.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from kohn.errors import InputError
-from kohn.graphs import Graph, Neighbourhood, Shape, collate, needed_shape, neighbourhood
+from kohn.compilation import compiled
+from kohn.graphs import (
+    Graph,
+    Neighbourhood,
+    Shape,
+    Topology,
+    collate,
+    needed_shape,
+    neighbourhood,
+)
 from kohn.models import Derived, energy_and_derivatives
 from kohn.structures import Structure
-from kohn.structures.elements import symbol
-from kohn.typing import ArrayLike
+from kohn.typing import Array, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,17 +179,46 @@ def roomy(shape: Shape) -> Shape:
     return Shape(up(shape.rows), -(-shape.slots // 4) * 4, up(shape.structures))
 
 
-@eqx.filter_jit
 def evaluate(model: Any, graph: Graph) -> Derived:
     """Energy, forces and stress of a batch, compiled once for each shape."""
-    return energy_and_derivatives(model, graph)
+    weights, rest = eqx.partition(model, eqx.is_array)
+    return _evaluator(_Static(rest))(weights, graph)
 
 
-def check_elements(potential: Potential, numbers: ArrayLike) -> None:
-    """Raise InputError for atoms of elements that the model has not seen."""
-    unseen = set(np.unique(np.asarray(numbers)).tolist()) - set(potential.elements)
-    if unseen:
-        raise InputError(
-            f"the model has not seen {', '.join(symbol(z) for z in sorted(unseen))}",
-            expected=f"only {', '.join(symbol(z) for z in potential.elements)}",
+def evaluate_positions(
+    model: Any, topology: Topology, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"]
+) -> Derived:
+    """The same from positions and cell, float64 Å: what a simulation calls at each step."""
+    weights, rest = eqx.partition(model, eqx.is_array)
+    return _mover(_Static(rest))(weights, topology, positions, cell)
+
+
+@dataclass(frozen=True)
+class _Static:
+    """What of a model is not an array: equal for equal configurations, so that compiled
+    functions are shared between models."""
+
+    rest: Any
+
+    def __hash__(self) -> int:
+        return hash(jax.tree.structure(self.rest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and (
+            jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
         )
+
+
+@lru_cache(maxsize=32)
+def _evaluator(static: _Static) -> Callable:
+    return compiled(lambda weights, graph: energy_and_derivatives(eqx.combine(weights, static.rest), graph))
+
+
+@lru_cache(maxsize=32)
+def _mover(static: _Static) -> Callable:
+    def move(weights: Any, topology: Topology, positions: Array, cell: Array) -> Derived:
+        model = eqx.combine(weights, static.rest)
+        graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
+        return energy_and_derivatives(model, graph)
+
+    return compiled(move)

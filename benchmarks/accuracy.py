@@ -1,0 +1,159 @@
+"""Accuracy on real data: `python -m benchmarks.accuracy CASE …`, then `--table`.
+
+Each case trains once, with fixed steps, on the files of $KOHN_DATA (default ../shared/data), in
+benchmarks/scratch/accuracy/CASE; an interrupted case goes on where it was. `--peer` trains
+mace-torch (in .venv-peers, see `make peers`) with the wall time that the case took. `--table`
+writes benchmarks/results/accuracy.md from what is there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DATA = Path(os.environ.get("KOHN_DATA", HERE.parent.parent / "shared" / "data"))
+WORK = HERE / "scratch" / "accuracy"
+RESULTS = HERE / "results"
+
+MOLECULE = {"channels": 64, "hidden_l_max": 1}
+CASES: dict[str, dict[str, Any]] = {
+    "ethanol": {
+        "data": {"train": ["rmd17/ethanol_train.extxyz"], "test": ["rmd17/ethanol_test.extxyz"]},
+        "model": MOLECULE,
+        "run": {"steps": 104_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
+    },
+    "aspirin": {
+        "data": {"train": ["rmd17/aspirin_train.extxyz"], "test": ["rmd17/aspirin_test.extxyz"]},
+        "model": MOLECULE,
+        "run": {"steps": 47_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
+    },
+    "acac": {
+        "data": {
+            "train": ["acac/train_300K.xyz", "acac/isolated_atoms.xyz"],
+            "test": ["acac/test_MD_300K.xyz"],
+        },
+        "model": MOLECULE,
+        "run": {"steps": 28_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
+    },
+    "silicon": {
+        "data": {"train": ["mlearn/Si_train.extxyz"], "test": ["mlearn/Si_test.extxyz"]},
+        "model": {"channels": 32, "hidden_l_max": 1},
+        "run": {
+            "steps": 4_000,
+            "batch_size": 4,
+            "evaluate_every": 2,
+            "checkpoint_every": 1,
+            "threads": 1,
+        },
+    },
+}
+TARGETS = {
+    "ethanol": {"forces mae": (6.0, 4.0), "energy mae": (1.2, 0.6)},
+    "aspirin": {"forces mae": (15.0, 12.0), "energy mae": (6.0, 4.0)},
+    "acac": {"forces rmse": (15.0, None)},
+    "silicon": {"energy per atom mae": (4.0, None), "forces rmse": (80.0, None)},
+}
+"""meV, meV/Å: (asked for, aimed at)."""
+
+
+def settings(case: str) -> dict[str, Any]:
+    """The settings of a case, with paths."""
+    found = json.loads(json.dumps(CASES[case]))
+    for name in ("train", "test"):
+        found["data"][name] = [str(DATA / f) for f in found["data"][name]]
+    return found
+
+
+def train_ours(case: str) -> None:
+    """Train a case, or go on with it; wall and CPU time add up over interruptions."""
+    from kohn.training import train
+    from kohn.training.settings import parse
+
+    folder = WORK / case
+    clock = folder.with_suffix(".clock.json")
+    spent = json.loads(clock.read_text()) if clock.exists() else {"wall": 0.0, "cpu": 0.0}
+    started, cpu = time.perf_counter(), time.process_time()
+
+    def note() -> None:
+        clock.parent.mkdir(parents=True, exist_ok=True)
+        now = {
+            "wall": spent["wall"] + time.perf_counter() - started,
+            "cpu": spent["cpu"] + time.process_time() - cpu,
+        }
+        clock.write_text(json.dumps(now))
+
+    from kohn.training import Monitor
+
+    def epoch(record: dict[str, Any]) -> None:
+        note()
+        forces, energy = record["valid_forces_mae"], record["valid_energy_per_atom_mae"]
+        print(case, record["epoch"], record["step"], f"{forces * 1e3:.2f} meV/Å "
+              f"{energy * 1e3:.3f} meV/atom {record['seconds']:.1f} s", flush=True)
+
+    train(parse(settings(case)), out=folder, resume=folder.exists(), monitor=Monitor(epoch=epoch))
+    note()
+
+
+def train_peer(case: str, threads: int) -> None:
+    """Train mace-torch with the wall time of our run."""
+    wall = json.loads((WORK / f"{case}.clock.json").read_text())["wall"]
+    chosen = settings(case)["data"]
+    out = WORK / f"{case}-mace-torch.json"
+    command = [
+        str(HERE.parent / ".venv-peers" / "bin" / "python"),
+        str(HERE / "peers" / "train_mace_torch.py"),
+        *("--train", chosen["train"][0]),
+        *("--test", chosen["test"][0]),
+        *("--hidden", "64x0e+64x1o"),
+        *("--budget", str(wall)),
+        *("--threads", str(threads)),
+        *("--out", str(out)),
+    ]
+    subprocess.run(command, check=True)
+
+
+def main() -> None:
+    """Run what the arguments ask for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []])
+    parser.add_argument("--peer", action="store_true", help="train mace-torch instead")
+    parser.add_argument("--threads", type=int, default=1, help="of the peer")
+    parser.add_argument("--table", action="store_true", help="write the table of what is there")
+    arguments = parser.parse_args()
+    for case in arguments.cases:
+        train_peer(case, arguments.threads) if arguments.peer else train_ours(case)
+    if arguments.table:
+        RESULTS.mkdir(exist_ok=True)
+        sys.stdout.write(table())
+
+
+def table() -> str:
+    """Measured errors beside the peer's, in Markdown."""
+    lines = ["| case | who | wall, min | energy MAE, meV | force MAE, meV/Å | force RMSE, meV/Å |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for case in CASES:
+        ours, peer = WORK / case / "evaluation-test.json", WORK / f"{case}-mace-torch.json"
+        if ours.exists():
+            e = json.loads(ours.read_text())["errors"]
+            wall = json.loads((WORK / f"{case}.clock.json").read_text())["wall"]
+            lines.append(
+                f"| {case} | Kohn | {wall / 60:.1f} | {e['energy_mean_absolute_error_meV']:.2f} | "
+                f"{e['forces_mean_absolute_error_meV_per_angstrom']:.2f} | "
+                f"{e['forces_root_mean_square_error_meV_per_angstrom']:.2f} |"
+            )
+        if peer.exists():
+            p = json.loads(peer.read_text())
+            lines.append(
+                f"| {case} | mace-torch | {p['wall_seconds'] / 60:.1f} | {p['energy_mae_mev']:.2f} | "
+                f"{p['force_mae_mev_A']:.2f} | {p.get('force_rmse_mev_A', float('nan')):.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

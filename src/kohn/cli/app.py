@@ -1,0 +1,255 @@
+"""`kohn check`, `template`, `train`, `eval`, `predict`, `report`, `demo`.
+
+Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
+done; 1: a check failed; 2: bad input or usage.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.text import Text
+
+from kohn.errors import ConfigError, InputError, KohnError, nearest
+from kohn.records import to_json
+
+stderr = Console(stderr=True, highlight=False)
+
+app = typer.Typer(
+    name="kohn",
+    help="Machine learning of molecules and materials in which the physics holds.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+Files = Annotated[list[Path], typer.Argument(help="labelled structures: extxyz, vasprun.xml, …")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--key", help="label=key in the file, e.g. energy=dft_energy; repeatable"),
+]
+NotPeriodic = Annotated[
+    bool, typer.Option("--not-periodic", help="ignore the periodic flags of the files")
+]
+
+
+def parse_keys(keys: list[str] | None) -> dict[str, str]:
+    """['energy=dft_energy'] as a dictionary."""
+    pairs = [key.partition("=") for key in keys or []]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise ConfigError(
+                "not a key", expected="label=key, e.g. energy=dft_energy", received=repr(name)
+            )
+    return {name: value for name, _, value in pairs}
+
+
+def emit(document: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(to_json(document, indent=2) + "\n")
+
+
+@app.command(epilog="Example: `kohn check train.extxyz --test test.extxyz`")
+def check(
+    files: Files,
+    test: Annotated[
+        list[Path] | None, typer.Option(help="files to test on: must not repeat the others")
+    ] = None,
+    key: Keys = None,
+    not_periodic: NotPeriodic = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="kind of finding not to fail on; repeatable")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say what is in the files, and what in them cannot be trusted."""
+    import kohn
+
+    sets = {"train": [str(f) for f in files]}
+    if test:
+        sets["test"] = [str(f) for f in test]
+    report = kohn.check(
+        sets,
+        keys=parse_keys(key) or None,
+        override=allow or (),
+        periodic=False if not_periodic else None,
+    )
+    if json:
+        emit(report.to_json())
+    else:
+        Console(highlight=False).print(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: `kohn template train > train.yaml`")
+def template(
+    what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
+) -> None:
+    """Print a commented configuration file with every setting and its default."""
+    from kohn.training import template as text
+
+    if what != "train":
+        guess = nearest(what, ["train"])
+        raise ConfigError(
+            f"no template for {what!r}",
+            expected="train",
+            fix=f"did you mean {guess!r}?" if guess else None,
+        )
+    sys.stdout.write(text())
+
+
+@app.command(epilog="Examples: `kohn train train.yaml` · `kohn train DATA.extxyz --out runs/first`")
+def train(
+    source: Annotated[
+        list[Path], typer.Argument(help="a YAML configuration, or files of labelled structures")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder of the run")] = None,
+    test: Annotated[list[Path] | None, typer.Option(help="files to evaluate on at the end")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of weights, split and order")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run")] = False,
+    json: Json = False,
+) -> None:
+    """Train a potential, and keep the run in a folder."""
+    from kohn.cli.running import run_training
+
+    folder = out or _folder_for(source)
+    overrides: dict[str, dict[str, Any]] = {
+        "data": {"test": [str(t) for t in test]} if test else {},
+        "run": {
+            name: value
+            for name, value in (("steps", steps), ("seed", seed), ("threads", threads))
+            if value is not None
+        },
+    }
+    document = run_training(
+        source[0] if len(source) == 1 else source, folder, resume, overrides, stderr
+    )
+    if json:
+        emit(document)
+
+
+def _folder_for(source: list[Path]) -> Path:
+    """runs/NAME, after the configuration or the first file."""
+    return Path("runs") / source[0].stem
+
+
+@app.command("eval", epilog="Example: `kohn eval runs/first/model.safetensors test.extxyz`")
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
+    files: Files,
+    key: Keys = None,
+    not_periodic: NotPeriodic = False,
+    json: Json = False,
+) -> None:
+    """Compare a model with labelled structures."""
+    import kohn
+    from kohn.cli.running import bar
+    from kohn.reports.terminal import evaluation_table
+
+    potential = kohn.load(model)
+    data = kohn.read(
+        [str(f) for f in files],
+        keys=parse_keys(key) or None,
+        periodic=False if not_periodic else None,
+    )
+    with bar(stderr, "evaluating", len(data)) as advance:
+        result = kohn.evaluate(potential, data, advance=advance)
+    document = result.to_json()
+    if json:
+        emit(document)
+    else:
+        Console(highlight=False).print(evaluation_table(document))
+
+
+@app.command(epilog="Example: `kohn predict runs/first new.xyz -o predicted.extxyz`")
+def predict(
+    model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
+    files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="extended XYZ file to write")],
+    not_periodic: NotPeriodic = False,
+    json: Json = False,
+) -> None:
+    """Predict energies, forces and stresses, and write them beside the structures."""
+    import kohn
+    from kohn.cli.running import bar
+
+    if out.exists():
+        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
+    potential = kohn.load(model)
+    data = kohn.read([str(f) for f in files], periodic=False if not_periodic else None)
+    with bar(stderr, "predicting", len(data)) as advance:
+        predictions = potential.predict(data.structures, advance=advance)
+    kohn.write(data, out, predictions=[p.as_labels() for p in predictions])
+    stderr.print(f"wrote {len(data)} structures to {out}")
+    if json:
+        emit(
+            {
+                "file": str(out),
+                "structures": len(data),
+                "energies": [p.energy for p in predictions],
+            }
+        )
+
+
+@app.command(epilog="Example: `kohn report runs/first`")
+def report(
+    run: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
+    out: Annotated[Path | None, typer.Option(help="HTML file; default RUN/report.html")] = None,
+    json: Json = False,
+) -> None:
+    """Draw the report of a run: one HTML page that opens offline."""
+    from kohn.reports import report as draw
+
+    path = draw(run, out)
+    if json:
+        emit({"report": str(path)})
+    else:
+        stderr.print(f"open {path}")
+
+
+@app.command(epilog="Example: `kohn demo --out runs/demo`")
+def demo(
+    out: Annotated[Path, typer.Option(help="folder for the runs")] = Path("runs/demo"),
+    json: Json = False,
+) -> None:
+    """Train on real data that comes with Kohn: ethanol, and silicon with stress."""
+    from kohn.cli.demo import run_demo
+
+    document = run_demo(out, stderr)
+    if json:
+        emit(document)
+
+
+def show_error(error: KohnError, *, json: bool) -> None:
+    """The error on stderr; with --json also as a document on stdout."""
+    if json:
+        parts = {k: getattr(error, k) for k in ("expected", "received", "where", "fix")}
+        parts = {k: str(v) for k, v in parts.items() if v is not None}
+        emit({"error": {"message": error.message, "kind": type(error).__name__, **parts}})
+    body = Text(error.message, style="bold")
+    for name in ("where", "expected", "received", "fix"):
+        value = getattr(error, name)
+        if value is not None and str(value):
+            body.append(f"\n{name:>9}  ", style="dim")
+            body.append(str(value), style="green" if name == "fix" else "none")
+    stderr.print(Panel(body, title="error", title_align="left", border_style="red"))
+
+
+def main() -> None:
+    """Entry point: errors become messages and exit codes."""
+    try:
+        app()
+    except KohnError as error:
+        show_error(error, json="--json" in sys.argv)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        stderr.print("stopped; `--resume` goes on from the last checkpoint")
+        raise SystemExit(130) from None

@@ -1,0 +1,104 @@
+"""Progress on stderr, and the training command's body."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from kohn.units import GPA
+
+QUIET = 2.0
+"""Seconds between lines where no bar can be drawn."""
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+@contextmanager
+def bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar; gives a function that advances it."""
+    with _progress(console) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda n: progress.advance(task, n)
+
+
+def run_training(
+    source: Path | Sequence[Path],
+    folder: Path,
+    resume: bool,
+    sections: dict[str, Any],
+    console: Console,
+) -> dict[str, Any]:
+    """Train with progress, draw the report, and say what came out.
+
+    Returns:
+        A document: where the model and the report are, and the errors.
+    """
+    from kohn.records import read_records
+    from kohn.reports import report
+    from kohn.reports.terminal import evaluation_table
+    from kohn.training import Monitor, train
+
+    with _progress(console) as progress:
+        task = progress.add_task("reading and checking", total=None)
+        last = [time.monotonic()]
+
+        def epoch(record: dict[str, Any]) -> None:
+            now = time.monotonic()
+            if console.is_terminal or now - last[0] > QUIET:
+                last[0] = now
+                progress.console.print(epoch_line(record))
+
+        def step(done: int, total: int) -> None:
+            progress.update(task, description="training", completed=done, total=total)
+
+        source = source if isinstance(source, Path) else list(source)
+        train(source, out=folder, resume=resume, monitor=Monitor(step, epoch), **sections)
+    page = report(folder)
+    document: dict[str, Any] = {
+        "run": str(folder),
+        "model": str(folder / "model.safetensors"),
+        "report": str(page),
+    }
+    for name in ("valid", "test"):
+        path = folder / f"evaluation-{name}.json"
+        if path.is_file():
+            result = next(iter(read_records(path)))
+            result.pop("frames", None)
+            document[name] = result
+            console.print(evaluation_table(result))
+    console.print(f"model   {document['model']}\nreport  {page}")
+    return document
+
+
+def epoch_line(record: dict[str, Any]) -> str:
+    """One line for one validation."""
+    parts = [f"epoch {record['epoch']:5d}", f"loss {record['train_loss']:.3g}"]
+    for key, factor, unit in (
+        ("valid_energy_per_atom_mae", 1e3, "meV/atom"),
+        ("valid_forces_mae", 1e3, "meV/Å"),
+        ("valid_stress_mae", 1 / GPA, "GPa"),
+    ):
+        if key in record:
+            parts.append(f"{record[key] * factor:.3g} {unit}")
+    return "  ".join(parts)

@@ -1,0 +1,126 @@
+"""Neighbours that are kept while atoms move: a list with a skin, in arrays that only grow."""
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.graphs.batching import Graph, Shape, species_index
+from kohn.graphs.gather import gather_neighbours
+from kohn.graphs.neighbours import Neighbourhood, neighbourhood
+from kohn.structures import Structure
+from kohn.typing import Array, Bool, Float, Int
+
+
+class Topology(eqx.Module):
+    """Who may be whose neighbour; with positions and cell it gives a graph.
+
+    Attributes as in `Graph`; shift is the integer cell vector S of each slot, [N, K, 3].
+    """
+
+    species: Int[Array, "N"]
+    index: Int[Array, "N K"]
+    reverse: Int[Array, "N K"]
+    shift: Float[Array, "N K 3"]
+    candidates: Bool[Array, "N K"]
+    atom_mask: Bool[Array, "N"]
+
+    def graph(
+        self, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"], cutoff: float, dtype
+    ) -> Graph:
+        """The graph of these positions: candidates within the cutoff are edges.
+
+        Displacements are formed in float64 and then cast: positions far from the origin
+        lose nothing.
+        """
+        there = gather_neighbours(positions, self.index, self.reverse)
+        d = there - positions[:, None] + self.shift.astype(jnp.float64) @ cell
+        within = self.candidates & (jnp.sum(d * d, axis=-1) < cutoff * cutoff)
+        far = jnp.array([cutoff, 0.0, 0.0])
+        d = jnp.where(within[..., None], d, far)
+        n = self.species.shape[0]
+        volume = jnp.abs(jnp.linalg.det(cell))
+        return Graph(
+            self.species,
+            d.astype(dtype),
+            self.index,
+            self.reverse,
+            within,
+            self.atom_mask,
+            jnp.zeros(n, jnp.int32),
+            jnp.where(volume > 0, volume, 1.0).astype(dtype)[None],
+        )
+
+
+class Verlet:
+    """A neighbour list with a skin, and the shapes it has taken.
+
+    A pair closer than cutoff + skin when the list was made is a candidate until an atom has
+    moved more than half the skin. A change of cell is a movement too: atoms are compared at
+    equal fractional coordinates, and the images that come near by strain are bounded by it.
+
+    Args:
+        cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
+    """
+
+    def __init__(self, cutoff: float, skin: float, elements: tuple[int, ...]):
+        self.cutoff, self.skin, self.elements = cutoff, skin, elements
+        self.shapes: list[Shape] = []
+        self.builds = 0
+        self._made_for: Structure | None = None
+        self._topology: Topology | None = None
+
+    def update(self, structure: Structure) -> Topology:
+        """The topology for a structure; the one at hand if it still holds."""
+        if self._topology is None or not self._holds(structure):
+            rows = neighbourhood(structure, self.cutoff + self.skin)
+            self._topology = self._padded(structure, rows)
+            self._made_for = structure
+            self.builds += 1
+        return self._topology
+
+    def _holds(self, new: Structure) -> bool:
+        old = self._made_for
+        if old is None or len(old) != len(new) or self.skin == 0.0:
+            return False
+        same = np.array_equal(old.numbers, new.numbers)
+        if not same or not np.array_equal(old.periodic, new.periodic):
+            return False
+        moved = np.linalg.norm(new.positions - old.positions, axis=1).max()
+        if np.array_equal(old.cell, new.cell):
+            return bool(moved < 0.5 * self.skin)
+        # d' = r_j' - r_i' + S cell' ; a pair beyond r_c + skin must stay beyond r_c. With
+        # cell' = cell F: d' = d F + (moves beside the strain), so |d'| >= |d| s - 2 m, where s
+        # is the smallest singular value of F.
+        if not new.periodic.all():
+            return False
+        strain = np.linalg.solve(old.cell, new.cell)
+        smallest = np.linalg.svd(strain, compute_uv=False).min()
+        beside = np.linalg.norm(new.positions - old.positions @ strain, axis=1).max()
+        return bool((self.cutoff + self.skin) * smallest - 2.0 * beside > self.cutoff)
+
+    def _padded(self, structure: Structure, rows: Neighbourhood) -> Topology:
+        """The rows in the smallest shape at hand, or in a new and roomier one."""
+        n, k = rows.index.shape
+        fitting = [s for s in self.shapes if s.rows >= n + 1 and s.slots >= k]
+        # A shape made for a much larger system would waste its padding.
+        fitting = [s for s in fitting if s.rows <= 2 * (n + 1) and s.slots <= 2 * k + 8]
+        if fitting:
+            shape = min(fitting)
+        else:
+            shape = Shape(n + 1, -(-(k + max(2, k // 8)) // 4) * 4, 1)
+            self.shapes.append(shape)
+        big, wide, _ = shape
+        species = np.zeros(big, np.int32)
+        species[:n] = species_index(structure, self.elements)
+        index = np.full((big, wide), big - 1, np.int32)
+        reverse = np.full((big, wide), big * wide - 1, np.int32)
+        shift = np.zeros((big, wide, 3), np.float32)
+        candidates = np.zeros((big, wide), bool)
+        mask = rows.mask
+        index[:n, :k] = np.where(mask, rows.index, big - 1)
+        moved = (rows.reverse // k) * wide + rows.reverse % k
+        reverse[:n, :k] = np.where(mask, moved, big * wide - 1)
+        shift[:n, :k], candidates[:n, :k] = rows.shift, mask
+        atoms = np.arange(big) < n
+        arrays = (species, index, reverse, shift, candidates, atoms)
+        return Topology(*(jnp.asarray(a) for a in arrays))

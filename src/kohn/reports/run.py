@@ -1,0 +1,203 @@
+"""The records of one run folder, read back: finished, unfinished, or hardly begun."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from kohn.errors import InputError, Place
+from kohn.records import read_records
+
+State = Literal["finished", "stopped early", "not evaluated", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run folder holds; whatever is missing is empty.
+
+    Attributes:
+        name: of the folder.
+        settings_text: `settings.yaml` as it stands there.
+        settings: the same, parsed.
+        start: the record written before the first step.
+        epochs: the records of validations, in order.
+        check: `check.json`: the judgement of the data.
+        evaluations: name -> `evaluation-NAME.json`, test first, then validation.
+        has_model: whether the final model file is there.
+    """
+
+    name: str
+    settings_text: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    epochs: tuple[dict[str, Any], ...] = ()
+    check: dict[str, Any] = field(default_factory=dict)
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    has_model: bool = False
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Run":
+        """Read a run folder.
+
+        Raises:
+            InputError: there is no such folder, it is not of a run, or a record is damaged.
+        """
+        folder = Path(folder)
+        _refuse_what_is_no_run(folder)
+        text = _text(folder / "settings.yaml")
+        records = _records(folder / "records.jsonl")
+        start = next((r for r in reversed(records) if r.get("kind") == "start"), {})
+        written = _settings(text, folder / "settings.yaml")
+        return cls(
+            name=folder.resolve().name,
+            settings_text=text,
+            settings=written or start.get("provenance", {}).get("settings", {}),
+            start=start,
+            epochs=tuple(r for r in records if r.get("kind") == "epoch"),
+            check=_document(folder / "check.json", "sets"),
+            evaluations=_evaluations(folder),
+            has_model=(folder / "model.safetensors").is_file(),
+        )
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the folder is of a training run, and not of evaluations alone."""
+        return bool(self.settings_text or self.start or self.epochs or self.check)
+
+    @property
+    def planned_epochs(self) -> int | None:
+        """How many epochs the run was to have."""
+        return self.start.get("epochs")
+
+    @property
+    def last_epoch(self) -> int:
+        """The last epoch that was recorded; 0 before the first."""
+        return self.epochs[-1]["epoch"] if self.epochs else 0
+
+    @property
+    def state(self) -> State:
+        """How far the run came."""
+        data = self.settings.get("data") or {}
+        wanted = {"valid"} | ({"test"} if data.get("test") else set())
+        if wanted <= self.evaluations.keys() or not self.is_training:
+            planned = self.planned_epochs or self.last_epoch
+            return "finished" if self.last_epoch >= planned else "stopped early"
+        if not self.epochs:
+            return "not started"
+        done = self.planned_epochs is not None and self.last_epoch >= self.planned_epochs
+        return "not evaluated" if done or self.has_model else "unfinished"
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The record of the best validation so far."""
+        if not self.epochs:
+            return None
+        epoch = self.epochs[-1].get("best_epoch")
+        return next((r for r in self.epochs if r["epoch"] == epoch), None)
+
+    @property
+    def main(self) -> dict[str, Any] | None:
+        """The evaluation that counts: on the test files, else on the validation set."""
+        return next(iter(self.evaluations.values()), None)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """Wall time of the epochs. Those between two records are taken to last as long as
+        the recorded one; time lost when a run was killed is not counted."""
+        total, before = 0.0, 0
+        for record in self.epochs:
+            total += record["seconds"] * (record["epoch"] - before)
+            before = record["epoch"]
+        return total if self.epochs else None
+
+    @property
+    def late_from(self) -> float | None:
+        """The epoch from which the late weights of the loss hold, if there are any."""
+        loss = self.settings.get("loss") or {}
+        if not loss.get("late_weights") or not self.planned_epochs:
+            return None
+        share = loss.get("late_from", 1.0)
+        return share * self.planned_epochs if share < 1 else None
+
+
+def _refuse_what_is_no_run(folder: Path) -> None:
+    if not folder.exists():
+        raise InputError(
+            "there is no such run folder",
+            where=Place(file=folder),
+            fix="name the folder that was given to `kohn train --out`",
+        )
+    if not folder.is_dir():
+        raise InputError(
+            "this is a file, not a run folder",
+            where=Place(file=folder),
+            fix=f"name its folder: {folder.parent}",
+        )
+    known = ("settings.yaml", "records.jsonl")
+    if not any((folder / n).is_file() for n in known) and not any(folder.glob("evaluation-*.json")):
+        inside = sorted(p.parent.name for p in folder.glob("*/settings.yaml"))
+        raise InputError(
+            "this folder is not of a run",
+            where=Place(file=folder),
+            expected="settings.yaml and records.jsonl, or evaluation-NAME.json, in it",
+            received=", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder",
+            fix=f"did you mean one of the runs in it: {', '.join(inside[:5])}?"
+            if inside
+            else "name the folder that was given to `kohn train --out`",
+        )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _settings(text: str, path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text) if text else {}
+    except yaml.YAMLError as error:
+        raise _damaged(path, str(error)) from error
+    return found if isinstance(found, dict) else {}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    records = [r for r in read_records(path) if isinstance(r, dict)]
+    needed = {"epoch", "seconds"}
+    for record in records:
+        if record.get("kind") == "epoch" and not needed <= record.keys():
+            raise _damaged(path, f"a record without {', '.join(sorted(needed - record.keys()))}")
+    return records
+
+
+def _document(path: Path, needed: str) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(document, dict) or needed not in document:
+        raise _damaged(path, f"a document without {needed!r}")
+    return document
+
+
+def _damaged(path: Path, received: str) -> InputError:
+    return InputError(
+        f"{path.name} is damaged",
+        where=Place(file=path),
+        received=received,
+        fix="restore the file from a copy, or remove it to draw the report without it",
+    )
+
+
+def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
+    names = sorted(p.stem.removeprefix("evaluation-") for p in folder.glob("evaluation-*.json"))
+    first = [n for n in ("test", "valid") if n in names]
+    rest = [n for n in names if n not in first]
+    # Files of the user's own choice before validation, which chose the model.
+    order = [*first[:1], *rest, *first[1:]] if "test" in first else [*rest, *first]
+    return {n: _document(folder / f"evaluation-{n}.json", "errors") for n in order}

@@ -1,0 +1,57 @@
+"""Numbers in words: three significant digits, thousands separated, units spelled as on axes."""
+
+import math
+
+NONE = "–"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` to a number of significant digits, never in powers of ten if it can be helped."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4 or exponent > 7:
+        return f"{value:.{digits - 1}e}".replace("-", "−")
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """`value` with a number of decimals."""
+    return NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−")
+
+
+def count(value: int | None) -> str:
+    """A whole number."""
+    return NONE if value is None else f"{value:,}"
+
+
+def plural(value: int, noun: str) -> str:
+    """'1 frame', '2 frames'."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time in the units that one would say it in."""
+    if seconds is None:
+        return NONE
+    if seconds < 9.95:
+        return f"{seconds:.2g} s"
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, rest = divmod(round(seconds / 60), 60)
+    return f"{hours} h {rest:02d} min"
+
+
+def times(model: float | None, baseline: float | None) -> str:
+    """How a model compares with a baseline, in words."""
+    if not model or not baseline:
+        return ""
+    ratio = baseline / model
+    if ratio < 1:
+        return "worse than the mean"
+    return f"{ratio:.0f} times smaller" if ratio >= 9.95 else f"{ratio:.1f} times smaller"
