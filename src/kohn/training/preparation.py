@@ -68,7 +68,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     parts = _parts(settings, everything)
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
     e0s = reference_energies(everything, _given(data))
-    report = check({**parts, **tests}, e0s=e0s, override=data.allow)
+    report = check({**parts, **tests}, e0s=e0s, override=data.allow, geometry_only=tests)
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))

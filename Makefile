@@ -1,0 +1,57 @@
+# make setup   .venv with everything pinned      make demo    train on real data, about two minutes
+# make test    the whole suite                   make lint    ruff, pyright, import-linter
+# make peers   environments for the benchmarks   make lock    pin anew from pyproject.toml
+
+PYTHON ?= python3
+BIN := .venv/bin
+PINNED := .venv/.pinned
+
+.PHONY: setup demo test fast lint peers lock clean
+
+setup: $(PINNED)
+
+$(PINNED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Kohn needs Python 3.11 or later; say which: make PYTHON=python3.12 setup"; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup
+	@rm -rf runs/demo
+	@$(BIN)/kohn demo --out runs/demo
+
+# Two workers: most of the time goes into compiling, which does not use two cores by itself.
+test: setup
+	$(BIN)/python -m pytest -n 2
+
+fast: setup
+	$(BIN)/python -m pytest -m "not slow and not browser"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+peers: .venv-peers/.done .venv-peers-mlip/.done
+
+.venv-peers/.done:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet torch==2.13.0
+	.venv-peers/bin/python -m pip install --quiet mace-torch==0.3.16 safetensors
+	@touch $@
+
+.venv-peers-mlip/.done:
+	$(PYTHON) -m venv .venv-peers-mlip
+	.venv-peers-mlip/bin/python -m pip install --quiet mlip==0.2.5
+	@touch $@
+
+lock: setup
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --all-extras --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
+		--output-file requirements.txt pyproject.toml
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist runs

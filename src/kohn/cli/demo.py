@@ -1,0 +1,41 @@
+"""`kohn demo`: two short trainings on the data that come with Kohn."""
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from kohn.cli.running import run_training
+
+CASES: dict[str, dict[str, Any]] = {
+    "ethanol": {
+        "model": {"channels": 32, "hidden_l_max": 1},
+        "run": {"steps": 2_500, "evaluate_every": 2, "checkpoint_every": 5},
+    },
+    "silicon": {
+        "model": {"channels": 16, "hidden_l_max": 0, "radial_widths": [32, 32]},
+        "run": {"steps": 400, "batch_size": 2, "evaluate_every": 2, "checkpoint_every": 5},
+    },
+}
+"""Folder of data -> settings that differ from the defaults: small models, short runs."""
+
+
+def run_demo(folder: Path, console: Console) -> dict[str, Any]:
+    """Train and evaluate each case, with a report.
+
+    Returns:
+        Case -> what `run_training` returns.
+    """
+    documents = {}
+    with as_file(files("kohn.data")) as data:
+        for name, sections in CASES.items():
+            console.rule(f"{name}: from {'molecular dynamics' if name == 'ethanol' else 'strained, defective and hot crystals'}")
+            test = {"test": [str(data / name / "test.extxyz")]}
+            train = data / name / "train.extxyz"
+            documents[name] = run_training(
+                train, folder / name, False, {"data": test, **sections}, console
+            )
+    for name, document in documents.items():
+        console.print(f"[bold]{name}[/]: open {document['report']}")
+    return documents

@@ -1,0 +1,214 @@
+"""Figures as plain data for plotly.js: learning curves.
+
+A colour is written '@name' and stands for the CSS variable --name of the page, so that
+figures follow the reader's light or dark scheme; the page's script looks it up.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kohn.reports.run import Run
+from kohn.reports.text import number
+from kohn.units import GPA
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure and what stands around it.
+
+    Attributes:
+        key: id in the page.
+        title: above it.
+        note: beside the title: what is seen, in numbers.
+        data, layout: for plotly.js.
+        alternative: what it shows, for those who cannot see it.
+    """
+
+    key: str
+    title: str
+    note: str
+    data: list[dict[str, Any]]
+    layout: dict[str, Any]
+    alternative: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: a record's key, a factor, a name at its end, and a colour."""
+
+    key: str
+    name: str
+    colour: str
+    factor: float = 1.0
+
+
+VALIDATION = (
+    ("forces", "Forces, validation", "meV/Å", 1e3),
+    ("energy_per_atom", "Energy per atom, validation", "meV/atom", 1e3),
+    ("stress", "Stress, validation", "GPa", 1 / GPA),
+)
+
+
+def learning_curves(run: Run) -> list[Figure]:
+    """Losses, validation errors and the learning rate against epochs."""
+    if not run.epochs:
+        return []
+    lines = (Line("train_loss", "train", "@second"), Line("valid_loss", "valid", "@accent"))
+    figures = [_curves(run, "loss", "Loss", "weighted sum of squares", lines)]
+    for name, title, unit, factor in VALIDATION:
+        pair = (
+            Line(f"valid_{name}_rmse", "RMSE", "@second", factor),
+            Line(f"valid_{name}_mae", "MAE", "@accent", factor),
+        )
+        if any(_values(run, line) for line in pair):
+            figures.append(_curves(run, f"valid-{name}", title, unit, pair))
+    rate = (Line("learning_rate", "", "@accent"),)
+    if _values(run, rate[0]):
+        figures.append(_curves(run, "rate", "Learning rate", "", rate))
+    return figures
+
+
+def _values(run: Run, line: Line) -> list[float]:
+    found = (r.get(line.key) for r in run.epochs)
+    return [v * line.factor for v in found if v is not None and v > 0]
+
+
+def _curves(run: Run, key: str, title: str, unit: str, lines: Sequence[Line]) -> Figure:
+    lines = [line for line in lines if _values(run, line)]
+    everything = [v for line in lines for v in _values(run, line)]
+    low, high = _decades(everything)
+    end = max(run.last_epoch, (run.planned_epochs or 0) if run.state == "unfinished" else 0)
+    layout = base_layout(260)
+    layout["xaxis"] |= {"title": axis_title("epoch"), "range": [0, end * 1.01 or 1]}
+    layout["yaxis"] |= {"type": "log", "range": [low, high], "title": axis_title(unit)}
+    layout["yaxis"] |= _ticks(low, high)
+    layout["margin"]["r"] = 52 if lines[-1].name else 20
+    layout["shapes"], marks = _switches(run, end)
+    layout["annotations"] = [*marks, *_end_labels(run, lines, high - low)]
+    ends = ", ".join(f"{line.name} {number(_values(run, line)[-1])}".strip() for line in lines)
+    note = f"last: {ends} {'' if key in ('loss', 'rate') else unit}".strip()
+    alternative = f"{title} against epochs on a logarithmic axis. {note}."
+    return Figure(f"curve-{key}", title, note, _traces(run, lines, unit), layout, alternative)
+
+
+def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[dict[str, Any]]:
+    shown_unit = "" if unit.startswith("weighted") else f" {unit}"
+    traces = []
+    for line in lines:
+        pairs = [(r["epoch"], r.get(line.key)) for r in run.epochs]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(pairs) <= 30 else "lines",
+                "name": line.name,
+                "x": [e for e, _ in pairs],
+                "y": [v * line.factor if v is not None and v > 0 else None for _, v in pairs],
+                "line": {"color": line.colour, "width": 2},
+                "marker": {"size": 5, "color": line.colour},
+                "hovertemplate": f"epoch %{{x}}: {line.name} %{{y:.4~g}}{shown_unit}<extra></extra>",
+            }
+        )
+    return traces
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The range of a logarithmic axis: the data with a margin, a third of a decade at least."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.04 * (high - low), (0.35 - (high - low)) / 2, 0.02)
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float) -> dict[str, Any]:
+    """Ticks that read as plain numbers: 1, 2, 5 in each decade, or whole decades."""
+    steps = (1.0,) if high - low > 3 else (1.0, 2.0, 5.0) if high - low > 0.7 else range(1, 10)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    ticks = [m * 10.0**d for d in decades for m in steps]
+    ticks = [t for t in ticks if low <= math.log10(t) <= high]
+    if len(ticks) > 7:
+        ticks = ticks[:: math.ceil(len(ticks) / 7)]
+    return {"tickvals": ticks, "ticktext": [_tick(t) for t in ticks]}
+
+
+def _tick(value: float) -> str:
+    if 1e-4 <= value < 1e5:
+        return f"{value:,.10g}" if value >= 1 else f"{value:.10f}".rstrip("0")
+    exponent = math.floor(math.log10(value) + 1e-9)
+    mantissa = round(value / 10**exponent)
+    power = f"10<sup>{exponent}</sup>".replace("-", "−")
+    return power if mantissa == 1 else f"{mantissa}·{power}"
+
+
+def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Vertical lines where the weights of the loss change, and at the best validation."""
+    best = run.best["epoch"] if run.best else None
+    marks = [(run.late_from, "late weights", "dash"), (best, "best", "dot")]
+    shapes, labels = [], []
+    for x, text, dash in marks:
+        if x is None or x > end or (text == "best" and x == run.last_epoch):
+            continue
+        line = {"color": "@muted", "width": 1, "dash": dash}
+        shapes.append(
+            {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
+            | {"line": line}
+        )
+        right = x > end / 2
+        labels.append(
+            {"text": text, "x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
+            | {"xanchor": "right" if right else "left", "font": {"size": 11, "color": "@muted"}}
+        )
+    return shapes, labels
+
+
+def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[dict[str, Any]]:
+    """Names of the curves at their ends, pushed apart where they would touch."""
+    ends = sorted((math.log10(_values(run, line)[-1]), line) for line in lines if line.name) if (
+        len(lines) > 1
+    ) else []
+    shift = [0.0] * len(ends)
+    if len(ends) == 2:
+        apart = (ends[1][0] - ends[0][0]) / decades * 190
+        push = max(0.0, 15 - apart) / 2
+        shift = [-push, push]
+    return [
+        {"text": line.name, "x": run.last_epoch, "y": y, "xanchor": "left", "xshift": 6}
+        | {"yshift": s, "showarrow": False, "font": {"color": line.colour, "size": 12}}
+        for (y, line), s in zip(ends, shift, strict=True)
+    ]
+
+
+def axis_title(text: str) -> dict[str, Any]:
+    """The title of an axis."""
+    return {"text": text, "standoff": 6, "font": {"size": 12}}
+
+
+def axis() -> dict[str, Any]:
+    """What all axes have in common."""
+    return {
+        "gridcolor": "@grid",
+        "linecolor": "@line",
+        "zeroline": False,
+        "ticks": "",
+        "automargin": True,
+        "fixedrange": False,
+    }
+
+
+def base_layout(height: int) -> dict[str, Any]:
+    """What all figures have in common."""
+    return {
+        "height": height,
+        "margin": {"l": 48, "r": 16, "t": 22, "b": 40},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "@muted"},
+        "showlegend": False,
+        "hoverlabel": {
+            "bgcolor": "@surface",
+            "bordercolor": "@line",
+            "font": {"color": "@ink", "family": "system-ui, sans-serif"},
+        },
+        "xaxis": axis(),
+        "yaxis": axis(),
+    }

@@ -1,0 +1,114 @@
+"""`kohn.reports.report`: one HTML page of one run, that opens without a network."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+import kohn
+from kohn.records import plain, write_atomically
+from kohn.reports import sections, summary
+from kohn.reports.figures import Figure, learning_curves
+from kohn.reports.parity import parity_figures
+from kohn.reports.run import Run
+
+NAME = "report.html"
+
+
+def report(run: str | Path, out: str | Path | None = None) -> Path:
+    """Draw the page of a run folder from its records.
+
+    The folder need not be finished: a run that is going on, or was killed, gives a page of
+    what there is, which says so. The same records give the same bytes.
+
+    Args:
+        run: folder of a training run, or one that holds `evaluation-NAME.json` files.
+        out: file to write, or a folder to write `report.html` in; default: the run folder.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: there is no such folder, it is not of a run, or a record is damaged.
+        TrainingError: the disk refuses.
+    """
+    text = page(Run.read(run))
+    target = Path(run if out is None else out)
+    if target.is_dir():
+        target = target / NAME
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, text.encode())
+    return target
+
+
+def page(run: Run) -> str:
+    """The page as text."""
+    main, name = run.main, next(iter(run.evaluations), "")
+    curves = learning_curves(run)
+    parity = parity_figures(run, main) if main is not None else []
+    return _environment().get_template("page.html").render(
+        run=run,
+        main=main,
+        main_name={"valid": "validation"}.get(name, name),
+        verdict=summary.verdict(run),
+        facts=summary.facts(run),
+        tiles=sections.tiles(main),
+        curves=curves,
+        parity=parity,
+        errors=sections.error_table(run),
+        classes=sections.class_tables(main),
+        worst=sections.worst_table(main),
+        data=[
+            sections.sets_table(run),
+            sections.labels_table(run),
+            sections.sources_table(run),
+            sections.e0_table(run),
+        ],
+        findings=sections.findings(run),
+        timings=summary.timings(run),
+        model=summary.model_facts(run),
+        versions=summary.versions(run),
+        model_path=f"{run.name}/model.safetensors",
+        shell_path=shlex.quote(f"{run.name}/model.safetensors"),
+        elements=summary.elements(run),
+        figures_json=script_json([*parity, *curves]),
+        plotly=_plotly(),
+        css=_file("page.css"),
+        drawn_by=f"Kohn {kohn.__version__}",
+    )
+
+
+def script_json(figures: Sequence[Figure]) -> str:
+    """The figures as JSON that can stand in a <script>: no character opens a tag there."""
+    documents: dict[str, Any] = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
+    text = json.dumps(plain(documents), separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@cache
+def _plotly() -> str:
+    """plotly.js, whole; a closing tag in it would end the script that holds it."""
+    return get_plotlyjs().replace("</script", "<\\/script")
+
+
+def _file(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,176 @@
+"""Parity figures: prediction against reference above, error against reference below.
+
+Few points are drawn one by one; many as the logarithm of their density, on a grid of bytes,
+so that the page stays small however many atoms there are.
+"""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kohn.reports.figures import Figure, axis, axis_title, base_layout
+from kohn.reports.run import Run
+from kohn.reports.text import number, plural
+from kohn.units import GPA
+
+CELLS = 150
+"""Cells of a density along each axis."""
+FEW = 2500
+"""Up to so many points are drawn one by one."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """References and errors of one quantity.
+
+    Attributes:
+        key, title: of the quantity.
+        unit: of references; error_unit: of errors.
+        per_unit: errors in `error_unit` are those in `unit` times this.
+        reference, predicted: one number a point.
+        frames: the index of each point's structure.
+    """
+
+    key: str
+    title: str
+    unit: str
+    error_unit: str
+    per_unit: float
+    reference: np.ndarray
+    predicted: np.ndarray
+    frames: np.ndarray
+
+
+def parity_figures(run: Run, evaluation: dict[str, Any]) -> list[Figure]:
+    """A figure for each quantity that the frames of an evaluation have."""
+    frames = evaluation.get("frames") or []
+    found = (_energies(run, frames), _forces(frames), _stresses(frames))
+    return [_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
+
+
+def _energies(run: Run, frames: list[dict[str, Any]]) -> Pairs | None:
+    """Energies per atom above the E0s; above their mean where an E0 is not known."""
+    chosen = [f for f in frames if f.get("energy_reference") is not None]
+    if not chosen:
+        return None
+    e0s = {int(z): float(e) for z, e in (run.start.get("e0s") or {}).items()}
+    n = np.array([len(f["numbers"]) for f in chosen])
+    reference = np.array([f["energy_reference"] for f in chosen]) / n
+    predicted = np.array([f["energy_predicted"] for f in chosen]) / n
+    if all(z in e0s for f in chosen for z in f["numbers"]):
+        zero = np.array([sum(e0s[z] for z in f["numbers"]) for f in chosen]) / n
+        unit = "eV/atom above the E0s"
+    else:
+        zero, unit = reference.mean(), "eV/atom above their mean"
+    indices = np.array([f["index"] for f in chosen])
+    return Pairs(
+        "energy", "Energy per atom", unit, "meV/atom", 1e3, reference - zero, predicted - zero, indices
+    )
+
+
+def _forces(frames: list[dict[str, Any]]) -> Pairs | None:
+    chosen = [f for f in frames if f.get("forces_reference") is not None]
+    if not chosen:
+        return None
+    reference = [np.ravel(f["forces_reference"]) for f in chosen]
+    predicted = [np.ravel(f["forces_predicted"]) for f in chosen]
+    indices = np.repeat([f["index"] for f in chosen], [len(r) for r in reference])
+    joined = np.concatenate(reference), np.concatenate(predicted)
+    return Pairs("forces", "Force components", "eV/Å", "meV/Å", 1e3, *joined, indices)
+
+
+def _stresses(frames: list[dict[str, Any]]) -> Pairs | None:
+    names = ("stress_reference", "stress_predicted")
+    chosen = [f for f in frames if all(f.get(n) is not None for n in names)]
+    if not chosen:
+        return None
+    upper = np.triu_indices(3)
+    reference, predicted = (
+        np.concatenate([np.asarray(f[n])[upper] for f in chosen]) / GPA for n in names
+    )
+    indices = np.repeat([f["index"] for f in chosen], 6)
+    return Pairs("stress", "Stress components", "GPa", "GPa", 1.0, reference, predicted, indices)
+
+
+def _figure(pairs: Pairs) -> Figure:
+    error = (pairs.predicted - pairs.reference) * pairs.per_unit
+    span = _range(np.concatenate([pairs.reference, pairs.predicted]))
+    reach = 1.08 * max(float(np.abs(error).max()), 1e-9)
+    layout = base_layout(470)
+    layout["margin"] |= {"t": 10, "r": 14}
+    layout["xaxis"] |= {"title": axis_title(f"reference, {pairs.unit}"), "range": span}
+    layout["xaxis"] |= {"anchor": "y2"}
+    layout["yaxis"] |= {"title": axis_title("predicted"), "range": span, "domain": [0.36, 1]}
+    layout["yaxis2"] = axis() | {"title": axis_title(f"error, {pairs.error_unit}")}
+    layout["yaxis2"] |= {"range": [-reach, reach], "domain": [0, 0.28], "nticks": 5}
+    line = {"color": "@muted", "width": 1}
+    whole = {"type": "line", "layer": "above", "line": line, "x0": span[0], "x1": span[1]}
+    layout["shapes"] = [
+        whole | {"y0": span[0], "y1": span[1]},
+        whole | {"y0": 0, "y1": 0, "yref": "y2"},
+    ]
+    draw = _points if len(error) <= FEW else _density
+    data = [
+        draw(pairs, pairs.predicted, (span, span), "y"),
+        draw(pairs, error, (span, [-reach, reach]), "y2"),
+    ]
+    rms = float(np.sqrt(np.mean(error**2)))
+    note = f"RMSE {number(rms)} {pairs.error_unit} · {plural(len(error), 'point')}"
+    worst = float(np.abs(error).max())
+    alternative = (
+        f"{pairs.title}: predictions against references, and their errors below. {note}; "
+        f"largest error {number(worst)} {pairs.error_unit}."
+    )
+    return Figure(f"parity-{pairs.key}", pairs.title, note, data, layout, alternative)
+
+
+def _range(values: np.ndarray) -> list[float]:
+    low, high = float(values.min()), float(values.max())
+    room = 0.03 * (high - low) or 0.5
+    return [low - room, high + room]
+
+
+def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> dict[str, Any]:
+    unit = pairs.unit.split(" ")[0] if axis_name == "y" else pairs.error_unit
+    text = "predicted" if axis_name == "y" else "error"
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "x": np.round(pairs.reference, 5).tolist(),
+        "y": np.round(values, 5 if axis_name == "y" else 3).tolist(),
+        "yaxis": axis_name,
+        "customdata": pairs.frames.tolist(),
+        "marker": {"size": 4, "color": "@accent", "opacity": 0.5},
+        "hovertemplate": f"structure %{{customdata}}<br>reference %{{x}}<br>{text} %{{y}} {unit}"
+        "<extra></extra>",
+    }
+
+
+def _density(
+    pairs: Pairs, values: np.ndarray, ranges: tuple[list[float], list[float]], axis_name: str
+) -> dict[str, Any]:
+    """log(1 + points) of each cell as bytes, 0 for an empty one and 255 for the fullest."""
+    counts, x, y = np.histogram2d(pairs.reference, values, bins=CELLS, range=ranges)
+    shade = np.log1p(counts.T) / np.log1p(counts.max())
+    cells = np.where(counts.T > 0, 1 + np.round(254 * shade), 0).astype(np.uint8)
+    return {
+        "type": "heatmap",
+        "x0": float(x[0] + x[1]) / 2,
+        "dx": float(x[1] - x[0]),
+        "y0": float(y[0] + y[1]) / 2,
+        "dy": float(y[1] - y[0]),
+        "z": {
+            "dtype": "u1",
+            "bdata": base64.b64encode(cells.tobytes()).decode(),
+            "shape": f"{CELLS}, {CELLS}",
+        },
+        "yaxis": axis_name,
+        "zmin": 0,
+        "zmax": 255,
+        "zsmooth": False,
+        "showscale": False,
+        "hoverinfo": "skip",
+        "colorscale": [[0, "rgba(0,0,0,0)"], [1 / 255, "@sparse"], [1, "@dense"]],
+    }

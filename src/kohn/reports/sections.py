@@ -1,0 +1,379 @@
+"""The tables of a report, as text and bar lengths: the template only lays them out."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from kohn.reports.frames import worst_frames
+from kohn.reports.quantities import FORCES, QUANTITIES, Quantity, present
+from kohn.reports.run import Run
+from kohn.reports.text import NONE, count, fixed, number, plural, times
+from kohn.structures.elements import symbol
+from kohn.structures.properties import PROPERTIES
+from kohn.units import GPA
+
+MOST_ROWS = 40
+"""Classes shown in one table."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell.
+
+    Attributes:
+        text: what stands in it.
+        small: a second line, in small letters.
+        bar: length of a bar under the text, 0 to 1.
+        whole: the text in full, where `text` is shortened.
+        code: whether it is a key, a path or a checksum.
+    """
+
+    text: str
+    small: str = ""
+    bar: float | None = None
+    whole: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; its first column names the rows.
+
+    Attributes:
+        caption: what it is of.
+        head: names of the columns, with units.
+        rows: cells; numbers stand to the right.
+        left: columns of words, besides the first.
+        more: what was left out, in words.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    left: frozenset[int] = field(default_factory=frozenset)
+    more: str = ""
+
+
+def _row(*cells: Cell | str) -> tuple[Cell, ...]:
+    return tuple(c if isinstance(c, Cell) else Cell(c) for c in cells)
+
+
+def _title(name: str) -> str:
+    return {"test": "test", "valid": "validation", "train": "training"}.get(name, name)
+
+
+def structures_of(evaluation: dict[str, Any]) -> int:
+    """How many structures were evaluated."""
+    frames = evaluation.get("frames")
+    counts = (q.count(evaluation["errors"]) for q in QUANTITIES if q.name.startswith("energy"))
+    return len(frames) if frames else next((c for c in counts if c), 0)
+
+
+# --- errors -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One error, large, beside the error of predicting the mean.
+
+    Attributes:
+        title, value, unit: what, how much.
+        baseline, comparison: the same for the mean baseline, and how the two compare.
+        share: error of the model over that of the baseline, at most 1.
+        bad: no better than the baseline.
+        rmse: root mean square error, with its unit.
+    """
+
+    title: str
+    value: str
+    unit: str
+    baseline: str
+    comparison: str
+    share: float | None
+    bad: bool
+    rmse: str
+
+
+def tiles(evaluation: dict[str, Any] | None) -> list[Tile]:
+    """The errors of the evaluation that counts."""
+    if evaluation is None:
+        return []
+    errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
+    found = []
+    for q in present(errors):
+        mae, mean = q.mae(errors), q.mae(baseline)
+        share = min(1.0, mae / mean) if mae is not None and mean else None
+        found.append(
+            Tile(
+                title=q.title,
+                value=number(mae),
+                unit=q.unit,
+                baseline=f"{number(mean)} {q.unit}" if mean is not None else NONE,
+                comparison=times(mae, mean),
+                share=share,
+                bad=share == 1.0,
+                rmse=f"{number(q.rmse(errors))} {q.unit}",
+            )
+        )
+    return found
+
+
+def error_table(run: Run) -> Table | None:
+    """Errors of all evaluations beside their baselines."""
+    rows = []
+    for name, evaluation in run.evaluations.items():
+        errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
+        for q in present(errors):
+            rows.append(
+                _row(
+                    f"{_title(name)}: {q.title.lower()}",
+                    number(q.mae(errors)),
+                    number(q.rmse(errors)),
+                    number(q.mae(baseline)),
+                    number(q.rmse(baseline)),
+                    q.unit,
+                    count(q.count(errors)),
+                )
+            )
+    head = ("", "MAE", "RMSE", "mean baseline MAE", "mean baseline RMSE", "unit", "values")
+    caption = "Errors of all evaluated sets"
+    return Table(caption, head, tuple(rows), frozenset({5})) if rows else None
+
+
+def class_tables(evaluation: dict[str, Any] | None) -> list[Table]:
+    """Force errors by element and by size of the force; all errors by config_type."""
+    if evaluation is None:
+        return []
+    tables = []
+    for key, caption, head, unit in (
+        ("forces_by_element", "Force error by element", "element", ""),
+        ("forces_by_size", "Force error by size of the reference force", "|F|, eV/Å", ""),
+    ):
+        classes = evaluation.get(key) or {}
+        if classes:
+            tables.append(_classes(classes, caption, head, (FORCES,), unit))
+    kinds = evaluation.get("by_config_type") or {}
+    if kinds:
+        names = tuple(q for q in QUANTITIES if any(q.mae(e) is not None for e in kinds.values()))
+        ordered = dict(sorted(kinds.items(), key=lambda kv: -(names[0].mae(kv[1]) or 0.0)))
+        caption = "Mean absolute error by config_type, worst first"
+        tables.append(_classes(ordered, caption, "config_type", names, "MAE"))
+    return tables
+
+
+def _classes(
+    classes: dict[str, dict[str, Any]],
+    caption: str,
+    head: str,
+    quantities: Sequence[Quantity],
+    only: str,
+) -> Table:
+    """One row a class; bars are in proportion to the largest error of their column."""
+    largest = {q.name: max((q.mae(e) or 0.0) for e in classes.values()) or 1.0 for q in quantities}
+    rows = []
+    for name, errors in list(classes.items())[:MOST_ROWS]:
+        cells: list[Cell | str] = [name]
+        for q in quantities:
+            mae = q.mae(errors)
+            cells.append(Cell(number(mae), bar=None if mae is None else mae / largest[q.name]))
+            if not only:
+                cells.append(number(q.rmse(errors)))
+        cells.append(count(quantities[0].count(errors)))
+        rows.append(_row(*cells))
+    names = [
+        f"{part}, {q.unit}" if not only else f"{q.title}, {q.unit}"
+        for q in quantities
+        for part in (("MAE", "RMSE") if not only else ("",))
+    ]
+    left_out = len(classes) - len(rows)
+    more = f"and {left_out:,} more" if left_out > 0 else ""
+    last = {"forces": "components"}.get(quantities[0].name, "values")
+    return Table(caption, (head, *names, last), tuple(rows), more=more)
+
+
+def worst_table(evaluation: dict[str, Any] | None) -> Table | None:
+    """The structures with the largest errors."""
+    found = worst_frames(evaluation) if evaluation is not None else []
+    if not found:
+        return None
+    rows = [
+        _row(
+            str(r["index"]),
+            path(r["file"]),
+            count(r["frame"]),
+            str(r["config_type"] or ""),
+            str(r["atoms"]),
+            Cell(number(r["force_error"]), small=f"on {r['atom']}" if r.get("atom") else ""),
+            Cell(number(r["energy_error_per_atom"]), small=f"{number(r['energy_error'])} meV in all"),
+        )
+        for r in found
+    ]
+    head = ("index", "file", "frame", "config_type", "atoms")
+    units = ("largest force error, meV/Å", "energy error, meV/atom")
+    by = "force" if found[0]["force_error"] is not None else "energy"
+    caption = f"The {plural(len(rows), 'structure')} with the largest {by} errors"
+    return Table(caption, (*head, *units), tuple(rows), frozenset({1, 3}))
+
+
+def path(file: Any) -> Cell:
+    """A path, shortened to the name of its file."""
+    if file is None:
+        return Cell("in memory")
+    return Cell(PurePath(str(file)).name, whole=str(file), code=True)
+
+
+# --- data ---------------------------------------------------------------------------------
+
+
+def sets_table(run: Run) -> Table | None:
+    """What is in each set."""
+    sets = run.check.get("sets") or []
+    if not sets:
+        return None
+    rows = []
+    for s in sets:
+        elements = ", ".join(s["elements"])
+        atoms = s["atoms_per_frame"]
+        low, high = atoms["minimum"], atoms["maximum"]
+        shortest = sorted((d["distance"], pair) for pair, d in s["shortest_distances"].items())
+        rows.append(
+            _row(
+                _title(s["name"]),
+                count(s["frames"]),
+                str(low) if low == high else f"{low}–{high}",
+                elements,
+                _periodic(s["frames_by_periodic_directions"]),
+                f"{shortest[0][0]:.3f} ({shortest[0][1]})" if shortest else NONE,
+                count(s["isolated_atoms"]),
+                count(s["duplicates"]),
+            )
+        )
+    head = ("set", "structures", "atoms in each", "elements", "periodic", "shortest distance, Å")
+    last = ("isolated atoms", "repeated")
+    return Table("Structures", (*head, *last), tuple(rows), frozenset({3, 4}))
+
+
+def _periodic(directions: dict[str, int]) -> str:
+    names = {"0": "no", "1": "in one", "2": "in two", "3": "in three"}
+    if len(directions) == 1:
+        return names.get(next(iter(directions)), "")
+    return ", ".join(f"{names.get(k, k)}: {n:,}" for k, n in sorted(directions.items()))
+
+
+_STATISTICS = {
+    "energy": ("energy_above_reference_per_atom", 1.0, "eV/atom above E0"),
+    "forces": ("force_components", 1.0, "eV/Å"),
+    "stress": ("stress_components", 1 / GPA, "GPa"),
+}
+
+
+def labels_table(run: Run) -> Table | None:
+    """The label table: what is labelled, under which key, and of which size."""
+    rows = []
+    for s in run.check.get("sets") or []:
+        for name, label in s["labels"].items():
+            statistics, factor, unit = _STATISTICS.get(name, ("", 1.0, ""))
+            numbers = s.get(statistics) or {}
+            keys = ("mean", "standard_deviation", "minimum", "maximum")
+            shown = (None if numbers.get(k) is None else factor * numbers[k] for k in keys)
+            known = PROPERTIES.get(name)
+            rows.append(
+                _row(
+                    f"{_title(s['name'])}: {name.replace('_', ' ')}",
+                    f"{label['frames']:,} of {s['frames']:,}",
+                    Cell(", ".join(label["keys"]), code=True),
+                    *(fixed(v, 3) for v in shown),
+                    unit or (known.unit if known else ""),
+                    known.sign if known else "",
+                )
+            )
+    head = ("label", "structures", "key in the files", "mean", "standard deviation")
+    rest = ("smallest", "largest", "unit", "convention")
+    return Table("Labels", (*head, *rest), tuple(rows), frozenset({2, 7, 8})) if rows else None
+
+
+def sources_table(run: Run) -> Table | None:
+    """The files that were read, with their checksums."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    roles: dict[tuple[str, str], list[str]] = {}
+    for s in run.check.get("sets") or []:
+        for source in s["sources"]:
+            key = (source["file"], source["sha256"])
+            found.setdefault(key, source)
+            roles.setdefault(key, []).append(_title(s["name"]))
+    if not found:
+        for source in run.start.get("provenance", {}).get("sources") or []:
+            found.setdefault((source["file"], source["sha256"]), source)
+    rows = [
+        _row(
+            path(source["file"]),
+            ", ".join(dict.fromkeys(roles.get(key, ["training"]))),
+            count(source["frames"]),
+            "; ".join(_key_use(k, v) for k, v in source["keys"].items()) or "none",
+            "; ".join(_remarks(source)) or NONE,
+            Cell(source["sha256"], code=True),
+        )
+        for key, source in found.items()
+    ]
+    head = ("file", "used for", "structures", "read from", "remarks", "SHA-256")
+    return Table("Files", head, tuple(rows), frozenset({1, 3, 4, 5})) if rows else None
+
+
+def _key_use(name: str, keys: dict[str, int]) -> str:
+    return f"{name} from {', '.join(keys)}"
+
+
+def _remarks(source: dict[str, Any]) -> Iterable[str]:
+    yield from source.get("notes") or ()
+    for key, known in (source.get("near_keys") or {}).items():
+        yield f"{key} is nearly {known}, and was not read"
+    if source.get("other_keys"):
+        yield f"not read: {', '.join(source['other_keys'])}"
+
+
+def e0_table(run: Run) -> Table | None:
+    """Reference energies of the atoms, and where they come from."""
+    provenance = run.start.get("provenance", {})
+    checked = run.check.get("reference_energies") or {}
+    values = {symbol(int(z)): e for z, e in (run.start.get("e0s") or {}).items()}
+    values = values or checked.get("values") or {}
+    sources = provenance.get("e0_sources") or {}
+    default = provenance.get("e0_source") or checked.get("source") or ""
+    rows = tuple(_row(k, fixed(e, 4), sources.get(k, default)) for k, e in values.items())
+    head = ("element", "E0, eV", "source")
+    return Table("Reference energies", head, rows, frozenset({2})) if rows else None
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A finding of the check, or a warning: severity is error, warning, note or overridden."""
+
+    severity: str
+    kind: str
+    message: str
+    details: tuple[str, ...] = ()
+
+
+def findings(run: Run) -> list[Notice]:
+    """What the check found, worst first, and a warning of the E0s that it did not repeat."""
+    found = []
+    for f in run.check.get("findings") or []:
+        places = [_place(p) for p in f["where"]]
+        more = " …" if f["count"] > len(places) else ""
+        details = [f"because {e}" for e in f["evidence"]]
+        details += [f"at {'; '.join(places)}{more}"] if places else []
+        details += [f"fix: {f['fix']}"] if f["fix"] else []
+        severity = "overridden" if f["overridden"] else f["severity"]
+        found.append(Notice(severity, f["kind"], f["message"], tuple(details)))
+    provenance = run.start.get("provenance", {})
+    warning = provenance.get("e0_warning")
+    if warning and not any(warning in f.message for f in found):
+        found.insert(0, Notice("warning", "reference energies", warning))
+    return found
+
+
+def _place(place: dict[str, Any]) -> str:
+    file = PurePath(place["file"]).name if place.get("file") else ""
+    parts = [file, *(f"{k} {place[k]}" for k in ("frame", "line") if place.get(k) is not None)]
+    return ", ".join(p for p in parts if p)

@@ -1,0 +1,180 @@
+"""What is said of a run in words and short lists: verdict, timings, versions, how to use it."""
+
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from kohn.reports.quantities import FORCES, present
+from kohn.reports.run import Run
+from kohn.reports.sections import structures_of
+from kohn.reports.text import count, duration, number, plural
+from kohn.structures.elements import symbol
+
+Pairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first lines of a report.
+
+    Attributes:
+        state: of the run, in a word or two.
+        good: whether the run came to its end.
+        sentence: the result in one sentence.
+        caveats: what must be known to read it rightly.
+    """
+
+    state: str
+    good: bool
+    sentence: str
+    caveats: tuple[str, ...]
+
+
+def verdict(run: Run) -> Verdict:
+    """What came out."""
+    main, name = run.main, next(iter(run.evaluations), "")
+    good = run.state in ("finished", "stopped early")
+    caveats = []
+    if main is None:
+        sentence = _without_evaluation(run)
+    else:
+        errors = main["errors"]
+        values = ", ".join(
+            f"{q.title.lower()} {number(q.mae(errors))} {q.unit}" for q in present(errors)
+        )
+        kind = {"test": "test ", "valid": "validation "}.get(name, "")
+        on = plural(structures_of(main), f"{kind}structure")
+        sentence = f"Mean absolute errors on {on}: {values}."
+        if name == "valid":
+            caveats.append(
+                "These structures chose the best epoch, and may come from the same trajectory as "
+                "the training data: errors on independent data are likely to be larger."
+            )
+        caveats += _worse_than_mean(main)
+    caveats += _state_in_words(run)
+    return Verdict(run.state, good, sentence, tuple([*caveats, *_data_caveats(run)]))
+
+
+def _without_evaluation(run: Run) -> str:
+    best = run.best
+    if best is None:
+        return "No epoch has been recorded yet."
+    force = best.get("valid_forces_mae")
+    shown = f" force MAE on validation {number(1e3 * force)} {FORCES.unit}," if force else ""
+    return f"Best so far:{shown} loss {number(best.get('valid_loss'))}, at epoch {best['epoch']}."
+
+
+def _worse_than_mean(evaluation: dict[str, Any]) -> list[str]:
+    errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
+    bad = [q.title.lower() for q in present(errors) if (q.mae(baseline) or 1e99) <= (q.mae(errors) or 0)]
+    return [f"No better than predicting the mean: {', '.join(bad)}."] if bad else []
+
+
+def _state_in_words(run: Run) -> list[str]:
+    planned = f"{run.last_epoch:,} of {run.planned_epochs:,}" if run.planned_epochs else None
+    if run.state == "stopped early":
+        return [f"Stopped early, after {planned} epochs: validation no longer improved."]
+    if run.state == "not evaluated":
+        return ["Trained, but the evaluation has not been recorded: it is going on, or was stopped."]
+    if run.state == "unfinished":
+        epochs = f"{planned} epochs are recorded" if planned else f"{run.last_epoch:,} epochs are recorded"
+        return [
+            f"This run is still going, or was stopped: {epochs}. If it was stopped, the same "
+            "command with --resume goes on from its checkpoint."
+        ]
+    if run.state == "not started":
+        return ["This run has not finished its first epoch: it is starting, or was stopped or refused."]
+    return []
+
+
+def _data_caveats(run: Run) -> list[str]:
+    kinds = {f["kind"] for f in run.check.get("findings") or []}
+    caveats = []
+    if kinds & {"duplicate-between", "equivalent-between"}:
+        caveats.append("Some structures are in more than one set: see the findings on the data.")
+    if "single-composition-e0s" in kinds:
+        caveats.append(
+            "All data have one composition, so the energies of single atoms are arbitrary: energies "
+            "of atomisation and of other compositions are not to be trusted."
+        )
+    return caveats
+
+
+def facts(run: Run) -> Pairs:
+    """A line of small facts under the verdict."""
+    start = run.start
+    found: Pairs = []
+    if start.get("parameters"):
+        found.append(("parameters", count(start["parameters"])))
+    if start.get("train_structures"):
+        valid = start.get("valid_structures")
+        found.append(("training structures", count(start["train_structures"])))
+        found.append(("validation structures", count(valid)))
+    if run.epochs:
+        found.append(("epochs", count(run.last_epoch)))
+        found.append(("time in training", duration(run.seconds)))
+    return found
+
+
+def timings(run: Run) -> Pairs:
+    """Where the time went, and what was compiled."""
+    start, found = run.start, []
+    if run.epochs:
+        seconds = [r["seconds"] for r in run.epochs]
+        median = statistics.median(seconds[1:] or seconds)
+        found.append(("time in training, validation included", duration(run.seconds)))
+        found.append(("first epoch, with compilation", duration(seconds[0])))
+        found.append(("median of the other epochs" if seconds[1:] else "median epoch", duration(median)))
+        if start.get("train_structures") and median:
+            rate = start["train_structures"] / median
+            found.append(("training structures a second", number(rate)))
+        if run.epochs[-1].get("step"):
+            found.append(("steps", count(run.epochs[-1]["step"])))
+        if run.epochs[-1].get("compilations") is not None:
+            found.append(("compiled functions", count(run.epochs[-1]["compilations"])))
+    if start.get("shapes"):
+        shapes = (" × ".join(f"{n:,}" for n in s) for s in start["shapes"])
+        found.append(("padded shapes: atoms × neighbours × structures", "; ".join(shapes)))
+    if start.get("padding_per_edge") is not None:
+        found.append(("padding slots for each real edge", number(start["padding_per_edge"])))
+    if start.get("average_neighbours") is not None:
+        found.append(("neighbours of an atom, on average", number(start["average_neighbours"])))
+    if start.get("device"):
+        found.append(("device", str(start["device"])))
+    return found
+
+
+def elements(run: Run) -> str:
+    """The elements that the model knows, in words."""
+    known = run.start.get("e0s") or {}
+    return ", ".join(symbol(int(z)) for z in known) or "only the elements of its training data"
+
+
+def versions(run: Run) -> Pairs:
+    """What ran."""
+    found = run.start.get("provenance", {}).get("versions") or {}
+    return [(str(k), str(v)) for k, v in sorted(found.items())]
+
+
+def model_facts(run: Run) -> Pairs:
+    """What the model is, in a few lines."""
+    model, training = run.settings.get("model") or {}, run.settings.get("run") or {}
+    names = {
+        "family": "family",
+        "cutoff": "cutoff, Å",
+        "layers": "layers",
+        "channels": "channels",
+        "hidden_l_max": "hidden features up to l",
+        "l_max": "harmonics up to l",
+        "correlation": "correlation order",
+    }
+    found = [(title, str(model[key])) for key, title in names.items() if key in model]
+    if model.get("zbl"):
+        found.append(("short-range repulsion", "ZBL"))
+    if training.get("dtype"):
+        found.append(("numbers", str(training["dtype"])))
+    if training.get("seed") is not None:
+        found.append(("seed", str(training["seed"])))
+    if run.best:
+        found.append(("best epoch, which the model file holds", count(run.best["epoch"])))
+    return found

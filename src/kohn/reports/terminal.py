@@ -1,0 +1,67 @@
+"""The same numbers for a terminal: tables for rich."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from kohn.reports.quantities import present
+from kohn.reports.run import Run
+from kohn.reports.sections import structures_of
+from kohn.reports.summary import facts
+from kohn.reports.text import count, number, plural, times
+
+
+def evaluation_table(document: dict[str, Any]) -> Table:
+    """Errors beside those of the mean baseline.
+
+    Args:
+        document: `Evaluation.to_json()`, with or without frames.
+    """
+    errors, baseline = document["errors"], document.get("mean_baseline", {})
+    on = plural(structures_of(document), "structure")
+    table = _table(f"{document.get('name', 'evaluation')}: {on}")
+    for column in ("MAE", "RMSE", "mean baseline MAE"):
+        table.add_column(column, justify="right", header_style="dim")
+    table.add_column("unit", header_style="dim")
+    table.add_column("", header_style="dim")
+    for q in present(errors):
+        mae, mean = q.mae(errors), q.mae(baseline)
+        bad = mae is not None and mean is not None and mae >= mean
+        table.add_row(
+            q.title,
+            number(mae),
+            number(q.rmse(errors)),
+            number(mean),
+            q.unit,
+            times(mae, mean),
+            style="yellow" if bad else None,
+        )
+    return table
+
+
+def training_table(run: Run | str | Path) -> Table:
+    """Size, data, length and time of a run, and its best validation.
+
+    Args:
+        run: a run folder, or what was read from one; it need not be finished.
+
+    Raises:
+        InputError: see `Run.read`.
+    """
+    run = run if isinstance(run, Run) else Run.read(run)
+    table = _table(f"{run.name}: {run.state}")
+    table.add_column("", justify="right")
+    for name, value in facts(run):
+        table.add_row(name, value)
+    best = run.best
+    if best is not None:
+        table.add_row("best epoch", count(best["epoch"]))
+        table.add_row("validation loss there", number(best.get("valid_loss")))
+    return table
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("", justify="left")
+    return table

@@ -1,0 +1,193 @@
+"""Every model obeys every law; every law sees the faults planted for it.
+
+All laws of a family run through one compiled function of one padded shape.
+"""
+
+from collections.abc import Sequence
+
+import faults
+import jax
+import laws
+import numpy as np
+import pytest
+from brute_force import closest, structure
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kohn.graphs import Shape, collate, neighbourhood
+from kohn.models import Mace, MaceConfig
+from kohn.potential.potential import evaluate
+from kohn.structures import Structure
+
+TOLERANCE = 1e-9
+CUTOFF = 3.5
+E0S = {1: -13.6, 8: -2041.84, 14: -7875.25}
+SHAPE = Shape(64, 56, 12)
+FAMILIES = {
+    "mace, scalars, ZBL": MaceConfig(
+        cutoff=CUTOFF, channels=4, hidden_l_max=0, radial_widths=(8, 8), zbl=True
+    ),
+    "mace, vectors": MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8)),
+}
+
+
+def calculator(model, search=neighbourhood) -> laws.Calculate:
+    """A model as `calculate`, in batches of the one shape."""
+
+    def batch(structures: Sequence[Structure], rows) -> list[laws.Outcome]:
+        graph = collate(structures, rows, tuple(E0S), SHAPE, dtype=np.float64)
+        d = jax.device_get(evaluate(model, graph))
+        found, start = [], 0
+        for g, s in enumerate(structures):
+            here = slice(start, start + len(s))
+            start = here.stop
+            e0 = np.array([E0S[z] for z in s.numbers.tolist()])
+            stress = d.stress[g] if s.periodic.all() else np.zeros((3, 3))
+            found.append(
+                laws.Outcome(
+                    float(e0.sum() + d.energy[g]), e0 + d.atom_energies[here], d.forces[here], stress
+                )
+            )
+        return found
+
+    def calculate(structures: Sequence[Structure]) -> list[laws.Outcome]:
+        found, pending = [], []
+        for s in structures:
+            if pending and (
+                sum(len(x) for x, _ in pending) + len(s) >= SHAPE.rows
+                or len(pending) == SHAPE.structures
+            ):
+                found += batch(*zip(*pending, strict=True))
+                pending = []
+            pending.append((s, search(s, CUTOFF)))
+        return found + batch(*zip(*pending, strict=True))
+
+    return calculate
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+MODELS = {
+    name: Mace.random(
+        jax.random.key(3), config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64
+    )
+    for name, config in FAMILIES.items()
+}
+
+
+def crystal(rng, n: int = 3, left: bool = False) -> Structure:
+    """A small skewed cell of n atoms, most of whose neighbours are images; not wrapped."""
+    while True:
+        cell = np.eye(3) + 0.35 * rng.normal(size=(3, 3))
+        cell *= (n * rng.uniform(11, 16) / abs(np.linalg.det(cell))) ** (1 / 3)
+        if (np.linalg.det(cell) < 0) != left:
+            cell = cell[[1, 0, 2]]
+        s = structure(
+            rng.uniform(-1, 2, (n, 3)) @ cell, rng.choice(list(E0S), n), cell, True
+        )
+        lowest = np.linalg.svd(cell, compute_uv=False)[-1]
+        if lowest > 1.2 and closest(s, 1.3) > 1.1 and neighbourhood(s, CUTOFF).width < 40:
+            return s
+
+
+def molecule(rng, n: int = 4) -> Structure:
+    """A cluster."""
+    while True:
+        s = structure(rng.normal(size=(n, 3)) * 1.1, rng.choice(list(E0S), n))
+        if closest(s, 1.2) > 1.0:
+            return s
+
+
+def any_structure(seed: int, n: int, kind: str) -> tuple[Structure, np.random.Generator]:
+    rng = np.random.default_rng([seed, n])
+    if kind == "molecule":
+        return molecule(rng, n + 1), rng
+    return crystal(rng, n, left=kind == "left-handed crystal"), rng
+
+
+KINDS = ["crystal", "left-handed crystal", "molecule"]
+SMOOTH, LONE = laws.smooth_at_cutoff(CUTOFF), laws.isolated_atom(E0S)
+LAWS = {
+    "translation": laws.translation,
+    "rotation": laws.rotation,
+    "reflection": laws.reflection,
+    "permutation": laws.permutation,
+    "lattice shift of an atom": laws.lattice_shift,
+    "unwrapped atoms": laws.unwrapped,
+    "supercell": laws.supercell,
+    "other lattice vectors": laws.other_lattice,
+    "left-handed cell": laws.left_handed,
+    "forces are derivatives": laws.forces_are_derivatives,
+    "stress is strain": laws.stress_is_strain,
+    "no net force": laws.no_net_force,
+    "smooth at the cutoff": SMOOTH,
+    "separated fragments": laws.separated_fragments,
+    "energies add up": laws.energies_add_up,
+    "finite": laws.finite,
+    "isolated atom": LONE,
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+@given(seed=st.integers(0, 2**16), n=st.integers(1, 4), kind=st.sampled_from(KINDS))
+def test_law(name, family, seed, n, kind):
+    s, rng = any_structure(seed, n, kind)
+    violation = LAWS[name](calculator(MODELS[family]), s, rng)
+    assert violation < (TOLERANCE if name != "isolated atom" else 1e-300)
+
+
+HONEST = "mace, vectors"
+TABLE = faults.table(CUTOFF, E0S)
+
+
+def worst_of(law, calculate) -> float:
+    """The largest violation over a few structures of each kind."""
+    found = [any_structure(seed, 3, kind) for seed in range(3) for kind in KINDS]
+    return max(law(calculate, s, rng) for s, rng in found)
+
+
+@pytest.mark.parametrize(
+    ("law", "fault"), [(law, f) for law, _, f in TABLE], ids=[name for _, name, _ in TABLE]
+)
+def test_a_planted_fault_is_seen(law, fault):
+    honest = calculator(MODELS[HONEST])
+    assert worst_of(law, honest) < TOLERANCE
+    assert worst_of(law, fault(honest)) > 10 * TOLERANCE
+
+
+@pytest.mark.parametrize(("law", "search"), faults.SEARCHES, ids=lambda x: x.__name__)
+def test_a_wrong_search_for_neighbours_is_seen(law, search):
+    assert worst_of(law, calculator(MODELS[HONEST], search)) > 10 * TOLERANCE
+
+
+def test_every_law_has_a_fault():
+    seen = {law.__qualname__ for law, _, _ in TABLE} | {law.__name__ for law, _ in faults.SEARCHES}
+    assert {law.__qualname__ for law in LAWS.values()} <= seen
+
+
+@pytest.mark.parametrize(
+    ("law", "fault"),
+    [(laws.rotation, faults.chiral), (laws.translation, faults.chiral)],
+    ids=["rotation", "translation"],
+)
+def test_a_fault_breaks_only_what_it_should(law, fault):
+    """A chiral energy is as good as any where there are no mirrors."""
+    chiral = faults.changed(fault)(calculator(MODELS[HONEST]))
+    assert worst_of(law, chiral) < 1e-8
+
+
+def test_a_pair_term_smooth_to_second_order_passes():
+    assert worst_of(SMOOTH, faults.power_at_cutoff(CUTOFF, 3)(calculator(MODELS[HONEST]))) < TOLERANCE
+
+
+def test_the_model_is_not_trivially_right():
+    """Energies, forces and stress are large enough for 1e-9 to mean something."""
+    for model in MODELS.values():
+        s, _ = any_structure(1, 3, "crystal")
+        (o,) = calculator(model)([s])
+        assert np.ptp(o.energies - [E0S[z] for z in s.numbers.tolist()]) > 0.1
+        assert np.abs(o.forces).max() > 0.1
+        assert np.abs(o.stress).max() > 0.01
