@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from kohn.compilation import keep_compiled
+
 jax.config.update("jax_enable_x64", True)
+keep_compiled()
 
 __version__ = "0.1.0"
 

@@ -1,6 +1,10 @@
-"""How functions are compiled."""
+"""How functions are compiled, and where the results are kept."""
 
+import hashlib
+import os
+import platform
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,3 +18,32 @@ def compiled(function: Callable) -> Any:
     """
     options = {"xla_cpu_use_fusion_emitters": False} if jax.default_backend() == "cpu" else None
     return jax.jit(function, compiler_options=options)
+
+
+def keep_compiled() -> None:
+    """Keep compiled functions on disk, so that the next process need not compile them.
+
+    In $XDG_CACHE_HOME/kohn, one folder for each kind of processor: code compiled for one may
+    not run on another that shares the home directory. A folder that JAX was told already
+    (JAX_COMPILATION_CACHE_DIR) is left as it is; a home that cannot be written is no error.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "kohn" / _processor()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _processor() -> str:
+    """Name of this kind of processor, from its features where the system tells them."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        text = "".join(sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))}))
+    except OSError:
+        text = platform.processor()
+    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -28,7 +28,7 @@ def checksum(arrays: dict[str, np.ndarray]) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of the arrays, in the order of their names."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
+        array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -38,7 +38,7 @@ def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     """The bytes of a model file: the same arrays and metadata always give the same bytes."""
     from kohn import __version__
 
-    arrays = {name: np.ascontiguousarray(arrays[name]) for name in sorted(arrays)}
+    arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     document = {
         "format": FORMAT,
         "kohn": __version__,

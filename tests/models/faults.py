@@ -51,10 +51,11 @@ def pair_term(cutoff: float, f, slope) -> Fault:
 
 def power_at_cutoff(cutoff: float, k: int) -> Fault:
     """A pair term (1 − r/r_c)^k: k = 0 jumps in energy, 1 in force, 2 in the force's slope."""
+    size = 100 * SMALL
     return pair_term(
         cutoff,
-        lambda r: SMALL * (1 - r / cutoff) ** k,
-        lambda r: -SMALL * k / cutoff * (1 - r / cutoff) ** max(k - 1, 0),
+        lambda r: size * (1 - r / cutoff) ** k,
+        lambda r: -size * k / cutoff * (1 - r / cutoff) ** max(k - 1, 0),
     )
 
 

@@ -56,7 +56,8 @@ def learning_curves(run: Run) -> list[Figure]:
     if not run.epochs:
         return []
     lines = (Line("train_loss", "train", "@second"), Line("valid_loss", "valid", "@accent"))
-    figures = [_curves(run, "loss", "Loss", "weighted sum of squares", lines)]
+    shown = any(_values(run, line) for line in lines)
+    figures = [_curves(run, "loss", "Loss", "", lines)] if shown else []
     for name, title, unit, factor in VALIDATION:
         pair = (
             Line(f"valid_{name}_rmse", "RMSE", "@second", factor),
@@ -82,19 +83,18 @@ def _curves(run: Run, key: str, title: str, unit: str, lines: Sequence[Line]) ->
     end = max(run.last_epoch, (run.planned_epochs or 0) if run.state == "unfinished" else 0)
     layout = base_layout(260)
     layout["xaxis"] |= {"title": axis_title("epoch"), "range": [0, end * 1.01 or 1]}
-    layout["yaxis"] |= {"type": "log", "range": [low, high], "title": axis_title(unit)}
-    layout["yaxis"] |= _ticks(low, high)
+    layout["yaxis"] |= {"type": "log", "range": [low, high]}
+    layout["yaxis"] |= {"title": axis_title(unit or title.lower()), **_ticks(low, high)}
     layout["margin"]["r"] = 52 if lines[-1].name else 20
     layout["shapes"], marks = _switches(run, end)
     layout["annotations"] = [*marks, *_end_labels(run, lines, high - low)]
     ends = ", ".join(f"{line.name} {number(_values(run, line)[-1])}".strip() for line in lines)
-    note = f"last: {ends} {'' if key in ('loss', 'rate') else unit}".strip()
+    note = f"last: {ends} {unit}".strip()
     alternative = f"{title} against epochs on a logarithmic axis. {note}."
     return Figure(f"curve-{key}", title, note, _traces(run, lines, unit), layout, alternative)
 
 
 def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[dict[str, Any]]:
-    shown_unit = "" if unit.startswith("weighted") else f" {unit}"
     traces = []
     for line in lines:
         pairs = [(r["epoch"], r.get(line.key)) for r in run.epochs]
@@ -107,7 +107,8 @@ def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[dict[str, Any]]:
                 "y": [v * line.factor if v is not None and v > 0 else None for _, v in pairs],
                 "line": {"color": line.colour, "width": 2},
                 "marker": {"size": 5, "color": line.colour},
-                "hovertemplate": f"epoch %{{x}}: {line.name} %{{y:.4~g}}{shown_unit}<extra></extra>",
+                "hovertemplate": f"epoch %{{x}}: {line.name} %{{y:.4~g}} {unit}"
+                "<extra></extra>",
             }
         )
     return traces
@@ -120,14 +121,20 @@ def _decades(values: Sequence[float]) -> tuple[float, float]:
     return low - room, high + room
 
 
+_MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
+"""What ticks stand at in each decade, from coarse to fine."""
+
+
 def _ticks(low: float, high: float) -> dict[str, Any]:
-    """Ticks that read as plain numbers: 1, 2, 5 in each decade, or whole decades."""
-    steps = (1.0,) if high - low > 3 else (1.0, 2.0, 5.0) if high - low > 0.7 else range(1, 10)
-    decades = range(math.floor(low), math.ceil(high) + 1)
-    ticks = [m * 10.0**d for d in decades for m in steps]
-    ticks = [t for t in ticks if low <= math.log10(t) <= high]
-    if len(ticks) > 7:
-        ticks = ticks[:: math.ceil(len(ticks) / 7)]
+    """Ticks that read as plain numbers: the coarsest that are three at least."""
+    ticks: list[float] = []
+    for mantissas in _MANTISSAS:
+        decades = range(math.floor(low), math.ceil(high) + 1)
+        ticks = [float(f"{m}e{d}") for d in decades for m in mantissas]
+        ticks = [t for t in ticks if low <= math.log10(t) <= high]
+        if len(ticks) >= 3:
+            break
+    ticks = ticks[:: math.ceil(len(ticks) / 7) or 1]
     return {"tickvals": ticks, "ticktext": [_tick(t) for t in ticks]}
 
 
@@ -135,9 +142,9 @@ def _tick(value: float) -> str:
     if 1e-4 <= value < 1e5:
         return f"{value:,.10g}" if value >= 1 else f"{value:.10f}".rstrip("0")
     exponent = math.floor(math.log10(value) + 1e-9)
-    mantissa = round(value / 10**exponent)
+    mantissa = round(value / 10**exponent, 1)
     power = f"10<sup>{exponent}</sup>".replace("-", "−")
-    return power if mantissa == 1 else f"{mantissa}·{power}"
+    return power if mantissa == 1 else f"{mantissa:g}·{power}"
 
 
 def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -163,9 +170,9 @@ def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str
 
 def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[dict[str, Any]]:
     """Names of the curves at their ends, pushed apart where they would touch."""
-    ends = sorted((math.log10(_values(run, line)[-1]), line) for line in lines if line.name) if (
-        len(lines) > 1
-    ) else []
+    named = [line for line in lines if line.name]
+    ends = [(math.log10(_values(run, line)[-1]), line) for line in named]
+    ends.sort(key=lambda pair: pair[0])
     shift = [0.0] * len(ends)
     if len(ends) == 2:
         apart = (ends[1][0] - ends[0][0]) / decades * 190

@@ -29,6 +29,7 @@ def _frame_errors(frame: dict[str, Any]) -> dict[str, Any]:
     n = len(frame["numbers"])
     row: dict[str, Any] = {k: frame.get(k) for k in ("index", "file", "frame", "config_type")}
     row |= {"atoms": n, "energy_error": None, "energy_error_per_atom": None, "force_error": None}
+    row["atom"] = ""
     if frame.get("energy_reference") is not None:
         row["energy_error"] = 1e3 * (frame["energy_predicted"] - frame["energy_reference"])
         row["energy_error_per_atom"] = row["energy_error"] / n
@@ -37,5 +38,5 @@ def _frame_errors(frame: dict[str, Any]) -> dict[str, Any]:
         size = np.linalg.norm(difference, axis=1)
         atom = int(size.argmax())
         row["force_error"] = 1e3 * float(size[atom])
-        row["atom"] = f"{symbol(frame['numbers'][atom])} {atom}"
+        row["atom"] = f"{symbol(frame['numbers'][atom])} {atom}"  # counted from 0, as in ASE
     return row

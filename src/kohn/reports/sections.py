@@ -23,17 +23,17 @@ class Cell:
 
     Attributes:
         text: what stands in it.
-        small: a second line, in small letters.
         bar: length of a bar under the text, 0 to 1.
         whole: the text in full, where `text` is shortened.
         code: whether it is a key, a path or a checksum.
+        wraps: whether a line may be broken within it.
     """
 
     text: str
-    small: str = ""
     bar: float | None = None
     whole: str = ""
     code: bool = False
+    wraps: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     left: frozenset[int] = field(default_factory=frozenset)
     more: str = ""
+
+    @property
+    def wide(self) -> bool:
+        """Whether it wants a row of its own."""
+        return len(self.head) > 4
 
 
 def _row(*cells: Cell | str) -> tuple[Cell, ...]:
@@ -154,7 +159,7 @@ def class_tables(evaluation: dict[str, Any] | None) -> list[Table]:
         if classes:
             tables.append(_classes(classes, caption, head, (FORCES,), unit))
     kinds = evaluation.get("by_config_type") or {}
-    if kinds:
+    if set(kinds) - {"Default"}:
         names = tuple(q for q in QUANTITIES if any(q.mae(e) is not None for e in kinds.values()))
         ordered = dict(sorted(kinds.items(), key=lambda kv: -(names[0].mae(kv[1]) or 0.0)))
         caption = "Mean absolute error by config_type, worst first"
@@ -188,7 +193,7 @@ def _classes(
     ]
     left_out = len(classes) - len(rows)
     more = f"and {left_out:,} more" if left_out > 0 else ""
-    last = {"forces": "components"}.get(quantities[0].name, "values")
+    last = "force components" if quantities[0] is FORCES else "values"
     return Table(caption, (head, *names, last), tuple(rows), more=more)
 
 
@@ -204,16 +209,18 @@ def worst_table(evaluation: dict[str, Any] | None) -> Table | None:
             count(r["frame"]),
             str(r["config_type"] or ""),
             str(r["atoms"]),
-            Cell(number(r["force_error"]), small=f"on {r['atom']}" if r.get("atom") else ""),
-            Cell(number(r["energy_error_per_atom"]), small=f"{number(r['energy_error'])} meV in all"),
+            number(r["force_error"]),
+            r["atom"],
+            number(r["energy_error"]),
+            number(r["energy_error_per_atom"]),
         )
         for r in found
     ]
     head = ("index", "file", "frame", "config_type", "atoms")
-    units = ("largest force error, meV/Å", "energy error, meV/atom")
+    units = ("largest force error, meV/Å", "on atom", "energy error, meV", "meV/atom")
     by = "force" if found[0]["force_error"] is not None else "energy"
     caption = f"The {plural(len(rows), 'structure')} with the largest {by} errors"
-    return Table(caption, (*head, *units), tuple(rows), frozenset({1, 3}))
+    return Table(caption, (*head, *units), tuple(rows), frozenset({1, 3, 6}))
 
 
 def path(file: Any) -> Cell:
@@ -242,7 +249,7 @@ def sets_table(run: Run) -> Table | None:
                 _title(s["name"]),
                 count(s["frames"]),
                 str(low) if low == high else f"{low}–{high}",
-                elements,
+                Cell(elements, wraps=True),
                 _periodic(s["frames_by_periodic_directions"]),
                 f"{shortest[0][0]:.3f} ({shortest[0][1]})" if shortest else NONE,
                 count(s["isolated_atoms"]),
@@ -285,12 +292,15 @@ def labels_table(run: Run) -> Table | None:
                     Cell(", ".join(label["keys"]), code=True),
                     *(fixed(v, 3) for v in shown),
                     unit or (known.unit if known else ""),
-                    known.sign if known else "",
+                    Cell(known.sign if known else "", wraps=True),
                 )
             )
     head = ("label", "structures", "key in the files", "mean", "standard deviation")
     rest = ("smallest", "largest", "unit", "convention")
-    return Table("Labels", (*head, *rest), tuple(rows), frozenset({2, 7, 8})) if rows else None
+    unread = any(s["name"] == "test" and not s["labels"] for s in run.check.get("sets") or [])
+    more = "Labels of test files are not read before training has ended." if unread else ""
+    columns = (*head, *rest)
+    return Table("Labels", columns, tuple(rows), frozenset({2, 7, 8}), more) if rows else None
 
 
 def sources_table(run: Run) -> Table | None:
@@ -310,9 +320,9 @@ def sources_table(run: Run) -> Table | None:
             path(source["file"]),
             ", ".join(dict.fromkeys(roles.get(key, ["training"]))),
             count(source["frames"]),
-            "; ".join(_key_use(k, v) for k, v in source["keys"].items()) or "none",
-            "; ".join(_remarks(source)) or NONE,
-            Cell(source["sha256"], code=True),
+            Cell("; ".join(_key_use(k, v) for k, v in source["keys"].items()) or NONE, wraps=True),
+            Cell("; ".join(_remarks(source)) or NONE, wraps=True),
+            Cell(source["sha256"], code=True, wraps=True),
         )
         for key, source in found.items()
     ]

@@ -39,9 +39,7 @@ def verdict(run: Run) -> Verdict:
         sentence = _without_evaluation(run)
     else:
         errors = main["errors"]
-        values = ", ".join(
-            f"{q.title.lower()} {number(q.mae(errors))} {q.unit}" for q in present(errors)
-        )
+        values = _values_in_words(errors)
         kind = {"test": "test ", "valid": "validation "}.get(name, "")
         on = plural(structures_of(main), f"{kind}structure")
         sentence = f"Mean absolute errors on {on}: {values}."
@@ -55,6 +53,16 @@ def verdict(run: Run) -> Verdict:
     return Verdict(run.state, good, sentence, tuple([*caveats, *_data_caveats(run)]))
 
 
+def _values_in_words(errors: dict[str, Any]) -> str:
+    shown = {q.name: f"{number(q.mae(errors))} {q.unit}" for q in present(errors)}
+    per_atom = shown.pop("energy_per_atom", None)
+    if per_atom and "energy" in shown:
+        shown["energy"] += f" ({per_atom})"
+    elif per_atom:
+        shown["energy"] = per_atom
+    return ", ".join(f"{name} {value}" for name, value in shown.items())
+
+
 def _without_evaluation(run: Run) -> str:
     best = run.best
     if best is None:
@@ -66,7 +74,8 @@ def _without_evaluation(run: Run) -> str:
 
 def _worse_than_mean(evaluation: dict[str, Any]) -> list[str]:
     errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
-    bad = [q.title.lower() for q in present(errors) if (q.mae(baseline) or 1e99) <= (q.mae(errors) or 0)]
+    pairs = ((q.title.lower(), q.mae(errors), q.mae(baseline)) for q in present(errors))
+    bad = [title for title, mae, mean in pairs if mean and mae is not None and mae >= mean]
     return [f"No better than predicting the mean: {', '.join(bad)}."] if bad else []
 
 
@@ -75,15 +84,15 @@ def _state_in_words(run: Run) -> list[str]:
     if run.state == "stopped early":
         return [f"Stopped early, after {planned} epochs: validation no longer improved."]
     if run.state == "not evaluated":
-        return ["Trained, but the evaluation has not been recorded: it is going on, or was stopped."]
+        return ["Trained, but not evaluated yet: the evaluation is going on, or was stopped."]
     if run.state == "unfinished":
-        epochs = f"{planned} epochs are recorded" if planned else f"{run.last_epoch:,} epochs are recorded"
+        done = planned or f"{run.last_epoch:,}"
         return [
-            f"This run is still going, or was stopped: {epochs}. If it was stopped, the same "
-            "command with --resume goes on from its checkpoint."
+            f"This run is still going, or was stopped: {done} epochs are recorded. If it was "
+            "stopped, the same command with --resume goes on from its checkpoint."
         ]
     if run.state == "not started":
-        return ["This run has not finished its first epoch: it is starting, or was stopped or refused."]
+        return ["No epoch is finished: this run is starting, or was stopped, or its data refused."]
     return []
 
 
@@ -94,8 +103,8 @@ def _data_caveats(run: Run) -> list[str]:
         caveats.append("Some structures are in more than one set: see the findings on the data.")
     if "single-composition-e0s" in kinds:
         caveats.append(
-            "All data have one composition, so the energies of single atoms are arbitrary: energies "
-            "of atomisation and of other compositions are not to be trusted."
+            "All data have one composition, so the energies of single atoms are arbitrary: "
+            "energies of atomisation and of other compositions are not to be trusted."
         )
     return caveats
 
@@ -124,7 +133,8 @@ def timings(run: Run) -> Pairs:
         median = statistics.median(seconds[1:] or seconds)
         found.append(("time in training, validation included", duration(run.seconds)))
         found.append(("first epoch, with compilation", duration(seconds[0])))
-        found.append(("median of the other epochs" if seconds[1:] else "median epoch", duration(median)))
+        others = "median of the other epochs" if seconds[1:] else "median epoch"
+        found.append((others, duration(median)))
         if start.get("train_structures") and median:
             rate = start["train_structures"] / median
             found.append(("training structures a second", number(rate)))
@@ -133,7 +143,7 @@ def timings(run: Run) -> Pairs:
         if run.epochs[-1].get("compilations") is not None:
             found.append(("compiled functions", count(run.epochs[-1]["compilations"])))
     if start.get("shapes"):
-        shapes = (" × ".join(f"{n:,}" for n in s) for s in start["shapes"])
+        shapes = dict.fromkeys(" × ".join(f"{n:,}" for n in s) for s in start["shapes"])
         found.append(("padded shapes: atoms × neighbours × structures", "; ".join(shapes)))
     if start.get("padding_per_edge") is not None:
         found.append(("padding slots for each real edge", number(start["padding_per_edge"])))

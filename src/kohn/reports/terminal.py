@@ -34,7 +34,7 @@ def evaluation_table(document: dict[str, Any]) -> Table:
             number(q.rmse(errors)),
             number(mean),
             q.unit,
-            times(mae, mean),
+            f"{times(mae, mean)} it" if times(mae, mean) else "",
             style="yellow" if bad else None,
         )
     return table

@@ -19,7 +19,9 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def fixed(value: float | None, decimals: int) -> str:
     """`value` with a number of decimals."""
-    return NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−")
+    if value is None:
+        return NONE
+    return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")  # + 0.0: no "−0"
 
 
 def count(value: int | None) -> str:
@@ -48,10 +50,12 @@ def duration(seconds: float | None) -> str:
 
 
 def times(model: float | None, baseline: float | None) -> str:
-    """How a model compares with a baseline, in words."""
-    if not model or not baseline:
+    """How the error of a model compares with that of a baseline: '15 times below'."""
+    if model is None or not baseline:
         return ""
+    if model >= baseline:
+        return "not below"
+    if model == 0:
+        return "below"
     ratio = baseline / model
-    if ratio < 1:
-        return "worse than the mean"
-    return f"{ratio:.0f} times smaller" if ratio >= 9.95 else f"{ratio:.1f} times smaller"
+    return f"{ratio:.0f} times below" if ratio >= 9.95 else f"{ratio:.1f} times below"

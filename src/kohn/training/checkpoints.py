@@ -72,7 +72,7 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Pro
             fix="resume with the settings of the run, or start a new run in another folder",
         )
     leaves, structure = jax.tree.flatten(like)
-    stored = [jnp.asarray(arrays[f"state.{i}"]) for i in range(len(leaves))]
+    stored = [jnp.asarray(arrays[f"state.{i}"]).reshape(x.shape) for i, x in enumerate(leaves)]
     progress = Progress(
         epoch=meta["epoch"],
         best_loss=float.fromhex(meta["best_loss"]),

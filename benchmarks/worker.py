@@ -1,0 +1,164 @@
+"""Kohn's side of the speed benchmark: the line protocol of `peers/protocol.py`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "peers"))
+
+from protocol import guard_stdout, serve  # noqa: E402
+
+WARMUP = 3
+
+
+class Worker:
+    """One model and its prepared batches."""
+
+    def __init__(self) -> None:
+        self.potential: Any = None
+        self.cases: dict[str, tuple[Any, Any]] = {}
+        self.steps: dict[str, Any] = {}
+
+    def load(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Convert an exported mace-torch model; threads through the affinity of the process."""
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[: command["threads"]])
+        import numpy as np
+
+        from kohn.interfaces.mace_torch import from_mace_torch
+
+        self.potential = from_mace_torch(command["model"], dtype=np.dtype(command["dtype"]).type)
+        return {"parameters": self.potential.n_parameters}
+
+    def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
+        """One batch of the first frames, repeated where there are fewer."""
+        import jax
+
+        import kohn
+        from kohn.graphs import collate, neighbourhood
+
+        data = kohn.read(command["structures"])
+        chosen = [data[i % len(data)] for i in range(command["batch"])]
+        rows = [neighbourhood(s, self.potential.cutoff) for s in chosen]
+        graph = collate(chosen, rows, self.potential.elements, dtype=self.potential.dtype)
+        self.cases[command["case"]] = (jax.device_put(graph), chosen)
+        return {
+            "atoms": sum(len(s) for s in chosen),
+            "edges": sum(r.edges for r in rows),
+            "structures": len(chosen),
+            "slots": int(graph.edge_mask.size),
+        }
+
+    def time(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Seconds of each repeat, compilation not included."""
+        import jax
+
+        call = getattr(self, command["what"])(command["case"])
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        compile_seconds = time.perf_counter() - started
+        for _ in range(WARMUP):
+            jax.block_until_ready(call())
+        seconds = []
+        for _ in range(command["repeats"]):
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds, "first_call_seconds": compile_seconds}
+
+    def energy_forces(self, case: str) -> Any:
+        """Energy, forces and stress of the batch."""
+        from kohn.potential import evaluate
+
+        graph, _ = self.cases[case]
+        return lambda: evaluate(self.potential.model, graph)
+
+    def train_step(self, case: str) -> Any:
+        """Loss, gradient, AMSGrad and moving average."""
+        import jax
+        import numpy as np
+
+        from kohn.graphs import needed_shape, neighbourhood
+        from kohn.training.losses import LossWeights, targets
+        from kohn.training.optimiser import flatten, initial_state, make_step, optimiser
+        from kohn.training.settings import OptimiserSettings
+
+        graph, chosen = self.cases[case]
+        labelled = [
+            s.with_labels(energy=np.asarray(self.potential.e0(s).sum()), forces=0 * s.positions)
+            for s in chosen
+        ]
+        shape = needed_shape([neighbourhood(s, self.potential.cutoff) for s in chosen])
+        labels = jax.device_put(targets(labelled, [self.potential.e0(s).sum() for s in chosen], shape))
+        theta, unravel = flatten(self.potential.model)
+        rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000)
+        step = make_step(unravel, rule, huber_delta=None, ema=0.99)
+        weights = LossWeights(*(np.float64(w) for w in (1.0, 100.0, 0.0)))
+        self.steps[case] = initial_state(theta, rule)
+
+        def call() -> Any:
+            self.steps[case], report = step(self.steps[case], graph, labels, weights)
+            return self.steps[case], report
+
+        return call
+
+    def predict(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Interaction energies (E0s left out) and forces, to see that both sides agree."""
+        _, chosen = self.cases[command["case"]]
+        found = self.potential.predict(chosen)
+        e0 = [float(self.potential.e0(s).sum()) for s in chosen]
+        return {
+            "energies": [p.energy for p in found],
+            "interaction_energies": [p.energy - e for p, e in zip(found, e0, strict=True)],
+            "forces": [f for p in found for f in p.forces.tolist()],
+        }
+
+    def dynamics(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Steps of velocity Verlet with ASE, neighbour list included."""
+        import ase.io
+        import numpy as np
+        from ase import units
+        from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+        from ase.md.verlet import VelocityVerlet
+
+        from kohn.interfaces.ase_calculator import Calculator
+
+        atoms = ase.io.read(command["structures"], index=0)
+        atoms.calc = Calculator(self.potential)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+        dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+        dynamics.run(10)
+        started = time.perf_counter()
+        dynamics.run(command["steps"])
+        seconds = time.perf_counter() - started
+        return {"seconds_a_step": seconds / command["steps"], "compilations": atoms.calc.compilations}
+
+    def matmul_peak(self, command: dict[str, Any]) -> dict[str, Any]:
+        """GFLOP/s of a 2048 by 2048 matrix product in float32, the best of several."""
+        import jax
+        import jax.numpy as jnp
+
+        n = 2048
+        a = jnp.ones((n, n), jnp.float32)
+        product = jax.jit(lambda x: x @ x)
+        product(a).block_until_ready()
+        best = float("inf")
+        for _ in range(12):
+            started = time.perf_counter()
+            product(a).block_until_ready()
+            best = min(best, time.perf_counter() - started)
+        return {"gflops": 2 * n**3 / best / 1e9}
+
+
+def main() -> int:
+    """Serve until told to quit."""
+    answers = guard_stdout()
+    worker = Worker()
+    names = ("load", "prepare", "time", "predict", "dynamics", "matmul_peak")
+    return serve(answers, {"side": "kohn"}, {name: getattr(worker, name) for name in names})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,5 @@
+"""`python -m kohn.cli`."""
+
+from kohn.cli.app import main
+
+main()
