@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = {
     "aspirin": {
         "data": {"train": ["rmd17/aspirin_train.extxyz"], "test": ["rmd17/aspirin_test.extxyz"]},
         "model": MOLECULE,
-        "run": {"steps": 47_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
+        "run": {"steps": 28_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
     },
     "acac": {
         "data": {

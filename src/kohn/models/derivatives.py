@@ -42,15 +42,20 @@ def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
     What is not used of the result is not computed, once compiled.
     """
 
+    # Padding may hold any vector, also zero, where distances have no derivative.
+    mask = graph.edge_mask[..., None]
+    somewhere = jnp.asarray([1.0, 0.0, 0.0], graph.displacement.dtype)
+    displacement = jnp.where(mask, graph.displacement, somewhere)
+
     def total(d: Array) -> tuple[Array, Array]:
         energies = model(eqx.tree_at(lambda g: g.displacement, graph, d))
         return jnp.sum(energies), energies
 
-    g, energies = jax.grad(total, has_aux=True)(graph.displacement)
-    g = g * graph.edge_mask[..., None].astype(g.dtype)
+    g, energies = jax.grad(total, has_aux=True)(displacement)
+    g = g * mask.astype(g.dtype)
     forces = jnp.sum(g, axis=1) - sum_over_reverse(g, graph.index, graph.reverse)
     forces = forces * graph.atom_mask[:, None].astype(g.dtype)
-    virial = jnp.einsum("nka,nkb->nab", g, graph.displacement)
+    virial = jnp.einsum("nka,nkb->nab", g, displacement)
     virial = 0.5 * (virial + jnp.swapaxes(virial, -1, -2))
     stress = graph.sum_atoms(virial) / graph.volume[:, None, None].astype(jnp.float64)
     return Derived(energies, graph.sum_atoms(energies), forces, stress)

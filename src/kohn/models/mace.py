@@ -11,6 +11,7 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
     E_i       = W h¹_i,00 + MLP(h²_i,00)                                                  (eq. 13)
 """
 
+from dataclasses import replace
 from math import pi, sqrt
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
@@ -50,7 +51,8 @@ class MaceConfig(BaseModel):
     layers: Annotated[int, Field(ge=1, le=4, description="rounds of messages")] = 2
     n_bessel: Annotated[int, Field(ge=1, description="radial basis functions")] = 8
     radial_widths: Annotated[
-        tuple[int, ...], Field(min_length=1, description="hidden layers of the radial network")
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="hidden layers of the radial network"),
     ] = (64, 64, 64)
     cutoff_power: Annotated[int, Field(ge=2, description="p of the polynomial cutoff")] = 5
     readout_width: Annotated[int, Field(ge=1, description="hidden layer of the last readout")] = 16
@@ -60,6 +62,12 @@ class MaceConfig(BaseModel):
         bool,
         Field(description="self-connection in the first layer too; then a lone atom is not E0"),
     ] = False
+
+    @model_validator(mode="after")
+    def _degrees_are_reached(self) -> "MaceConfig":
+        if self.hidden_l_max > self.l_max:
+            raise ValueError("hidden_l_max cannot be above l_max: no harmonic has that degree")
+        return self
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
         """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
@@ -303,6 +311,36 @@ class Mace(eqx.Module):
         """r_c, Å."""
         return self.config.cutoff
 
+    def for_elements(self, elements: tuple[int, ...], key: Array) -> "Mace":
+        """The same function of the elements that it knows, with random weights for new ones.
+
+        Args:
+            elements: atomic numbers; those left out are forgotten.
+            key: JAX random key.
+        """
+        fresh = Mace.random(
+            key,
+            self.config,
+            elements,
+            neighbours=self.neighbours,
+            dtype=self.scale.dtype,
+        )
+        old, new = len(self.elements), len(elements)
+        shared = [(elements.index(z), i) for i, z in enumerate(self.elements) if z in elements]
+        to, source = (jnp.array(x, jnp.int32) for x in zip(*shared, strict=True))
+
+        def kept(path: tuple, mine: Array, theirs: Array) -> Array:
+            name = jax.tree_util.keystr(path)
+            if not any(part in name for part in ("embedding", "select", "skip", ".weights")):
+                return mine  # the same for all elements
+            # Layers divide by the root of the number of elements, products do not.
+            factor = 1.0 if ".weights" in name else (new / old) ** 0.5
+            return theirs.at[to].set(mine[source] * jnp.asarray(factor, mine.dtype))
+
+        like = replace(fresh, elements=self.elements)
+        merged = jax.tree_util.tree_map_with_path(kept, self, like)
+        return replace(merged, elements=tuple(elements))
+
     def __call__(self, graph: Graph) -> Float[Array, "N"]:
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
         config = self.config
@@ -340,7 +378,7 @@ class Mace(eqx.Module):
         cut = polynomial_cutoff(r, self.cutoff, self.config.cutoff_power)
         basis = bessel_basis(r, self.cutoff, self.config.n_bessel)
         y = spherical_harmonics(d / r[..., None], self.config.l_max) * sqrt(4 * pi)
-        neighbour = graph.species.at[graph.index].get(mode="promise_in_bounds")
+        neighbour = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
         species = one_hot(neighbour, len(self.elements), r.dtype)
         cut = cut * graph.edge_mask.astype(r.dtype)
         return r, Edges(y, basis * cut[..., None], species)

@@ -139,7 +139,7 @@ def _ticks(low: float, high: float) -> dict[str, Any]:
 
 
 def _tick(value: float) -> str:
-    if 1e-4 <= value < 1e5:
+    if 1e-5 <= value < 1e5:
         return f"{value:,.10g}" if value >= 1 else f"{value:.10f}".rstrip("0")
     exponent = math.floor(math.log10(value) + 1e-9)
     mantissa = round(value / 10**exponent, 1)
@@ -150,17 +150,17 @@ def _tick(value: float) -> str:
 def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Vertical lines where the weights of the loss change, and at the best validation."""
     best = run.best["epoch"] if run.best else None
-    marks = [(run.late_from, "late weights", "dash"), (best, "best", "dot")]
+    late = run.late_from if run.late_from is not None and run.late_from <= end else None
+    found = [] if late is None else [(late, "late weights", "dash")]
+    found += [] if best in (None, run.last_epoch) else [(best, "best", "dot")]
     shapes, labels = [], []
-    for x, text, dash in marks:
-        if x is None or x > end or (text == "best" and x == run.last_epoch):
-            continue
+    for k, (x, text, dash) in enumerate(sorted(found)):
         line = {"color": "@muted", "width": 1, "dash": dash}
         shapes.append(
             {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
             | {"line": line}
         )
-        right = x > end / 2
+        right = k == 0 if len(found) == 2 else x > end / 2  # two labels point away from each other
         labels.append(
             {"text": text, "x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
             | {"xanchor": "right" if right else "left", "font": {"size": 11, "color": "@muted"}}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from kohn.errors import TrainingError
@@ -99,10 +100,15 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
         state, best, progress = checkpoints.load(folder, state, prepared.fingerprint)
     checkpoints.remove_leftovers(folder)
     forget_after(folder / RECORDS, progress.epoch)
-    rate = learning_rate(settings.optimiser, trainer.steps)
+    schedule = learning_rate(settings.optimiser, trainer.steps)
 
+    def rate(step_number: int) -> float:
+        with jax.numpy_dtype_promotion("standard"):
+            return float(schedule(step_number))
+
+
+    started = time.perf_counter()
     while progress.epoch < trainer.epochs and not progress.stopped:
-        started = time.perf_counter()
         state, losses = _epoch(trainer, step, state, progress.epoch)
         progress = replace(progress, epoch=progress.epoch + 1)
         last = progress.epoch == trainer.epochs
@@ -115,7 +121,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
                 "kind": "epoch",
                 "epoch": progress.epoch,
                 "step": int(state.step),
-                "learning_rate": float(rate(int(state.step))),
+                "learning_rate": rate(int(state.step)),
                 "train_loss": losses,
                 "valid_loss": valid,
                 "best_epoch": progress.best_epoch,
@@ -124,6 +130,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
                 **errors,
             }
             append_record(folder / RECORDS, record)
+            started = time.perf_counter()
             trainer.monitor.epoch(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(folder, state, best, progress, prepared.fingerprint)

@@ -96,7 +96,8 @@ def make_step(
     def step(state: State, graph: Graph, t: Targets, w: LossWeights) -> tuple[State, Report]:
         gradient, parts = jax.grad(objective, has_aux=True)(state.theta, graph, t, w)
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
-        updates, moments = transformation.update(gradient, state.moments, state.theta)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
+            updates, moments = transformation.update(gradient, state.moments, state.theta)
         theta = state.theta + updates.astype(state.theta.dtype)
         count = state.step + 1
         # Early on the average follows closely: it would remember the random start otherwise.

@@ -50,8 +50,11 @@ def train(
     settings = settings_from(source, sections)
     folder = Path(out)
     use_devices(settings)
-    _open_folder(folder, settings, resume)
+    _may_use(folder, resume)
     prepared = prepare(settings)
+    if not resume:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / SETTINGS, to_yaml(settings).encode())
     trainer = Trainer(settings, prepared, folder, monitor or Monitor())
     if not (resume and checkpoints.exists(folder)):
         _write_start(folder, trainer)
@@ -76,7 +79,7 @@ def settings_from(
     return parse(document)
 
 
-def _open_folder(folder: Path, settings: TrainSettings, resume: bool) -> None:
+def _may_use(folder: Path, resume: bool) -> None:
     if resume:
         if not (folder / SETTINGS).is_file():
             raise ConfigError(
@@ -89,8 +92,6 @@ def _open_folder(folder: Path, settings: TrainSettings, resume: bool) -> None:
             where=Place(file=folder),
             fix="choose another --out, add --resume to go on with it, or remove it",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / SETTINGS, to_yaml(settings).encode())
 
 
 def _write_start(folder: Path, trainer: Trainer) -> None:
