@@ -93,7 +93,9 @@ def test_dtypes():
     for dtype in (np.float32, np.float64):
         g = collate(s, rows, ELEMENTS, dtype=dtype)
         assert g.displacement.dtype == dtype
-        assert (g.species.dtype, g.index.dtype, g.reverse.dtype, g.structure.dtype) == (np.int32,) * 4
+        assert (g.species.dtype, g.index.dtype, g.reverse.dtype, g.structure.dtype) == (
+            np.int32,
+        ) * 4
         assert (g.edge_mask.dtype, g.atom_mask.dtype) == (np.bool_,) * 2
 
 

@@ -17,7 +17,9 @@ CUTOFF, FEATURES = 3.0, 2
 @pytest.fixture(scope="module")
 def graph():
     rng = np.random.default_rng(0)
-    crystal = structure(rng.uniform(0, 1, (3, 3)) @ (2.6 * np.eye(3)), cell=2.6 * np.eye(3), periodic=True)
+    crystal = structure(
+        rng.uniform(0, 1, (3, 3)) @ (2.6 * np.eye(3)), cell=2.6 * np.eye(3), periodic=True
+    )
     molecule = structure([[0, 0, 0], [1.5, 0, 0], [0, 1.4, 0]])
     both = [crystal, molecule]
     g = collate(both, [neighbourhood(s, CUTOFF) for s in both], (14,), dtype=np.float64)
@@ -142,7 +144,10 @@ def test_batched_over_features_alone(graph, axis):
     """An ensemble: many h, one graph."""
     h = np.random.default_rng(5).normal(size=(graph.index.shape[0], FEATURES))
     many = jnp.asarray(np.stack([h, 2 * h, h**2], axis=axis))
-    for f, g in ((masked(graph), plain(graph)), (jax.jacrev(masked(graph)), jax.jacrev(plain(graph)))):
+    for f, g in (
+        (masked(graph), plain(graph)),
+        (jax.jacrev(masked(graph)), jax.jacrev(plain(graph))),
+    ):
         np.testing.assert_allclose(
             jax.vmap(f, in_axes=axis)(many), jax.vmap(g, in_axes=axis)(many), atol=1e-12
         )
@@ -150,7 +155,9 @@ def test_batched_over_features_alone(graph, axis):
     expected = jax.grad(lambda x: jnp.sum(jax.vmap(plain(graph), in_axes=axis)(x) ** 2))
     np.testing.assert_allclose(gradient(many), expected(many), atol=1e-12)
     assert scatters(gradient, many) == 0
-    assert scatters(jax.vmap(jax.grad(lambda x: jnp.sum(masked(graph)(x))), in_axes=axis), many) == 0
+    assert (
+        scatters(jax.vmap(jax.grad(lambda x: jnp.sum(masked(graph)(x))), in_axes=axis), many) == 0
+    )
 
 
 def test_batched_twice(graph, h):
@@ -217,7 +224,9 @@ def test_scan_and_jit_around_it(graph, h):
     for _ in range(4):
         x = x + 0.1 * plain(graph)(x)
     np.testing.assert_allclose(ours, x, atol=1e-12)
-    assert np.isfinite(jax.grad(lambda x: jnp.sum(jax.lax.scan(body, x, None, length=4)[0]))(h)).all()
+    assert np.isfinite(
+        jax.grad(lambda x: jnp.sum(jax.lax.scan(body, x, None, length=4)[0]))(h)
+    ).all()
 
 
 def test_no_scatter_where_indexing_has_one(graph, h):

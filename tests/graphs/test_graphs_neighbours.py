@@ -141,8 +141,9 @@ def check_rows(h, n):
     np.testing.assert_array_equal(shift[reverse[slots]], -shift[slots])
     np.testing.assert_array_equal(reverse[slots] // k, h.index.ravel()[slots])
     assert (np.linalg.norm(d[slots], axis=1) < h.cutoff * (1 + 1e-15)).all()
-    np.testing.assert_array_equal(d[~h.mask.ravel()], np.array([[h.cutoff, 0, 0]]).repeat(
-        (~h.mask).sum(), axis=0))
+    np.testing.assert_array_equal(
+        d[~h.mask.ravel()], np.array([[h.cutoff, 0, 0]]).repeat((~h.mask).sum(), axis=0)
+    )
     # Rows are filled from the left.
     assert (np.diff(h.mask.astype(int), axis=1) <= 0).all()
 

@@ -22,9 +22,11 @@ Fault = Callable[[Calculate], Calculate]
 
 def changed(change: Callable[[Structure, Outcome], Outcome]) -> Fault:
     """The fault that changes each outcome."""
-    return lambda calculate: lambda structures: [
-        change(s, o) for s, o in zip(structures, calculate(structures), strict=True)
-    ]
+    return lambda calculate: (
+        lambda structures: [
+            change(s, o) for s, o in zip(structures, calculate(structures), strict=True)
+        ]
+    )
 
 
 def add_energies(o: Outcome, extra: np.ndarray) -> Outcome:
@@ -42,9 +44,7 @@ def pair_term(cutoff: float, f, slope) -> Fault:
         np.add.at(forces, i, (slope(r) / r)[:, None] * d)
         virial = 0.5 * np.einsum("e,ea,eb->ab", slope(r) / r, d, d)
         stress = virial / s.volume if s.periodic.all() else 0.0
-        return add_energies(
-            replace(o, forces=o.forces + forces, stress=o.stress + stress), extra
-        )
+        return add_energies(replace(o, forces=o.forces + forces, stress=o.stress + stress), extra)
 
     return changed(change)
 

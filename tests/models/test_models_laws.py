@@ -45,7 +45,10 @@ def calculator(model, search=neighbourhood) -> laws.Calculate:
             stress = d.stress[g] if s.periodic.all() else np.zeros((3, 3))
             found.append(
                 laws.Outcome(
-                    float(e0.sum() + d.energy[g]), e0 + d.atom_energies[here], d.forces[here], stress
+                    float(e0.sum() + d.energy[g]),
+                    e0 + d.atom_energies[here],
+                    d.forces[here],
+                    stress,
                 )
             )
         return found
@@ -85,9 +88,7 @@ def crystal(rng, n: int = 3, left: bool = False) -> Structure:
         cell *= (n * rng.uniform(11, 16) / abs(np.linalg.det(cell))) ** (1 / 3)
         if (np.linalg.det(cell) < 0) != left:
             cell = cell[[1, 0, 2]]
-        s = structure(
-            rng.uniform(-1, 2, (n, 3)) @ cell, rng.choice(list(E0S), n), cell, True
-        )
+        s = structure(rng.uniform(-1, 2, (n, 3)) @ cell, rng.choice(list(E0S), n), cell, True)
         lowest = np.linalg.svd(cell, compute_uv=False)[-1]
         if lowest > 1.2 and closest(s, 1.3) > 1.1 and neighbourhood(s, CUTOFF).width < 40:
             return s
@@ -180,7 +181,9 @@ def test_a_fault_breaks_only_what_it_should(law, fault):
 
 
 def test_a_pair_term_smooth_to_second_order_passes():
-    assert worst_of(SMOOTH, faults.power_at_cutoff(CUTOFF, 3)(calculator(MODELS[HONEST]))) < TOLERANCE
+    assert (
+        worst_of(SMOOTH, faults.power_at_cutoff(CUTOFF, 3)(calculator(MODELS[HONEST]))) < TOLERANCE
+    )
 
 
 def test_the_model_is_not_trivially_right():

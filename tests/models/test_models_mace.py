@@ -29,9 +29,7 @@ TINY = MaceConfig(
 
 
 def tiny(config=TINY, dtype=np.float64, elements=ELEMENTS) -> Mace:
-    return Mace.random(
-        jax.random.key(1), config, elements, neighbours=3.0, scale=10.0, dtype=dtype
-    )
+    return Mace.random(jax.random.key(1), config, elements, neighbours=3.0, scale=10.0, dtype=dtype)
 
 
 def some_structures():
@@ -230,9 +228,9 @@ def test_an_ensemble_is_a_vmap(reference):
 
     @jax.jit
     def both(arrays):
-        return jax.vmap(
-            lambda a: energy_and_derivatives(eqx.combine(a, static), graph).forces
-        )(arrays)
+        return jax.vmap(lambda a: energy_and_derivatives(eqx.combine(a, static), graph).forces)(
+            arrays
+        )
 
     found = both(eqx.filter(stacked, eqx.is_array))
     np.testing.assert_allclose(found[0][:ATOMS], reference.forces[:ATOMS], atol=1e-11)
@@ -294,7 +292,12 @@ def test_few_and_many_elements(elements, rng):
     numbers = [elements[0], elements[-1]]
     s = structure(STRUCTURES[0].positions, numbers, STRUCTURES[0].cell, True)
     calculate = as_calculate(tiny(config, elements=elements), elements)
-    for law in (laws.rotation, laws.permutation, laws.forces_are_derivatives, laws.stress_is_strain):
+    for law in (
+        laws.rotation,
+        laws.permutation,
+        laws.forces_are_derivatives,
+        laws.stress_is_strain,
+    ):
         assert law(calculate, s, rng) < 1e-9
 
 

@@ -25,7 +25,12 @@ def plain(r: float, z1: int, z2: int, p: int = 5) -> float:
     phi = 0.1818 * exp(-3.2 * x) + 0.5099 * exp(-0.9423 * x)
     phi += 0.2802 * exp(-0.4028 * x) + 0.02817 * exp(-0.2016 * x)
     y = r / reach
-    cut = 1 - (p + 1) * (p + 2) / 2 * y**p + p * (p + 2) * y ** (p + 1) - p * (p + 1) / 2 * y ** (p + 2)
+    cut = (
+        1
+        - (p + 1) * (p + 2) / 2 * y**p
+        + p * (p + 2) * y ** (p + 1)
+        - p * (p + 1) / 2 * y ** (p + 2)
+    )
     return 14.3996 * z1 * z2 / r * phi * cut
 
 
@@ -85,9 +90,7 @@ def test_in_a_model(factor):
     at = np.array([[0, 0, 0], [0.6, 0, 0], [0, 0.9, 0.3]])
     numbers = [1, 8, 14]
     s = structure(at, numbers)
-    graph = collate(
-        [s], [neighbourhood(s, 3.0)], (1, 8, 14), Shape(6, 4, 2), dtype=np.float64
-    )
+    graph = collate([s], [neighbourhood(s, 3.0)], (1, 8, 14), Shape(6, 4, 2), dtype=np.float64)
     outcomes = []
     for zbl in (False, True):
         chosen = config.model_copy(update={"zbl": zbl, "zbl_factor": factor})
@@ -103,5 +106,7 @@ def test_in_a_model(factor):
     assert added == pytest.approx(sum(each), rel=1e-10)
     halves = np.array(outcomes[1].atom_energies - outcomes[0].atom_energies)[:3]
     np.testing.assert_allclose(
-        halves, [(each[0] + each[1]) / 2, (each[0] + each[2]) / 2, (each[1] + each[2]) / 2], rtol=1e-9
+        halves,
+        [(each[0] + each[1]) / 2, (each[0] + each[2]) / 2, (each[1] + each[2]) / 2],
+        rtol=1e-9,
     )

@@ -95,7 +95,9 @@ def representation(f) -> float:
     worst = 0.0
     for l in DEGREES:
         here = degree_slice(l)
-        worst = max(worst, np.abs(turned[:, here] - y[:, here] @ np.asarray(wigner_d(turn, l)).T).max())
+        worst = max(
+            worst, np.abs(turned[:, here] - y[:, here] @ np.asarray(wigner_d(turn, l)).T).max()
+        )
     return float(worst)
 
 

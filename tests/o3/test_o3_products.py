@@ -70,7 +70,9 @@ def against_dense(evaluate, l_max, degree, order) -> float:
     symmetric = symmetric_product(l_max, degree, order)
     a, w = tensors(rng, l_max, (5,)), random_weights(rng, symmetric)
     expected = dense_product(symmetric, a, w)
-    return float(np.abs(np.stack(evaluate(symmetric, a, w)) - expected).max() / np.abs(expected).max())
+    return float(
+        np.abs(np.stack(evaluate(symmetric, a, w)) - expected).max() / np.abs(expected).max()
+    )
 
 
 def equivariance(evaluate, l_max, degree, order) -> float:
@@ -194,7 +196,5 @@ def test_weights_broadcast_over_atoms_and_channels(rng):
     w = [rng.normal(size=(len(p), 4, 3)) for p in symmetric.paths]
     together = np.stack(symmetric(a, w))
     for i in range(4):
-        alone = symmetric(
-            {l: tuple(c[i] for c in t) for l, t in a.items()}, [x[:, i] for x in w]
-        )
+        alone = symmetric({l: tuple(c[i] for c in t) for l, t in a.items()}, [x[:, i] for x in w])
         np.testing.assert_allclose(together[:, i], np.stack(alone), atol=1e-12)

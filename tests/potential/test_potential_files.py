@@ -61,7 +61,9 @@ def assert_equal(a: Potential, b: Potential):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("changes", [{}, {"hidden_l_max": 0, "zbl": True}, {"residual_first": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"hidden_l_max": 0, "zbl": True}, {"residual_first": True}], ids=str
+)
 def test_round_trip_is_exact(tmp_path, dtype, changes):
     p = potential(dtype, **changes)
     save(p, tmp_path / "a.safetensors")
@@ -147,7 +149,7 @@ def test_a_flipped_bit_in_names_and_offsets_is_seen(tmp_path, rng):
 )
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(b"-2041.98", b"-2041.18"), (b"cutoff\\\": 4.0", b"cutoff\\\": 3.0"), (b"3.3", b"3.2")],
+    [(b"-2041.98", b"-2041.18"), (b'cutoff\\": 4.0', b'cutoff\\": 3.0'), (b"3.3", b"3.2")],
     ids=["E0", "cutoff", "neighbours"],
 )
 def test_a_changed_digit_in_the_metadata_is_seen(tmp_path, old, new):

@@ -279,7 +279,8 @@ def test_epochs_between_records_are_counted_in_the_time(tmp_path):
     for number in (10, 20):
         record = {"kind": "epoch", "epoch": number, "seconds": 3.0, "valid_loss": None}
         append_record(run / "records.jsonl", record)
-    assert Run.read(run).seconds == 60.0
+    assert Run.read(run).seconds == 6.0
+    assert Run.read(run).seconds_an_epoch == [0.3, 0.3]
     report(run)
 
 

@@ -12,6 +12,7 @@ from kohn.graphs.batching import waste as waste
 from kohn.graphs.gather import gather_neighbours as gather_neighbours
 from kohn.graphs.gather import sum_over_reverse as sum_over_reverse
 from kohn.graphs.neighbours import Neighbourhood as Neighbourhood
+from kohn.graphs.neighbours import check_geometry as check_geometry
 from kohn.graphs.neighbours import neighbourhood as neighbourhood
 from kohn.graphs.neighbours import pairs_within as pairs_within
 from kohn.graphs.verlet import Topology as Topology

@@ -101,13 +101,15 @@ class Verlet:
     def _padded(self, structure: Structure, rows: Neighbourhood) -> Topology:
         """The rows in the smallest shape at hand, or in a new and roomier one."""
         n, k = rows.index.shape
-        fitting = [s for s in self.shapes if s.rows >= n + 1 and s.slots >= k]
-        # A shape made for a much larger system would waste its padding.
-        fitting = [s for s in fitting if s.rows <= 2 * (n + 1) and s.slots <= 2 * k + 8]
+        # For one system capacity only grows; a much larger system's shape would be a waste.
+        known = [s for s in self.shapes if n + 1 <= s.rows <= 2 * (n + 1)]
+        fitting = [s for s in known if s.slots >= k]
         if fitting:
             shape = min(fitting)
         else:
-            shape = Shape(n + 1, -(-(k + max(2, k // 8)) // 4) * 4, 1)
+            # A little room at first; where that was too little, much more.
+            room = max(2, k // 2 if known else k // 8)
+            shape = Shape(n + 1, -(-(k + room) // 4) * 4, 1)
             self.shapes.append(shape)
         big, wide, _ = shape
         species = np.zeros(big, np.int32)

@@ -51,7 +51,18 @@ def from_mace_torch(path: str | Path, *, dtype: type | None = None) -> Potential
         ModelFileError: not such a file, or a variant of MACE that Kohn does not have.
     """
     tensors, settings = _read(path)
-    config = _configuration(settings, tensors, Place(file=path))
+    try:
+        return _potential(tensors, settings, Place(file=path), dtype)
+    except KeyError as error:
+        raise ModelFileError(
+            "the exported model lacks a part", where=Place(file=path), expected=str(error)
+        ) from error
+
+
+def _potential(
+    tensors: Tensors, settings: dict[str, Any], where: Place, dtype: type | None
+) -> Potential:
+    config = _configuration(settings, tensors, where)
     dtype = np.dtype(settings["dtype"]).type if dtype is None else dtype
     elements = tuple(int(z) for z in settings["atomic_numbers"])
     mace = Mace(

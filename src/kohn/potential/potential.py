@@ -14,17 +14,21 @@ import jax
 import numpy as np
 
 from kohn.compilation import compiled
+from kohn.errors import InputError
 from kohn.graphs import (
     Graph,
     Neighbourhood,
     Shape,
     Topology,
+    check_geometry,
     collate,
     needed_shape,
     neighbourhood,
+    species_index,
 )
 from kohn.models import Derived, energy_and_derivatives
 from kohn.structures import Structure
+from kohn.structures.elements import symbol
 from kohn.typing import Array, Float
 
 
@@ -100,7 +104,14 @@ class Potential:
         """E0 of each atom, eV, float64 [n]."""
         table = np.full(120, np.nan)
         table[list(self.e0s)] = list(self.e0s.values())
-        return table[structure.numbers]
+        e0 = table[structure.numbers]
+        if np.isnan(e0).any():
+            missing = sorted({int(z) for z in structure.numbers[np.isnan(e0)]})
+            raise InputError(
+                f"the potential has no E0 of {', '.join(map(symbol, missing))}",
+                where=structure.place,
+            )
+        return e0
 
     def predict(
         self,
@@ -119,6 +130,9 @@ class Potential:
         Raises:
             InputError: an element that the model has not seen; a geometry without sense.
         """
+        for s in structures:  # before any compute
+            species_index(s, self.elements)
+            check_geometry(s, self.cutoff)
         results: list[Prediction | None] = [None] * len(structures)
         for indices, graph in self._batches(structures, slots):
             derived = jax.device_get(evaluate(self.model, graph))

@@ -105,13 +105,16 @@ class Run:
 
     @cached_property
     def seconds(self) -> float | None:
-        """Wall time of the epochs. Those between two records are taken to last as long as
-        the recorded one; time lost when a run was killed is not counted."""
-        total, before = 0.0, 0
-        for record in self.epochs:
-            total += record["seconds"] * (record["epoch"] - before)
-            before = record["epoch"]
-        return total if self.epochs else None
+        """Wall time of the epochs: each record has that since the one before. Time lost when
+        a run was killed is not counted."""
+        return sum(record["seconds"] for record in self.epochs) if self.epochs else None
+
+    @property
+    def seconds_an_epoch(self) -> list[float]:
+        """Wall time of an epoch, on average between two records."""
+        ends = [0, *(record["epoch"] for record in self.epochs)]
+        spans = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        return [r["seconds"] / max(n, 1) for r, n in zip(self.epochs, spans, strict=True)]
 
     @property
     def late_from(self) -> float | None:

@@ -129,7 +129,7 @@ def timings(run: Run) -> Pairs:
     """Where the time went, and what was compiled."""
     start, found = run.start, []
     if run.epochs:
-        seconds = [r["seconds"] for r in run.epochs]
+        seconds = run.seconds_an_epoch
         median = statistics.median(seconds[1:] or seconds)
         found.append(("time in training, validation included", duration(run.seconds)))
         found.append(("first epoch, with compilation", duration(seconds[0])))

@@ -1,0 +1,129 @@
+"""The ASE calculator: the same numbers as the potential, and few compilations in a simulation."""
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk, molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.md.nptberendsen import NPTBerendsen
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+
+import kohn
+from kohn.errors import InputError, ModelFileError
+from kohn.potential import save
+from kohn.structures import from_ase
+
+TOLERANCE = 1e-9
+
+
+def silicon(repeat: int = 2, seed: int = 0):
+    """A rattled crystal."""
+    atoms = bulk("Si", cubic=True).repeat(repeat)
+    atoms.rattle(0.05, seed=seed)
+    return atoms
+
+
+@pytest.mark.parametrize("atoms", [molecule("CH3CH2OH"), silicon(1), silicon(2)])
+@pytest.mark.slow
+def test_as_the_potential_says(potential, atoms):
+    atoms = atoms.copy()
+    atoms.calc = kohn.Calculator(potential)
+    (expected,) = potential.predict([from_ase(atoms)])
+    assert atoms.get_potential_energy() == pytest.approx(expected.energy, abs=TOLERANCE)
+    assert atoms.get_potential_energy(force_consistent=True) == atoms.get_potential_energy()
+    np.testing.assert_allclose(atoms.get_forces(), expected.forces, atol=TOLERANCE)
+    np.testing.assert_allclose(atoms.get_potential_energies(), expected.energies, atol=TOLERANCE)
+    if atoms.pbc.all():
+        stress = atoms.get_stress(voigt=False)
+        np.testing.assert_allclose(stress, expected.stress, atol=TOLERANCE)
+    else:
+        with pytest.raises(PropertyNotImplementedError):
+            atoms.get_stress()
+
+
+@pytest.mark.slow
+def test_a_skin_changes_nothing(potential):
+    """Along a trajectory with a moving cell, the kept list gives what a new one gives."""
+    atoms = silicon(1)
+    kept, fresh = kohn.Calculator(potential, skin=0.6), kohn.Calculator(potential, skin=0.0)
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        atoms.positions += rng.normal(scale=0.02, size=atoms.positions.shape)
+        strain = np.eye(3) + rng.normal(scale=2e-3, size=(3, 3))
+        atoms.set_cell(atoms.cell @ strain, scale_atoms=True)
+        results = []
+        for calculator in (kept, fresh):
+            calculator.calculate(atoms)
+            results.append(calculator.results)
+        a, b = results
+        assert a["energy"] == pytest.approx(b["energy"], abs=TOLERANCE)
+        np.testing.assert_allclose(a["forces"], b["forces"], atol=TOLERANCE)
+        np.testing.assert_allclose(a["stress"], b["stress"], atol=TOLERANCE)
+    assert kept._verlet.builds < 40 <= fresh._verlet.builds
+
+
+@pytest.mark.slow
+def test_few_compilations_at_constant_pressure(potential):
+    """1,000 steps in which the cell shrinks and grows: at most three."""
+    atoms = silicon(1)
+    calculator = kohn.Calculator(potential)
+    atoms.calc = calculator
+    MaxwellBoltzmannDistribution(atoms, temperature_K=900, rng=np.random.default_rng(0))
+    dynamics = NPTBerendsen(
+        atoms, units.fs, temperature_K=900, pressure_au=5 * units.GPa,
+        compressibility_au=0.01 / units.GPa, taut=50 * units.fs, taup=50 * units.fs,
+    )
+    volume = atoms.get_volume()
+    dynamics.run(1000)
+    assert abs(atoms.get_volume() / volume - 1) > 0.01, "the test wants a cell that moves"
+    assert calculator.compilations <= 3
+
+
+@pytest.mark.slow
+def test_energy_is_conserved(potential):
+    """Forces are the gradient: the drift falls with the square of the time step."""
+    drifts = []
+    for step in (2.0, 1.0):
+        atoms = silicon(1)
+        atoms.calc = kohn.Calculator(potential)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+        dynamics = VelocityVerlet(atoms, step * units.fs)
+        energies = []
+        dynamics.attach(lambda a=atoms, e=energies: e.append(a.get_total_energy()))
+        dynamics.run(int(100 / step))
+        drifts.append(np.ptp(energies))
+    assert drifts[1] < 0.4 * drifts[0]
+
+
+def test_an_element_it_has_not_seen(potential):
+    atoms = molecule("NH3")
+    atoms.calc = kohn.Calculator(potential)
+    with pytest.raises(InputError, match="not seen N"):
+        atoms.get_potential_energy()
+
+
+def test_a_damaged_file(potential, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(potential, path)
+    data = bytearray(path.read_bytes())
+    data[-10] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ModelFileError, match="checksum"):
+        kohn.Calculator(path)
+    path.write_bytes(bytes(data[:1000]))
+    with pytest.raises(ModelFileError, match="damaged"):
+        kohn.Calculator(path)
+    with pytest.raises(ModelFileError, match="no such"):
+        kohn.Calculator(tmp_path / "none.safetensors")
+
+
+def test_a_file_gives_the_same_calculator(potential, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save(potential, path)
+    atoms = molecule("CH4")
+    energies = []
+    for calculator in (kohn.Calculator(potential), kohn.Calculator(path)):
+        atoms.calc = calculator
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == energies[1]
