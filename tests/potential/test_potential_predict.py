@@ -119,7 +119,7 @@ def test_bad_input_is_refused_before_any_compute():
     done = []
     flat = structure([[0, 0, 0]], cell=np.zeros((3, 3)), periodic=True)
     for bad in (gold(), flat):
-        with pytest.raises(InputError, match="Au|zero or parallel"):
+        with pytest.raises(InputError, match=r"Au|zero or parallel"):
             potential().predict([*STRUCTURES, bad], slots=1, advance=done.append)
     assert done == []
 
