@@ -196,7 +196,7 @@ def test_their_numbers_of_products():
 def test_the_published_weights_have_their_sizes():
     """The file has what the projection takes: 23 and 51 products of three."""
     with safetensors.safe_open(str(FILE), framework="numpy") as file:
-        shapes = {name: file.get_tensor(name).shape for name in file.keys()}
+        shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118
     stem = "products.0.symmetric_contractions.contractions"
     assert shapes[f"{stem}.0.weights_max"][1] == 23
     assert shapes[f"{stem}.1.weights_max"][1] == 51
@@ -208,7 +208,7 @@ def test_the_published_weights_have_their_sizes():
 def rewritten(tmp_path, change) -> Path:
     """The file with other settings and tensors."""
     with safetensors.safe_open(str(FILE), framework="numpy") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         settings = json.loads(file.metadata()["mace_torch"])
     change(tensors, settings)
     path = tmp_path / "changed.safetensors"

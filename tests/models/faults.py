@@ -102,7 +102,7 @@ def gradient_for_forces(s, o):
 
 
 def net_force(s, o):
-    return replace(o, forces=o.forces + [0, SMALL, 0])
+    return replace(o, forces=o.forces + np.array([0, SMALL, 0]))
 
 
 def torque(s, o):

@@ -1,5 +1,7 @@
 """Neighbours that are kept while atoms move: a list with a skin, in arrays that only grow."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -74,7 +76,10 @@ class Verlet:
         if self._topology is None or not self._holds(structure):
             rows = neighbourhood(structure, self.cutoff + self.skin)
             self._topology = self._padded(structure, rows)
-            self._made_for = structure
+            # Copies: callers move atoms in place.
+            self._made_for = replace(
+                structure, positions=structure.positions.copy(), cell=structure.cell.copy()
+            )
             self.builds += 1
         return self._topology
 
