@@ -5,7 +5,7 @@ several keys are written in no fixed order; so the same model always gives the s
 
 Format 1 (`FORMAT`):
     arrays     name -> array; dots separate the levels of the model's tree
-    metadata   {"format": 1, "kohn": version, "sha256": of the arrays, ...}
+    metadata   {"format": 1, "kohn": version, "sha256": of arrays and the rest of this, ...}
 """
 
 import hashlib
@@ -24,9 +24,11 @@ FORMAT = 1
 _KEY = "kohn"
 
 
-def checksum(arrays: dict[str, np.ndarray]) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of the arrays, in the order of their names."""
-    digest = hashlib.sha256()
+def checksum(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+    """SHA-256 over the metadata, and names, shapes, dtypes and bytes of the arrays in the order
+    of their names."""
+    document = {key: value for key, value in metadata.items() if key != "sha256"}
+    digest = hashlib.sha256(to_json(document).encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order="C")
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
@@ -42,9 +44,9 @@ def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     document = {
         "format": FORMAT,
         "kohn": __version__,
-        "sha256": checksum(arrays),
         **metadata,
     }
+    document["sha256"] = checksum(arrays, document)
     return safetensors.numpy.save(arrays, metadata={_KEY: to_json(document)})
 
 
@@ -103,9 +105,9 @@ def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) ->
             received=f"format {found}, written by Kohn {metadata.get('kohn')}",
             fix=f"pip install 'kohn>={metadata.get('kohn')}'",
         )
-    if metadata.get("sha256") != checksum(arrays):
+    if metadata.get("sha256") != checksum(arrays, metadata):
         raise ModelFileError(
-            "the weights in the model file do not match its checksum",
+            "the content of the model file does not match its checksum",
             where=where,
             fix="copy it again from its source, or use the run's other checkpoint",
         )

@@ -206,7 +206,6 @@ def test_more_shapes_waste_less():
     assert mean_rows(4) <= mean_rows(3) < 0.8 * mean_rows(1)
 
 
-@pytest.mark.xfail(strict=True, reason="plan_shapes plans one shape fewer than `most` allows")
 def test_two_shapes_waste_less_than_one():
     assert mean_rows(2) < mean_rows(1)
 

@@ -150,7 +150,7 @@ def collate(
 
 
 def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
-    """The smallest shape that holds these structures: a dummy row, and slots in fours."""
+    """The smallest shape that holds these structures, with one dummy row."""
     rows = sum(len(h.index) for h in neighbourhoods) + 1
     slots = max((h.width for h in neighbourhoods), default=1)
     return Shape(rows, slots, len(neighbourhoods))
@@ -173,10 +173,9 @@ def plan_shapes(
     largest = int(np.sort(sizes)[-batch:].sum()) + 1
     rng = np.random.default_rng(seed)
     totals = np.sort([sizes[rng.choice(len(sizes), batch, replace=False)].sum() for _ in range(512)])
-    shares = np.arange(1, most) / (most - 1) if most > 1 else np.array([])
-    cuts = {int(totals[int(share * 511)]) + 1 for share in shares if share < 1}
+    cuts = {int(totals[511 * i // most]) + 1 for i in range(1, most)}
     rows = sorted({min(_rounded(c), largest) for c in cuts} | {largest})
-    return tuple(Shape(r, slots, batch) for r in rows[-most:])
+    return tuple(Shape(r, slots, batch) for r in rows)
 
 
 def _rounded(rows: int) -> int:
