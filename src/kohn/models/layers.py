@@ -4,6 +4,7 @@ Weights are drawn from N(0, 1) and the layer divides by the root of the number o
 in e3nn: so one learning rate suits layers of every width.
 """
 
+from collections.abc import Sequence
 from math import sqrt
 
 import equinox as eqx
@@ -64,3 +65,19 @@ def one_hot(species: Array, count: int, dtype) -> Array:
     """Membership in elements, [..., count]: products with it replace gathers, whose
     gradients would be scatters."""
     return (species[..., None] == jnp.arange(count, dtype=species.dtype)).astype(dtype)
+
+
+def split(x: Array, sizes: Sequence[int], axis: int) -> list[Array]:
+    """x cut along an axis. The gradient is one concatenation, where that of slices would be
+    a sum of padded arrays."""
+    return list(jax.lax.split(x, tuple(sizes), axis))
+
+
+def unstack(x: Array, axis: int) -> list[Array]:
+    """x[0], x[1], … along an axis; see `split`."""
+    return [jnp.squeeze(part, axis) for part in split(x, (1,) * x.shape[axis], axis)]
+
+
+def split_degrees(x: Array, l_max: int, axis: int) -> list[Array]:
+    """The parts of degree 0 … l_max of an axis of (l_max + 1)² components."""
+    return split(x, [2 * l + 1 for l in range(l_max + 1)], axis)

@@ -23,7 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
-from kohn.models.layers import Linear, RadialNetwork, one_hot, silu
+from kohn.models.layers import (
+    Linear,
+    RadialNetwork,
+    one_hot,
+    silu,
+    split,
+    split_degrees,
+    unstack,
+)
 from kohn.models.zbl import zbl_energies
 from kohn.o3 import clebsch_gordan, degree_slice, spherical_harmonics, symmetric_product
 from kohn.structures.elements import covalent_radii
@@ -165,23 +173,25 @@ class Interaction(eqx.Module):
         moments = moments.reshape(n, -1, s * hidden.shape[-1])
         radial = self.radial.matrix.reshape(hidden.shape[-1], -1, config.channels)
         result = []
-        for l, mix in enumerate(self.mix):
+        for l, part in enumerate(split_degrees(moments, config.l_max, 1)):
             matrix = (up[:, None, :] * radial[None, :, l, :]).reshape(-1, config.channels)
-            result.append(moments[:, degree_slice(l)] @ (matrix @ mix.matrix))
+            result.append(part @ (matrix @ self.mix[l].matrix))
         return tuple(result)
 
     def __call__(self, h: Degrees, edges: Edges, graph: Graph, config: MaceConfig) -> Degrees:
         n, k, _ = edges.radial.shape
         c = config.channels
         hidden = self.network(edges.radial.reshape(n * k, -1))
-        radial = (hidden @ self.radial.matrix).reshape(n, k, -1, c)
+        paths = config.paths(1)
+        radial = split((hidden @ self.radial.matrix).reshape(n, k, 1, -1), (c,) * len(paths), 3)
         lifted = jnp.concatenate([up(x) for up, x in zip(self.up, h, strict=True)], axis=1)
-        sender = gather_neighbours(lifted, graph.index, graph.reverse)
+        sender = split_degrees(
+            gather_neighbours(lifted, graph.index, graph.reverse), config.hidden_l_max, 2
+        )
+        y = split_degrees(edges.harmonics, config.l_max, 2)
         messages: list[list[Array]] = [[] for _ in range(config.l_max + 1)]
-        for i, (l1, l2, l3) in enumerate(config.paths(1)):
-            y = edges.harmonics[:, :, degree_slice(l2)]
-            features = sender[:, :, degree_slice(l1)] * radial[:, :, i, None, :]
-            messages[l3].append(_couple_and_sum(features, y, l1, l2, l3))
+        for r, (l1, l2, l3) in zip(radial, paths, strict=True):
+            messages[l3].append(_couple_and_sum(sender[l1] * r, y[l2], l1, l2, l3))
         return tuple(
             mix(jnp.concatenate(parts, axis=-1))
             for mix, parts in zip(self.mix, messages, strict=True)
@@ -232,12 +242,10 @@ class Product(eqx.Module):
     def __call__(
         self, a: Degrees, h: Degrees, species: Float[Array, "N S"], config: MaceConfig
     ) -> Degrees:
-        components = {l: tuple(x[:, m] for m in range(2 * l + 1)) for l, x in enumerate(a)}
+        components = {l: tuple(unstack(x, 1)) for l, x in enumerate(a)}
         result = []
         for degree, (weights, linear) in enumerate(zip(self.weights, self.linear, strict=True)):
-            own = [
-                jnp.moveaxis(jnp.tensordot(species, w, axes=1), 0, 1) for w in weights
-            ]  # [paths, N, C]
+            own = [unstack(jnp.tensordot(species, w, axes=1), 1) for w in weights]
             coupled = symmetric_product(config.l_max, degree, config.correlation)(components, own)
             b = linear(jnp.stack(coupled, axis=1))
             if degree < len(self.skip):
