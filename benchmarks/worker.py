@@ -42,7 +42,11 @@ class Worker:
         data = kohn.read(command["structures"])
         chosen = [data[i % len(data)] for i in range(command["batch"])]
         rows = [neighbourhood(s, self.potential.cutoff) for s in chosen]
-        graph = collate(chosen, rows, self.potential.elements, dtype=self.potential.dtype)
+        import numpy as np
+
+        present = tuple(sorted({int(z) for s in chosen for z in np.unique(s.numbers)}))
+        self.present = self.potential.evaluator(present)
+        graph = collate(chosen, rows, present, dtype=self.potential.dtype)
         self.cases[command["case"]] = (jax.device_put(graph), chosen)
         return {
             "atoms": sum(len(s) for s in chosen),
@@ -70,27 +74,29 @@ class Worker:
 
     def energy_forces(self, case: str) -> Any:
         """Energy, forces and stress of the batch."""
-        from kohn.potential import evaluate
-
         graph, _ = self.cases[case]
-        return lambda: evaluate(self.potential.model, graph)
+        return lambda: self.present(graph)
 
     def train_step(self, case: str) -> Any:
         """Loss, gradient, AMSGrad and moving average."""
         import jax
         import numpy as np
 
-        from kohn.graphs import needed_shape, neighbourhood
+        from kohn.graphs import collate, needed_shape, neighbourhood
         from kohn.training.losses import LossWeights, targets
         from kohn.training.optimiser import flatten, initial_state, make_step, optimiser
         from kohn.training.settings import OptimiserSettings
 
-        graph, chosen = self.cases[case]
+        _, chosen = self.cases[case]
         labelled = [
             s.with_labels(energy=np.asarray(self.potential.e0(s).sum()), forces=0 * s.positions)
             for s in chosen
         ]
         shape = needed_shape([neighbourhood(s, self.potential.cutoff) for s in chosen])
+        full = [neighbourhood(s, self.potential.cutoff) for s in chosen]
+        graph = jax.device_put(
+            collate(chosen, full, self.potential.elements, dtype=self.potential.dtype)
+        )
         labels = jax.device_put(targets(labelled, [self.potential.e0(s).sum() for s in chosen], shape))
         theta, unravel = flatten(self.potential.model)
         rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000)

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import jax
 
 from kohn.compilation import keep_compiled
+from kohn.memory import keep_memory
 
 jax.config.update("jax_enable_x64", True)
 keep_compiled()
+keep_memory()
 
 __version__ = "0.1.0"
 

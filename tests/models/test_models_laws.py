@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kohn.graphs import Shape, collate, neighbourhood
 from kohn.models import Mace, MaceConfig
-from kohn.potential.potential import evaluate
+from kohn.potential import evaluate
 from kohn.structures import Structure
 
 TOLERANCE = 1e-9

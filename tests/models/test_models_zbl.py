@@ -12,7 +12,7 @@ from brute_force import structure
 from kohn.graphs import Shape, collate, neighbourhood
 from kohn.models import Mace, MaceConfig
 from kohn.models.zbl import zbl_energies
-from kohn.potential.potential import evaluate
+from kohn.potential import evaluate
 
 
 def plain(r: float, z1: int, z2: int, p: int = 5) -> float:

@@ -13,7 +13,7 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from kohn.graphs import Verlet
-from kohn.potential import Potential, evaluate_positions, load
+from kohn.potential import Potential, load
 from kohn.structures import from_ase
 
 
@@ -56,12 +56,18 @@ class Calculator(AseCalculator):
         super().__init__(**kwargs)
         opened = potential if isinstance(potential, Potential) else load(potential)
         self.potential = opened if dtype is None else opened.astype(np.dtype(dtype).type)
-        self._verlet = Verlet(self.potential.cutoff, skin, self.potential.elements)
+        self._skin = skin
+        self._lists: dict[tuple[int, ...], Verlet] = {}
 
     @property
     def compilations(self) -> int:
         """Shapes that this calculator has needed, and so functions compiled for it."""
-        return len(self._verlet.shapes)
+        return sum(len(verlet.shapes) for verlet in self._lists.values())
+
+    @property
+    def searches(self) -> int:
+        """How often the neighbours were found anew."""
+        return sum(verlet.builds for verlet in self._lists.values())
 
     def calculate(
         self,
@@ -73,12 +79,16 @@ class Calculator(AseCalculator):
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         structure = from_ase(self.atoms)
-        topology = self._verlet.update(structure)
-        n, p = len(structure), self.potential
+        p, n = self.potential, len(structure)
+        evaluator = p.evaluator(tuple(np.unique(structure.numbers).tolist()))
+        verlet = self._lists.setdefault(
+            evaluator.elements, Verlet(p.cutoff, self._skin, evaluator.elements)
+        )
+        topology = verlet.update(structure)
         positions = np.zeros((topology.species.shape[0], 3))
         positions[:n] = structure.positions
         derived = jax.device_get(
-            evaluate_positions(p.model, topology, jnp.asarray(positions), jnp.asarray(structure.cell))
+            evaluator.move(topology, jnp.asarray(positions), jnp.asarray(structure.cell))
         )
         e0 = p.e0(structure)
         energy = float(e0.sum() + derived.energy[0])

@@ -11,6 +11,7 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
     E_i       = W h¹_i,00 + MLP(h²_i,00)                                                  (eq. 13)
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import pi, sqrt
 from typing import Annotated, Literal
@@ -333,21 +334,40 @@ class Mace(eqx.Module):
             neighbours=self.neighbours,
             dtype=self.scale.dtype,
         )
-        old, new = len(self.elements), len(elements)
-        shared = [(elements.index(z), i) for i, z in enumerate(self.elements) if z in elements]
-        to, source = (jnp.array(x, jnp.int32) for x in zip(*shared, strict=True))
+        known = np.array([i for i, z in enumerate(elements) if z in self.elements], np.int32)
+        source = np.array([self.elements.index(elements[i]) for i in known], np.int32)
 
-        def kept(path: tuple, mine: Array, theirs: Array) -> Array:
+        def joined(mine: Array, new: Array, factor: float) -> Array:
+            return new.at[known].set(mine[source] * mine.dtype.type(factor))
+
+        return self._by_element(fresh, joined)
+
+    def restricted(self, elements: tuple[int, ...]) -> "Mace":
+        """The same function, for some of its elements only."""
+        source = np.array([self.elements.index(z) for z in elements], np.int32)
+
+        def chosen(mine: Array, _: Array, factor: float) -> Array:
+            return mine[source] * mine.dtype.type(factor)
+
+        return self._by_element(replace(self, elements=tuple(elements)), chosen)
+
+    def _by_element(
+        self, other: "Mace", combine: Callable[[Array, Array, float], Array]
+    ) -> "Mace":
+        """This model with the elements of another: arrays that have one row for each element
+        are combined, the others kept. Layers divide by the root of the number of elements,
+        which the factor undoes; products do not."""
+        ratio = (len(other.elements) / len(self.elements)) ** 0.5
+
+        def leaf(path: tuple, mine: Array, theirs: Array) -> Array:
             name = jax.tree_util.keystr(path)
             if not any(part in name for part in ("embedding", "select", "skip", ".weights")):
-                return mine  # the same for all elements
-            # Layers divide by the root of the number of elements, products do not.
-            factor = 1.0 if ".weights" in name else (new / old) ** 0.5
-            return theirs.at[to].set(mine[source] * jnp.asarray(factor, mine.dtype))
+                return mine
+            return combine(mine, theirs, 1.0 if ".weights" in name else ratio)
 
-        like = replace(fresh, elements=self.elements)
-        merged = jax.tree_util.tree_map_with_path(kept, self, like)
-        return replace(merged, elements=tuple(elements))
+        like = replace(other, elements=self.elements)
+        combined = jax.tree_util.tree_map_with_path(leaf, self, like)
+        return replace(combined, elements=other.elements)
 
     def __call__(self, graph: Graph) -> Float[Array, "N"]:
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""

@@ -6,30 +6,28 @@ the derivatives of E.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
 
-from kohn.compilation import compiled
 from kohn.errors import InputError
 from kohn.graphs import (
     Graph,
     Neighbourhood,
     Shape,
-    Topology,
     check_geometry,
     collate,
     needed_shape,
     neighbourhood,
     species_index,
 )
-from kohn.models import Derived, energy_and_derivatives
+from kohn.models import Derived
+from kohn.potential.evaluator import Evaluator
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
-from kohn.typing import Array, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +98,27 @@ class Potential:
 
         return replace(self, model=jax.tree.map(cast, self.model))
 
+    def evaluator(self, elements: tuple[int, ...]) -> Evaluator:
+        """The compiled model for structures of these elements only: where a model knows many
+        and few are present, most of its per-element work falls away.
+
+        Raises:
+            InputError: an element that the model has not seen.
+        """
+        if elements not in self._evaluators:
+            unseen = [z for z in elements if z not in self.elements]
+            if unseen:
+                raise InputError(
+                    f"the model has not seen {', '.join(map(symbol, unseen))}",
+                    expected=f"only {', '.join(map(symbol, self.elements))}",
+                )
+            self._evaluators[elements] = Evaluator(self.model.restricted(elements))
+        return self._evaluators[elements]
+
+    @cached_property
+    def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
+        return {}
+
     def e0(self, structure: Structure) -> np.ndarray:
         """E0 of each atom, eV, float64 [n]."""
         table = np.full(120, np.nan)
@@ -134,8 +153,10 @@ class Potential:
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
         results: list[Prediction | None] = [None] * len(structures)
-        for indices, graph in self._batches(structures, slots):
-            derived = jax.device_get(evaluate(self.model, graph))
+        present = {int(z) for s in structures for z in np.unique(s.numbers)}
+        evaluate = self.evaluator(tuple(sorted(present)))
+        for indices, graph in self._batches(structures, slots, evaluate.elements):
+            derived = jax.device_get(evaluate(graph))
             start = 0
             for g, i in enumerate(indices):
                 rows = slice(start, start + len(structures[i]))
@@ -155,7 +176,7 @@ class Potential:
         )
 
     def _batches(
-        self, structures: Sequence[Structure], slots: int
+        self, structures: Sequence[Structure], slots: int, elements: tuple[int, ...]
     ) -> Iterator[tuple[list[int], Graph]]:
         order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
         batch: list[int] = []
@@ -164,19 +185,23 @@ class Potential:
             h = neighbourhood(structures[i], self.cutoff)
             n, k, _ = roomy(needed_shape([*rows, h]))
             if rows and n * k > slots:
-                yield self._collate(structures, batch, rows)
+                yield self._collate(structures, batch, rows, elements)
                 batch, rows = [], []
             batch.append(i)
             rows.append(h)
         if batch:
-            yield self._collate(structures, batch, rows)
+            yield self._collate(structures, batch, rows, elements)
 
     def _collate(
-        self, structures: Sequence[Structure], batch: list[int], rows: list[Neighbourhood]
+        self,
+        structures: Sequence[Structure],
+        batch: list[int],
+        rows: list[Neighbourhood],
+        elements: tuple[int, ...],
     ) -> tuple[list[int], Graph]:
         shape = roomy(needed_shape(rows))
         chosen = [structures[i] for i in batch]
-        return batch, collate(chosen, rows, self.elements, shape, dtype=self.dtype)
+        return batch, collate(chosen, rows, elements, shape, dtype=self.dtype)
 
 
 def roomy(shape: Shape) -> Shape:
@@ -191,48 +216,3 @@ def roomy(shape: Shape) -> Shape:
         return -(-n // step) * step
 
     return Shape(up(shape.rows), -(-shape.slots // 4) * 4, up(shape.structures))
-
-
-def evaluate(model: Any, graph: Graph) -> Derived:
-    """Energy, forces and stress of a batch, compiled once for each shape."""
-    weights, rest = eqx.partition(model, eqx.is_array)
-    return _evaluator(_Static(rest))(weights, graph)
-
-
-def evaluate_positions(
-    model: Any, topology: Topology, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"]
-) -> Derived:
-    """The same from positions and cell, float64 Å: what a simulation calls at each step."""
-    weights, rest = eqx.partition(model, eqx.is_array)
-    return _mover(_Static(rest))(weights, topology, positions, cell)
-
-
-@dataclass(frozen=True)
-class _Static:
-    """What of a model is not an array: equal for equal configurations, so that compiled
-    functions are shared between models."""
-
-    rest: Any
-
-    def __hash__(self) -> int:
-        return hash(jax.tree.structure(self.rest))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and (
-            jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
-        )
-
-
-@lru_cache(maxsize=32)
-def _evaluator(static: _Static) -> Callable:
-    return compiled(lambda weights, graph: energy_and_derivatives(eqx.combine(weights, static.rest), graph))
-
-
-@lru_cache(maxsize=32)
-def _mover(static: _Static) -> Callable:
-    def move(weights: Any, topology: Topology, positions: Array, cell: Array) -> Derived:
-        model = eqx.combine(weights, static.rest)
-        graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
-        return energy_and_derivatives(model, graph)
-
-    return compiled(move)

@@ -1,0 +1,36 @@
+"""Memory that stays with the process.
+
+XLA asks for the temporary arrays of a computation anew at each call. Above 128 kB glibc takes
+them from the kernel and gives them back, and the kernel clears every page at its first touch:
+on energies and forces of 192 atoms 21,000 page faults a call, half of the wall time (66 ms
+against 30 ms on one core). Kept in the heap, the pages are touched once.
+"""
+
+import ctypes
+import os
+import sys
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+
+
+def keep_memory() -> bool:
+    """Tell glibc to keep freed memory for the next call. To be called once, early.
+
+    The process then holds its peak until it ends. KOHN_KEEP_MEMORY=0 leaves malloc alone.
+
+    Returns:
+        Whether it was done: on Linux with glibc, and not told otherwise.
+    """
+    if sys.platform != "linux" or os.environ.get("KOHN_KEEP_MEMORY") == "0":
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    settings = (
+        (_M_MMAP_MAX, 0),  # large blocks from the heap too, not from mmap
+        (_M_TRIM_THRESHOLD, 2**31 - 1),  # never shrink the heap
+        (_M_TOP_PAD, 64 * 2**20),  # grow it in large steps
+        (_M_ARENA_MAX, 1),  # one heap: those of threads cannot hold large blocks
+    )
+    return all(mallopt(option, value) for option, value in settings)

@@ -1,0 +1,70 @@
+"""A model as compiled functions."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from kohn.compilation import compiled
+from kohn.graphs import Graph, Topology
+from kohn.models import Derived, energy_and_derivatives
+from kohn.typing import Array, Float
+
+
+class Evaluator:
+    """Energy, forces and stress of graphs, or of positions that move.
+
+    Weights and structure of the model are taken apart once, so that a call costs little more
+    than the computation; models of one configuration share what is compiled.
+    """
+
+    def __init__(self, model: Any):
+        self.elements: tuple[int, ...] = model.elements
+        self._weights, rest = eqx.partition(model, eqx.is_array)
+        self._evaluate, self._move = _functions(_Static(rest))
+
+    def __call__(self, graph: Graph) -> Derived:
+        """Of a batch; compiled once for each shape."""
+        return self._evaluate(self._weights, graph)
+
+    def move(
+        self, topology: Topology, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"]
+    ) -> Derived:
+        """Of one structure from positions and cell, float64 Å: a step of a simulation."""
+        return self._move(self._weights, topology, positions, cell)
+
+
+def evaluate(model: Any, graph: Graph) -> Derived:
+    """Energy, forces and stress of one batch."""
+    return Evaluator(model)(graph)
+
+
+@dataclass(frozen=True)
+class _Static:
+    """What of a model is not an array: equal for equal configurations."""
+
+    rest: Any
+
+    def __hash__(self) -> int:
+        return hash(jax.tree.structure(self.rest))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Static) and (
+            jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
+        )
+
+
+@lru_cache(maxsize=32)
+def _functions(static: _Static) -> tuple[Callable, Callable]:
+    def evaluate(weights: Any, graph: Graph) -> Derived:
+        return energy_and_derivatives(eqx.combine(weights, static.rest), graph)
+
+    def move(weights: Any, topology: Topology, positions: Array, cell: Array) -> Derived:
+        model = eqx.combine(weights, static.rest)
+        graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
+        return energy_and_derivatives(model, graph)
+
+    return compiled(evaluate), compiled(move)
