@@ -44,10 +44,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     except OSError as error:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+        if not path.parent.is_dir():
+            fix = "make the folder first, or choose another one"
+        else:
+            fix = "free some space or choose another folder; the previous file is untouched"
         raise TrainingError(
-            f"could not write {path.name}: {error.strerror}",
-            where=Place(file=path),
-            fix="free some space or choose another folder; the previous file is untouched",
+            f"could not write {path.name}: {error.strerror}", where=Place(file=path), fix=fix
         ) from error
 
 

@@ -38,8 +38,8 @@ def _missing(data: Dataset, name: str) -> list[Finding]:
     unread = [key for source in data.sources for key in source.other_keys]
     likely = [key for key in unread if any(word in key.lower() for word in WORDS)]
     fix = "label the frames, as REF_energy and REF_forces"
-    if likely:
-        fix = f"name the keys to read: there are {', '.join(likely)}"
+    if unread:
+        fix = f"name the keys to read (energy=KEY): there are {', '.join(likely or unread)}"
     return [
         Finding(
             kind="no-labels",
@@ -66,7 +66,7 @@ def _partial(data: Dataset, name: str) -> list[Finding]:
                 message=f"{name}: {len(without)} of {len(able)} frames have no {label}",
                 where=first_places(without),
                 count=len(without),
-                fix="remove these frames or add the label; if it is meant so, override "
+                fix="remove these frames or add the label; if it is meant so, allow "
                 "partial-labels, and losses leave out what is missing",
             )
         )
@@ -90,7 +90,7 @@ def _near_keys(data: Dataset, name: str) -> list[Finding]:
                     severity="error" if essential else "warning",
                     message=f"{name}: the key {key!r} was not read; it is nearly {known!r}",
                     where=(Place(source.file),),
-                    fix=f"did you mean {known!r}? Rename it, or name it with keys",
+                    fix=f"did you mean {known!r}? Rename it, or name the key to read",
                 )
             )
     return findings

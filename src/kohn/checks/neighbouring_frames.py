@@ -154,7 +154,7 @@ def _pairs_of_group(group: list[Structure]) -> np.ndarray:
     rows = np.stack(
         [
             energies[j] - energies[i],
-            work,
+            np.where(moved | (size >= 1e-6), work, np.nan),  # copies say nothing
             np.where(size < 1e-6, 0.0, strain_work),
             np.where(moved & (size < 1e-6), bent, np.nan),
             np.sqrt(square / n),

@@ -48,6 +48,8 @@ KINDS: dict[str, str] = {
     "unseen-element": "an element that the training set does not have",
 }
 """Every kind of finding, and what it means."""
+FIRM = frozenset({"no-labels", "nonfinite-label", "unseen-element", "varying-charge"})
+"""Kinds that `check` may be told to pass over, but that no training can go on with."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,16 @@ class Report:
             return
         first, kinds = errors[0], sorted({f.kind for f in errors})
         others = [f"also [{f.kind}]: {f.message}: {f.fix}" for f in errors[1:]]
+        allowed = [kind for kind in kinds if kind not in FIRM]
+        way_on = (
+            f"if it is right as it is, allow it: {', '.join(allowed)} (data.allow or --allow; "
+            "override=[…] of kohn.check)"
+        )
         raise CheckFailed(
             f"the data cannot be trusted [{first.kind}]: {first.message}",
             where="; ".join(str(p) for p in first.where) or None,
             received="; ".join(first.evidence) or None,
-            fix="; ".join([first.fix, *others, f"if it is right as it is: override={kinds}"]),
+            fix="; ".join([first.fix, *others, *([way_on] if allowed else [])]),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Weights are drawn from N(0, 1) and the layer divides by the root of the number o
 in e3nn: so one learning rate suits layers of every width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import equinox as eqx
@@ -81,3 +81,34 @@ def unstack(x: Array, axis: int) -> list[Array]:
 def split_degrees(x: Array, l_max: int, axis: int) -> list[Array]:
     """The parts of degree 0 … l_max of an axis of (l_max + 1)² components."""
     return split(x, [2 * l + 1 for l in range(l_max + 1)], axis)
+
+
+SLOTS_AT_ONCE = 131_072
+"""Edges whose messages are formed at once: 64 channels and 10 paths of them take 350 MB."""
+
+
+def by_rows(
+    function: Callable[..., tuple[Array, ...]], rows: Sequence[Array]
+) -> tuple[Array, ...]:
+    """function(*rows), where large systems go through it some rows of atoms at a time.
+
+    What a part needs inside is computed anew for its gradient, so that memory is bounded by
+    the largest part and not by the number of edges.
+
+    Args:
+        function: of arrays [n, K, ...] to arrays [n, ...], each row by itself.
+        rows: arrays [N, K, ...].
+    """
+    n, k = rows[0].shape[:2]
+    parts = -(-n * k // SLOTS_AT_ONCE)
+    if parts == 1:
+        return function(*rows)
+    size = -(-n // parts)
+
+    def padded(x: Array) -> Array:
+        wide = jnp.pad(x, [(0, parts * size - n), *[(0, 0)] * (x.ndim - 1)])
+        return wide.reshape(parts, size, *x.shape[1:])
+
+    once = jax.checkpoint(lambda part: function(*part))
+    result = jax.lax.map(once, [padded(x) for x in rows])
+    return tuple(x.reshape(parts * size, *x.shape[2:])[:n] for x in result)

@@ -27,6 +27,7 @@ from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import (
     Linear,
     RadialNetwork,
+    by_rows,
     one_hot,
     silu,
     split,
@@ -166,13 +167,18 @@ class Interaction(eqx.Module):
         hidden layer: the sum over neighbours comes first, and the widest product of the
         radial network is done per atom instead of per edge.
         """
-        n, k, s = edges.species.shape
+        width = self.radial.weight.shape[0]
+
+        def sums(basis: Array, harmonics: Array, species: Array) -> tuple[Array]:
+            n, k, s = species.shape
+            hidden = self.network(basis.reshape(n * k, -1)).reshape(n, k, -1)
+            by_species = harmonics[:, :, :, None] * species[:, :, None, :]
+            moments = jnp.einsum("nkp,nkb->npb", by_species.reshape(n, k, -1), hidden)
+            return (moments.reshape(n, -1, s * width),)
+
         up = embedding @ self.up[0].matrix
-        hidden = self.network(edges.radial.reshape(n * k, -1)).reshape(n, k, -1)
-        by_species = edges.harmonics[:, :, :, None] * edges.species[:, :, None, :]
-        moments = jnp.einsum("nkp,nkb->npb", by_species.reshape(n, k, -1), hidden)
-        moments = moments.reshape(n, -1, s * hidden.shape[-1])
-        radial = self.radial.matrix.reshape(hidden.shape[-1], -1, config.channels)
+        (moments,) = by_rows(sums, (edges.radial, edges.harmonics, edges.species))
+        radial = self.radial.matrix.reshape(width, -1, config.channels)
         result = []
         for l, part in enumerate(split_degrees(moments, config.l_max, 1)):
             matrix = (up[:, None, :] * radial[None, :, l, :]).reshape(-1, config.channels)
@@ -180,23 +186,25 @@ class Interaction(eqx.Module):
         return tuple(result)
 
     def __call__(self, h: Degrees, edges: Edges, graph: Graph, config: MaceConfig) -> Degrees:
-        n, k, _ = edges.radial.shape
-        c = config.channels
-        hidden = self.network(edges.radial.reshape(n * k, -1))
         paths = config.paths(1)
-        radial = split((hidden @ self.radial.matrix).reshape(n, k, 1, -1), (c,) * len(paths), 3)
+
+        def messages(basis: Array, harmonics: Array, sender: Array) -> Degrees:
+            n, k, _ = basis.shape
+            hidden = self.network(basis.reshape(n * k, -1)) @ self.radial.matrix
+            radial = split(hidden.reshape(n, k, 1, -1), (config.channels,) * len(paths), 3)
+            features = split_degrees(sender, config.hidden_l_max, 2)
+            y = split_degrees(harmonics, config.l_max, 2)
+            parts: list[list[Array]] = [[] for _ in self.mix]
+            for r, (l1, l2, l3) in zip(radial, paths, strict=True):
+                parts[l3].append(_couple_and_sum(features[l1] * r, y[l2], l1, l2, l3))
+            return tuple(
+                mix(jnp.concatenate(part, axis=-1))
+                for mix, part in zip(self.mix, parts, strict=True)
+            )
+
         lifted = jnp.concatenate([up(x) for up, x in zip(self.up, h, strict=True)], axis=1)
-        sender = split_degrees(
-            gather_neighbours(lifted, graph.index, graph.reverse), config.hidden_l_max, 2
-        )
-        y = split_degrees(edges.harmonics, config.l_max, 2)
-        messages: list[list[Array]] = [[] for _ in range(config.l_max + 1)]
-        for r, (l1, l2, l3) in zip(radial, paths, strict=True):
-            messages[l3].append(_couple_and_sum(sender[l1] * r, y[l2], l1, l2, l3))
-        return tuple(
-            mix(jnp.concatenate(parts, axis=-1))
-            for mix, parts in zip(self.mix, messages, strict=True)
-        )
+        sender = gather_neighbours(lifted, graph.index, graph.reverse)
+        return by_rows(messages, (edges.radial, edges.harmonics, sender))
 
 
 def _couple_and_sum(

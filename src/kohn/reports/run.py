@@ -154,7 +154,7 @@ def _refuse_what_is_no_run(folder: Path) -> None:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _settings(text: str, path: Path) -> dict[str, Any]:

@@ -5,8 +5,10 @@ The rows are parsed here, because ASE neither names the line of an error nor ref
 too many columns, stops silently at a blank line, and cannot read a stress of six components.
 """
 
+import codecs
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -60,7 +62,7 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
         InputError: the file is truncated, or a line is not what the format wants.
     """
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as stream:
+    with opener(path, "rt", encoding="utf-8-sig") as stream:
         line_number, frame = 0, 0
         try:
             for header in stream:
@@ -80,21 +82,29 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
                 expected="an extended XYZ file",
                 fix="give it the file suffix of its format, so that it is read as that",
             ) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(
+                "the gzip file is damaged or truncated",
+                where=Place(name, frame),
+                received=str(error),
+                fix="copy or compress it again; if it is not gzip, remove the suffix .gz",
+            ) from error
 
 
 def looks_like_xyz(path: Path) -> bool:
     """Whether the first line that is not blank is a whole number."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as stream:
-        for line in stream:
-            if line.strip():
-                return line.strip().isdigit()
-    return False
+    try:
+        with opener(path, "rb") as stream:
+            first = next((line.strip() for line in stream if line.strip()), b"")
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return True  # `frames` says what is wrong with it
+    return first.removeprefix(codecs.BOM_UTF8).isdigit()
 
 
 def _count(header: str, place: Place) -> int:
     text = header.strip()
-    if text.isdigit() and int(text) > 0:
+    if re.fullmatch("[0-9]{1,12}", text) and int(text) > 0:
         return int(text)
     if text.startswith("VEC"):
         fix = 'write the cell as Lattice="..." in the comment line instead of VEC rows'
@@ -126,16 +136,29 @@ def _frame(rows: list[str], n: int, place: Place) -> RawFrame:
     arrays = _table(rows[1 : n + 1], columns, place)
     lattice, flags = info.pop("Lattice", None), info.pop("pbc", None)
     cell = np.zeros((3, 3)) if lattice is None else np.array(lattice, dtype=np.float64).T
-    periodic = lattice is not None if flags is None else np.array(flags, dtype=bool)
     return RawFrame(
         numbers=_numbers(arrays, place),
         positions=_positions(arrays, place),
         cell=np.ascontiguousarray(cell),
-        periodic=np.broadcast_to(periodic, 3).copy(),
+        periodic=_periodic(flags, lattice is not None, place),
         info=info,
         arrays=arrays,
         place=place,
     )
+
+
+def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
+    """`pbc` as three flags; without it a frame that has a cell is periodic."""
+    array = np.array(has_cell if flags is None else flags)
+    if array.dtype != bool or array.shape not in ((), (1,), (3,)):
+        raise InputError(
+            "pbc cannot be read",
+            where=Place(place.file, place.frame, (place.line or 0) + 1),
+            expected='three flags, as in pbc="T T F"',
+            received=repr(flags if isinstance(flags, str) else array.tolist()),
+            fix="correct pbc in this line",
+        )
+    return np.broadcast_to(array, 3).copy()
 
 
 _SIX = re.compile(r"""(?<![\w-])(stress|virial)\s*=\s*(["'{\[])([^"'}\]]*)["'}\]]""")

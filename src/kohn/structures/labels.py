@@ -317,7 +317,7 @@ def _weight(value: Any, raw: RawFrame) -> float:
             "config_weight is not a weight",
             where=raw.place_of(),
             expected="a finite number, 0 or more",
-            received=repr(value),
+            received=str(value),
             fix="correct it",
         )
     return weight

@@ -93,7 +93,7 @@ def settle_cell(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
             where=raw.place_of(),
             expected='periodic flags only along cell vectors, or pbc="F F F"',
             received=f"pbc {raw.periodic.tolist()}, cell {raw.cell.tolist()}",
-            fix="if these are molecules, read with periodic=False; else add the cell",
+            fix="if these are molecules, read with periodic=False (--not-periodic); else add the cell",
         )
     return raw
 
@@ -214,9 +214,12 @@ def _named_keys_exist(want: Wanted, tallies: list[KeysUsed], sources: Sequence[S
             continue
         there = {k for tally in tallies for k in tally.others}
         there |= {k for tally in tallies for counts in tally.used.values() for k in counts}
-        guess = nearest(key, there)
+        guess = nearest(key, there - {key})
+        per_atom = any(tally.others.get(key, ((), False))[1] for tally in tallies)
         raise InputError(
-            f"no frame has the key {key!r} that was named for {name}",
+            f"the key {key!r} that was named for {name} has a value for each atom"
+            if per_atom
+            else f"no frame has the key {key!r} that was named for {name}",
             where=", ".join(source.file for source in sources),
             expected=f"one of the keys there: {', '.join(sorted(there)) or 'there are none'}",
             received=repr(key),

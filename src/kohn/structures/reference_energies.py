@@ -133,7 +133,15 @@ def isolated_energies(structures: list[Structure]) -> dict[int, float]:
 
 
 def _given(elements: tuple[int, ...], given: Mapping[int | str, float]) -> E0s:
-    values = {atomic_number(k): float(v) for k, v in given.items()}
+    try:
+        values = {atomic_number(k): float(v) for k, v in given.items()}
+    except InputError as error:
+        raise InputError(
+            f"{error.message}, in the given E0s",
+            expected=error.expected,
+            received=error.received,
+            fix=error.fix,
+        ) from None
     missing = [symbol(z) for z in elements if z not in values]
     if missing:
         raise InputError(
@@ -144,7 +152,7 @@ def _given(elements: tuple[int, ...], given: Mapping[int | str, float]) -> E0s:
         )
     bad = [symbol(z) for z, e in values.items() if not np.isfinite(e)]
     if bad:
-        raise InputError(f"the E0 of {', '.join(bad)} is not finite", fix="correct it")
+        raise InputError(f"the E0 of {', '.join(bad)} is not finite", fix="correct the given E0s")
     return E0s(dict(sorted(values.items())), GIVEN, None, dict.fromkeys(values, GIVEN))
 
 

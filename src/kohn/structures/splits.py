@@ -40,8 +40,11 @@ def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dic
     order = sorted(members.values(), key=lambda group: -len(group))
     chosen: dict[str, list[int]] = {name: [] for name in counts}
     whole = sum(counts.values()) == len(data)
-    for group in order:
+    for position, group in enumerate(order):
         name = max(counts, key=lambda n: counts[n] - len(chosen[n]))
+        empty = [n for n in counts if not chosen[n]]
+        if empty and len(order) - position <= len(empty):  # the last that can fill them
+            name = empty[0]
         if len(group) == 1:
             name = next((n for n in counts if len(chosen[n]) < counts[n]), name)
         room = counts[name] - len(chosen[name])
