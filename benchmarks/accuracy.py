@@ -92,8 +92,9 @@ def train_ours(case: str) -> None:
     def epoch(record: dict[str, Any]) -> None:
         note()
         forces, energy = record["valid_forces_mae"], record["valid_energy_per_atom_mae"]
-        print(case, record["epoch"], record["step"], f"{forces * 1e3:.2f} meV/Å "
-              f"{energy * 1e3:.3f} meV/atom {record['seconds']:.1f} s", flush=True)
+        errors = f"{forces * 1e3:.2f} meV/Å {energy * 1e3:.3f} meV/atom"
+        seconds = f"{record['seconds']:.1f} s"
+        print(case, record["epoch"], record["step"], errors, seconds, flush=True)
 
     train(parse(settings(case)), out=folder, resume=folder.exists(), monitor=Monitor(epoch=epoch))
     note()
@@ -149,8 +150,9 @@ def table() -> str:
         if peer.exists():
             p = json.loads(peer.read_text())
             lines.append(
-                f"| {case} | mace-torch | {p['wall_seconds'] / 60:.1f} | {p['energy_mae_mev']:.2f} | "
-                f"{p['force_mae_mev_A']:.2f} | {p.get('force_rmse_mev_A', float('nan')):.2f} |"
+                f"| {case} | mace-torch | {p['wall_seconds'] / 60:.1f} | "
+                f"{p['energy_mae_mev']:.2f} | {p['force_mae_mev_A']:.2f} | "
+                f"{p.get('force_rmse_mev_A', float('nan')):.2f} |"
             )
     return "\n".join(lines) + "\n"
 

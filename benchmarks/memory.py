@@ -19,7 +19,6 @@ SIZES = (4, 6, 8, 11)
 def measure(cells: int) -> dict[str, float]:
     """One size, in this process."""
     import jax
-    import numpy as np
     from ase.build import bulk
 
     import kohn

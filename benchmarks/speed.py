@@ -58,21 +58,28 @@ class Side:
 
     def start(self) -> None:
         """Start the worker and wait until it is ready."""
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            stderr=open(WORK / f"speed-{self.name}.log", "w"),
-        )
+        with open(WORK / f"speed-{self.name}.log", "w") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+            )
         self._answer()
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """One command, one answer."""
-        assert self.process is not None and self.process.stdin is not None
+        assert self.process is not None
+        assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(command) + "\n")
         self.process.stdin.flush()
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        assert self.process is not None and self.process.stdout is not None
+        assert self.process is not None
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
             raise SystemExit(f"{self.name} died; see {WORK / f'speed-{self.name}.log'}")
@@ -117,7 +124,8 @@ def measure(sides: list[Side], rounds: int, repeats: int, modes: list[str]) -> l
             chosen = {}
             for _ in range(rounds):
                 for side in sides:
-                    extra = {"modes": modes} if side.name == "mace-torch" and what == "energy_forces" else {}
+                    has_modes = side.name == "mace-torch" and what == "energy_forces"
+                    extra = {"modes": modes} if has_modes else {}
                     n = max(2, repeats // (4 if case.kind == "box" else 1))
                     answer = side.ask(cmd="time", case=case.name, what=what, repeats=n, **extra)
                     if not answer["ok"]:
@@ -145,21 +153,25 @@ def table(rows: list[dict[str, Any]], document: dict[str, Any]) -> str:
     """The measurements in Markdown."""
     peak, elements = document["matmul_gflops"], document["elements"]
     lines = [
-        f"{document['threads']} threads, float32; matrix-product peak {peak:.0f} GFLOP/s; parameters: "
+        f"{document['threads']} threads, float32; matrix-product peak {peak:.0f} GFLOP/s; "
+        + "parameters: "
         + ", ".join(f"{k} {v:,}" for k, v in document["parameters"].items())
         + ".",
         "",
-        "| what | structures | Kohn, ms | mace-torch, ms | mode | ratio | asked (aim) | mlip, ms | ratio | share of peak |",
+        "| what | structures | Kohn, ms | mace-torch, ms | mode | ratio | asked (aim) "
+        "| mlip, ms | ratio | share of peak |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         ms = row["milliseconds"]
         ours, theirs, mlip = ms["kohn"], ms.get("mace-torch"), ms.get("mlip")
-        work = nominal(row["atoms"], row["edges"], elements) * (3 if row["what"] == "train_step" else 1)
+        factor = 3 if row["what"] == "train_step" else 1
+        work = factor * nominal(row["atoms"], row["edges"], elements)
+        mode = row["mode"] or "eager"
         asked, aim = TARGETS[row["what"], row["kind"]]
         lines.append(
             f"| {row['what'].replace('_', ' ')} | {row['case']} | {ours:.2f} | "
-            + (f"{theirs:.1f} | {row['mode'] or 'eager'} | **{theirs / ours:.1f}** | " if theirs else "– | – | – | ")
+            + (f"{theirs:.1f} | {mode} | **{theirs / ours:.1f}** | " if theirs else "– | – | – | ")
             + f"{asked:g} ({aim:g}) | "
             + (f"{mlip:.1f} | {mlip / ours:.1f} | " if mlip else "– | – | ")
             + f"{100 * work / (ours * 1e-3) / (peak * 1e9):.0f} % |"
@@ -174,7 +186,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--compiled", action="store_true", help="also torch.compile, a minute a case")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also torch.compile, a minute a case"
+    )
     parser.add_argument("--without", nargs="*", default=[], help="sides to leave out")
     parser.add_argument("--dynamics", type=int, default=1000, help="steps of molecular dynamics")
     arguments = parser.parse_args()
@@ -196,7 +210,9 @@ def main() -> None:
     rows = measure(sides, arguments.rounds, arguments.repeats, modes)
     if arguments.dynamics:
         document["dynamics"] = {
-            case.name: sides[0].ask(cmd="dynamics", structures=str(case.structures), steps=arguments.dynamics)
+            case.name: sides[0].ask(
+                cmd="dynamics", structures=str(case.structures), steps=arguments.dynamics
+            )
             for case in cases()
             if case.batch == 1
         }

@@ -23,7 +23,8 @@ def test_floors_hold():
 
 def test_importing_kohn_loads_little():
     """ASE, plotting and optimisers are loaded when they are used, not by `import kohn`."""
-    code = "import sys, kohn; print([m for m in ('ase', 'plotly', 'optax', 'typer') if m in sys.modules])"
+    heavy = ("ase", "plotly", "optax", "typer")
+    code = f"import sys, kohn; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

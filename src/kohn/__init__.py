@@ -26,6 +26,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kohn.checks import check as check
+    from kohn.evaluation import evaluate as evaluate
     from kohn.interfaces.ase_calculator import Calculator as Calculator
     from kohn.potential import Potential as Potential
     from kohn.potential import load as load
@@ -43,7 +44,17 @@ _PUBLIC = {
     "evaluate": "kohn.evaluation",
     "Calculator": "kohn.interfaces.ase_calculator",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Calculator",
+    "Potential",
+    "__version__",
+    "check",
+    "evaluate",
+    "load",
+    "read",
+    "train",
+    "write",
+]
 
 
 def __getattr__(name: str):

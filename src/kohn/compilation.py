@@ -27,7 +27,7 @@ def keep_compiled() -> None:
     not run on another that shares the home directory. A folder that JAX was told already
     (JAX_COMPILATION_CACHE_DIR) is left as it is; a home that cannot be written is no error.
     """
-    if jax.config.jax_compilation_cache_dir is not None:
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "kohn" / _processor()
@@ -43,7 +43,8 @@ def _processor() -> str:
     """Name of this kind of processor, from its features where the system tells them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        text = "".join(sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))}))
+        features = {x for x in lines if x.startswith(("flags", "Features", "model name"))}
+        text = "".join(sorted(features))
     except OSError:
         text = platform.processor()
     return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"

@@ -109,6 +109,8 @@ def test_the_template_can_be_used(tmp_path):
     assert yaml.safe_load(cli("template", "train").stdout)["model"]["family"] == "mace"
 
 
-@pytest.mark.parametrize("command", ["check", "template", "train", "eval", "predict", "report", "demo"])
+@pytest.mark.parametrize(
+    "command", ["check", "template", "train", "eval", "predict", "report", "demo"]
+)
 def test_help_has_an_example(command):
     assert "Example" in cli(command, "--help").stdout

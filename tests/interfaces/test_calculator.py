@@ -71,8 +71,13 @@ def test_few_compilations_at_constant_pressure(potential):
     atoms.calc = calculator
     MaxwellBoltzmannDistribution(atoms, temperature_K=900, rng=np.random.default_rng(0))
     dynamics = NPTBerendsen(
-        atoms, units.fs, temperature_K=900, pressure_au=5 * units.GPa,
-        compressibility_au=0.01 / units.GPa, taut=50 * units.fs, taup=50 * units.fs,
+        atoms,
+        units.fs,
+        temperature_K=900,
+        pressure_au=5 * units.GPa,
+        compressibility_au=0.01 / units.GPa,
+        taut=50 * units.fs,
+        taup=50 * units.fs,
     )
     volume = atoms.get_volume()
     dynamics.run(1000)

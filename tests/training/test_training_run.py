@@ -106,8 +106,8 @@ def test_a_full_disk_loses_nothing(run, tmp_path, tiny, monkeypatch):
     def sometimes(folder, *arguments):
         calls.append(folder)
         if len(calls) == 3:
-            monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(
-                OSError(errno.ENOSPC, "No space left on device")))
+            full = OSError(errno.ENOSPC, "No space left on device")
+            monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(full))
         whole(folder, *arguments)
 
     monkeypatch.setattr(checkpoints, "save", sometimes)
@@ -131,8 +131,9 @@ def test_a_checkpoint_of_other_settings_is_refused(run, tiny):
 def refused(error, source, tmp_path, match, **sections):
     """`train` refuses, before any step, and says why."""
     steps = []
+    monitor = Monitor(step=lambda *a: steps.append(a))
     with pytest.raises(error, match=match):
-        train(source, out=tmp_path / "out", monitor=Monitor(step=lambda *a: steps.append(a)), **sections)
+        train(source, out=tmp_path / "out", monitor=monitor, **sections)
     assert not steps
 
 
@@ -154,7 +155,10 @@ def bare_file(folder, atoms):
 
 def test_stress_wanted_where_there_is_none(tmp_path, ethanol):
     refused(
-        InputError, ethanol, tmp_path, "the loss wants stress",
+        InputError,
+        ethanol,
+        tmp_path,
+        "the loss wants stress",
         loss={"weights": {"stress": 1.0}},
     )
 

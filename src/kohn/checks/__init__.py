@@ -2,6 +2,6 @@
 
 from kohn.checks.check import check
 from kohn.checks.composition import refuse_varying_charge
-from kohn.checks.report import KINDS, Finding, Report, SetSummary
+from kohn.checks.report import FIRM, KINDS, Finding, Report, SetSummary
 
-__all__ = ["KINDS", "Finding", "Report", "SetSummary", "check", "refuse_varying_charge"]
+__all__ = ["FIRM", "KINDS", "Finding", "Report", "SetSummary", "check", "refuse_varying_charge"]

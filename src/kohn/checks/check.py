@@ -1,6 +1,7 @@
 """One call that judges structures and labels before they are used."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,9 @@ def check(
         findings += judge_geometry(part.structures, each, name)
         if name not in geometry_only:
             findings += judge_labels(part, name)
-            findings += _judge_numbers(part, references, name)
+            files = tuple(Place(source.file) for source in part.sources[:3])
+            of_numbers = _judge_numbers(part, references, name)
+            findings += [f if f.where else replace(f, where=files) for f in of_numbers]
         summaries.append(_summary(name, part, references, shortest, within[name]))
     ordered, overrides = arrange([*findings, *repeats], override)
     return Report(ordered, tuple(summaries), references, between, overrides)

@@ -12,11 +12,15 @@ import typer
 from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from kohn.errors import ConfigError, InputError, KohnError, nearest
 from kohn.records import to_json
 
 stderr = Console(stderr=True, highlight=False)
+
+STOPPED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 app = typer.Typer(
     name="kohn",
@@ -40,13 +44,18 @@ NotPeriodic = Annotated[
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:
     """['energy=dft_energy'] as a dictionary."""
-    pairs = [key.partition("=") for key in keys or []]
-    for name, equals, value in pairs:
-        if not (name and equals and value):
+    found: dict[str, str] = {}
+    for key in keys or []:
+        name, _, value = key.partition("=")
+        if not (name and value) or name in found:
             raise ConfigError(
-                "not a key", expected="label=key, e.g. energy=dft_energy", received=repr(name)
+                "a label is named twice" if name in found else "--key names no key",
+                expected="label=key, e.g. --key energy=dft_energy, once for a label",
+                received=repr(key),
+                fix="correct --key",
             )
-    return {name: value for name, _, value in pairs}
+        found[name] = value
+    return found
 
 
 def emit(document: Any) -> None:
@@ -111,6 +120,11 @@ def train(
     ],
     out: Annotated[Path | None, typer.Option(help="folder of the run")] = None,
     test: Annotated[list[Path] | None, typer.Option(help="files to evaluate on at the end")] = None,
+    key: Keys = None,
+    not_periodic: NotPeriodic = False,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="kind of finding to train in spite of; repeatable")
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of weights, split and order")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores")] = None,
@@ -122,7 +136,16 @@ def train(
 
     folder = out or _folder_for(source)
     overrides: dict[str, dict[str, Any]] = {
-        "data": {"test": [str(t) for t in test]} if test else {},
+        "data": {
+            name: value
+            for name, value in (
+                ("test", [str(t) for t in test or ()]),
+                ("keys", parse_keys(key)),
+                ("allow", allow),
+                ("periodic", False if not_periodic else None),
+            )
+            if value or value is False
+        },
         "run": {
             name: value
             for name, value in (("steps", steps), ("seed", seed), ("threads", threads))
@@ -160,6 +183,12 @@ def evaluate(
         keys=parse_keys(key) or None,
         periodic=False if not_periodic else None,
     )
+    for source in data.sources:
+        for unread, known in source.near_keys.items():
+            stderr.print(
+                f"warning: {source.file}: the key {unread!r} was not read; it is nearly {known!r}",
+                markup=False,
+            )
     with bar(stderr, "evaluating", len(data)) as advance:
         result = kohn.evaluate(potential, data, advance=advance)
     document = result.to_json()
@@ -183,6 +212,12 @@ def predict(
 
     if out.exists():
         raise InputError("the output file exists already", where=str(out), fix="choose another -o")
+    if not out.parent.is_dir():
+        raise InputError(
+            "the folder of the output file does not exist",
+            where=str(out),
+            fix="make it first, or choose another -o",
+        )
     potential = kohn.load(model)
     data = kohn.read([str(f) for f in files], periodic=False if not_periodic else None)
     with bar(stderr, "predicting", len(data)) as advance:
@@ -245,11 +280,25 @@ def show_error(error: KohnError, *, json: bool) -> None:
 
 def main() -> None:
     """Entry point: errors become messages and exit codes."""
+    json = "--json" in sys.argv
     try:
-        app()
+        code = app(standalone_mode=False)
     except KohnError as error:
-        show_error(error, json="--json" in sys.argv)
+        show_error(error, json=json)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        stderr.print("stopped; `--resume` goes on from the last checkpoint")
-        raise SystemExit(130) from None
+    except TyperException as error:  # usage: an unknown option, a missing argument
+        command = getattr(getattr(error, "ctx", None), "command_path", "kohn")
+        message = error.format_message() if hasattr(error, "format_message") else str(error)
+        if message:  # without one, help was shown instead
+            show_error(ConfigError(message, fix=f"see `{command} --help`"), json=json)
+        raise SystemExit(2) from None
+    except OSError as error:
+        file = None if error.filename is None else str(error.filename)
+        text = f"the system refuses: {error.strerror or error}"
+        fix = "check the path, the rights and the space"
+        show_error(InputError(text, where=file, fix=fix), json=json)
+        raise SystemExit(2) from None
+    if code == STOPPED:
+        again = "; `--resume` goes on from the last checkpoint" if "train" in sys.argv else ""
+        stderr.print(f"stopped{again}")
+    raise SystemExit(code or 0)

@@ -1,5 +1,6 @@
 """Progress on stderr, and the training command's body."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -62,6 +63,7 @@ def run_training(
     with _progress(console) as progress:
         task = progress.add_task("reading and checking", total=None)
         last = [time.monotonic()]
+        warned: list[bool] = []
 
         def epoch(record: dict[str, Any]) -> None:
             now = time.monotonic()
@@ -70,16 +72,14 @@ def run_training(
                 progress.console.print(epoch_line(record))
 
         def step(done: int, total: int) -> None:
+            if not warned:
+                warned.append(True)
+                _show_warnings(folder, progress.console)
             progress.update(task, description="training", completed=done, total=total)
 
         source = source if isinstance(source, Path) else list(source)
         train(source, out=folder, resume=resume, monitor=Monitor(step, epoch), **sections)
-    page = report(folder)
-    document: dict[str, Any] = {
-        "run": str(folder),
-        "model": str(folder / "model.safetensors"),
-        "report": str(page),
-    }
+    document: dict[str, Any] = {"run": str(folder), "model": str(folder / "model.safetensors")}
     for name in ("valid", "test"):
         path = folder / f"evaluation-{name}.json"
         if path.is_file():
@@ -87,8 +87,22 @@ def run_training(
             result.pop("frames", None)
             document[name] = result
             console.print(evaluation_table(result))
-    console.print(f"model   {document['model']}\nreport  {page}")
+    console.print(f"model   {document['model']}")
+    document["report"] = str(report(folder))  # after all else: nothing depends on it
+    console.print(f"report  {document['report']}")
     return document
+
+
+def _show_warnings(folder: Path, console: Console) -> None:
+    """What the check of the data warned of."""
+    from kohn.training.train import CHECK
+
+    for finding in json.loads((folder / CHECK).read_text(encoding="utf-8"))["findings"]:
+        if finding["severity"] == "warning":
+            allowed = " (allowed)" if finding["overridden"] else ""
+            console.print(
+                f"warning [{finding['kind']}]{allowed} {finding['message']}", markup=False
+            )
 
 
 def epoch_line(record: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ nowhere. Energies are compared in total and per atom, forces and stress by compo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,15 @@ class Evaluation:
         def table(errors: dict[str, Errors]) -> dict[str, Any]:
             return {k: v for name, e in errors.items() for k, v in in_units(name, e).items()}
 
+        def of_forces(errors: dict[str, Errors]) -> dict[str, Any]:
+            return {k: in_units("forces", e) for k, e in errors.items()}
+
         document: dict[str, Any] = {
             "name": self.name,
             "errors": table(self.errors),
             "mean_baseline": table(self.baseline),
-            "forces_by_element": {k: in_units("forces", e) for k, e in self.forces_by_element.items()},
-            "forces_by_size": {k: in_units("forces", e) for k, e in self.forces_by_size.items()},
+            "forces_by_element": of_forces(self.forces_by_element),
+            "forces_by_size": of_forces(self.forces_by_size),
             "by_config_type": {k: table(e) for k, e in self.by_config_type.items()},
         }
         if frames:
@@ -180,7 +184,7 @@ def _by_size(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]
     difference = np.concatenate([p.forces - s.labels["forces"] for s, p in labelled])
     size = np.linalg.norm(reference, axis=1)
     result = {}
-    for low, high in zip(FORCE_BINS[:-1], FORCE_BINS[1:], strict=True):
+    for low, high in pairwise(FORCE_BINS):
         chosen = (size >= low) & (size < high)
         if chosen.any():
             name = f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"

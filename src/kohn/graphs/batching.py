@@ -35,21 +35,21 @@ class Graph(eqx.Module):
         volume: |det cell|, Å³, [G]; 1 where there is none.
     """
 
-    species: Int[Array, "N"]
+    species: Int[Array, " N"]
     displacement: Float[Array, "N K 3"]
     index: Int[Array, "N K"]
     reverse: Int[Array, "N K"]
     edge_mask: Bool[Array, "N K"]
-    atom_mask: Bool[Array, "N"]
-    structure: Int[Array, "N"]
-    volume: Float[Array, "G"]
+    atom_mask: Bool[Array, " N"]
+    structure: Int[Array, " N"]
+    volume: Float[Array, " G"]
 
     @property
     def n_structures(self) -> int:
         """G, padding structures included."""
         return self.volume.shape[0]
 
-    def sum_atoms(self, values: Float[Array, "N *features"]) -> Float[Array, "G *features"]:
+    def sum_atoms(self, values: Float[Array, " N *features"]) -> Float[Array, " G *features"]:
         """Sum over the atoms of each structure, padding left out, in float64.
 
         A product with the membership matrix: no scatter, forward or backward.
@@ -172,7 +172,8 @@ def plan_shapes(
     slots = int(widths.max())
     largest = int(np.sort(sizes)[-batch:].sum()) + 1
     rng = np.random.default_rng(seed)
-    totals = np.sort([sizes[rng.choice(len(sizes), batch, replace=False)].sum() for _ in range(512)])
+    draws = (rng.choice(len(sizes), batch, replace=False) for _ in range(512))
+    totals = np.sort([sizes[draw].sum() for draw in draws])
     cuts = {int(totals[511 * i // most]) + 1 for i in range(1, most)}
     rows = sorted({min(_rounded(c), largest) for c in cuts} | {largest})
     return tuple(Shape(r, slots, batch) for r in rows)

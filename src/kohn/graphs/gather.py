@@ -13,6 +13,7 @@ differentiated any number of times in either mode, batched and compiled.
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -20,7 +21,9 @@ from kohn.typing import Array, Float, Int
 
 
 def gather_neighbours(
-    h: Float[Array, "atoms *features"], index: Int[Array, "atoms K"], reverse: Int[Array, "atoms K"]
+    h: Float[Array, " atoms *features"],
+    index: Int[Array, "atoms K"],
+    reverse: Int[Array, "atoms K"],
 ) -> Float[Array, "atoms K *features"]:
     """h of the atom in each slot.
 
@@ -41,7 +44,7 @@ def sum_over_reverse(
     g: Float[Array, "atoms K *features"],
     index: Int[Array, "atoms K"],
     reverse: Int[Array, "atoms K"],
-) -> Float[Array, "atoms *features"]:
+) -> Float[Array, " atoms *features"]:
     """Σ_k g at the reverse of slot (i, k): what arrives at atom i from the rows of others."""
     return _sum.bind(g, index, reverse)
 
@@ -62,7 +65,7 @@ def _linear_primitive(name: str, implementation, transposed) -> Primitive:
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(implementation))
     primitive.def_abstract_eval(
-        lambda x, index, reverse: jax.core.ShapedArray(
+        lambda x, index, reverse: ShapedArray(
             jax.eval_shape(implementation, x, index, reverse).shape, x.dtype
         )
     )
@@ -71,7 +74,7 @@ def _linear_primitive(name: str, implementation, transposed) -> Primitive:
     def jvp(primals, tangents):
         out = primitive.bind(*primals)
         if type(tangents[0]) is ad.Zero:
-            return out, ad.Zero.from_primal_value(out)
+            return out, ad.Zero(jax.typeof(out).to_tangent_aval())
         return out, primitive.bind(tangents[0], *primals[1:])
 
     ad.primitive_jvps[primitive] = jvp

@@ -19,12 +19,12 @@ class Topology(eqx.Module):
     Attributes as in `Graph`; shift is the integer cell vector S of each slot, [N, K, 3].
     """
 
-    species: Int[Array, "N"]
+    species: Int[Array, " N"]
     index: Int[Array, "N K"]
     reverse: Int[Array, "N K"]
     shift: Float[Array, "N K 3"]
     candidates: Bool[Array, "N K"]
-    atom_mask: Bool[Array, "N"]
+    atom_mask: Bool[Array, " N"]
 
     def graph(
         self, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"], cutoff: float, dtype

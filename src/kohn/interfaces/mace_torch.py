@@ -69,16 +69,16 @@ def _potential(
         config,
         elements,
         float(settings["avg_num_neighbors"][0]),
-        Linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
+        _linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
         _select(tensors, config, len(elements)),
         tuple(_interaction(tensors, settings, config, t) for t in range(config.layers)),
         tuple(_product(tensors, config, t, len(elements)) for t in range(config.layers)),
         tuple(
-            Linear(tensors[f"readouts.{t}.linear.weight"].reshape(config.channels, 1))
+            _linear(tensors[f"readouts.{t}.linear.weight"].reshape(config.channels, 1))
             for t in range(config.layers - 1)
         ),
         _last_readout(tensors, settings, config),
-        tensors["scale_shift.scale"].reshape(()),
+        jnp.asarray(tensors["scale_shift.scale"].reshape(())),
     )
     mace = _cast(mace, dtype)
     shift = float(tensors["scale_shift.shift"].reshape(()))
@@ -95,7 +95,8 @@ def _read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
     try:
         with safetensors.safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {}).get("mace_torch")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelFileError("cannot be opened", where=where, received=str(error)) from error
     if text is None:
@@ -147,6 +148,10 @@ def _configuration(settings: dict[str, Any], tensors: Tensors, where: Place) -> 
     )
 
 
+def _linear(weight: np.ndarray) -> Linear:
+    return Linear(jnp.asarray(weight))
+
+
 def _square(flat: np.ndarray, rows: int) -> np.ndarray:
     return flat.reshape(rows, -1)
 
@@ -162,7 +167,7 @@ def _select(tensors: Tensors, config: MaceConfig, n_species: int) -> tuple[Eleme
 
 def _element_linears(flat: np.ndarray, c: int, s: int, count: int) -> tuple[ElementLinear, ...]:
     blocks = flat.reshape(count, c, s, c)
-    return tuple(ElementLinear(np.swapaxes(block, 0, 1)) for block in blocks)
+    return tuple(ElementLinear(jnp.asarray(np.swapaxes(block, 0, 1))) for block in blocks)
 
 
 def _interaction(
@@ -181,12 +186,12 @@ def _interaction(
     flat, mix, start = tensors[f"{name}.linear.weight"], [], 0
     for l in range(config.l_max + 1):
         n_in = c * sum(p[2] == l for p in paths)
-        mix.append(Linear(flat[start : start + n_in * c].reshape(n_in, c)))
+        mix.append(_linear(flat[start : start + n_in * c].reshape(n_in, c)))
         start += n_in * c
     return Interaction(
-        tuple(Linear(w) for w in up),
-        RadialNetwork(tuple(Linear(w) for w in layers[:-1])),
-        Linear(layers[-1]),
+        tuple(_linear(w) for w in up),
+        RadialNetwork(tuple(_linear(w) for w in layers[:-1])),
+        _linear(layers[-1]),
         tuple(mix),
     )
 
@@ -215,7 +220,7 @@ def _product(tensors: Tensors, config: MaceConfig, layer: int, n_species: int) -
     if layer > 0 or config.residual_first:
         flat = tensors[f"interactions.{layer}.skip_tp.weight"]
         skip = _element_linears(flat, c, n_species, flat.size // (c * c * n_species))
-    return Product(tuple(weights), tuple(Linear(w) for w in linear), skip)
+    return Product(tuple(weights), tuple(_linear(w) for w in linear), skip)
 
 
 def projection(l_max: int, degree: int, order: int) -> np.ndarray:
@@ -272,7 +277,7 @@ def _last_readout(
     ratio = float(settings["silu_factor_readout"]) / SILU_NORM
     first = tensors[f"{name}.linear_1.weight"].reshape(config.channels, -1)
     second = tensors[f"{name}.linear_2.weight"].reshape(-1, 1)
-    return Linear(first), Linear(second * ratio)
+    return _linear(first), _linear(second * ratio)
 
 
 def _cast(mace: Mace, dtype: type) -> Mace:

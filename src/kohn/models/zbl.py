@@ -17,7 +17,7 @@ def zbl_energies(
     z_j: Float[Array, "N K"],
     radii: Float[Array, "N K"],
     p: int,
-) -> Float[Array, "N"]:
+) -> Float[Array, " N"]:
     """Half of V(r) = (e²/4πε0) Z_i Z_j φ(r/a)/r · c(r) over the neighbours of each atom, eV.
 
         a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3),   φ(x) = Σ_k A_k exp(−α_k x)

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import combinations_with_replacement
-from operator import add
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from kohn.o3.clebsch_gordan import clebsch_gordan
 from kohn.typing import Array
 
-Tensor = tuple[Array, ...]
-Path = tuple[int, ...]
+A = TypeVar("A", Array, np.ndarray)
+Tensor: TypeAlias = tuple[A, ...]
+Path: TypeAlias = tuple[int, ...]
 """A chain of couplings (l1, l2, L12, l3, L123, …): first two, then one degree at a time."""
 
 
@@ -26,12 +27,10 @@ Path = tuple[int, ...]
 def nonzero_coefficients(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
     """The nonzero C[m1, m2, m3] as (m3, m1, m2, C), sorted, with m counted from 0."""
     c = clebsch_gordan(l1, l2, l3)
-    return tuple(
-        sorted((int(k), int(i), int(j), float(c[i, j, k])) for i, j, k in np.argwhere(c))
-    )
+    return tuple(sorted((int(k), int(i), int(j), float(c[i, j, k])) for i, j, k in np.argwhere(c)))
 
 
-def product(x: Tensor, y: Tensor, l3: int) -> Tensor:
+def product(x: Tensor[A], y: Tensor[A], l3: int) -> Tensor[A]:
     """(x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, the part of degree l3.
 
     Where `x is y`, the symmetric pairs are formed once.
@@ -42,9 +41,9 @@ def product(x: Tensor, y: Tensor, l3: int) -> Tensor:
         pair = (min(m1, m2), max(m1, m2)) if x is y else (m1, m2)
         pairs[m3][pair] = pairs[m3].get(pair, 0.0) + c
 
-    def component(coefficients: dict[tuple[int, int], float]) -> Array:
-        terms = [c * (x[i] * y[j]) for (i, j), c in coefficients.items() if abs(c) > 1e-14]
-        return reduce(add, terms) if terms else 0.0 * x[0]
+    def component(coefficients: dict[tuple[int, int], float]) -> A:
+        terms: list[A] = [c * (x[i] * y[j]) for (i, j), c in coefficients.items() if abs(c) > 1e-14]
+        return reduce(lambda a, b: a + b, terms) if terms else 0.0 * x[0]
 
     return tuple(component(coefficients) for coefficients in pairs)
 
@@ -71,16 +70,16 @@ class SymmetricProduct:
     degree: int
     paths: tuple[tuple[Path, ...], ...]
 
-    def __call__(self, a: Mapping[int, Tensor], weights: Sequence[Array]) -> Tensor:
+    def __call__(self, a: Mapping[int, Tensor[A]], weights: Sequence[Sequence[A]]) -> Tensor[A]:
         """B from A.
 
         Args:
             a: degree -> components of A, each [...].
-            weights: for each order ν, [n_paths, ...], broadcast against the components.
+            weights: for each order ν and each of its paths, broadcast against the components.
         """
-        pairs: dict[tuple[int, int, int], Tensor] = {}
+        pairs: dict[tuple[Path, int, int], Tensor[A]] = {}
 
-        def coupled(stem: Path) -> Tensor:
+        def coupled(stem: Path) -> Tensor[A]:
             if len(stem) == 1:
                 return a[stem[0]]
             *before, l, out = stem
@@ -91,16 +90,16 @@ class SymmetricProduct:
             return pairs[key]
 
         # The last factor is taken out of each sum: Σ_η w_η (T_η ⊗ A_l) = (Σ_η w_η T_η) ⊗ A_l.
-        sums: dict[tuple[int, int], Tensor] = {}
-        result: Tensor | None = None
+        sums: dict[tuple[int, int], Tensor[A]] = {}
+        result: Tensor[A] | None = None
         for order, (chains, w) in enumerate(zip(self.paths, weights, strict=True), start=1):
             for i, chain in enumerate(chains):
                 if order <= 2:
-                    term = tuple(w[i] * t for t in coupled(chain))
+                    term = _times(w[i], coupled(chain))
                     result = term if result is None else _sum(result, term)
                 else:
                     *stem, l, _ = chain
-                    term = tuple(w[i] * t for t in coupled(tuple(stem)))
+                    term = _times(w[i], coupled(tuple(stem)))
                     tail = (stem[-1], l)
                     sums[tail] = _sum(sums[tail], term) if tail in sums else term
         for (_, l), stem_sum in sums.items():
@@ -110,7 +109,11 @@ class SymmetricProduct:
         return result
 
 
-def _sum(x: Tensor, y: Tensor) -> Tensor:
+def _times(w: A, x: Tensor[A]) -> Tensor[A]:
+    return tuple(w * t for t in x)
+
+
+def _sum(x: Tensor[A], y: Tensor[A]) -> Tensor[A]:
     return tuple(a + b for a, b in zip(x, y, strict=True))
 
 
@@ -152,7 +155,7 @@ def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
     return tuple(chosen)
 
 
-def evaluate_chain(chain: Path, a: Mapping[int, Tensor]) -> Tensor:
+def evaluate_chain(chain: Path, a: Mapping[int, Tensor[A]]) -> Tensor[A]:
     """[[A_l1 ⊗ A_l2]_L12 ⊗ A_l3]… along a chain (l1, l2, L12, l3, …)."""
     value = a[chain[0]]
     for l, out in zip(chain[1::2], chain[2::2], strict=True):

@@ -107,8 +107,7 @@ def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[dict[str, Any]]:
                 "y": [v * line.factor if v is not None and v > 0 else None for _, v in pairs],
                 "line": {"color": line.colour, "width": 2},
                 "marker": {"size": 5, "color": line.colour},
-                "hovertemplate": f"epoch %{{x}}: {line.name} %{{y:.4~g}} {unit}"
-                "<extra></extra>",
+                "hovertemplate": f"epoch %{{x}}: {line.name} %{{y:.4~g}} {unit}<extra></extra>",
             }
         )
     return traces

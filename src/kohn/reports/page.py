@@ -51,7 +51,8 @@ def page(run: Run) -> str:
     main, name = run.main, next(iter(run.evaluations), "")
     curves = learning_curves(run)
     parity = parity_figures(run, main) if main is not None else []
-    return _environment().get_template("page.html").render(
+    template = _environment().get_template("page.html")
+    return template.render(
         run=run,
         main=main,
         main_name={"valid": "validation"}.get(name, name),

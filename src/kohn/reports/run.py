@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -113,7 +114,7 @@ class Run:
     def seconds_an_epoch(self) -> list[float]:
         """Wall time of an epoch, on average between two records."""
         ends = [0, *(record["epoch"] for record in self.epochs)]
-        spans = [b - a for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        spans = [b - a for a, b in pairwise(ends)]
         return [r["seconds"] / max(n, 1) for r, n in zip(self.epochs, spans, strict=True)]
 
     @property

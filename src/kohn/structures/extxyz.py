@@ -150,7 +150,7 @@ def _frame(rows: list[str], n: int, place: Place) -> RawFrame:
 def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
     """`pbc` as three flags; without it a frame that has a cell is periodic."""
     array = np.array(has_cell if flags is None else flags)
-    if array.dtype != bool or array.shape not in ((), (1,), (3,)):
+    if array.shape not in ((), (1,), (3,)) or not np.isin(array, (False, True)).all():
         raise InputError(
             "pbc cannot be read",
             where=Place(place.file, place.frame, (place.line or 0) + 1),
@@ -158,7 +158,7 @@ def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
             received=repr(flags if isinstance(flags, str) else array.tolist()),
             fix="correct pbc in this line",
         )
-    return np.broadcast_to(array, 3).copy()
+    return np.broadcast_to(array.astype(bool), 3).copy()
 
 
 _SIX = re.compile(r"""(?<![\w-])(stress|virial)\s*=\s*(["'{\[])([^"'}\]]*)["'}\]]""")

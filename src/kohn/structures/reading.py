@@ -93,7 +93,8 @@ def settle_cell(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
             where=raw.place_of(),
             expected='periodic flags only along cell vectors, or pbc="F F F"',
             received=f"pbc {raw.periodic.tolist()}, cell {raw.cell.tolist()}",
-            fix="if these are molecules, read with periodic=False (--not-periodic); else add the cell",
+            fix="if these are molecules, read with periodic=False (--not-periodic); "
+            "else add the cell",
         )
     return raw
 

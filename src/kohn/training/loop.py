@@ -77,7 +77,8 @@ class Trainer:
 
 def as_arrays(weights: Weights) -> LossWeights:
     """Weights as float64 scalars, which a compiled function takes as arguments."""
-    return LossWeights(*(np.float64(w or 0.0) for w in (weights.energy, weights.forces, weights.stress)))
+    w_e, w_f, w_s = (np.float64(w or 0.0) for w in (weights.energy, weights.forces, weights.stress))
+    return LossWeights(w_e, w_f, w_s)
 
 
 def run(trainer: Trainer, *, resume: bool) -> Potential:
@@ -104,8 +105,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
 
     def rate(step_number: int) -> float:
         with jax.numpy_dtype_promotion("standard"):
-            return float(schedule(step_number))
-
+            return float(np.asarray(schedule(step_number)))
 
     started = time.perf_counter()
     while progress.epoch < trainer.epochs and not progress.stopped:
@@ -229,7 +229,8 @@ def _finish(
     }
     potentials = []
     for theta, name in ((state.average, LAST), (best, MODEL)):
-        potential = replace(start, model=unravel(theta), provenance={**start.provenance, "training": made})
+        provenance = {**start.provenance, "training": made}
+        potential = replace(start, model=unravel(theta), provenance=provenance)
         save_potential(potential, trainer.folder / name)
         potentials.append(potential)
     return potentials[-1]

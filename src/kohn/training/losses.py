@@ -16,7 +16,7 @@ import numpy as np
 from kohn.graphs import Graph, Shape
 from kohn.models import Derived
 from kohn.structures import Structure
-from kohn.typing import Array, Float
+from kohn.typing import Array, ArrayLike, Float
 
 
 class Targets(eqx.Module):
@@ -28,21 +28,21 @@ class Targets(eqx.Module):
         energy_weight, stress_weight: [G]; forces_weight: [N]; 0 where there is no label.
     """
 
-    energy: Float[Array, "G"]
+    energy: Float[Array, " G"]
     forces: Float[Array, "N 3"]
     stress: Float[Array, "G 3 3"]
-    atoms: Float[Array, "G"]
-    energy_weight: Float[Array, "G"]
-    forces_weight: Float[Array, "N"]
-    stress_weight: Float[Array, "G"]
+    atoms: Float[Array, " G"]
+    energy_weight: Float[Array, " G"]
+    forces_weight: Float[Array, " N"]
+    stress_weight: Float[Array, " G"]
 
 
 class LossWeights(NamedTuple):
     """w_E, w_F and w_σ, as arrays: they change during a run without compiling anew."""
 
-    energy: np.ndarray
-    forces: np.ndarray
-    stress: np.ndarray
+    energy: ArrayLike | np.float64
+    forces: ArrayLike | np.float64
+    stress: ArrayLike | np.float64
 
 
 class LossParts(NamedTuple):
@@ -96,5 +96,5 @@ def loss(
     energy = jnp.sum(t.energy_weight * e) / structures
     forces = jnp.sum(t.forces_weight[:, None] * f) / (3.0 * atoms)
     stress = jnp.sum(t.stress_weight[:, None, None] * s) / (9.0 * cells)
-    total = weights.energy * energy + weights.forces * forces + weights.stress * stress
+    total = energy * weights.energy + forces * weights.forces + stress * weights.stress
     return LossParts(total, energy, forces, stress)

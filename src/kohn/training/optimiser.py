@@ -6,7 +6,7 @@ small molecules would take as long as the model itself.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import equinox as eqx
 import jax
@@ -31,8 +31,8 @@ class State(NamedTuple):
         step: number of steps taken, int32.
     """
 
-    theta: Float[Array, "P"]
-    average: Float[Array, "P"]
+    theta: Float[Array, " P"]
+    average: Float[Array, " P"]
     moments: Any
     step: Array
 
@@ -60,7 +60,11 @@ def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
     top = settings.learning_rate
     if settings.schedule == "cosine":
         return optax.warmup_cosine_decay_schedule(
-            0.0 if warmup else top, top, warmup, max(steps, warmup + 1), top * settings.final_fraction
+            0.0 if warmup else top,
+            top,
+            warmup_steps=warmup,
+            decay_steps=max(steps, warmup + 1),
+            end_value=top * settings.final_fraction,
         )
     return optax.linear_schedule(0.0 if warmup else top, top, max(warmup, 1))
 
@@ -98,7 +102,7 @@ def make_step(
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
             updates, moments = transformation.update(gradient, state.moments, state.theta)
-        theta = state.theta + updates.astype(state.theta.dtype)
+        theta = state.theta + cast(Array, updates).astype(state.theta.dtype)
         count = state.step + 1
         # Early on the average follows closely: it would remember the random start otherwise.
         t_ = count.astype(theta.dtype)

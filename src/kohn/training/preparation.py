@@ -4,13 +4,15 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import xla_bridge  # the only place that tells whether JAX has started
 
 import kohn
-from kohn.checks import Report, check, refuse_varying_charge
+from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.errors import ConfigError, InputError
 from kohn.models import FAMILIES
 from kohn.potential import Potential, load
@@ -27,9 +29,9 @@ from kohn.structures.elements import symbol
 from kohn.training.loader import Loader
 from kohn.training.settings import DataSettings, TrainSettings, Weights
 
-STRESS_WEIGHT = 1e4
-"""Default weight of stress where every frame has one: (2 meV/Å³)² then counts as much as
-(20 meV/Å)² of forces with their default weight."""
+STRESS_WEIGHT = 1e5
+"""Default weight of stress where every frame has one: (1 meV/Å³)² then counts as much as
+(32 meV/Å)² of forces with their default weight."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +69,14 @@ def prepare(settings: TrainSettings) -> Prepared:
     everything = _read(data, data.train)
     parts = _parts(settings, everything)
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
-    e0s = reference_energies(everything, _given(data))
-    report = check({**parts, **tests}, e0s=e0s, override=data.allow, geometry_only=tests)
+    allowed = [kind for kind in data.allow if kind not in FIRM]
+    judge = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
+    try:
+        e0s = reference_energies(everything, _given(data))
+    except InputError:
+        judge().raise_if_failed()  # the check can say more, as which keys are nearly right
+        raise
+    report = judge(e0s=e0s)
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
@@ -83,7 +91,7 @@ def prepare(settings: TrainSettings) -> Prepared:
         start = load(settings.run.init_from)
         cutoff = start.cutoff
         elements = tuple(sorted({*elements, *start.elements}))
-    loaders = [
+    training, validation = (
         Loader.of(
             part,
             [e0s.total(s) for s in part],
@@ -94,8 +102,14 @@ def prepare(settings: TrainSettings) -> Prepared:
             most,
         )
         for part, most in ((train, 3), (valid, 1))
-    ]
-    model = _model(settings, loaders[0], start, elements, dtype)
+    )
+    if training.average_neighbours == 0:
+        raise ConfigError(
+            "no atom of the training structures has a neighbour within the cutoff",
+            received=f"model.cutoff {cutoff} Å",
+            fix="raise model.cutoff, or check that the positions are in Å",
+        )
+    model = _model(settings, training, start, elements, dtype)
     potential = Potential(
         model,
         {z: e for z, e in e0s.values.items() if z in elements}
@@ -103,7 +117,13 @@ def prepare(settings: TrainSettings) -> Prepared:
         _provenance(settings, everything, e0s, report, train),
     )
     return Prepared(
-        potential, *loaders, weights, late, report, _fingerprint(settings, everything, parts)
+        potential,
+        training,
+        validation,
+        weights,
+        late,
+        report,
+        _fingerprint(settings, everything, parts),
     )
 
 
@@ -135,6 +155,7 @@ def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
             expected="at least two that are not isolated atoms",
             received=str(len(rest)),
             where=everything.sources[0].file if everything.sources else None,
+            fix="add frames: one to learn from and one to validate on are the very least",
         )
     count = min(max(1, round(share * len(rest))), len(rest) - 1)
     parts = split(rest, {"train": len(rest) - count, "valid": count}, settings.run.seed)
@@ -149,7 +170,7 @@ def _without_atoms(data: Dataset) -> Dataset:
 
 
 def _given(data: DataSettings) -> dict[int | str, float] | None:
-    return None if data.e0s is None else dict(data.e0s)
+    return None if data.e0s is None else {**data.e0s}
 
 
 def resolved(weights: Weights, train: Dataset) -> Weights:
@@ -162,6 +183,27 @@ def resolved(weights: Weights, train: Dataset) -> Weights:
 
 def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
     """Every label that the loss wants must be there, in train and in valid."""
+    for name, part in (("training", train), ("validation", valid)):
+        if len(part) == 0:
+            raise InputError(
+                f"all {name} structures are isolated atoms",
+                where=", ".join(source.file for source in part.sources) or None,
+                expected="at least one structure of several atoms",
+                fix=f"add {name} structures",
+            )
+    if not any(s.weight for s in train):
+        raise ConfigError(
+            "the weights of all training structures are 0",
+            fix="give some config_type a weight above 0 in data.config_weights",
+        )
+    for w in weights:
+        if not (w.energy or w.forces or w.stress):
+            raise ConfigError(
+                "a loss whose weights are all 0 teaches nothing",
+                expected="a weight above 0 for energy, forces or stress",
+                received=to_json(w.model_dump()),
+                fix="correct loss.weights and loss.late_weights",
+            )
     for label in ("energy", "forces", "stress"):
         if not any(getattr(w, label) for w in weights):
             continue
@@ -237,7 +279,7 @@ def use_devices(settings: TrainSettings) -> None:
         ConfigError: JAX has started already with another choice, or has no such device.
     """
     run = settings.run
-    started = jax._src.xla_bridge.backends_are_initialized()
+    started = xla_bridge.backends_are_initialized()
     if run.threads is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if run.threads != len(cores):
@@ -250,8 +292,10 @@ def use_devices(settings: TrainSettings) -> None:
                 )
             if run.threads > len(cores):
                 raise ConfigError(
-                    "more threads than cores", expected=f"at most {len(cores)}",
+                    "more threads than cores",
+                    expected=f"at most {len(cores)}",
                     received=str(run.threads),
+                    fix="lower run.threads (--threads), or leave it out",
                 )
             os.sched_setaffinity(0, cores[: run.threads])
     if run.device is not None:
@@ -259,15 +303,16 @@ def use_devices(settings: TrainSettings) -> None:
             jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[run.device])
         try:
             found = jax.default_backend()
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:  # JAX asserts that it found one
             raise ConfigError(
                 f"JAX cannot use the device {run.device!r}",
-                received=str(error),
+                received=str(error) or None,
                 fix="leave run.device out, or install JAX for this device",
             ) from error
         if found != run.device:
             raise ConfigError(
-                "JAX runs on another device", expected=run.device, received=found,
+                "JAX runs on another device",
+                expected=run.device,
+                received=found,
                 fix="train in a fresh process",
             )
-

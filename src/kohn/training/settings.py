@@ -1,7 +1,8 @@
 """Settings of a training run: what `kohn template train` prints and `kohn train` reads."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import pydantic
 import yaml
@@ -10,15 +11,28 @@ from pydantic import BaseModel, ConfigDict, Field
 from kohn.errors import ConfigError, Place, nearest
 from kohn.models import MaceConfig
 
+KeyPath: TypeAlias = tuple[str, ...]
+"""The keys that lead to a setting, from the outermost."""
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.field_validator("*", mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """YAML reads yes, on and true as the same thing, which would count as 1."""
+        if isinstance(value, bool) and info.field_name != "periodic":
+            raise ValueError("true or false has no meaning here")
+        return value
 
 
 class DataSettings(_Section):
     """Which structures are learned from, and how they are read."""
 
-    train: Annotated[list[str], Field(description="files to learn from, isolated atoms included")]
+    train: Annotated[
+        list[str], Field(min_length=1, description="files to learn from, isolated atoms included")
+    ]
     valid: Annotated[
         list[str], Field(description="files that choose the best step; empty: a share of train")
     ] = []
@@ -37,7 +51,8 @@ class DataSettings(_Section):
         Field(description="energies of lone atoms, eV, by symbol; default: from the data"),
     ] = None
     config_weights: Annotated[
-        dict[str, float], Field(description="config_type -> weight in the loss")
+        dict[str, pydantic.NonNegativeFloat],
+        Field(description="config_type -> weight in the loss"),
     ] = {}
     periodic: Annotated[
         bool | None, Field(description="overrides the periodic flags of all frames")
@@ -51,10 +66,10 @@ class DataSettings(_Section):
 class Weights(_Section):
     """Weights of the parts of the loss."""
 
-    energy: Annotated[float, Field(ge=0, description="of (eV/atom)²")] = 1.0
+    energy: Annotated[float, Field(ge=0, description="of (eV/atom)²")] = 10.0
     forces: Annotated[float, Field(ge=0, description="of (eV/Å)²")] = 100.0
     stress: Annotated[
-        float | None, Field(ge=0, description="default: 10000 if all frames have a stress, else 0")
+        float | None, Field(ge=0, description="default: 100000 if all frames have a stress, else 0")
     ] = None
 
 
@@ -78,7 +93,8 @@ class OptimiserSettings(_Section):
     kind: Annotated[Literal["amsgrad", "adamw"], Field(description="algorithm")] = "amsgrad"
     learning_rate: Annotated[float, Field(gt=0, description="highest rate")] = 0.01
     schedule: Annotated[
-        Literal["cosine", "constant"], Field(description="after the warm-up")
+        Literal["cosine", "constant"],
+        Field(description="after the warm-up"),
     ] = "cosine"
     final_fraction: Annotated[
         float, Field(ge=0, le=1, description="last rate of a cosine, as a share of the highest")
@@ -94,7 +110,10 @@ class OptimiserSettings(_Section):
 class RunSettings(_Section):
     """How long, how exact, where."""
 
-    steps: Annotated[int, Field(ge=1, description="length of the run, up to a whole epoch")] = 40_000
+    steps: Annotated[
+        int,
+        Field(ge=1, description="length of the run, up to a whole epoch"),
+    ] = 40_000
     epochs: Annotated[
         int | None, Field(ge=1, description="passes through the training data, instead of steps")
     ] = None
@@ -103,9 +122,7 @@ class RunSettings(_Section):
     patience: Annotated[
         int | None, Field(ge=1, description="stop after so many validations without a better one")
     ] = None
-    checkpoint_every: Annotated[
-        int, Field(ge=1, description="epochs between checkpoints")
-    ] = 1
+    checkpoint_every: Annotated[int, Field(ge=1, description="epochs between checkpoints")] = 1
     dtype: Annotated[
         Literal["float32", "float64"], Field(description="in what the network computes")
     ] = "float32"
@@ -113,7 +130,8 @@ class RunSettings(_Section):
     device: Annotated[Literal["cpu", "gpu"] | None, Field(description="default: the best")] = None
     threads: Annotated[int | None, Field(ge=1, description="CPU cores; default: all")] = None
     init_from: Annotated[
-        str | None, Field(description="model file to start from: fine-tuning")
+        str | None,
+        Field(description="model file to start from: fine-tuning"),
     ] = None
 
 
@@ -127,8 +145,14 @@ class TrainSettings(_Section):
     run: RunSettings = RunSettings()
 
 
-def parse(document: Any, *, where: str | Path | None = None) -> TrainSettings:
+def parse(
+    document: Any, *, where: str | Path | None = None, lines: dict[KeyPath, int] | None = None
+) -> TrainSettings:
     """Settings from a nested dictionary, as YAML gives it.
+
+    Args:
+        document: the dictionary.
+        where: the file it is from, and `lines`: the line of each path of keys there.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is suggested), a value out of range,
@@ -147,21 +171,35 @@ def parse(document: Any, *, where: str | Path | None = None) -> TrainSettings:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         path = tuple(str(part) for part in first["loc"])
+        lines = lines or {}
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        place = Place(file=where, line=line)
         if first["type"] == "extra_forbidden":
             known = _fields_at(path[:-1])
             guess = nearest(path[-1], known, cutoff=0.4)
             raise ConfigError(
                 f"unknown key {'.'.join(path)!r}",
-                where=Place(file=where),
+                where=place,
                 expected=f"one of {', '.join(known)}",
                 fix=f"did you mean {guess!r}?" if guess else "remove it",
             ) from None
         raise ConfigError(
-            f"{'.'.join(path)}: {first['msg'][0].lower()}{first['msg'][1:]}",
-            where=Place(file=where),
+            f"{'.'.join(path)}: {_message(first['msg'])}",
+            where=place,
             received=repr(first.get("input")),
-            fix="see `kohn template train`",
+            fix=_fix_for(first["type"], first.get("input")),
         ) from None
+
+
+def _message(text: str) -> str:
+    text = text.removeprefix("Value error, ").replace("a valid tuple", "a valid list")
+    return text[0].lower() + text[1:]
+
+
+def _fix_for(kind: str, value: Any) -> str:
+    if kind in ("list_type", "tuple_type") and isinstance(value, (str, int, float)):
+        return f"write it as a list: [{value}]"
+    return "see `kohn template train` for what can stand here"
 
 
 def _fields_at(path: tuple[str, ...]) -> list[str]:
@@ -176,19 +214,54 @@ def _fields_at(path: tuple[str, ...]) -> list[str]:
 
 def read_settings(path: str | Path) -> TrainSettings:
     """Settings from a YAML file; see `parse`."""
+    path = Path(path)
     try:
-        document = yaml.safe_load(Path(path).read_text())
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(root, (), path))
+        document = yaml.safe_load(text)
     except OSError as error:
+        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        guess = None if path.exists() else nearest(path.name, there)
         raise ConfigError(
-            f"cannot read the configuration: {error.strerror}", where=Place(file=path)
+            f"cannot read the configuration: {error.strerror}",
+            where=Place(file=path),
+            fix=f"did you mean {guess!r}?" if guess else "check the path",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            "the configuration is not text in UTF-8",
+            where=Place(file=path),
+            received=str(error),
+            fix="save it as UTF-8, or start from `kohn template train`",
         ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(
             f"not valid YAML: {getattr(error, 'problem', error)}",
             where=Place(file=path, line=mark.line + 1 if mark else None),
+            fix="correct this line or the one before: brackets, colons, spaces (no tabs)",
         ) from error
-    return parse(document, where=path)
+    return parse(document, where=path, lines=lines)
+
+
+def _lines(node: yaml.Node | None, keys: KeyPath, file: Path) -> Iterator[tuple[KeyPath, int]]:
+    """(path of keys, line) below a node; a key that is there twice is refused."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            raise ConfigError(
+                f"the key {'.'.join((*keys, name))!r} is there twice",
+                where=Place(file=file, line=line),
+                received=f"the first is in line {seen[name]}",
+                fix="keep one of them, with all that belongs under it",
+            )
+        seen[name] = line
+        yield (*keys, name), line
+        yield from _lines(value, (*keys, name), file)
 
 
 def to_yaml(settings: TrainSettings) -> str:

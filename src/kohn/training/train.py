@@ -53,7 +53,7 @@ def train(
     _may_use(folder, resume)
     prepared = prepare(settings)
     if not resume:
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         write_atomically(folder / SETTINGS, to_yaml(settings).encode())
     trainer = Trainer(settings, prepared, folder, monitor or Monitor())
     if not (resume and checkpoints.exists(folder)):
@@ -69,17 +69,43 @@ def settings_from(
     """Settings from whatever `train` takes, with sections overridden."""
     if isinstance(source, TrainSettings):
         document = source.model_dump(mode="json")
-    elif isinstance(source, (str, Path)) and str(source).endswith((".yaml", ".yml")):
+    elif isinstance(source, (str, Path)) and _is_yaml(source):
         document = read_settings(source).model_dump(mode="json")
     else:
         files = [source] if isinstance(source, (str, Path)) else list(source)
+        for file in filter(_is_yaml, files):
+            raise ConfigError(
+                "a configuration is among files of structures",
+                where=Place(file=file),
+                expected="one YAML file alone, or structures alone",
+                fix="name the structures in the configuration, under data.train",
+            )
         document = {"data": {"train": [str(f) for f in files]}}
     for name, values in sections.items():
         document[name] = {**document.get(name, {}), **values}
     return parse(document)
 
 
+def _is_yaml(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in (".yaml", ".yml")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot make the run folder: {error.strerror}",
+            where=Place(file=folder),
+            fix="choose another --out",
+        ) from error
+
+
 def _may_use(folder: Path, resume: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(
+            "the run folder is a file", where=Place(file=folder), fix="choose another --out"
+        )
     if resume:
         if not (folder / SETTINGS).is_file():
             raise ConfigError(
