@@ -303,3 +303,21 @@ def test_two_files_with_different_keys_are_both_checked(tmp_path):
     path.write_text(renamed("REF_energy", "REF_enery"))
     report = check({"train": DATA / "ethanol.extxyz", "valid": path})
     assert report.of_kind("nearly-right-key")[0].where[0].file == str(path)
+
+
+def test_copies_say_nothing_of_energies_and_forces():
+    twice = replace(ETHANOL, structures=ETHANOL.structures[:12] * 2)
+    assert check(twice, e0s=E0S).of_kind("energy-force-inconsistent") == ()
+
+
+def test_findings_on_numbers_name_the_file():
+    (found,) = check(scaled(ETHANOL, energy=1 / KCAL_PER_MOL)).of_kind("energy-units")
+    assert str(found.where[0]) == str(DATA / "ethanol.extxyz")
+
+
+def test_unread_keys_are_named_where_there_are_no_labels(tmp_path):
+    path = tmp_path / "data.xyz"
+    text = (DATA / "ethanol.extxyz").read_text()
+    path.write_text(text.replace("REF_energy", "my_e").replace("REF_forces", "my_f"))
+    (found,) = check(path).of_kind("no-labels")
+    assert "my_e, my_f" in found.fix

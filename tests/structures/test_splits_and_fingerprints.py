@@ -144,3 +144,12 @@ def test_impossible_splits(n, sizes, message):
 def test_copies_of_one_structure_cannot_be_split():
     with pytest.raises(InputError, match="would be empty"):
         split(Dataset((ETHANOL[0],) * 4), {"train": 0.5, "test": 0.5})
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+def test_data_of_copies_only_can_be_split(copies):
+    """A part that is smaller than any group of copies gets one whole group."""
+    data = Dataset(tuple(s for s in ETHANOL[:8] for _ in range(copies)))
+    parts = split(data, {"train": len(data) - 1, "valid": 1})
+    assert len(parts["valid"]) == copies
+    assert len(parts["train"]) == len(data) - copies

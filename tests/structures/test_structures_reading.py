@@ -339,3 +339,46 @@ def test_results_for_other_positions_are_refused():
 def test_nothing_to_read():
     with pytest.raises(InputError, match="nothing here to read"):
         read([])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("T", [1, 1, 1]), ("1 1 0", [1, 1, 0]), ("F F F", [0, 0, 0])],
+)
+def test_periodic_flags(given, flags, expected):
+    path = given(frame(f'{LATTICE} pbc="{flags}"'))
+    assert read(path)[0].periodic.tolist() == expected
+
+
+@pytest.mark.parametrize("flags", ["maybe", "F F", "2 2 2"])
+def test_periodic_flags_that_are_none(given, flags):
+    with pytest.raises(InputError, match="pbc cannot be read") as caught:
+        read(given(frame(f'{LATTICE} pbc="{flags}"')))
+    assert caught.value.where.line == 2
+
+
+@pytest.mark.parametrize("count", ["²", "９", "9" * 5000])
+def test_numbers_of_atoms_that_python_takes_for_digits(given, count):
+    with pytest.raises(InputError, match="not extended XYZ"):
+        read(given(f"{count}\n" + GOOD.partition("\n")[2]))
+
+
+def test_a_byte_order_mark_is_no_error(given, tmp_path):
+    path = tmp_path / "mark.data"  # recognised without its suffix, too
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert len(read(path)) == 1
+
+
+def test_damaged_gzip(tmp_path):
+    import gzip
+
+    path = tmp_path / "data.xyz.gz"
+    for damaged in (b"plain text", gzip.compress(GOOD.encode() * 50)[:-20]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="gzip file is damaged"):
+            read(path)
+
+
+def test_a_named_key_with_the_values_of_atoms(given):
+    with pytest.raises(InputError, match="has a value for each atom"):
+        read(given(GOOD), keys={"energy": "REF_forces"})

@@ -4,6 +4,7 @@ Progress and messages go to stderr. With `--json` one document goes to stdout. E
 done; 1: a check failed; 2: bad input or usage.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -301,4 +302,7 @@ def main() -> None:
     if code == STOPPED:
         again = "; `--resume` goes on from the last checkpoint" if "train" in sys.argv else ""
         stderr.print(f"stopped{again}")
+        # No clean-up: leaving while XLA compiles can crash, and files are replaced whole or not.
+        sys.stdout.flush()
+        os._exit(STOPPED)
     raise SystemExit(code or 0)

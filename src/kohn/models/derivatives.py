@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from kohn.graphs import Graph, sum_over_reverse
 from kohn.typing import Array, Float
 
-EnergyModel = Callable[[Graph], Float[Array, "N"]]
+EnergyModel = Callable[[Graph], Float[Array, " N"]]
 """Any function of a graph to energies of atoms is a model."""
 
 
@@ -30,8 +30,8 @@ class Derived(eqx.Module):
         stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume.
     """
 
-    atom_energies: Float[Array, "N"]
-    energy: Float[Array, "G"]
+    atom_energies: Float[Array, " N"]
+    energy: Float[Array, " G"]
     forces: Float[Array, "N 3"]
     stress: Float[Array, "G 3 3"]
 

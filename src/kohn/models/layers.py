@@ -87,9 +87,7 @@ SLOTS_AT_ONCE = 131_072
 """Edges whose messages are formed at once: 64 channels and 10 paths of them take 350 MB."""
 
 
-def by_rows(
-    function: Callable[..., tuple[Array, ...]], rows: Sequence[Array]
-) -> tuple[Array, ...]:
+def by_rows(function: Callable[..., tuple[Array, ...]], rows: Sequence[Array]) -> tuple[Array, ...]:
     """function(*rows), where large systems go through it some rows of atoms at a time.
 
     What a part needs inside is computed anew for its gradient, so that memory is bounded by

@@ -20,6 +20,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
@@ -35,7 +36,7 @@ from kohn.models.layers import (
     unstack,
 )
 from kohn.models.zbl import zbl_energies
-from kohn.o3 import clebsch_gordan, degree_slice, spherical_harmonics, symmetric_product
+from kohn.o3 import clebsch_gordan, spherical_harmonics, symmetric_product
 from kohn.structures.elements import covalent_radii
 from kohn.typing import Array, Float
 
@@ -293,7 +294,7 @@ class Mace(eqx.Module):
         *,
         neighbours: float,
         scale: float = 1.0,
-        dtype=np.float32,
+        dtype: DTypeLike = np.float32,
     ) -> "Mace":
         """An untrained model.
 
@@ -359,9 +360,7 @@ class Mace(eqx.Module):
 
         return self._by_element(replace(self, elements=tuple(elements)), chosen)
 
-    def _by_element(
-        self, other: "Mace", combine: Callable[[Array, Array, float], Array]
-    ) -> "Mace":
+    def _by_element(self, other: "Mace", combine: Callable[[Array, Array, float], Array]) -> "Mace":
         """This model with the elements of another: arrays that have one row for each element
         are combined, the others kept. Layers divide by the root of the number of elements,
         which the factor undoes; products do not."""
@@ -377,7 +376,7 @@ class Mace(eqx.Module):
         combined = jax.tree_util.tree_map_with_path(leaf, self, like)
         return replace(combined, elements=other.elements)
 
-    def __call__(self, graph: Graph) -> Float[Array, "N"]:
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
         config = self.config
         dtype = self.scale.dtype

@@ -103,7 +103,7 @@ def prepare(settings: TrainSettings) -> Prepared:
         )
         for part, most in ((train, 3), (valid, 1))
     )
-    if training.average_neighbours == 0:
+    if not any(h.edges for h in training.neighbourhoods):
         raise ConfigError(
             "no atom of the training structures has a neighbour within the cutoff",
             received=f"model.cutoff {cutoff} Å",
