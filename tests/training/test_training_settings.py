@@ -35,7 +35,7 @@ def test_files_that_are_no_settings(tmp_path):
     (tmp_path / "train.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not text in UTF-8"):
         read_settings(tmp_path / "train.yaml")
-    with pytest.raises(ConfigError, match="did you mean 'train.yaml'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'train\.yaml'"):
         read_settings(tmp_path / "trian.yaml")
     with pytest.raises(ConfigError, match="cannot read"):
         read_settings(tmp_path)
