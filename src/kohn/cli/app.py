@@ -184,6 +184,11 @@ def evaluate(
         keys=parse_keys(key) or None,
         periodic=False if not_periodic else None,
     )
+    e0s: dict[int | str, float] = {**potential.e0s}
+    report = kohn.check({"labels": data}, e0s=e0s)
+    for finding in report.findings:
+        if finding.severity == "error":
+            stderr.print(f"warning [{finding.kind}] {finding.message}", markup=False)
     for source in data.sources:
         for unread, known in source.near_keys.items():
             stderr.print(

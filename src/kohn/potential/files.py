@@ -56,6 +56,12 @@ def load(path: str | Path) -> Potential:
         path = Path(path) / "model.safetensors"
     arrays, meta = modelfile.read(path)
     where = Place(file=path)
+    if meta.get("kind") == "checkpoint":
+        raise ModelFileError(
+            "this is the checkpoint of a training run, not a model",
+            where=where,
+            fix="open model.safetensors beside it, or go on with `kohn train --resume`",
+        )
     try:
         config_type, model_type = FAMILIES[meta["config"]["family"]]
         config = config_type.model_validate(meta["config"])

@@ -107,7 +107,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
         with jax.numpy_dtype_promotion("standard"):
             return float(np.asarray(schedule(step_number)))
 
-    started = time.perf_counter()
+    started, written = time.perf_counter(), progress.best_epoch
     while progress.epoch < trainer.epochs and not progress.stopped:
         state, losses = _epoch(trainer, step, state, progress.epoch)
         progress = replace(progress, epoch=progress.epoch + 1)
@@ -134,7 +134,11 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
             trainer.monitor.epoch(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(folder, state, best, progress, prepared.fingerprint)
-    return _finish(trainer, unravel, state, best, progress)
+            if progress.best_epoch > written:  # the best so far can be used meanwhile
+                written = progress.best_epoch
+                _write(trainer, unravel(best), MODEL, state, progress)
+    _write(trainer, unravel(state.average), LAST, state, progress)
+    return _write(trainer, unravel(best), MODEL, state, progress)
 
 
 def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[State, float]:
@@ -169,9 +173,9 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> f
     for i in batch.indices:
         single = loader.batch((i,))
         parts, _ = validate(before.theta, single.graph, single.targets, trainer.weights(0))
-        for name in ("energy", "forces", "stress"):
-            part = float(getattr(parts, name))
-            if not np.isfinite(part):
+        for name in ("stress", "forces", "energy"):
+            wanted = name in loader.structures[i].labels
+            if wanted and not np.isfinite(float(getattr(parts, name))):
                 worst, worst_loss, reason = i, np.inf, f"the predicted {name}"
         if float(parts.total) > worst_loss:
             worst, worst_loss = i, float(parts.total)
@@ -179,8 +183,8 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> f
         f"training diverged at step {int(before.step) + 1}: {reason} is not a finite number",
         where=loader.structures[worst].place,
         received=f"loss {value}, norm of the gradient {norm}",
-        fix="look at this frame with `kohn check`; lower optimiser.learning_rate; then resume: "
-        "the last checkpoint is from before",
+        fix="look at this frame with `kohn check`; start anew with a lower "
+        "optimiser.learning_rate, from the best model so far if you like (run.init_from)",
     )
 
 
@@ -217,9 +221,8 @@ def _judge(
     return replace(progress, stale=stale, stopped=stopped), best
 
 
-def _finish(
-    trainer: Trainer, unravel: Callable, state: State, best: Array, progress: Progress
-) -> Potential:
+def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Progress) -> Potential:
+    """Write a model of the run, with how far the run had come."""
     start = trainer.prepared.potential
     made = {
         "best_epoch": progress.best_epoch,
@@ -227,13 +230,9 @@ def _finish(
         "steps": int(state.step),
         "valid_loss": progress.best_loss,
     }
-    potentials = []
-    for theta, name in ((state.average, LAST), (best, MODEL)):
-        provenance = {**start.provenance, "training": made}
-        potential = replace(start, model=unravel(theta), provenance=provenance)
-        save_potential(potential, trainer.folder / name)
-        potentials.append(potential)
-    return potentials[-1]
+    potential = replace(start, model=model, provenance={**start.provenance, "training": made})
+    save_potential(potential, trainer.folder / name)
+    return potential
 
 
 def forget_after(path: Path, epoch: int) -> None:

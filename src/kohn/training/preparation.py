@@ -268,7 +268,8 @@ def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Datase
     """Settings, bytes of the files, and sizes of the parts; where files lie does not matter."""
     sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
     sizes = {name: len(part) for name, part in parts.items()}
-    text = to_json([settings.model_dump(mode="json"), sources, sizes])
+    places = {"data": {"train", "valid", "test"}}
+    text = to_json([settings.model_dump(mode="json", exclude=places), sources, sizes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
