@@ -176,6 +176,23 @@ def table(rows: list[dict[str, Any]], document: dict[str, Any]) -> str:
             + (f"{mlip:.1f} | {mlip / ours:.1f} | " if mlip else "– | – | ")
             + f"{100 * work / (ours * 1e-3) / (peak * 1e9):.0f} % |"
         )
+    if "dynamics" in document:
+        lines += [
+            "",
+            "Molecular dynamics with ASE, end to end (calculator, neighbour list, integrator):",
+            "",
+        ]
+        lines += ["| structures | ms a step | compilations |", "| --- | --- | --- |"]
+        lines += [
+            f"| {name} | {1e3 * d['seconds_a_step']:.2f} | {d['compilations']} |"
+            for name, d in document["dynamics"].items()
+        ]
+    memory = {k: v["peak_rss_bytes"] / 2**30 for k, v in document.get("memory", {}).items()}
+    if memory:
+        lines += [
+            "",
+            "Peak memory, GiB: " + ", ".join(f"{k} {v:.1f}" for k, v in memory.items()) + ".",
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -5,6 +5,7 @@ wrapped or not. The search is vesin's; what is ours is the layout.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from vesin import NeighborList
@@ -105,7 +106,11 @@ def check_geometry(structure: Structure, cutoff: float) -> None:
 
 
 def neighbourhood(
-    structure: Structure, cutoff: float, *, width: int | None = None
+    structure: Structure,
+    cutoff: float,
+    *,
+    width: int | None = None,
+    images: Literal["all", "nearest"] = "all",
 ) -> Neighbourhood:
     """The dense rows of a structure, several images by default.
 
@@ -113,12 +118,34 @@ def neighbourhood(
         structure: positions need not be wrapped; the cell may be left-handed.
         cutoff: r_c in Å.
         width: K, at least the largest number of neighbours; just that by default.
+        images: 'nearest' for the minimum-image graph: one edge for a pair of atoms.
 
     Raises:
-        InputError: see `pairs_within`; or `width` is too small.
+        InputError: see `pairs_within`; or `width` is too small; or the minimum-image graph
+            would miss neighbours.
     """
     i, j, shift, d = pairs_within(structure, cutoff)
+    if images == "nearest":
+        _refuse_missed_images(structure, cutoff, i, j)
     return dense_rows(len(structure), i, j, shift, d, cutoff, width=width)
+
+
+def _refuse_missed_images(
+    structure: Structure, cutoff: float, i: np.ndarray, j: np.ndarray
+) -> None:
+    """The minimum-image graph has one edge s* = argmin |r_j + s · cell − r_i| for a pair, so
+    within r_c it is the whole graph, or it misses neighbours: then it is no potential's
+    graph, because which image is nearest jumps as atoms move."""
+    pairs = np.unique(np.stack([i, j])[:, i != j], axis=1).shape[1]
+    missed = len(i) - pairs  # further images of others, and all images of the atom itself
+    if missed:
+        raise InputError(
+            f"the minimum-image graph would miss {missed} of {len(i)} neighbours",
+            where=structure.place,
+            expected="at most one image of each atom within the cutoff, none of the atom itself",
+            received=f"cutoff {cutoff:g} Å in the cell {structure.cell.tolist()}",
+            fix="use all images (the default), a larger cell or a smaller cutoff",
+        )
 
 
 def dense_rows(
