@@ -46,11 +46,12 @@ CASES: dict[str, dict[str, Any]] = {
     "silicon": {
         "data": {"train": ["mlearn/Si_train.extxyz"], "test": ["mlearn/Si_test.extxyz"]},
         "model": {"channels": 32, "hidden_l_max": 1},
+        "loss": {"weights": {"energy": 100.0, "forces": 100.0}},
         "run": {
-            "steps": 4_000,
+            "steps": 6_000,
             "batch_size": 4,
             "evaluate_every": 2,
-            "checkpoint_every": 1,
+            "checkpoint_every": 2,
             "threads": 1,
         },
     },
