@@ -10,7 +10,6 @@ from kohn.structures import PROPERTIES, Dataset, Structure, is_isolated_atom
 
 LEARNED = ("energy", "forces", "stress")
 WORDS = ("energy", "force", "stress", "virial", "dipole")
-UNITLESS_ALIASES = ("mu", "alpha", "charges", "dft_energy", "dft_forces")
 
 
 def judge_labels(data: Dataset, name: str) -> list[Finding]:

@@ -1,7 +1,6 @@
 """Opening and saving potentials: one safetensors file each, see `kohn.modelfile`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +118,3 @@ def filled(skeleton: Any, arrays: Mapping[str, np.ndarray], where: Place) -> Any
 def _name(path: tuple) -> str:
     parts = (getattr(p, "name", getattr(p, "idx", getattr(p, "key", None))) for p in path)
     return ".".join(str(p) for p in parts)
-
-
-def as_plain(value: Any) -> Any:
-    """Data classes as dictionaries, for provenance."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

@@ -125,6 +125,7 @@ def _write_start(folder: Path, trainer: Trainer) -> None:
     write_atomically(folder / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
     loader = prepared.train
     waste = loader.waste()
+    (folder / RECORDS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
     append_record(
         folder / RECORDS,
         {
