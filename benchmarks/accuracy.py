@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
         "data": {"train": ["rmd17/aspirin_train.extxyz"], "test": ["rmd17/aspirin_test.extxyz"]},
         "model": MOLECULE,
         "loss": FORCES_FIRST,
-        "run": {"steps": 28_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
+        "run": {"steps": 66_500, "evaluate_every": 5, "checkpoint_every": 5, "threads": 1},
     },
     "acac": {
         "data": {
@@ -46,9 +46,12 @@ CASES: dict[str, dict[str, Any]] = {
     "silicon": {
         "data": {"train": ["mlearn/Si_train.extxyz"], "test": ["mlearn/Si_test.extxyz"]},
         "model": {"channels": 32, "hidden_l_max": 1},
-        "loss": {"weights": {"energy": 100.0, "forces": 100.0}},
+        "loss": {
+            "weights": {"energy": 100.0, "forces": 100.0, "stress": 1e6},
+            "late_weights": {"energy": 1000.0, "forces": 100.0, "stress": 1e6},
+        },
         "run": {
-            "steps": 6_000,
+            "steps": 8_000,
             "batch_size": 4,
             "evaluate_every": 2,
             "checkpoint_every": 2,
