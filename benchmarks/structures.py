@@ -138,6 +138,66 @@ def make_skewed_silicon(seed: int = 0) -> list[Atoms]:
     return [two, four]
 
 
+def make_rattled_silicon(cells: int, seed: int = 0, amplitude: float = 0.1) -> Atoms:
+    """A cube of diamond silicon, 8 cells³ atoms, moved by at most `amplitude` Å along each axis."""
+    a = 5.431
+    basis = np.array([[0, 0, 0], [0, 2, 2], [2, 0, 2], [2, 2, 0]]) / 4
+    return _rattled_crystal(
+        numbers=[14] * 8,
+        fractions=np.concatenate([basis, basis + 0.25]),
+        constant=a,
+        repeats=(cells, cells, cells),
+        amplitude=amplitude,
+        rng=np.random.default_rng(seed),
+        name=f"silicon{8 * cells**3}",
+    )
+
+
+def make_oxide(seed: int = 0, amplitude: float = 0.1) -> Atoms:
+    """(Ba,Sr)(Ti,Zr)O3, 240 atoms: 4 by 4 by 3 cubic perovskite cells of 4.05 Å, half of the
+    A sites Ba and half of the B sites Ti, at random, moved by at most `amplitude` Å."""
+    rng = np.random.default_rng(seed)
+    atoms = _rattled_crystal(
+        numbers=[56, 22, 8, 8, 8],
+        fractions=np.array([[0, 0, 0], [1, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]) / 2,
+        constant=4.05,
+        repeats=(4, 4, 3),
+        amplitude=amplitude,
+        rng=rng,
+        name="oxide240",
+    )
+    for usual, other in ((56, 38), (22, 40)):
+        sites = np.flatnonzero(atoms.numbers == usual)
+        order = np.argsort(rng.random(len(sites)))
+        atoms.numbers[sites[order[: len(sites) // 2]]] = other
+    return atoms
+
+
+def _rattled_crystal(
+    numbers: list[int],
+    fractions: np.ndarray,
+    constant: float,
+    repeats: tuple[int, int, int],
+    amplitude: float,
+    rng: np.random.Generator,
+    name: str,
+) -> Atoms:
+    """A cubic cell repeated; positions left where the rattling puts them, but wrapped: DScribe
+    is wrong for atoms outside the cell."""
+    axes = [np.arange(n) for n in repeats]
+    corners = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 1, 3)
+    positions = ((corners + fractions) * constant).reshape(-1, 3)
+    positions += amplitude * (2.0 * rng.random(positions.shape) - 1.0)
+    lengths = constant * np.array(repeats)
+    return Atoms(
+        numbers=numbers * len(corners),
+        positions=np.round(positions % lengths, 8) % lengths,
+        cell=np.diag(lengths),
+        pbc=True,
+        info={"name": name},
+    )
+
+
 def write_structures(folder: Path) -> list[Path]:
     """Writes water192.extxyz and silicon_skewed.extxyz; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Cutoff functions: one at the atom, zero at r_c with two continuous derivatives."""
+"""Cutoff functions: one at the atom, zero at r_c, with two continuous derivatives."""
 
 import jax.numpy as jnp
 
@@ -18,3 +18,12 @@ def polynomial_cutoff(r: Float[Array, "..."], cutoff: float, p: int) -> Float[Ar
     x = jnp.minimum(r / cutoff, 1.0)  # at 1 value and derivatives are zero, from both sides
     inner = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
     return jnp.where(x < 1.0, 1.0 - x**p * inner, 0.0)
+
+
+def smooth_step(r: Float[Array, "..."], inner: float, outer: float) -> Float[Array, "..."]:
+    """c(x) = 1 − 10x³ + 15x⁴ − 6x⁵, x = (r − inner)/(outer − inner): 1 below inner, 0 above outer.
+
+    Value, first and second derivative are continuous. Distances in Å.
+    """
+    x = jnp.clip((r - inner) / (outer - inner), 0.0, 1.0)
+    return 1.0 - x**3 * (10.0 - x * (15.0 - x * 6.0))

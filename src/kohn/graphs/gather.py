@@ -49,6 +49,30 @@ def sum_over_reverse(
     return _sum.bind(g, index, reverse)
 
 
+def select_columns(
+    x: Float[Array, "*rows columns"], columns: Int[Array, " D"], inverse: Int[Array, " columns"]
+) -> Float[Array, "*rows D"]:
+    """x[..., columns], for columns that occur at most once.
+
+    Args:
+        x: [..., C].
+        columns: which are kept, and in which order, [D].
+        inverse: where each column went, [C]; D for those that were left out.
+    """
+    return _select.bind(x, columns, inverse)
+
+
+def _select_impl(x, columns, inverse):
+    del inverse
+    return x.at[..., columns].get(mode="promise_in_bounds")
+
+
+def _spread_impl(g, columns, inverse):
+    del columns
+    with_zero = jnp.concatenate([g, jnp.zeros((*g.shape[:-1], 1), g.dtype)], axis=-1)
+    return with_zero.at[..., inverse].get(mode="promise_in_bounds")
+
+
 def _gather_impl(h, index, reverse):
     del reverse
     return h.at[index].get(mode="promise_in_bounds")
@@ -61,7 +85,9 @@ def _sum_impl(g, index, reverse):
     return jnp.sum(flat.at[reverse].get(mode="promise_in_bounds"), axis=1)
 
 
-def _linear_primitive(name: str, implementation, transposed) -> Primitive:
+def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> Primitive:
+    """`axis`: one that the implementation leaves as it is, where a batch can stand."""
+
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(implementation))
     primitive.def_abstract_eval(
@@ -86,9 +112,9 @@ def _linear_primitive(name: str, implementation, transposed) -> Primitive:
 
     def batch(arguments, axes):
         x, index, reverse = arguments
-        if axes[1] is None and axes[2] is None:  # the same graph: fold the batch into features
-            out = primitive.bind(jnp.moveaxis(x, axes[0], -1), index, reverse)
-            return out, out.ndim - 1
+        if axes[1] is None and axes[2] is None:  # the same tables: the batch is one more axis
+            out = primitive.bind(jnp.moveaxis(x, axes[0], axis), index, reverse)
+            return out, axis % out.ndim
         return jax.vmap(implementation, in_axes=axes)(x, index, reverse), 0
 
     batching.primitive_batchers[primitive] = batch
@@ -97,6 +123,8 @@ def _linear_primitive(name: str, implementation, transposed) -> Primitive:
 
 _gather = _linear_primitive("gather", _gather_impl, lambda: _sum)
 _sum = _linear_primitive("sum", _sum_impl, lambda: _gather)
+_select = _linear_primitive("select", _select_impl, lambda: _spread, axis=0)
+_spread = _linear_primitive("spread", _spread_impl, lambda: _select, axis=0)
 
 
 def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.ndarray:

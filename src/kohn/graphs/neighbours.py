@@ -158,7 +158,10 @@ def dense_rows(
     *,
     width: int | None = None,
 ) -> Neighbourhood:
-    """Directed pairs, each with its reverse among them, laid into rows of `width` slots."""
+    """Directed pairs, each with its reverse among them, in rows of `width` slots."""
+    if (i[1:] < i[:-1]).any():
+        order = np.argsort(i, kind="stable")
+        i, j, shift, d = i[order], j[order], shift[order], d[order]
     counts = np.bincount(i, minlength=n)
     needed = int(counts.max(initial=1))
     k = needed if width is None else width
@@ -166,8 +169,6 @@ def dense_rows(
         raise InputError(
             "rows too short for the neighbours", expected=f"{needed} slots", received=str(k)
         )
-    order = np.argsort(i, kind="stable")
-    i, j, shift, d = i[order], j[order], shift[order], d[order]
     slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
 
     index = np.full((n, k), n, dtype=np.int32)

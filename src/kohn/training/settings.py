@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from kohn.errors import ConfigError, Place, nearest
-from kohn.models import MaceConfig
+from kohn.models import FAMILIES, GaussianProcessConfig, MaceConfig
 
 KeyPath: TypeAlias = tuple[str, ...]
 """The keys that lead to a setting, from the outermost."""
@@ -139,10 +139,21 @@ class TrainSettings(_Section):
     """Everything that decides what a training run does."""
 
     data: DataSettings
-    model: Annotated[MaceConfig, Field(description="architecture")] = MaceConfig()
+    model: Annotated[
+        MaceConfig | GaussianProcessConfig,
+        Field(discriminator="family", description=f"family: {', '.join(FAMILIES)}"),
+    ] = MaceConfig()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
+
+    @pydantic.field_validator("model", mode="before")
+    @classmethod
+    def _family_alone(cls, value: Any) -> Any:
+        """`model: gaussian-process` for its defaults; a section without family is a mace."""
+        if isinstance(value, str):
+            return {"family": value}
+        return {"family": "mace", **value} if isinstance(value, dict) else value
 
 
 def parse(
@@ -170,12 +181,16 @@ def parse(
         return TrainSettings.model_validate(document)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        path = tuple(str(part) for part in first["loc"])
+        path, family = tuple(str(part) for part in first["loc"]), "mace"
+        if path[:1] == ("model",) and path[1:2] and path[1] in FAMILIES:
+            path, family = ("model", *path[2:]), path[1]  # pydantic names the member of the union
+        if first["type"] == "union_tag_invalid":
+            path = ("model", "family")
         lines = lines or {}
         line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
         place = Place(file=where, line=line)
         if first["type"] == "extra_forbidden":
-            known = _fields_at(path[:-1])
+            known = _fields_at(path[:-1], family)
             guess = nearest(path[-1], known, cutoff=0.4)
             raise ConfigError(
                 f"unknown key {'.'.join(path)!r}",
@@ -187,6 +202,7 @@ def parse(
             f"{'.'.join(path)}: {_message(first['msg'])}",
             where=place,
             received=repr(first.get("input")),
+            expected=f"family: {', '.join(FAMILIES)}" if path == ("model", "family") else None,
             fix=_fix_for(first["type"], first.get("input")),
         ) from None
 
@@ -202,9 +218,12 @@ def _fix_for(kind: str, value: Any) -> str:
     return "see `kohn template train` for what can stand here"
 
 
-def _fields_at(path: tuple[str, ...]) -> list[str]:
+def _fields_at(path: tuple[str, ...], family: str) -> list[str]:
     section: Any = TrainSettings
     for part in path:
+        if section is TrainSettings and part == "model":
+            section = FAMILIES[family][0]
+            continue
         if isinstance(section, type) and issubclass(section, BaseModel):
             annotation = section.model_fields[part].annotation
             options = getattr(annotation, "__args__", (annotation,))
@@ -269,9 +288,21 @@ def to_yaml(settings: TrainSettings) -> str:
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def template() -> str:
-    """A commented YAML file with every setting and its default."""
-    example = TrainSettings(data=DataSettings(train=["train.extxyz"], test=["test.extxyz"]))
+def template(family: str = "mace") -> str:
+    """A commented YAML file with every setting of a family of models and its default.
+
+    Raises:
+        ConfigError: no such family.
+    """
+    if family not in FAMILIES:
+        guess = nearest(family, list(FAMILIES))
+        raise ConfigError(
+            f"there is no family of models {family!r}",
+            expected=", ".join(FAMILIES),
+            fix=f"did you mean {guess!r}?" if guess else None,
+        )
+    data = DataSettings(train=["train.extxyz"], test=["test.extxyz"])
+    example = TrainSettings(data=data, model=FAMILIES[family][0]())
     lines = ["# Settings of `kohn train`. Only data.train is needed; the rest are defaults."]
     return "\n".join([*lines, *_commented(example, 0)]) + "\n"
 

@@ -8,12 +8,14 @@ import jax
 
 from kohn.errors import ConfigError, Place
 from kohn.evaluation import Evaluation, evaluate
+from kohn.models import GaussianProcessConfig
 from kohn.potential import Potential
 from kohn.records import append_record, to_json, write_atomically
 from kohn.structures import Dataset, read
 from kohn.training import checkpoints
+from kohn.training.gaussian_process import run_fit
 from kohn.training.loop import RECORDS, Monitor, Trainer, run
-from kohn.training.preparation import prepare, use_devices
+from kohn.training.preparation import Prepared, prepare, use_devices
 from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
 
 SETTINGS = "settings.yaml"
@@ -55,11 +57,17 @@ def train(
     if not resume:
         _make(folder)
         write_atomically(folder / SETTINGS, to_yaml(settings).encode())
-    trainer = Trainer(settings, prepared, folder, monitor or Monitor())
-    if not (resume and checkpoints.exists(folder)):
-        _write_start(folder, trainer)
-    potential = run(trainer, resume=resume)
-    _evaluate(trainer, potential)
+    monitor = monitor or Monitor()
+    if isinstance(settings.model, GaussianProcessConfig):
+        _write_start(folder, prepared)
+        potential = run_fit(settings, prepared, folder, monitor)
+    else:
+        trainer = Trainer(settings, prepared, folder, monitor)
+        if not (resume and checkpoints.exists(folder)):
+            length = {"epochs": trainer.epochs, "steps": trainer.steps}
+            _write_start(folder, prepared, **length)
+        potential = run(trainer, resume=resume)
+    _evaluate(settings, prepared, folder, potential)
     return potential
 
 
@@ -120,8 +128,7 @@ def _may_use(folder: Path, resume: bool) -> None:
         )
 
 
-def _write_start(folder: Path, trainer: Trainer) -> None:
-    prepared = trainer.prepared
+def _write_start(folder: Path, prepared: Prepared, **length: int) -> None:
     write_atomically(folder / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
     loader = prepared.train
     waste = loader.waste()
@@ -130,8 +137,7 @@ def _write_start(folder: Path, trainer: Trainer) -> None:
         folder / RECORDS,
         {
             "kind": "start",
-            "epochs": trainer.epochs,
-            "steps": trainer.steps,
+            **length,
             "parameters": prepared.potential.n_parameters,
             "train_structures": len(loader.structures),
             "valid_structures": len(prepared.valid.structures),
@@ -145,9 +151,9 @@ def _write_start(folder: Path, trainer: Trainer) -> None:
     )
 
 
-def _evaluate(trainer: Trainer, potential: Potential) -> None:
+def _evaluate(run: TrainSettings, prepared: Prepared, folder: Path, potential: Potential) -> None:
     """Errors of the final potential: on validation, and once on the test files."""
-    settings, prepared = trainer.settings.data, trainer.prepared
+    settings = run.data
     sets = {"valid": Dataset(tuple(prepared.valid.structures))}
     if settings.test:
         sets["test"] = read(
@@ -157,7 +163,7 @@ def _evaluate(trainer: Trainer, potential: Potential) -> None:
             energy=settings.energy,
         )
     for name, data in sets.items():
-        write_evaluation(trainer.folder, evaluate(potential, data, name=name))
+        write_evaluation(folder, evaluate(potential, data, name=name))
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

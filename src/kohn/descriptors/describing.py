@@ -1,0 +1,160 @@
+"""Descriptors of atoms for any number of structures, streamed in blocks of bounded memory.
+
+A centre and its neighbours are one row, and rows do not depend on each other: those of small
+structures are put together and those of large ones cut, into blocks of one shape.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.compilation import compiled
+from kohn.descriptors.soap import (
+    Expansion,
+    SoapConfig,
+    coefficients,
+    expansion,
+    power_spectrum,
+    soap,
+)
+from kohn.errors import ConfigError, InputError
+from kohn.graphs import pairs_within, species_index
+from kohn.structures import Structure
+
+SLOTS = 16_384
+"""Neighbours in a block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Centres with their neighbours: displacement [N, K, 3], neighbour, mask [N, K], centre [N]."""
+
+    displacement: np.ndarray
+    neighbour: np.ndarray
+    mask: np.ndarray
+    centre: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.centre)
+
+
+def describe(
+    structures: Iterable[Structure], config: SoapConfig, elements: tuple[int, ...]
+) -> Iterator[np.ndarray]:
+    """SOAP of each structure, float64: [n, D], or [1, D] where it is averaged.
+
+    Args:
+        structures: any iterable, read as results are taken.
+        elements: atomic numbers, in any order.
+
+    Raises:
+        InputError: an element that is not among `elements`; an empty structure; a geometry
+            without sense.
+        ConfigError: the cutoff is smaller than every distance in all structures; said at the
+            end.
+    """
+    elements = tuple(sorted(elements))
+    table = expansion(config, elements)
+    of_block, finish = _functions(table, config.average)
+    rows = _with_neighbours((rows_of(s, table) for s in structures), config)
+    for values in _by_structure(rows, of_block):
+        if config.average == "off":
+            yield values
+        elif config.average == "outer":
+            yield values.mean(axis=0, keepdims=True)
+        else:
+            yield np.asarray(finish(values.mean(axis=0, keepdims=True)))
+
+
+@lru_cache(maxsize=32)
+def _functions(table: Expansion, average: str):
+    """What is computed of rows, and of the average over a structure."""
+    whole = coefficients if average == "inner" else soap
+    return (
+        compiled(lambda *rows: whole(table, *rows)),
+        compiled(lambda c: power_spectrum(table, c)),
+    )
+
+
+def rows_of(structure: Structure, table: Expansion) -> Rows:
+    """The rows of one structure, as long as its best-connected atom needs.
+
+    Raises:
+        InputError: see `describe`.
+    """
+    if len(structure) == 0:
+        raise InputError("a structure without atoms", where=structure.place, fix="remove it")
+    species = species_index(structure, table.elements)
+    i, j, _, d = pairs_within(structure, table.config.reach)
+    n, counts = len(structure), np.bincount(i, minlength=len(structure))
+    k = max(int(counts.max()), 1)
+    slot = i.astype(np.int64) * k + np.arange(len(i)) - np.repeat(counts.cumsum() - counts, counts)
+    displacement = np.ones((n * k, 3))  # in padding any vector but zero
+    neighbour, mask = np.zeros(n * k, np.int32), np.zeros(n * k, bool)
+    displacement[slot], neighbour[slot], mask[slot] = d, species[j], True
+    return Rows(displacement.reshape(n, k, 3), neighbour.reshape(n, k), mask.reshape(n, k), species)
+
+
+def _with_neighbours(found: Iterable[Rows], config: SoapConfig) -> Iterator[Rows]:
+    """The same rows; an error at the end if there was a neighbour in none of them."""
+    any_neighbour, several = False, False
+    for rows in found:
+        any_neighbour |= bool(rows.mask.any())
+        several |= len(rows) > 1
+        yield rows
+    if several and not any_neighbour:
+        raise ConfigError(
+            "the cutoff is smaller than every distance: features would say nothing of positions",
+            received=f"r_cut {config.r_cut} Å",
+            fix="raise r_cut, or check that the positions are in Å",
+        )
+
+
+def _by_structure(found: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
+    """Values of the rows of each structure, in their order."""
+    waiting: list[Rows] = []
+    for rows in found:
+        k = max(r.mask.shape[1] for r in [*waiting, rows])
+        if waiting and k * (sum(map(len, waiting)) + len(rows)) > SLOTS:
+            yield from _compute(waiting, of_block)
+            waiting = []
+        waiting.append(rows)
+    if waiting:
+        yield from _compute(waiting, of_block)
+
+
+def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
+    """Values of several structures, in blocks of few shapes: each is compiled once."""
+    total, k = sum(map(len, waiting)), max(r.mask.shape[1] for r in waiting)
+    if total * k < SLOTS // 4:  # little work: a shape that others will have
+        k, size = -(-k // 16) * 16, max(16, 1 << (total - 1).bit_length())
+    else:
+        k = -(-k // 4) * 4
+        size = _rounded(-(-total // -(-total * k // SLOTS)))
+    padded = -(-total // size) * size
+    displacement = np.ones((padded, k, 3))
+    neighbour, mask = np.zeros((padded, k), np.int32), np.zeros((padded, k), bool)
+    centre = np.zeros(padded, np.int32)
+    ends = np.cumsum([len(r) for r in waiting])
+    for r, end in zip(waiting, ends, strict=True):
+        here, width = slice(end - len(r), end), r.mask.shape[1]
+        displacement[here, :width], neighbour[here, :width] = r.displacement, r.neighbour
+        mask[here, :width], centre[here] = r.mask, r.centre
+    values = [
+        np.asarray(
+            of_block(
+                *(jnp.asarray(x[b : b + size]) for x in (displacement, neighbour, mask, centre))
+            )
+        )
+        for b in range(0, padded, size)
+    ]
+    yield from np.split(np.concatenate(values)[:total], ends[:-1])
+
+
+def _rounded(n: int) -> int:
+    """Up to the next of eight steps between powers of two: at most 12 % of padding."""
+    step = max(1, 2 ** max(0, int(n - 1).bit_length() - 4))
+    return -(-n // step) * step

@@ -1,0 +1,61 @@
+"""Few points that stand for many: farthest-point sampling and a CUR-like choice of columns.
+
+Both are greedy and nested: the first m of a longer choice are the choice of m.
+"""
+
+import numpy as np
+
+from kohn.errors import ConfigError
+
+
+def farthest_points(kernel: np.ndarray, count: int) -> np.ndarray:
+    """Each next point is the one farthest from all chosen: d² = k_ii + k_jj − 2k_ij.
+
+    Args:
+        kernel: [n, n], symmetric and positive semi-definite. count: how many, at most n.
+
+    Returns:
+        Indices in the order of choice; the first is the one closest to the mean.
+    """
+    _enough(len(kernel), count)
+    own = np.diagonal(kernel)
+    chosen = [int(np.argmin(own - 2 * kernel.mean(axis=0)))]
+    distance = own + own[chosen[0]] - 2 * kernel[chosen[0]]
+    for _ in range(count - 1):
+        j = int(np.argmax(distance))
+        chosen.append(j)
+        np.minimum(distance, own + own[j] - 2 * kernel[j], out=distance)
+    return np.array(chosen)
+
+
+def cur_points(kernel: np.ndarray, count: int) -> np.ndarray:
+    """Columns chosen by what of the others they leave unexplained: a pivoted Cholesky
+    decomposition, which is CUR's choice of columns made one by one and without randomness.
+
+    Arguments and result as in `farthest_points`; fewer points where the rest is explained to
+    1e-12 of the largest.
+    """
+    _enough(len(kernel), count)
+    residual = np.diagonal(kernel).copy()
+    floor = 1e-12 * residual.max()
+    factor = np.zeros((count, len(kernel)))
+    chosen: list[int] = []
+    for m in range(count):
+        j = int(np.argmax(residual))
+        if residual[j] <= floor:
+            break
+        factor[m] = (kernel[j] - factor[:m, j] @ factor[:m]) / np.sqrt(residual[j])
+        residual -= factor[m] ** 2
+        residual[j] = -np.inf
+        chosen.append(j)
+    return np.array(chosen)
+
+
+def _enough(available: int, count: int) -> None:
+    if not 0 < count <= available:
+        raise ConfigError(
+            "cannot choose so many points",
+            expected=f"1 to {available}, the number of environments",
+            received=str(count),
+            fix="choose fewer, or give more structures",
+        )

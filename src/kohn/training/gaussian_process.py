@@ -1,0 +1,455 @@
+"""Fitting a sparse Gaussian process to energies, forces and stresses.
+
+Labels are linear in the atomic energies, so their covariances with the inducing environments
+are sums and derivatives of kernels. They are computed for some structures at a time, whitened
+with L (see `models.gaussian_process`), and added up in M × M matrices, one for each kind of label:
+
+    V = L⁻¹ K_MN,   G_kind = Σ_rows V Vᵀ,   g_kind = Σ_rows V y
+    B = I + δ² Σ_kind G_kind/σ²_kind,   w = L⁻ᵀ B⁻¹ Σ_kind g_kind/σ²_kind
+
+Memory is bounded by M² and the block, whatever the number of structures. The marginal
+likelihood of δ and the noises needs nothing but these sums:
+
+    2 log p = −log|B| − Σ N_kind log 2πσ²_kind − Σ y²/σ² + δ² bᵀ B⁻¹ b,   b = Σ_kind g_kind/σ²_kind
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+from kohn.compilation import compiled
+from kohn.descriptors.selection import cur_points, farthest_points
+from kohn.descriptors.soap import Expansion, expansion, soap, soap_jacobian
+from kohn.errors import ConfigError
+from kohn.graphs import Neighbourhood, species_index
+from kohn.models.gaussian_process import (
+    JITTER,
+    GaussianProcess,
+    GaussianProcessConfig,
+    kernel_and_derivatives,
+    lone_atoms,
+    normalised,
+)
+from kohn.potential import Potential
+from kohn.potential import save as save_potential
+from kohn.records import append_record
+from kohn.structures import Structure
+from kohn.structures.elements import symbol
+from kohn.training.label_rows import KINDS, Centres, Labels, centres, labels
+from kohn.training.loop import MODEL, RECORDS, Monitor
+from kohn.training.preparation import Prepared
+from kohn.training.settings import TrainSettings
+
+POOL = 6000
+"""Environments of an element among which inducing ones are chosen; drawn where there are more."""
+BLOCK_BYTES = 3e8
+"""Size of the Jacobians and kernel derivatives that are held at once."""
+TUNED_POINTS = 800
+"""Inducing environments that the marginal likelihood is computed with: the first ones chosen."""
+
+
+@lru_cache(maxsize=8)
+def _compiled(table: Expansion, zeta: int) -> tuple[Callable, Callable]:
+    def features(*rows):
+        return normalised(soap(table, *rows))
+
+    def with_derivatives(points, *rows):
+        return kernel_and_derivatives(zeta, *soap_jacobian(table, *rows), points)
+
+    return compiled(features), compiled(with_derivatives)
+
+
+@dataclass(frozen=True, eq=False)
+class Inducing:
+    """Inducing environments: p̂ by element, L⁻¹ by element, lone atoms."""
+
+    points: list[np.ndarray]
+    factors: list[np.ndarray]
+    zero: list[np.ndarray]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many of each element."""
+        return [len(p) for p in self.points]
+
+
+def factor_of(points: np.ndarray, zeta: int) -> np.ndarray:
+    """L of K_MM, lower triangular, with JITTER on its diagonal."""
+    k = (points @ points.T) ** zeta
+    k[np.diag_indices_from(k)] *= 1.0 + JITTER
+    return cholesky(k, lower=True, overwrite_a=True) if len(k) else k
+
+
+def choose(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    seed: int,
+) -> Inducing:
+    """Inducing environments among those of the training data.
+
+    Raises:
+        ConfigError: more are wanted than there are environments.
+    """
+    numbers = np.concatenate([s.numbers for s in structures])
+    available = [int((numbers == z).sum()) for z in elements]
+    counts = _shares(config, elements, available)
+    rng = np.random.default_rng(seed)
+    pools = _pools(structures, neighbourhoods, elements, config, rng)
+    greedy = farthest_points if config.selection == "farthest-point" else cur_points
+    points = []
+    for pool, count in zip(pools, counts, strict=True):
+        chosen = greedy((pool @ pool.T) ** config.zeta, min(count, len(pool)))
+        points.append(pool[chosen])
+    factors = [factor_of(p, config.zeta) for p in points]
+    lone = lone_atoms(config.soap, elements)
+    zero = [(p @ z) ** config.zeta for p, z in zip(points, lone, strict=True)]
+    return Inducing(points, factors, zero)
+
+
+def _shares(
+    config: GaussianProcessConfig, elements: tuple[int, ...], available: list[int]
+) -> list[int]:
+    """Inducing environments of each element."""
+    if config.inducing_by_element is not None:
+        wanted = [config.inducing_by_element.get(symbol(z), 0) for z in elements]
+        return [min(count, there) for count, there in zip(wanted, available, strict=True)]
+    if config.inducing is not None and config.inducing > sum(available):
+        raise ConfigError(
+            "more inducing environments than there are in the training data",
+            expected=f"at most {sum(available)}",
+            received=f"model.inducing {config.inducing}",
+            fix="lower model.inducing, leave it out, or give more structures",
+        )
+    left = min(config.inducing or 2000, sum(available))
+    counts = np.zeros(len(elements), int)
+    for place, a in enumerate(np.argsort(available)):  # what the rare cannot give, others do
+        root = np.sqrt([available[b] for b in np.argsort(available)[place:]])
+        counts[a] = min(available[a], max(1, round(left * root[0] / root.sum())))
+        left -= counts[a]
+    return counts.tolist()
+
+
+def _pools(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    rng: np.random.Generator,
+) -> list[np.ndarray]:
+    """p̂ of at most POOL environments of each element, drawn at random."""
+    features, _ = _compiled(expansion(config.soap, elements), config.zeta)
+    species = [species_index(s, elements) for s in structures]
+    everywhere = np.concatenate(species)
+    drawn = np.zeros(len(everywhere), bool)
+    for a in range(len(elements)):
+        there = np.flatnonzero(everywhere == a)
+        drawn[rng.choice(there, min(POOL, len(there)), replace=False)] = True
+    pools: list[list[np.ndarray]] = [[] for _ in elements]
+    start = 0
+    for chunk in _chunks(structures, neighbourhoods, 512):
+        block = centres(
+            *_taken(chunk, structures, neighbourhoods), elements, _width(neighbourhoods)
+        )
+        here = drawn[start : start + len(block.centre)]
+        start += len(block.centre)
+        for a in range(len(elements)):
+            chosen = np.flatnonzero(here & (block.centre == a))
+            if len(chosen):
+                rows = block.rows(_padded(chosen, 64))
+                pools[a].append(np.asarray(features(*rows))[: len(chosen)])
+    return [np.concatenate(p) for p in pools]
+
+
+def _chunks(
+    structures: Sequence[Structure], neighbourhoods: Sequence[Neighbourhood], most: int
+) -> Iterator[range]:
+    """Runs of structures with at most `most` centres, at least one structure each."""
+    start, total = 0, 0
+    for i, s in enumerate(structures):
+        if i > start and total + len(s) > most:
+            yield range(start, i)
+            start, total = i, 0
+        total += len(s)
+    yield range(start, len(structures))
+
+
+def _taken(chunk: range, structures: Sequence, neighbourhoods: Sequence) -> tuple[list, list]:
+    return [structures[i] for i in chunk], [neighbourhoods[i] for i in chunk]
+
+
+def _width(neighbourhoods: Sequence[Neighbourhood]) -> int:
+    return max(max(h.width for h in neighbourhoods), 1)
+
+
+def _padded(chosen: np.ndarray, step: int) -> np.ndarray:
+    """Indices with the last one repeated up to a multiple of `step`, so that shapes recur."""
+    extra = -len(chosen) % step
+    return np.concatenate([chosen, np.full(extra, chosen[-1])])
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What the labels of one kind add up to: G [M, M], g [M], Σ y², N."""
+
+    gram: np.ndarray
+    projection: np.ndarray
+    squares: float
+    count: int
+
+
+def accumulate(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    e0: Sequence[float],
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    inducing: Inducing,
+    kinds: Sequence[str],
+    advance: Callable[[int], None] = lambda n: None,
+) -> dict[str, Sums]:
+    """The sums over all labels of each kind, block by block."""
+    m = sum(inducing.counts)
+    grams = {kind: np.zeros((m, m)) for kind in kinds}
+    projections = {kind: np.zeros(m) for kind in kinds}
+    squares, counts = dict.fromkeys(kinds, 0.0), dict.fromkeys(kinds, 0)
+    size = expansion(config.soap, elements).size
+    width = _width(neighbourhoods)
+    most = max(int(BLOCK_BYTES / (24 * width * (size + max(inducing.counts)))), 1)
+    for chunk in _chunks(structures, neighbourhoods, most):
+        part, rows = _taken(chunk, structures, neighbourhoods)
+        block = centres(part, rows, elements, width)
+        y = labels(part, [e0[i] for i in chunk], block, config, kinds)
+        v = whitened_covariances(block, y, elements, config, inducing)
+        for kind in kinds:
+            here = y.kind == KINDS.index(kind)
+            if here.any():
+                v_kind, y_kind = v[:, here], y.values[here]
+                grams[kind] += v_kind @ v_kind.T
+                projections[kind] += v_kind @ y_kind
+                squares[kind] += float(y_kind @ y_kind)
+                counts[kind] += len(y_kind)
+        advance(len(chunk))
+    return {k: Sums(grams[k], projections[k], squares[k], counts[k]) for k in kinds if counts[k]}
+
+
+def whitened_covariances(
+    block: Centres,
+    y: Labels,
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    inducing: Inducing,
+) -> np.ndarray:
+    """V = L⁻¹ K_MN of the labels of a block, [M, R]."""
+    _, derivatives = _compiled(expansion(config.soap, elements), config.zeta)
+    k = block.mask.shape[1]
+    of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
+    parts = []
+    for a, points in enumerate(inducing.points):
+        covariance = np.zeros((len(y.values), len(points)))
+        chosen = np.flatnonzero(block.centre == a)
+        if len(chosen) and len(points):
+            value, slope = derivatives(points, *block.rows(_padded(chosen, 8)))
+            value = np.asarray(value)[: len(chosen)] - inducing.zero[a]
+            slope = np.asarray(slope)[: len(chosen)].reshape(-1, len(points))
+            columns = (3 * k * chosen[:, None] + np.arange(3 * k)).ravel()
+            covariance += of_energies[:, chosen] @ value
+            covariance += of_derivatives[:, columns] @ slope
+        parts.append(solve_triangular(inducing.factors[a], covariance.T, lower=True))
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """δ, eV, and the noise of each kind of label."""
+
+    signal: float
+    noise: dict[str, float]
+
+
+def negative_log_likelihood(
+    log_scales: np.ndarray, sums: dict[str, Sums]
+) -> tuple[float, np.ndarray]:
+    """−log p(y) and its gradient, in log δ², log σ²_kind (the order of `sums`)."""
+    s, precision = np.exp(log_scales[0]), np.exp(-log_scales[1:])
+    parts = list(sums.values())
+    m = len(parts[0].projection)
+    b_matrix = np.eye(m)
+    for a, part in zip(precision, parts, strict=True):
+        b_matrix += s * a * part.gram
+    b = sum(a * part.projection for a, part in zip(precision, parts, strict=True))
+    factor = cho_factor(b_matrix, lower=True)
+    inverse = cho_solve(factor, np.eye(m))
+    x = inverse @ b
+    log_det = 2 * np.log(np.diagonal(factor[0])).sum()
+    counts = np.array([part.count for part in parts])
+    squares = np.array([part.squares for part in parts])
+    value = log_det + counts @ np.log(2 * np.pi / precision) + precision @ squares - s * (b @ x)
+    gradient = np.empty(len(log_scales))
+    gradient[0] = (m - np.trace(inverse)) - s * (b @ x) + s * (x @ (b_matrix @ x) - x @ x)
+    for i, (a, part) in enumerate(zip(precision, parts, strict=True)):
+        slope = s * np.sum(inverse * part.gram) - part.count / a + part.squares
+        slope += -2 * s * (x @ part.projection) + s * s * (x @ part.gram @ x)
+        gradient[1 + i] = -a * slope
+    return 0.5 * float(value), 0.5 * gradient
+
+
+def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
+    """Signal and noises of the largest marginal likelihood, with the `leading` inducing points.
+
+    Noises stay within a factor of 100 of those given, the signal within 1000.
+    """
+    less = {
+        kind: Sums(
+            part.gram[np.ix_(leading, leading)], part.projection[leading], part.squares, part.count
+        )
+        for kind, part in sums.items()
+    }
+    first = 2 * np.log([start.signal, *(start.noise[kind] for kind in sums)])
+    reach = 2 * np.log([1000.0, *(100.0 for _ in sums)])
+    found = minimize(
+        negative_log_likelihood,
+        first,
+        args=(less,),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=list(zip(first - reach, first + reach, strict=True)),
+        options={"maxiter": 50},
+    )
+    best = np.exp(0.5 * found.x)
+    return Scales(float(best[0]), dict(zip(sums, map(float, best[1:]), strict=True)))
+
+
+def solve(
+    sums: dict[str, Sums], scales: Scales, inducing: Inducing
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights w [M] and R, lower triangular [M, M]."""
+    m = sum(inducing.counts)
+    b_matrix, b = np.eye(m), np.zeros(m)
+    for kind, part in sums.items():
+        precision = 1.0 / scales.noise[kind] ** 2
+        b_matrix += scales.signal**2 * precision * part.gram
+        b += precision * part.projection
+    r = cholesky(b_matrix, lower=True)
+    x = cho_solve((r, True), b)
+    ends = np.cumsum(inducing.counts)[:-1]
+    weights = [
+        solve_triangular(factor, part, lower=True, trans=1)
+        for factor, part in zip(inducing.factors, np.split(x, ends), strict=True)
+    ]
+    return np.concatenate(weights), r
+
+
+def fit(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    e0: Sequence[float],
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    *,
+    kinds: Sequence[str] = KINDS,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda n: None,
+) -> GaussianProcess:
+    """The posterior of atomic energies given the labels of structures.
+
+    Args:
+        structures: with labels. neighbourhoods: of each, within `config.cutoff`.
+        e0: Σ E0 of each, eV.
+        elements: atomic numbers, ascending.
+        kinds: labels to learn from.
+        seed: of the draw of environments where there are many.
+        advance: called with the number of structures done since the last call.
+
+    Raises:
+        ConfigError: more inducing environments than there are environments.
+    """
+    inducing = choose(structures, neighbourhoods, elements, config, seed)
+    sums = accumulate(structures, neighbourhoods, e0, elements, config, inducing, kinds, advance)
+    noise = {kind: getattr(config, f"noise_{kind}") for kind in KINDS}
+    scales = Scales(config.signal, noise)
+    if config.tune == "marginal-likelihood":
+        scales = tuned(scales, sums, _leading(inducing.counts))
+    weights, r = solve(sums, scales, inducing)
+    counts = {symbol(z): c for z, c in zip(elements, inducing.counts, strict=True)}
+    chosen = {f"noise_{kind}": scales.noise[kind] for kind in sums}
+    update = {"inducing_by_element": counts, "signal": scales.signal, "tune": "none", **chosen}
+    prior = GaussianProcess.random(
+        None,  # type: ignore[arg-type]
+        config.model_copy(update=update),
+        elements,
+        neighbours=0.0,
+    )
+    return replace(
+        prior,
+        points=jnp.asarray(np.concatenate(inducing.points)),
+        weights=jnp.asarray(weights),
+        scale=jnp.asarray(scales.signal),
+        posterior=jnp.asarray(r[np.tril_indices(len(r))]),
+    )
+
+
+def _leading(counts: Sequence[int]) -> np.ndarray:
+    """The first inducing points of each element, TUNED_POINTS in all."""
+    share = min(1.0, TUNED_POINTS / sum(counts))
+    starts = np.cumsum([0, *counts[:-1]])
+    return np.concatenate(
+        [
+            start + np.arange(int(np.ceil(share * count)))
+            for start, count in zip(starts, counts, strict=True)
+        ]
+    )
+
+
+def run_fit(
+    settings: TrainSettings, prepared: Prepared, folder: Path, monitor: Monitor
+) -> Potential:
+    """Fit to the prepared data, and write the model file; takes minutes, and starts anew where
+    it was killed.
+
+    Energies, forces or stresses whose weight in the loss is 0 are left out; other weights have
+    no meaning here: the noises take their place.
+    """
+    started = time.perf_counter()
+    config, train = settings.model, prepared.train
+    assert isinstance(config, GaussianProcessConfig)
+    weights = prepared.weights
+    kinds = [kind for kind in KINDS if getattr(weights, kind)]
+    total, done = len(train.structures), [0]
+
+    def advance(n: int) -> None:
+        done[0] += n
+        monitor.step(done[0], total)
+
+    monitor.step(0, total)
+    model = fit(
+        train.structures,
+        train.neighbourhoods,
+        train.e0,
+        train.elements,
+        config,
+        kinds=kinds,
+        seed=settings.run.seed,
+        advance=advance,
+    )
+    potential = replace(prepared.potential, model=model)
+    save_potential(potential, folder / MODEL)
+    append_record(
+        folder / RECORDS,
+        {
+            "kind": "fit",
+            "seconds": time.perf_counter() - started,
+            "inducing": model.config.inducing_by_element,
+            "signal": model.config.signal,
+            **{f"noise_{kind}": getattr(model.config, f"noise_{kind}") for kind in kinds},
+        },
+    )
+    return potential

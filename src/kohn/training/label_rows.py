@@ -1,0 +1,162 @@
+"""The labels of structures as linear functions of atomic energies: what a Gaussian process needs.
+
+An energy is a sum of atomic energies ε_i, a force or a stress a sum of derivatives ∂ε_i/∂d_ij by
+the displacements of edges; as sparse matrices, they turn kernels into covariances of labels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from kohn.graphs import Neighbourhood, species_index
+from kohn.models.gaussian_process import GaussianProcessConfig
+from kohn.structures import Structure
+
+KINDS = ("energy", "forces", "stress")
+_VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Centres:
+    """Atoms with their neighbours, padded to one width, of some structures one after another.
+
+    Attributes:
+        displacement [N, K, 3], neighbour [N, K] (species), mask [N, K], centre [N] (species):
+            as `soap` takes them.
+        structure: which structure of the block a centre belongs to, [N].
+        index: the centre that a neighbour is an image of, [N, K].
+    """
+
+    displacement: np.ndarray
+    neighbour: np.ndarray
+    mask: np.ndarray
+    centre: np.ndarray
+    structure: np.ndarray
+    index: np.ndarray
+
+    def rows(self, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The arguments of `soap` for some centres."""
+        parts = (self.displacement, self.neighbour, self.mask, self.centre)
+        return tuple(x[chosen] for x in parts)
+
+
+def centres(
+    structures: Sequence[Structure],
+    neighbourhoods: Sequence[Neighbourhood],
+    elements: tuple[int, ...],
+    width: int,
+) -> Centres:
+    """The centres of structures in rows of `width`."""
+    species = [species_index(s, elements) for s in structures]
+    total = sum(map(len, structures))
+    index, mask = np.zeros((total, width), np.int64), np.zeros((total, width), bool)
+    displacement = np.ones((total, width, 3))
+    start = 0
+    for h in neighbourhoods:
+        n, k = h.mask.shape
+        here = slice(start, start + n)
+        mask[here, :k] = h.mask
+        index[here, :k] = np.where(h.mask, h.index + start, 0)
+        displacement[here, :k] = np.where(h.mask[..., None], h.displacement, 1.0)
+        start += n
+    centre = np.concatenate(species)
+    of = np.repeat(np.arange(len(structures)), [len(s) for s in structures])
+    return Centres(displacement, centre[index], mask, centre, of, index)
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """The labels of a block as linear functions of atomic energies and their derivatives.
+
+    y = of_energies ε + of_derivatives ∂ε/∂d, each row divided by the factor on its noise.
+
+    Attributes:
+        values: [R]. kind: index into KINDS, [R].
+        of_energies: sparse [R, N]. of_derivatives: sparse [R, N · K · 3].
+    """
+
+    values: np.ndarray
+    kind: np.ndarray
+    of_energies: Any
+    of_derivatives: Any
+
+
+def labels(
+    structures: Sequence[Structure],
+    e0: Sequence[float],
+    block: Centres,
+    config: GaussianProcessConfig,
+    kinds: Sequence[str],
+) -> Labels:
+    """Rows for every label that the structures have, energies first."""
+    n, k = block.mask.shape
+    edge = np.flatnonzero(block.mask.ravel())
+    i, j = edge // k, block.index.ravel()[edge]
+    values, kind, energies, derivatives = [], [], [], []
+    factor = np.array([config.config_noise.get(s.config_type, 1.0) for s in structures])
+    sizes = np.array([len(s) for s in structures])
+
+    def add(label: str, y: np.ndarray, noise: np.ndarray, of_energies: Any, of_derivatives: Any):
+        scale = sparse.diags(1.0 / noise)
+        values.append(y / noise)
+        kind.append(np.full(len(y), KINDS.index(label)))
+        energies.append(scale @ of_energies)
+        derivatives.append(scale @ of_derivatives)
+
+    has = {label: np.array([label in s.labels for s in structures]) for label in KINDS}
+    if "energy" in kinds and has["energy"].any():
+        y = [
+            float(s.labels["energy"]) - e
+            for s, e in zip(structures, e0, strict=True)
+            if "energy" in s.labels
+        ]
+        member = sparse.csr_array(
+            (np.ones(n), (block.structure, np.arange(n))), shape=(len(structures), n)
+        )
+        keep = has["energy"]
+        nothing = sparse.csr_array((int(keep.sum()), n * k * 3))
+        add("energy", np.array(y), (factor * np.sqrt(sizes))[keep], member[keep], nothing)
+    if "forces" in kinds and has["forces"].any():
+        # F_i = Σ_j g_ij − Σ_j g_ji with g_ij = ∂E/∂d_ij
+        axes = np.arange(3)
+        rows = np.concatenate([(3 * i[:, None] + axes).ravel(), (3 * j[:, None] + axes).ravel()])
+        columns = np.tile((3 * edge[:, None] + axes).ravel(), 2)
+        sign = np.repeat([1.0, -1.0], 3 * len(edge))
+        operator = sparse.csr_array((sign, (rows, columns)), shape=(3 * n, n * k * 3))
+        keep = np.repeat(has["forces"][block.structure], 3)
+        y = np.concatenate([s.labels["forces"].ravel() for s in structures if "forces" in s.labels])
+        noise = np.repeat(factor[block.structure], 3)[keep]
+        add("forces", y, noise, sparse.csr_array((len(y), n)), operator[keep])
+    if "stress" in kinds and has["stress"].any():
+        operator = _stress_operator(structures, block, edge)
+        keep = np.repeat(has["stress"], 6)
+        y = np.concatenate([s.labels["stress"][_VOIGT] for s in structures if "stress" in s.labels])
+        noise = np.repeat(factor, 6)[keep]
+        add("stress", y, noise, sparse.csr_array((len(y), n)), operator[keep])
+    return Labels(
+        np.concatenate(values),
+        np.concatenate(kind),
+        sparse.vstack(energies).tocsr(),
+        sparse.vstack(derivatives).tocsr(),
+    )
+
+
+def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.ndarray) -> Any:
+    """σ_ab = (1/V) Σ ½ (g_a d_b + g_b d_a), Voigt order, six rows a structure."""
+    n, k = block.mask.shape
+    volume = np.array([s.volume if s.volume > 0 else 1.0 for s in structures])
+    of = block.structure[edge // k]
+    d = block.displacement.reshape(-1, 3)[edge] / volume[of, None]
+    rows, columns, entries = [], [], []
+    for v, (a, b) in enumerate(zip(*_VOIGT, strict=True)):
+        for x, y in ((a, b), (b, a)):
+            rows.append(6 * of + v)
+            columns.append(3 * edge + x)
+            entries.append(0.5 * d[:, y])
+    return sparse.csr_array(
+        (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(6 * len(structures), n * k * 3),
+    )
