@@ -4,6 +4,7 @@ All laws of a family run through one compiled function of one padded shape.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import faults
 import jax
@@ -14,8 +15,9 @@ from brute_force import closest, structure
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kohn.descriptors.soap import SoapConfig, expansion
 from kohn.graphs import Shape, collate, neighbourhood
-from kohn.models import Mace, MaceConfig
+from kohn.models import GaussianProcess, GaussianProcessConfig, Mace, MaceConfig
 from kohn.potential import evaluate
 from kohn.structures import Structure
 
@@ -28,6 +30,11 @@ FAMILIES = {
         cutoff=CUTOFF, channels=4, hidden_l_max=0, radial_widths=(8, 8), zbl=True
     ),
     "mace, vectors": MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8)),
+    "gaussian process": GaussianProcessConfig(
+        soap=SoapConfig(r_cut=CUTOFF, n_max=3, l_max=3, sigma=0.4, scaling_radius=2.0),
+        zeta=3,
+        inducing_by_element={"H": 2, "O": 1, "Si": 3},
+    ),
 }
 
 
@@ -73,12 +80,19 @@ def family(request):
     return request.param
 
 
-MODELS = {
-    name: Mace.random(
-        jax.random.key(3), config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64
-    )
-    for name, config in FAMILIES.items()
-}
+def model_of(config):
+    """A model with random weights."""
+    key = jax.random.key(3)
+    if isinstance(config, MaceConfig):
+        return Mace.random(key, config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64)
+    prior = GaussianProcess.random(key, config, tuple(E0S), neighbours=3.0)
+    points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
+    points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
+    weights = 30.0 * jax.random.normal(jax.random.key(4), (6,))
+    return replace(prior, points=points, weights=weights)
+
+
+MODELS = {name: model_of(config) for name, config in FAMILIES.items()}
 
 
 def crystal(rng, n: int = 3, left: bool = False) -> Structure:

@@ -1,4 +1,4 @@
-"""`kohn check`, `template`, `train`, `eval`, `predict`, `report`, `demo`.
+"""`kohn check`, `template`, `train`, `eval`, `predict`, `describe`, `similarity`, `report`, `demo`.
 
 Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
 done; 1: a check failed; 2: bad input or usage.
@@ -40,6 +40,10 @@ Keys = Annotated[
 ]
 NotPeriodic = Annotated[
     bool, typer.Option("--not-periodic", help="ignore the periodic flags of the files")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="name=value of a setting, e.g. r_cut=5; repeatable"),
 ]
 
 
@@ -238,6 +242,83 @@ def predict(
                 "energies": [p.energy for p in predictions],
             }
         )
+
+
+@app.command(
+    "describe", epilog="Example: `kohn describe a.xyz --descriptor soap --set r_cut=5 -o out.npz`"
+)
+def describe_files(
+    files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
+    descriptor: Annotated[
+        str, typer.Option("--descriptor", "-d", help="soap, coulomb-matrix or structure-factor")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="npz file to write")],
+    settings: Settings = None,
+    not_periodic: NotPeriodic = False,
+    json: Json = False,
+) -> None:
+    """Write features of structures that obey the symmetries, for models of your own.
+
+    The npz file holds these arrays, and needs no pickle:
+
+    - `features` float64 [rows, D]: a row for each structure; of SOAP for each atom, unless
+      `--set average=outer` or `inner`
+    - `names` [D]: what each feature is; columns depend on the elements (and the largest molecule)
+      of the files, so describe those that belong together in one call
+    - `structure` int [rows]: index of the row's structure, from 0 through all files
+    - `numbers` int [rows]: atomic number of the row's atom, where rows are atoms
+    - `elements` int: atomic numbers that occur, ascending
+    - `settings`: JSON text with the descriptor, all its settings and the files
+
+    Settings are those of the transformers `Soap`, `CoulombMatrix` and `StructureFactor` in
+    `kohn.descriptors`. Any number of rows: they are written as they are computed.
+    """
+    from kohn.cli.describing import describe
+
+    periodic = False if not_periodic else None
+    document = describe(files, descriptor, settings or (), out, periodic=periodic, console=stderr)
+    if json:
+        emit(document)
+
+
+@app.command(epilog="Example: `kohn similarity a.xyz b.xyz --kernel rematch --set gamma=0.1`")
+def similarity(
+    first: Annotated[Path, typer.Argument(metavar="A", help="structures")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="structures; A may come again")],
+    kernel: Annotated[str, typer.Option(help="average or rematch")] = "average",
+    settings: Settings = None,
+    same_species: Annotated[
+        bool, typer.Option("--same-species", help="compare only atoms of the same element")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="npz file for the matrix [A, B]")
+    ] = None,
+    not_periodic: NotPeriodic = False,
+    json: Json = False,
+) -> None:
+    """Compare every structure of A with every structure of B by SOAP: 1 where they are the same.
+
+    `average` compares all atoms with all, `rematch` each with those it matches best. Settings are
+    those of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
+    """
+    from kohn.cli.describing import TABLE, show_similarity
+    from kohn.cli.describing import similarity as compare
+
+    document = compare(
+        first,
+        second,
+        kernel,
+        settings or (),
+        out,
+        same_species=same_species,
+        periodic=False if not_periodic else None,
+        most=None if json or out else TABLE,
+        console=stderr,
+    )
+    if json:
+        emit({k: v for k, v in document.items() if out is None or k != "similarity"})
+    elif out is None:
+        show_similarity(document["similarity"], Console(highlight=False))
 
 
 @app.command(epilog="Example: `kohn report runs/first`")

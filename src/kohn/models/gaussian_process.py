@@ -169,12 +169,12 @@ class GaussianProcess(eqx.Module):
         neighbour = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
         rows = (graph.displacement, neighbour, graph.edge_mask, graph.species)
         energies = in_blocks(self._energies, rows)
-        return energies * graph.atom_mask.astype(energies.dtype)
+        real = graph.atom_mask & jnp.any(graph.edge_mask, axis=1)  # zero without rounding
+        return energies * real.astype(energies.dtype)
 
     def _energies(self, displacement: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
         """Σ_m k(i, m) w_m, less the same of a lone atom."""
-        table = expansion(self.config.soap, self.elements)
-        dtype = self.points.dtype
+        table, dtype = expansion(self.config.soap, self.elements), self.points.dtype
         u = normalised(soap(table, displacement, neighbour, mask, centre))
         weights = self.scale**2 * jnp.asarray(self._membership, dtype) * self.weights
         lone = jnp.asarray(lone_atoms(self.config.soap, self.elements), dtype)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
-from kohn.errors import InputError
+from kohn.errors import ConfigError, InputError
 from kohn.graphs import (
     Graph,
     Neighbourhood,
@@ -24,7 +24,8 @@ from kohn.graphs import (
     neighbourhood,
     species_index,
 )
-from kohn.models import Derived
+from kohn.models import Derived, GaussianProcess
+from kohn.models.posterior import Posterior
 from kohn.potential.evaluator import Evaluator
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
@@ -39,21 +40,22 @@ class Prediction:
         energies: eV, [n], of each atom, E0 included.
         forces: eV/Å, [n, 3].
         stress: eV/Å³, [3, 3], positive in tension; None without a cell.
+        energy_std: posterior standard deviation of the energy, eV, of models that have one.
+        forces_std: of each force component, eV/Å, [n, 3].
     """
 
     energy: float
     energies: np.ndarray
     forces: np.ndarray
     stress: np.ndarray | None
+    energy_std: float | None = None
+    forces_std: np.ndarray | None = None
 
     def as_labels(self) -> dict[str, np.ndarray]:
         """The prediction under the names of the label table."""
-        labels = {
-            "energy": np.asarray(self.energy),
-            "energies": self.energies,
-            "forces": self.forces,
-        }
-        return labels if self.stress is None else {**labels, "stress": self.stress}
+        names = ("energy", "energies", "forces", "stress", "energy_std", "forces_std")
+        values = {name: getattr(self, name) for name in names}
+        return {name: np.asarray(v) for name, v in values.items() if v is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +118,17 @@ class Potential:
         return self._evaluators[elements]
 
     @cached_property
+    def _posterior(self) -> Posterior:
+        if not isinstance(self.model, GaussianProcess):
+            raise ConfigError(
+                "this model has no posterior to tell its uncertainty",
+                expected="a model of the family gaussian-process",
+                received=self.model.config.family,
+                fix="leave the uncertainty out",
+            )
+        return Posterior(self.model)
+
+    @cached_property
     def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
         return {}
 
@@ -137,6 +150,7 @@ class Potential:
         structures: Sequence[Structure],
         *,
         slots: int = 65_536,
+        uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
         """Energies, forces and stresses of structures, in their order.
@@ -144,11 +158,14 @@ class Potential:
         Args:
             structures: any number; computed in batches of similar size.
             slots: edges in a batch, which bounds memory.
+            uncertainty: posterior standard deviations too, one structure at a time.
             advance: called with the number of structures done since the last call.
 
         Raises:
             InputError: an element that the model has not seen; a geometry without sense.
+            ConfigError: `uncertainty` of a model that has no posterior.
         """
+        posterior = self._posterior if uncertainty else None
         for s in structures:  # before any compute
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
@@ -160,7 +177,11 @@ class Potential:
             start = 0
             for g, i in enumerate(indices):
                 rows = slice(start, start + len(structures[i]))
-                results[i] = self._prediction(structures[i], derived, g, rows)
+                found = self._prediction(structures[i], derived, g, rows)
+                if posterior is not None:
+                    v = posterior.variances(structures[i])
+                    found = replace(found, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
+                results[i] = found
                 start = rows.stop
             if advance is not None:
                 advance(len(indices))

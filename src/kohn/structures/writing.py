@@ -22,7 +22,8 @@ def write(
     """Write extended XYZ; numbers have as many digits as it takes to read them back exactly.
 
     Labels are written under their `REF_` keys. What a model predicts goes under the plain keys
-    that ASE puts into a calculator: energy, forces, stress (9 numbers, eV/Å³).
+    that ASE puts into a calculator: energy, forces, stress (9 numbers, eV/Å³); a standard
+    deviation goes under the same key with `_std`.
 
     Args:
         structures: what to write.
@@ -54,7 +55,8 @@ def frame_text(structure: Structure, predictions: Mapping[str, Any] | None = Non
         (arrays if per_atom else info)[PROPERTIES[name].key] = value
     for name, value in (predictions or {}).items():
         array = _prediction(name, value, structure)
-        per_atom = name in PROPERTIES and "atoms" in PROPERTIES[name].shape
+        known = PROPERTIES.get(name.removesuffix("_std"))
+        per_atom = known is not None and "atoms" in known.shape
         (arrays if per_atom else info)[name] = array
     if structure.config_type != "Default":
         info["config_type"] = structure.config_type

@@ -16,7 +16,6 @@ likelihood of δ and the noises needs nothing but these sums:
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -24,25 +23,26 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from kohn.compilation import compiled
 from kohn.descriptors.selection import cur_points, farthest_points
-from kohn.descriptors.soap import Expansion, expansion, soap, soap_jacobian
+from kohn.descriptors.soap import expansion
 from kohn.errors import ConfigError
 from kohn.graphs import Neighbourhood, species_index
-from kohn.models.gaussian_process import (
-    JITTER,
-    GaussianProcess,
-    GaussianProcessConfig,
-    kernel_and_derivatives,
-    lone_atoms,
-    normalised,
+from kohn.models.gaussian_process import GaussianProcess, GaussianProcessConfig, lone_atoms
+from kohn.models.label_covariances import (
+    KINDS,
+    Inducing,
+    centres,
+    compiled_kernels,
+    factor_of,
+    labels,
+    padded,
+    whitened_covariances,
 )
 from kohn.potential import Potential
 from kohn.potential import save as save_potential
 from kohn.records import append_record
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
-from kohn.training.label_rows import KINDS, Centres, Labels, centres, labels
 from kohn.training.loop import MODEL, RECORDS, Monitor
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
@@ -53,38 +53,6 @@ BLOCK_BYTES = 3e8
 """Size of the Jacobians and kernel derivatives that are held at once."""
 TUNED_POINTS = 800
 """Inducing environments that the marginal likelihood is computed with: the first ones chosen."""
-
-
-@lru_cache(maxsize=8)
-def _compiled(table: Expansion, zeta: int) -> tuple[Callable, Callable]:
-    def features(*rows):
-        return normalised(soap(table, *rows))
-
-    def with_derivatives(points, *rows):
-        return kernel_and_derivatives(zeta, *soap_jacobian(table, *rows), points)
-
-    return compiled(features), compiled(with_derivatives)
-
-
-@dataclass(frozen=True, eq=False)
-class Inducing:
-    """Inducing environments: p̂ by element, L⁻¹ by element, lone atoms."""
-
-    points: list[np.ndarray]
-    factors: list[np.ndarray]
-    zero: list[np.ndarray]
-
-    @property
-    def counts(self) -> list[int]:
-        """How many of each element."""
-        return [len(p) for p in self.points]
-
-
-def factor_of(points: np.ndarray, zeta: int) -> np.ndarray:
-    """L of K_MM, lower triangular, with JITTER on its diagonal."""
-    k = (points @ points.T) ** zeta
-    k[np.diag_indices_from(k)] *= 1.0 + JITTER
-    return cholesky(k, lower=True, overwrite_a=True) if len(k) else k
 
 
 def choose(
@@ -146,7 +114,7 @@ def _pools(
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
     """p̂ of at most POOL environments of each element, drawn at random."""
-    features, _ = _compiled(expansion(config.soap, elements), config.zeta)
+    features, _ = compiled_kernels(expansion(config.soap, elements), config.zeta)
     species = [species_index(s, elements) for s in structures]
     everywhere = np.concatenate(species)
     drawn = np.zeros(len(everywhere), bool)
@@ -164,7 +132,7 @@ def _pools(
         for a in range(len(elements)):
             chosen = np.flatnonzero(here & (block.centre == a))
             if len(chosen):
-                rows = block.rows(_padded(chosen, 64))
+                rows = block.rows(padded(chosen, 64))
                 pools[a].append(np.asarray(features(*rows))[: len(chosen)])
     return [np.concatenate(p) for p in pools]
 
@@ -188,12 +156,6 @@ def _taken(chunk: range, structures: Sequence, neighbourhoods: Sequence) -> tupl
 
 def _width(neighbourhoods: Sequence[Neighbourhood]) -> int:
     return max(max(h.width for h in neighbourhoods), 1)
-
-
-def _padded(chosen: np.ndarray, step: int) -> np.ndarray:
-    """Indices with the last one repeated up to a multiple of `step`, so that shapes recur."""
-    extra = -len(chosen) % step
-    return np.concatenate([chosen, np.full(extra, chosen[-1])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,32 +201,6 @@ def accumulate(
                 counts[kind] += len(y_kind)
         advance(len(chunk))
     return {k: Sums(grams[k], projections[k], squares[k], counts[k]) for k in kinds if counts[k]}
-
-
-def whitened_covariances(
-    block: Centres,
-    y: Labels,
-    elements: tuple[int, ...],
-    config: GaussianProcessConfig,
-    inducing: Inducing,
-) -> np.ndarray:
-    """V = L⁻¹ K_MN of the labels of a block, [M, R]."""
-    _, derivatives = _compiled(expansion(config.soap, elements), config.zeta)
-    k = block.mask.shape[1]
-    of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
-    parts = []
-    for a, points in enumerate(inducing.points):
-        covariance = np.zeros((len(y.values), len(points)))
-        chosen = np.flatnonzero(block.centre == a)
-        if len(chosen) and len(points):
-            value, slope = derivatives(points, *block.rows(_padded(chosen, 8)))
-            value = np.asarray(value)[: len(chosen)] - inducing.zero[a]
-            slope = np.asarray(slope)[: len(chosen)].reshape(-1, len(points))
-            columns = (3 * k * chosen[:, None] + np.arange(3 * k)).ravel()
-            covariance += of_energies[:, chosen] @ value
-            covariance += of_derivatives[:, columns] @ slope
-        parts.append(solve_triangular(inducing.factors[a], covariance.T, lower=True))
-    return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -392,7 +328,7 @@ def fit(
         prior,
         points=jnp.asarray(np.concatenate(inducing.points)),
         weights=jnp.asarray(weights),
-        scale=jnp.asarray(scales.signal),
+        scale=jnp.asarray(scales.signal, jnp.float64),
         posterior=jnp.asarray(r[np.tril_indices(len(r))]),
     )
 

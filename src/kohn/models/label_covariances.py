@@ -1,18 +1,27 @@
-"""The labels of structures as linear functions of atomic energies: what a Gaussian process needs.
+"""Covariances of labels with the inducing environments of a Gaussian process.
 
 An energy is a sum of atomic energies ε_i, a force or a stress a sum of derivatives ∂ε_i/∂d_ij by
 the displacements of edges; as sparse matrices, they turn kernels into covariances of labels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from scipy import sparse
+from scipy.linalg import cholesky, solve_triangular
 
+from kohn.compilation import compiled
+from kohn.descriptors.soap import Expansion, expansion, soap, soap_jacobian
 from kohn.graphs import Neighbourhood, species_index
-from kohn.models.gaussian_process import GaussianProcessConfig
+from kohn.models.gaussian_process import (
+    JITTER,
+    GaussianProcessConfig,
+    kernel_and_derivatives,
+    normalised,
+)
 from kohn.structures import Structure
 
 KINDS = ("energy", "forces", "stress")
@@ -160,3 +169,67 @@ def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.n
         (np.concatenate(entries), (np.concatenate(rows), np.concatenate(columns))),
         shape=(6 * len(structures), n * k * 3),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Inducing:
+    """Inducing environments: p̂ by element, L⁻¹ by element, lone atoms."""
+
+    points: list[np.ndarray]
+    factors: list[np.ndarray]
+    zero: list[np.ndarray]
+
+    @property
+    def counts(self) -> list[int]:
+        """How many of each element."""
+        return [len(p) for p in self.points]
+
+
+def factor_of(points: np.ndarray, zeta: int) -> np.ndarray:
+    """L of K_MM, lower triangular, with JITTER on its diagonal."""
+    k = (points @ points.T) ** zeta
+    k[np.diag_indices_from(k)] *= 1.0 + JITTER
+    return cholesky(k, lower=True, overwrite_a=True) if len(k) else k
+
+
+@lru_cache(maxsize=8)
+def compiled_kernels(table: Expansion, zeta: int) -> tuple[Callable, Callable]:
+    def features(*rows):
+        return normalised(soap(table, *rows))
+
+    def with_derivatives(points, *rows):
+        return kernel_and_derivatives(zeta, *soap_jacobian(table, *rows), points)
+
+    return compiled(features), compiled(with_derivatives)
+
+
+def whitened_covariances(
+    block: Centres,
+    y: Labels,
+    elements: tuple[int, ...],
+    config: GaussianProcessConfig,
+    inducing: Inducing,
+) -> np.ndarray:
+    """V = L⁻¹ K_MN of the labels of a block, [M, R]."""
+    _, derivatives = compiled_kernels(expansion(config.soap, elements), config.zeta)
+    k = block.mask.shape[1]
+    of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
+    parts = []
+    for a, points in enumerate(inducing.points):
+        covariance = np.zeros((len(y.values), len(points)))
+        chosen = np.flatnonzero(block.centre == a)
+        if len(chosen) and len(points):
+            value, slope = derivatives(points, *block.rows(padded(chosen, 8)))
+            value = np.asarray(value)[: len(chosen)] - inducing.zero[a]
+            slope = np.asarray(slope)[: len(chosen)].reshape(-1, len(points))
+            columns = (3 * k * chosen[:, None] + np.arange(3 * k)).ravel()
+            covariance += of_energies[:, chosen] @ value
+            covariance += of_derivatives[:, columns] @ slope
+        parts.append(solve_triangular(inducing.factors[a], covariance.T, lower=True))
+    return np.concatenate(parts)
+
+
+def padded(chosen: np.ndarray, step: int) -> np.ndarray:
+    """Indices with the last one repeated up to a multiple of `step`, so that shapes recur."""
+    extra = -len(chosen) % step
+    return np.concatenate([chosen, np.full(extra, chosen[-1])])

@@ -1,0 +1,365 @@
+"""The sparse Gaussian process against dense formulas written out, with covariances by
+differentiation of the model itself."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brute_force import structure
+from scipy.stats import multivariate_normal
+
+import kohn.data
+from kohn.descriptors.selection import cur_points, farthest_points
+from kohn.descriptors.soap import SoapConfig, expansion, soap
+from kohn.errors import ConfigError
+from kohn.graphs import collate, neighbourhood
+from kohn.interfaces.ase_calculator import Calculator
+from kohn.models import (
+    GaussianProcessConfig,
+    Mace,
+    MaceConfig,
+    energy_and_derivatives,
+)
+from kohn.models.gaussian_process import BLOCK, in_blocks, lone_atoms, normalised
+from kohn.models.label_covariances import KINDS, centres
+from kohn.models.posterior import Posterior, prior_variances
+from kohn.potential import Potential, load, save
+from kohn.structures import read, to_ase, write
+from kohn.training import train
+from kohn.training.gaussian_process import (
+    Scales,
+    accumulate,
+    choose,
+    fit,
+    negative_log_likelihood,
+    solve,
+)
+from kohn.training.settings import parse, template
+
+ELEMENTS = (1, 8)
+CONFIG = GaussianProcessConfig(
+    soap=SoapConfig(r_cut=3.0, n_max=3, l_max=2, sigma=0.5),
+    zeta=2,
+    inducing=8,
+    signal=0.7,
+    noise_energy=0.05,
+    noise_forces=0.1,
+    noise_stress=0.02,
+    tune="none",
+    config_noise={"rough": 3.0},
+)
+
+
+def some(seed, n=4):
+    """A small crystal with made-up labels; the third has no stress, the fourth no forces."""
+    rng = np.random.default_rng(seed)
+    cell = 3.6 * np.eye(3) + 0.3 * rng.normal(size=(3, 3))
+    s = structure(rng.uniform(0, 1, (n, 3)) @ cell, rng.choice(ELEMENTS, n), cell, True)
+    stress = 0.02 * rng.normal(size=(3, 3))
+    labels = {
+        "energy": np.array(rng.normal()),
+        "forces": rng.normal(size=(n, 3)),
+        "stress": stress + stress.T,
+    }
+    if seed % 4 in (2, 3):
+        labels.pop({2: "stress", 3: "forces"}[seed % 4])
+    return replace(s.with_labels(**labels), config_type="rough" if seed == 1 else "Default")
+
+
+STRUCTURES = [some(seed) for seed in range(5)]
+HOODS = [neighbourhood(s, CONFIG.cutoff) for s in STRUCTURES]
+E0 = [0.3 * i for i in range(5)]
+VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+def predicted(model, s):
+    """Energy, forces and Voigt stress of a model, one vector."""
+    graph = collate([s], [neighbourhood(s, model.cutoff)], ELEMENTS, dtype=np.float64)
+    d = jax.device_get(jax.jit(energy_and_derivatives)(model, graph))
+    return np.concatenate([d.energy, d.forces[: len(s)].ravel(), d.stress[0][VOIGT]])
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return fit(STRUCTURES, HOODS, E0, ELEMENTS, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def dense(fitted):
+    """K_MM, K_NM, y and noises, by differentiation of models with one weight."""
+    m = len(fitted.weights)
+    scale = float(fitted.scale) ** 2
+    units = [replace(fitted, weights=jnp.eye(m)[i]) for i in range(m)]
+    k_all = {i: np.stack([predicted(u, s) for u in units], 1) for i, s in enumerate(STRUCTURES)}
+    points = np.asarray(fitted.points)
+    same = np.repeat(np.eye(2), fitted.counts, axis=0)
+    k_mm = scale * (points @ points.T) ** CONFIG.zeta * (same @ same.T)
+    k_mm[np.diag_indices(m)] *= 1 + 1e-10
+    rows, y, noise = [], [], []
+    for i, s in enumerate(STRUCTURES):
+        n, factor = len(s), CONFIG.config_noise.get(s.config_type, 1.0)
+        e, f, v = np.split(k_all[i], [1, 1 + 3 * n])
+        rows.append(e)
+        y.append([float(s.labels["energy"]) - E0[i]])
+        noise.append([CONFIG.noise_energy * np.sqrt(n) * factor])
+        if "forces" in s.labels:
+            rows.append(f)
+            y.append(s.labels["forces"].ravel())
+            noise.append(np.full(3 * n, CONFIG.noise_forces * factor))
+        if "stress" in s.labels:
+            rows.append(v)
+            y.append(s.labels["stress"][VOIGT])
+            noise.append(np.full(6, CONFIG.noise_stress * factor))
+    return k_mm, np.concatenate(rows), np.concatenate(y), np.concatenate(noise)
+
+
+def test_the_mean_is_that_of_the_dense_formula(fitted, dense):
+    """w = (K_MM + K_MN Σ⁻¹ K_NM)⁻¹ K_MN Σ⁻¹ y, by QR of the stacked rows."""
+    k_mm, k_nm, y, noise = dense
+    half = np.linalg.cholesky(k_mm).T
+    stacked = np.vstack([k_nm / noise[:, None], half])
+    target = np.concatenate([y / noise, np.zeros(len(half))])
+    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
+    np.testing.assert_allclose(np.asarray(fitted.weights), expected, rtol=1e-7, atol=1e-9)
+
+
+def test_the_variances_are_those_of_the_dense_formula(fitted, dense):
+    """With prior variances by differentiating the kernel twice."""
+    k_mm, k_nm, _, noise = dense
+    s = some(7)
+    n = len(s)
+    m = len(fitted.weights)
+    units = [replace(fitted, weights=jnp.eye(m)[i]) for i in range(m)]
+    k_star = np.stack([predicted(u, s) for u in units], 1)[: 1 + 3 * n]
+    posterior = np.linalg.inv(k_mm + (k_nm.T / noise**2) @ k_nm)
+    table = expansion(CONFIG.soap, ELEMENTS)
+    h = neighbourhood(s, CONFIG.cutoff)
+    graph = collate([s], [h], ELEMENTS, dtype=np.float64)
+    species = np.asarray(graph.species)[:n]
+    lone = jnp.asarray(lone_atoms(CONFIG.soap, ELEMENTS))[species]
+    shift = jnp.asarray((h.shift @ s.cell) * h.mask[..., None])
+
+    def unit(x):
+        d = jnp.where(h.mask[..., None], x[h.index % n] + shift - x[:, None], 1.0)
+        return normalised(soap(table, d, species[h.index % n], h.mask, species))
+
+    def covariance(x, x2):
+        a, b = unit(x), unit(x2)
+        k = (a @ b.T) ** 2 - (a @ lone.T) ** 2 - (lone @ b.T) ** 2 + (lone @ lone.T) ** 2
+        same = np.asarray(species[:, None] == species, np.float64)
+        return CONFIG.signal**2 * jnp.sum(k * same)
+
+    x = jnp.asarray(s.positions)
+    cross = jax.jit(jax.jacfwd(jax.jacrev(covariance), argnums=1))(x, x)
+    prior = np.append(covariance(x, x), np.einsum("iaia->ia", np.asarray(cross)).ravel())
+    middle = np.linalg.inv(k_mm) - posterior
+    expected = prior - np.einsum("rm,mn,rn->r", k_star, middle, k_star)
+    found = Posterior(fitted).variances(s)
+    got = np.append(found.energy, found.forces.ravel())
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_more_labels_leave_less_variance(fitted):
+    """With the same inducing environments, of anything, and never more than the prior."""
+    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    scales = Scales(CONFIG.signal, {k: getattr(CONFIG, f"noise_{k}") for k in KINDS})
+    for asked in (some(20), STRUCTURES[0]):
+        h = neighbourhood(asked, CONFIG.cutoff)
+        energy, forces = prior_variances(centres([asked], [h], ELEMENTS, h.width), ELEMENTS, fitted)
+        before = CONFIG.signal**2 * np.append(energy, forces.ravel())
+        for count in (1, 3, 5):
+            rows = STRUCTURES[:count], HOODS[:count], E0[:count]
+            sums = accumulate(*rows, ELEMENTS, CONFIG, inducing, KINDS)
+            _, r = solve(sums, scales, inducing)
+            model = replace(fitted, posterior=jnp.asarray(r[np.tril_indices(len(r))]))
+            v = Posterior(model).variances(asked)
+            now = np.append(v.energy, v.forces.ravel())
+            assert (now < before).all()
+            before = now
+
+
+def test_the_likelihood_is_that_of_a_multivariate_normal(dense):
+    k_mm, k_nm, y, noise = dense
+    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    kinds = KINDS
+    sums = accumulate(STRUCTURES, HOODS, E0, ELEMENTS, CONFIG, inducing, kinds)
+    scales = Scales(CONFIG.signal, {k: getattr(CONFIG, f"noise_{k}") for k in kinds})
+    x = 2 * np.log([scales.signal, *(scales.noise[k] for k in sums)])
+    value, gradient = negative_log_likelihood(x, sums)
+    q = k_nm @ np.linalg.solve(k_mm, k_nm.T) + np.diag(noise**2)
+    expected = -multivariate_normal(cov=q, allow_singular=False).logpdf(y)
+    base = np.array([scales.noise[k] for k in kinds])
+    kind = np.concatenate(
+        [
+            np.repeat(
+                [0, 1, 2],
+                [1, 3 * len(s) * ("forces" in s.labels), 6 * ("stress" in s.labels)],
+            )
+            for s in STRUCTURES
+        ]
+    )
+    expected -= np.log(noise / base[kind]).sum()  # labels are divided by their factors first
+    assert value == pytest.approx(expected, rel=1e-8)
+    for i in range(len(x)):
+        h = np.zeros(len(x))
+        h[i] = 1e-5
+        up, down = (negative_log_likelihood(x + e, sums)[0] for e in (h, -h))
+        assert gradient[i] == pytest.approx((up - down) / 2e-5, rel=1e-6, abs=1e-6)
+
+
+def test_tuning_raises_the_likelihood(fitted):
+    tuned = fit(
+        STRUCTURES, HOODS, E0, ELEMENTS, CONFIG.model_copy(update={"tune": "marginal-likelihood"})
+    )
+    assert tuned.config.signal != fitted.config.signal
+    assert tuned.config.tune == "none"  # the numbers that were found are what the file says
+
+
+def test_enough_points_and_little_noise_reproduce_the_labels():
+    quiet = {"noise_energy": 1e-5, "noise_forces": 1e-5, "inducing": 16, "config_noise": {}}
+    few = [some(0), some(4)]
+    soap_config = SoapConfig(r_cut=3.0, n_max=5, l_max=4, sigma=0.4)
+    config = CONFIG.model_copy(update={**quiet, "inducing": 8, "soap": soap_config})
+    hoods = [neighbourhood(s, config.cutoff) for s in few]
+    model = fit(few, hoods, [0.0, 0.0], ELEMENTS, config, kinds=("energy",))
+    for s in few:
+        assert predicted(model, s)[0] == pytest.approx(float(s.labels["energy"]), abs=1e-4)
+
+
+def test_blocks_change_nothing():
+    x = np.arange(4.0 * (3 * BLOCK + 7)).reshape(-1, 4)
+    out = in_blocks(lambda a: jnp.sum(jnp.sin(a), axis=1), (jnp.asarray(x),))
+    np.testing.assert_allclose(out, np.sin(x).sum(1), rtol=0, atol=1e-12)
+
+
+def test_the_file_opens_as_it_was(tmp_path, fitted):
+    potential = Potential(fitted, {1: -1.0, 8: -2.0})
+    save(potential, tmp_path / "model.safetensors")
+    again = load(tmp_path / "model.safetensors")
+    one, two = (p.predict(STRUCTURES[:2], uncertainty=True) for p in (potential, again))
+    for a, b in zip(one, two, strict=True):
+        assert a.energy == b.energy
+        assert a.energy_std == b.energy_std > 0
+        assert np.array_equal(a.forces, b.forces)
+        assert np.array_equal(a.forces_std, b.forces_std)
+        assert a.forces_std.shape == a.forces.shape
+
+
+def test_absent_elements_are_left_out_exactly(fitted):
+    """What the evaluator computes for oxygen alone is what the whole model says."""
+    s = structure(STRUCTURES[0].positions, [8] * 4, STRUCTURES[0].cell, True)
+    only = fitted.restricted((8,))
+    assert only.points.shape[1] < fitted.points.shape[1]
+    graph = collate([s], [neighbourhood(s, only.cutoff)], (8,), dtype=np.float64)
+    found = jax.device_get(energy_and_derivatives(only, graph))
+    np.testing.assert_allclose(
+        np.append(found.energy, found.forces[:4].ravel()), predicted(fitted, s)[:13], atol=1e-10
+    )
+
+
+def test_greedy_choices_are_nested_and_spread(rng):
+    x = rng.normal(size=(40, 3))
+    kernel = np.exp(-((x[:, None] - x) ** 2).sum(-1) / 2)
+    for greedy in (farthest_points, cur_points):
+        many, few = greedy(kernel, 20), greedy(kernel, 5)
+        assert np.array_equal(many[:5], few)
+        assert len(set(many.tolist())) == 20
+    d2 = 2 - 2 * kernel[farthest_points(kernel, 6)]
+    assert d2.min(axis=0).max() <= (2 - 2 * kernel[:6]).min(axis=0).max()
+    low_rank = np.outer(x[:, 0], x[:, 0])
+    assert len(cur_points(low_rank, 5)) == 1  # one column explains the rest
+    with pytest.raises(ConfigError, match="so many points"):
+        farthest_points(kernel, 41)
+
+
+# --- in use -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run from files, through `train`."""
+    folder = tmp_path_factory.mktemp("gp")
+    shipped = Path(kohn.data.__file__).parent / "ethanol" / "train.extxyz"
+    write(read(shipped).structures[:30], folder / "data.extxyz")
+    settings = {
+        "data": {"train": [str(folder / "data.extxyz")], "valid_fraction": 0.3},
+        "model": {
+            "family": "gaussian-process",
+            "soap": {"r_cut": 3.0, "n_max": 3, "l_max": 2},
+            "zeta": 2,
+        },
+    }
+    train(parse(settings), out=folder / "run")
+    return folder
+
+
+def test_a_run_writes_what_any_run_writes(run):
+    names = {p.name for p in (run / "run").iterdir()}
+    assert {"model.safetensors", "records.jsonl", "settings.yaml", "evaluation-valid.json"} <= names
+    records = [json.loads(x) for x in (run / "run" / "records.jsonl").read_text().splitlines()]
+    assert [r["kind"] for r in records] == ["start", "fit"]
+    assert records[1]["noise_forces"] > 0
+
+
+def test_calculator_and_prediction_agree(run, tmp_path):
+    potential = load(run / "run")
+    s = read(run / "data.extxyz")[0]
+    (p,) = potential.predict([s], uncertainty=True)
+    atoms = to_ase(s)
+    atoms.calc = Calculator(potential)
+    assert atoms.get_potential_energy() == pytest.approx(p.energy, abs=1e-9)
+    np.testing.assert_allclose(atoms.get_forces(), p.forces, atol=1e-9)
+    write([s], tmp_path / "out.extxyz", predictions=[p.as_labels()])
+    text = (tmp_path / "out.extxyz").read_text()
+    assert "energy_std=" in text
+    assert "forces_std:R:3" in text
+
+
+def test_the_same_run_gives_the_same_bytes(run):
+    settings = (run / "run" / "settings.yaml").read_text()
+    assert "gaussian-process" in settings
+    train(run / "run" / "settings.yaml", out=run / "again")
+    one, two = ((run / x / "model.safetensors").read_bytes() for x in ("run", "again"))
+    assert one == two
+
+
+def test_the_family_can_be_named_alone():
+    data = {"train": ["a.extxyz"]}
+    assert parse({"data": data, "model": "gaussian-process"}).model == GaussianProcessConfig()
+    assert parse({"data": data, "model": {"channels": 8}}).model == MaceConfig(channels=8)
+    assert "noise_forces" in template("gaussian-process")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("gausian-process", "model.family"),
+        ({"family": "gaussian-process", "inducin": 5}, "unknown key 'model.inducin'"),
+        ({"family": "gaussian-process", "soap": {"rcut": 5}}, "unknown key 'model.soap.rcut'"),
+        ({"family": "gaussian-process", "noise_forces": 0.0}, "model.noise_forces"),
+        ({"family": "gaussian-process", "channels": 3}, "unknown key 'model.channels'"),
+    ],
+)
+def test_wrong_settings_are_refused(model, message):
+    with pytest.raises(ConfigError) as error:
+        parse({"data": {"train": ["a.extxyz"]}, "model": model})
+    assert message in str(error.value)
+    assert error.value.fix
+
+
+def test_more_inducing_points_than_environments_are_refused():
+    many = CONFIG.model_copy(update={"inducing": 100})
+    with pytest.raises(ConfigError, match="more inducing environments"):
+        fit(STRUCTURES, HOODS, E0, ELEMENTS, many)
+
+
+def test_a_network_has_no_posterior():
+    model = Mace.random(
+        jax.random.key(0), MaceConfig(channels=2, radial_widths=(4,)), (1, 8), neighbours=1.0
+    )
+    with pytest.raises(ConfigError, match="no posterior"):
+        Potential(model, {1: 0.0, 8: 0.0}).predict(STRUCTURES[:1], uncertainty=True)
