@@ -342,6 +342,8 @@ def test_the_family_can_be_named_alone():
         ({"family": "gaussian-process", "soap": {"rcut": 5}}, "unknown key 'model.soap.rcut'"),
         ({"family": "gaussian-process", "noise_forces": 0.0}, "model.noise_forces"),
         ({"family": "gaussian-process", "channels": 3}, "unknown key 'model.channels'"),
+        ({"family": "gaussian-process", "soap": {"average": "inner"}}, "environments of atoms"),
+        ({"family": "gaussian-process", "soap": {"convention": "dscribe"}}, "would jump"),
     ],
 )
 def test_wrong_settings_are_refused(model, message):

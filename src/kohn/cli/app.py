@@ -104,6 +104,7 @@ def check(
 @app.command(epilog="Example: `kohn template train > train.yaml`")
 def template(
     what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
+    model: Annotated[str, typer.Option(help="family of models: mace, gaussian-process")] = "mace",
 ) -> None:
     """Print a commented configuration file with every setting and its default."""
     from kohn.training import template as text
@@ -115,7 +116,7 @@ def template(
             expected="train",
             fix=f"did you mean {guess!r}?" if guess else None,
         )
-    sys.stdout.write(text())
+    sys.stdout.write(text(model))
 
 
 @app.command(epilog="Examples: `kohn train train.yaml` · `kohn train DATA.extxyz --out runs/first`")
@@ -213,6 +214,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
     files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
     out: Annotated[Path, typer.Option("--out", "-o", help="extended XYZ file to write")],
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="standard deviations too, of a gaussian-process"),
+    ] = False,
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
@@ -231,7 +236,7 @@ def predict(
     potential = kohn.load(model)
     data = kohn.read([str(f) for f in files], periodic=False if not_periodic else None)
     with bar(stderr, "predicting", len(data)) as advance:
-        predictions = potential.predict(data.structures, advance=advance)
+        predictions = potential.predict(data.structures, uncertainty=uncertainty, advance=advance)
     kohn.write(data, out, predictions=[p.as_labels() for p in predictions])
     stderr.print(f"wrote {len(data)} structures to {out}")
     if json:
@@ -240,6 +245,7 @@ def predict(
                 "file": str(out),
                 "structures": len(data),
                 "energies": [p.energy for p in predictions],
+                **({"energy_std": [p.energy_std for p in predictions]} if uncertainty else {}),
             }
         )
 

@@ -188,9 +188,9 @@ def kernel_matrix(
 ) -> np.ndarray:
     """k(A, B) = K(A, B)/√(K(A, A) K(B, B)) of every A with every B, float64 [A, B].
 
-    Structures come in blocks of at most `ROWS` environments and `NUMBERS` features; a block of
-    each side is in memory, and one matrix of environments. b is gone through once for each block
-    of a: where it computes features as they are asked for, that is what bounded memory costs.
+    Structures come in blocks of at most `ROWS` environments and `NUMBERS` features. Five blocks
+    are in memory at a time, and the C of two. b is gone through once for each block of a: where
+    it computes features as they are asked for, that is what bounded memory costs.
 
     Args:
         a, b: features of the atoms of each structure, [n, D]. A list, or whatever else can be
@@ -227,7 +227,7 @@ def kernel_matrix(
     if itself:
         k = np.triu(k) + np.triu(k, 1).T
         own_a = own_b = np.diagonal(k)
-    return k / _lengths(own_a)[:, None] / _lengths(own_b)
+    return k / (_lengths(own_a)[:, None] * _lengths(own_b))
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,8 +339,9 @@ def _blocks(
     for features, numbers in _checked(structures, species, name):
         rows += len(features)
         if waiting and (rows > ROWS or rows * features.shape[1] > NUMBERS):
-            yield _joined(waiting, first)
-            first, rows, waiting = first + len(waiting), len(features), []
+            block, waiting, rows = _joined(waiting, first), [], len(features)
+            first += len(block)
+            yield block  # what was waiting is let go of before
         waiting.append((features, numbers))
     if not waiting:
         raise InputError(f"there are no structures in {name}", expected="at least one")

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
@@ -72,6 +72,16 @@ class GaussianProcessConfig(BaseModel):
         dict[str, NonNegativeInt] | None,
         Field(description="symbol -> inducing environments; null: by the square root of atoms"),
     ] = None
+
+    @model_validator(mode="after")
+    def _smooth_and_of_atoms(self) -> "GaussianProcessConfig":
+        if self.soap.average != "off":
+            raise ValueError("a potential needs the environments of atoms: soap.average off")
+        if self.soap.convention != "kohn":
+            raise ValueError(
+                f"forces would jump at the cutoff of {self.soap.convention}: soap.convention kohn"
+            )
+        return self
 
     @property
     def cutoff(self) -> float:

@@ -304,12 +304,20 @@ def template(family: str = "mace") -> str:
     data = DataSettings(train=["train.extxyz"], test=["test.extxyz"])
     example = TrainSettings(data=data, model=FAMILIES[family][0]())
     lines = ["# Settings of `kohn train`. Only data.train is needed; the rest are defaults."]
+    if family == "gaussian-process":
+        lines.append(
+            "# It has no steps: of the other sections, loss.weights of 0 leave labels out,"
+        )
+        lines.append("# and run.seed and run.threads mean what they always do.")
+        return "\n".join([*lines, *_commented(example, 0, {"data", "model"})]) + "\n"
     return "\n".join([*lines, *_commented(example, 0)]) + "\n"
 
 
-def _commented(section: BaseModel, depth: int) -> list[str]:
+def _commented(section: BaseModel, depth: int, only: set[str] | None = None) -> list[str]:
     lines = []
     for name, info in type(section).model_fields.items():
+        if only is not None and name not in only:
+            continue
         value, indent = getattr(section, name), "  " * depth
         if isinstance(value, BaseModel):
             note = info.description or (type(value).__doc__ or "").split("\n")[0]
