@@ -35,7 +35,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-peers: .venv-peers/.done .venv-peers-mlip/.done
+peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done
 
 .venv-peers/.done:
 	$(PYTHON) -m venv .venv-peers
@@ -46,6 +46,11 @@ peers: .venv-peers/.done .venv-peers-mlip/.done
 .venv-peers-mlip/.done:
 	$(PYTHON) -m venv .venv-peers-mlip
 	.venv-peers-mlip/bin/python -m pip install --quiet mlip==0.2.5
+	@touch $@
+
+.venv-peers-descriptors/.done:
+	$(PYTHON) -m venv .venv-peers-descriptors
+	.venv-peers-descriptors/bin/python -m pip install --quiet dscribe==2.1.2 featomic==0.6.7
 	@touch $@
 
 lock: setup

@@ -180,7 +180,7 @@ def evaluate(
 ) -> None:
     """Compare a model with labelled structures."""
     import kohn
-    from kohn.cli.running import bar
+    from kohn.cli.running import bar, show_suspicions
     from kohn.reports.terminal import evaluation_table
 
     potential = kohn.load(model)
@@ -203,6 +203,7 @@ def evaluate(
     with bar(stderr, "evaluating", len(data)) as advance:
         result = kohn.evaluate(potential, data, advance=advance)
     document = result.to_json()
+    show_suspicions(document, stderr)
     if json:
         emit(document)
     else:

@@ -87,10 +87,17 @@ def run_training(
             result.pop("frames", None)
             document[name] = result
             console.print(evaluation_table(result))
+            show_suspicions(result, console)
     console.print(f"model   {document['model']}")
     document["report"] = str(report(folder))  # after all else: nothing depends on it
     console.print(f"report  {document['report']}")
     return document
+
+
+def show_suspicions(result: dict[str, Any], console: Console) -> None:
+    """What an evaluation suspects of the labels."""
+    for text in result["suspicions"]:
+        console.print(f"warning [{result['name']}] {text}", markup=False)
 
 
 def _show_warnings(folder: Path, console: Console) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kohn.errors import InputError
+from kohn.evaluation.suspicions import suspicions
 from kohn.potential import Potential, Prediction
 from kohn.records import plain
 from kohn.structures import Dataset, Structure
@@ -51,6 +52,7 @@ class Evaluation:
             (above the E0s), no force and no stress.
         forces_by_element, forces_by_size, by_config_type: force errors in classes.
         frames: one record a structure, with reference and prediction; see `frame_record`.
+        suspicions: errors that look like errors of the labels, in words.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Evaluation:
     forces_by_size: dict[str, Errors] = field(default_factory=dict)
     by_config_type: dict[str, dict[str, Errors]] = field(default_factory=dict)
     frames: tuple[dict[str, Any], ...] = ()
+    suspicions: tuple[str, ...] = ()
 
     def to_json(self, *, frames: bool = False) -> dict[str, Any]:
         """A document for machines; energies in meV, stress in GPa, as the keys say."""
@@ -77,6 +80,7 @@ class Evaluation:
             "forces_by_element": of_forces(self.forces_by_element),
             "forces_by_size": of_forces(self.forces_by_size),
             "by_config_type": {k: table(e) for k, e in self.by_config_type.items()},
+            "suspicions": list(self.suspicions),
         }
         if frames:
             document["frames"] = list(self.frames)
@@ -141,6 +145,7 @@ def evaluate(
         forces_by_size=_by_size(pairs),
         by_config_type={k: errors_of([p for p in pairs if p[0].config_type == k]) for k in kinds},
         frames=tuple(frame_record(i, s, p) for i, (s, p) in enumerate(pairs)),
+        suspicions=tuple(suspicions(pairs)),
     )
 
 

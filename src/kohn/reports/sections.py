@@ -380,6 +380,9 @@ def findings(run: Run) -> list[Notice]:
     warning = provenance.get("e0_warning")
     if warning and not any(warning in f.message for f in found):
         found.insert(0, Notice("warning", "reference energies", warning))
+    for name, evaluation in run.evaluations.items():
+        for text in evaluation.get("suspicions") or ():
+            found.append(Notice("warning", f"{_title(name)} errors", text))
     return found
 
 

@@ -1,0 +1,420 @@
+"""SOAP beside DScribe and featomic, and its memory: `python -m benchmarks.descriptors`.
+
+n_max 8, l_max 6, r_c 5 Å, σ 0.5 Å, Gaussian-type radial functions, float64, on rattled silicon, a
+box of water and an oxide of five elements. All sides live in processes of their own on one core and
+are asked in turn, round after round, in one run; medians of wall and CPU time, and ratios of CPU
+times. First, Kohn's presets are compared with the numbers of both codes.
+
+    values   all power spectra, neighbour search included
+    forces   Kohn: energy, forces and stress of Σ_i Σ_m w_m (p̂_i·p̂_m)^4, 200 points p̂_m,
+             neighbour search included; the peers: ∂p/∂r by itself, not contracted
+    memory   peak resident memory of forces in a process of its own, on larger and larger silicon
+    stream   features of many small molecules, one after another
+
+Nominal operations of the values are those of the sum over neighbours as Kohn writes it
+(`nominal`), and the share is of the matrix-product peak in the same run. `make peers` makes the
+peers' environment; KOHN_PEERS_DESCRIPTORS names another python. Give it an idle core.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from itertools import chain, islice, repeat
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.speed import DATA, HERE, RESULTS, ROOT, WORK, Side
+
+sys.path.insert(0, str(HERE / "peers"))
+
+from protocol import guard_stdout, serve  # type: ignore[import-not-found]
+
+SETTINGS = {"r_cut": 5.0, "n_max": 8, "l_max": 6, "sigma": 0.5}
+POINTS = 200
+ASKED = {"values": 3.0, "forces": 20.0}
+"""Times faster than the faster peer."""
+TITLES = {"silicon512": "512 Si", "water648": "648 H2O", "oxide240": "240 (Ba,Sr)(Ti,Zr)O3"}
+CELLS = (4, 6, 8, 11)
+"""Cubic cells of silicon along each edge, for memory: 512 to 10,648 atoms."""
+PYTHON = os.environ.get("KOHN_PEERS_DESCRIPTORS", ".venv-peers-descriptors/bin/python")
+PEERS = ("dscribe", "featomic")
+
+
+# --- Kohn's side --------------------------------------------------------------------------
+
+
+def kernel_potential(structure: Any) -> Any:
+    """A Gaussian process with random inducing environments and weights, for these elements."""
+    import jax.numpy as jnp
+
+    from kohn.descriptors.soap import SoapConfig, expansion
+    from kohn.models.gaussian_process import GaussianProcess, GaussianProcessConfig
+    from kohn.potential import Potential
+    from kohn.structures.elements import symbol
+
+    elements = elements_of(structure)
+    share = np.diff(np.linspace(0, POINTS, len(elements) + 1).round().astype(int))
+    counts = {symbol(z): int(m) for z, m in zip(elements, share, strict=True)}
+    config = GaussianProcessConfig(soap=SoapConfig(**SETTINGS), inducing_by_element=counts)
+    rng = np.random.default_rng(0)
+    points = rng.random((POINTS, expansion(config.soap, elements).size))
+    model = GaussianProcess(
+        points=jnp.asarray(points / np.linalg.norm(points, axis=1, keepdims=True)),
+        weights=jnp.asarray(rng.normal(size=POINTS)),
+        scale=jnp.asarray(1.0),
+        posterior=jnp.zeros(POINTS * (POINTS + 1) // 2),
+        config=config,
+        elements=elements,
+        neighbours=40.0,
+    )
+    return Potential(model, dict.fromkeys(elements, 0.0))
+
+
+def elements_of(structure: Any) -> tuple[int, ...]:
+    """Atomic numbers, ascending."""
+    return tuple(sorted(set(structure.numbers.tolist())))
+
+
+class Worker:
+    """Kohn's answers."""
+
+    def __init__(self) -> None:
+        self.cases: dict[str, Any] = {}
+
+    def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Read a structure."""
+        import kohn
+        from kohn.graphs import pairs_within
+
+        structure = kohn.read(command["structures"])[0]
+        self.cases[command["case"]] = structure
+        edges = len(pairs_within(structure, SETTINGS["r_cut"])[0])
+        species = len(elements_of(structure))
+        return {"atoms": len(structure), "edges": edges, "species": species}
+
+    def time(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Seconds of each repeat, compilation not included."""
+        call = getattr(self, command["what"])(self.cases[command["case"]])
+        call()
+        call()
+        wall, cpu = [], []
+        for _ in range(command["repeats"]):
+            started = time.perf_counter(), time.process_time()
+            call()
+            wall.append(time.perf_counter() - started[0])
+            cpu.append(time.process_time() - started[1])
+        return {"wall": wall, "cpu": cpu, "extrapolated": False}
+
+    def values(self, structure: Any) -> Any:
+        """What to time: everything from the structure on."""
+        from kohn.descriptors.describing import describe
+        from kohn.descriptors.soap import SoapConfig
+
+        config, elements = SoapConfig(**SETTINGS), elements_of(structure)
+        return lambda: next(describe([structure], config, elements))
+
+    def forces(self, structure: Any) -> Any:
+        """What to time: energy, forces and stress, from the structure on."""
+        potential = kernel_potential(structure)
+        return lambda: potential.predict([structure])
+
+    def features(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Write the features of a preset."""
+        from kohn.descriptors.describing import describe
+        from kohn.descriptors.soap import SoapConfig
+
+        structure = self.cases[command["case"]]
+        config = getattr(SoapConfig, command["preset"])(**SETTINGS)
+        np.save(command["file"], next(describe([structure], config, elements_of(structure))))
+        return {}
+
+    def matmul_peak(self, command: dict[str, Any]) -> dict[str, Any]:
+        """GFLOP/s of a 1024 by 1024 matrix product in float64, the best of several."""
+        import jax
+        import jax.numpy as jnp
+
+        n, best = 1024, float("inf")
+        a = jnp.ones((n, n), jnp.float64)
+        product = jax.jit(lambda x: x @ x)
+        product(a).block_until_ready()
+        for _ in range(12):
+            started = time.process_time()
+            product(a).block_until_ready()
+            best = min(best, time.process_time() - started)
+        return {"gflops": 2 * n**3 / best / 1e9}
+
+
+def serve_kohn() -> int:
+    """Serve until told to quit."""
+    answers = guard_stdout()
+    import kohn  # noqa: F401  (enables 64-bit numbers)
+
+    worker = Worker()
+    names = ("prepare", "time", "features", "matmul_peak")
+    return serve(answers, {"side": "kohn"}, {name: getattr(worker, name) for name in names})
+
+
+# --- memory, each in a process of its own -------------------------------------------------
+
+
+def peak() -> int:
+    """Peak resident memory of this process, bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def force_memory(cells: int) -> dict[str, Any]:
+    """Forces of silicon, in this process."""
+    import kohn  # noqa: F401
+    from benchmarks.structures import make_rattled_silicon
+    from kohn.structures.ase_conversion import from_ase
+
+    structure = from_ase(make_rattled_silicon(cells))
+    potential = kernel_potential(structure)
+    potential.predict([structure])
+    started = time.process_time()
+    potential.predict([structure])
+    seconds = time.process_time() - started
+    return {"atoms": len(structure), "seconds": seconds, "peak_bytes": peak()}
+
+
+def stream_memory(molecules: int) -> dict[str, Any]:
+    """Averaged features of molecules of QM7, over and over, in this process."""
+    import kohn
+    from kohn.descriptors.transformers import Soap
+
+    data = kohn.read(DATA / "qm7" / "qm7.extxyz")
+    soap = Soap(**SETTINGS).fit(data)
+    frames = islice(chain.from_iterable(repeat(data)), molecules)
+    at_first, done, atoms = 0, 0, 0
+    started = time.process_time()
+    for done, row in enumerate(soap.stream(frames), 1):
+        atoms += len(data[(done - 1) % len(data)])
+        assert row.shape == (1, len(soap.get_feature_names_out())) if done == 1 else True
+        if done == min(len(data), molecules // 2):
+            at_first = peak()
+    seconds = time.process_time() - started
+    return {
+        "molecules": done,
+        "atoms": atoms,
+        "seconds": seconds,
+        "first": min(len(data), molecules // 2),
+        "first_bytes": at_first,
+        "peak_bytes": peak(),
+    }
+
+
+def alone(*arguments: str) -> dict[str, Any]:
+    """What a process of its own measures."""
+    command = [sys.executable, "-m", "benchmarks.descriptors", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- the comparison -----------------------------------------------------------------------
+
+
+def write_cases() -> dict[str, Path]:
+    """The structures, where all sides find them."""
+    from ase.io import write
+
+    from benchmarks.structures import make_oxide, make_rattled_silicon, make_water_box
+
+    made = (make_rattled_silicon(4), make_water_box(molecules=216, density=1.0), make_oxide())
+    paths = {atoms.info["name"]: WORK / f"{atoms.info['name']}.extxyz" for atoms in made}
+    for atoms in made:
+        write(paths[atoms.info["name"]], atoms, format="extxyz")
+    return paths
+
+
+def agreement(sides: dict[str, Side], case: str) -> dict[str, float]:
+    """Largest difference of a preset from its code, as a share of the largest feature."""
+    found = {}
+    for name in PEERS:
+        ours, theirs = (WORK / f"soap-{side}-{case}-{name}.npy" for side in ("kohn", name))
+        sides["kohn"].ask(cmd="features", case=case, preset=name, file=str(ours))
+        sides[name].ask(cmd="features", case=case, file=str(theirs))
+        a, b = np.load(ours), np.load(theirs)
+        found[name] = float(np.abs(a - b).max() / np.abs(b).max())
+        ours.unlink()
+        theirs.unlink()
+        if not found[name] < 1e-8:
+            raise SystemExit(f"{case}: {name} and its preset differ by {found[name]:.1e}")
+    return found
+
+
+def compare(rounds: int, repeats: int) -> dict[str, Any]:
+    """Every case on every side, in turn."""
+    sides = {
+        "kohn": Side("kohn", [sys.executable, "-m", "benchmarks.descriptors", "--serve"]),
+        **{name: Side(name, [PYTHON, "benchmarks/peers/soap_peers.py", name]) for name in PEERS},
+    }
+    rows: list[dict[str, Any]] = []
+    for side in sides.values():
+        side.start()
+    gflops = sides["kohn"].ask(cmd="matmul_peak")["gflops"]
+    for case, path in write_cases().items():
+        sizes = {
+            s.name: s.ask(cmd="prepare", case=case, structures=str(path)) for s in sides.values()
+        }
+        agreed = agreement(sides, case)
+        for what in ("values", "forces"):
+            times: dict[str, dict[str, list[float]]] = {n: {"wall": [], "cpu": []} for n in sides}
+            extrapolated = set()
+            for _round in range(rounds):
+                for side in sides.values():
+                    n = repeats if what == "values" or side.name == "kohn" else 1
+                    answer = side.ask(cmd="time", case=case, what=what, repeats=n)
+                    if not answer["ok"]:
+                        raise SystemExit(f"{side.name}, {case}, {what}: {answer['error']}")
+                    for clock, seconds in times[side.name].items():
+                        seconds += answer[clock]
+                    if answer["extrapolated"]:
+                        extrapolated.add(side.name)
+            rows.append(
+                {
+                    "case": case,
+                    "what": what,
+                    **{k: sizes["kohn"][k] for k in ("atoms", "edges", "species")},
+                    "agreement": agreed,
+                    "seconds": {n: {c: median(v) for c, v in t.items()} for n, t in times.items()},
+                    "extrapolated": sorted(extrapolated),
+                }
+            )
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    for side in sides.values():
+        side.ask(cmd="quit")
+    return {"gflops": gflops, "rows": rows}
+
+
+def _(sides: dict[str, Side]) -> list[Side]:
+    return list(sides.values())
+
+
+def nominal(atoms: int, edges: int, species: int) -> float:
+    """Operations of the values: per neighbour a Chebyshev series of 42 terms for each radial
+    function and degree, the harmonics, their products; per atom each pair of channels once."""
+    n_max, degrees = SETTINGS["n_max"], SETTINGS["l_max"] + 1
+    harmonics, channels = degrees**2, species * n_max
+    edge = 2 * 42 * n_max * degrees + 4 * harmonics + 2 * harmonics * n_max
+    atom = 2 * harmonics * channels * (channels + 1) // 2
+    return float(edges * edge + atoms * atom)
+
+
+def table(document: dict[str, Any]) -> str:
+    """The measurements in Markdown."""
+    lines = []
+    if "rows" in document:
+        lines += [*_speed(document), ""]
+    if "memory" in document:
+        lines += [
+            f"Energy, forces and stress of silicon with {POINTS} inducing environments, each size "
+            "in a process of its own:",
+            "",
+            "| atoms | CPU seconds | µs an atom | peak memory, MiB |",
+            "| --- | --- | --- | --- |",
+        ]
+        lines += [
+            f"| {r['atoms']:,} | {r['seconds']:.2f} | {1e6 * r['seconds'] / r['atoms']:.0f} | "
+            f"{r['peak_bytes'] / 2**20:.0f} |"
+            for r in document["memory"]
+        ]
+        lines.append("")
+    if "stream" in document:
+        s = document["stream"]
+        lines += [
+            f"{s['molecules']:,} molecules (QM7, {s['atoms']:,} atoms) through `Soap().stream`: "
+            f"{s['seconds']:.0f} CPU seconds, {s['atoms'] / s['seconds']:,.0f} atoms/s; peak "
+            f"memory {s['first_bytes'] / 2**20:.0f} MiB after {s['first']:,} molecules, "
+            f"{s['peak_bytes'] / 2**20:.0f} MiB at the end.",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _speed(document: dict[str, Any]) -> list[str]:
+    worst = max(d for row in document["rows"] for d in row["agreement"].values())
+    lines = [
+        f"One core, float64; matrix-product peak {document['gflops']:.0f} GFLOP/s. CPU time in "
+        "ms, wall time in brackets. Kohn's presets give the numbers of DScribe 2.1.2 and featomic "
+        f"0.6.7 (unsplined) within {worst:.0e} of the largest. Featomic is timed with its spline.",
+        "",
+        "| what | structures | Kohn | DScribe | featomic | faster peer / Kohn | asked "
+        "| atoms/s | share of peak |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in document["rows"]:
+        times, what = row["seconds"], row["what"]
+        ours = times["kohn"]["cpu"]
+        cells = [_milliseconds(times[n], n in row["extrapolated"]) for n in ("kohn", *PEERS)]
+        ratio = min(times[n]["cpu"] for n in PEERS) / ours
+        share = nominal(row["atoms"], row["edges"], row["species"]) / ours / document["gflops"]
+        lines.append(
+            f"| {what} | {TITLES[row['case']]} | "
+            + " | ".join(cells)
+            + f" | **{ratio:.1f}** | {ASKED[what]:g} | {row['atoms'] / ours:,.0f} | "
+            + (f"{share / 1e7:.0f} % |" if what == "values" else "– |")
+        )
+    return [
+        *lines,
+        "",
+        "Forces: Kohn's are energy, forces and stress of a kernel model, contracted; the peers' "
+        "are the array ∂p/∂r alone. (*) Extrapolated from finite differences of two atoms: "
+        "DScribe has no analytic derivatives of periodic structures.",
+    ]
+
+
+def _milliseconds(times: dict[str, float], extrapolated: bool) -> str:
+    digits = 1 if times["cpu"] < 0.1 else 0
+    text = f"{1e3 * times['cpu']:,.{digits}f} ({1e3 * times['wall']:,.{digits}f})"
+    return text + "*" if extrapolated else text
+
+
+def main() -> int:
+    """Measure and write benchmarks/results/descriptors.md."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--molecules", type=int, default=100_000, help="to stream")
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=["speed", "memory", "stream"], help="leave out"
+    )
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--force-memory", type=int, metavar="CELLS", help=argparse.SUPPRESS)
+    parser.add_argument("--stream-memory", type=int, metavar="MOLECULES", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    # one core and one thread for this process and all that it starts
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    if arguments.serve:
+        return serve_kohn()
+    if arguments.force_memory or arguments.stream_memory:
+        of = force_memory if arguments.force_memory else stream_memory
+        print(json.dumps(of(arguments.force_memory or arguments.stream_memory)))
+        return 0
+    WORK.mkdir(exist_ok=True)
+    document: dict[str, Any] = {}
+    if "speed" not in arguments.without:
+        document |= compare(arguments.rounds, arguments.repeats)
+    if "memory" not in arguments.without:
+        document["memory"] = [alone("--force-memory", str(cells)) for cells in CELLS]
+    if "stream" not in arguments.without:
+        document["stream"] = alone("--stream-memory", str(arguments.molecules))
+    text = table(document)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "descriptors.md").write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
