@@ -7,10 +7,10 @@ Gaussian-type radial functions. Commands:
 
 - {"cmd": "prepare", "case": NAME, "structures": FILE.extxyz}: reads the first frame.
 - {"cmd": "time", "case": NAME, "what": "values" | "forces", "repeats": r}: answers {"wall": [...],
-  "cpu": [...]}, seconds, after one untimed call the first time. "forces" is the array of derivatives by positions,
-  without contraction: featomic's own; of dscribe, which has none for periodic structures, finite
-  differences of `DISPLACED` atoms, and its times are then multiplied by atoms / `DISPLACED`
-  ("extrapolated": true).
+  "cpu": [...]}, seconds, after one untimed call the first time. "forces" is the array of
+  derivatives by positions, without contraction: featomic's own; of dscribe, which has none for
+  periodic structures, finite differences of `DISPLACED` atoms, and its times are then multiplied
+  by atoms / `DISPLACED` ("extrapolated": true).
 - {"cmd": "features", "case": NAME, "file": OUT.npy}: values in the order pair of species a <= b, l,
   n, n', float64 [atoms, D]; featomic's without its spline.
 """

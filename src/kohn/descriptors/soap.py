@@ -260,25 +260,27 @@ def _chebyshev(x: Float[Array, "..."], count: int) -> Float[Array, "count ..."]:
     return jnp.stack(t[:count])
 
 
-def products(
-    table: Expansion, c: Float[Array, "N lm channels"], c2: Float[Array, "N lm channels"]
-) -> Float[Array, "N features"]:
-    """Σ_m c_Alm c'_Blm, the features of p bilinear in two sets of coefficients."""
-    n, dtype = c.shape[0], c.dtype
-    parts = [
-        jnp.einsum("nma,nmb->nab", c[:, degree_slice(l)], c2[:, degree_slice(l)])
-        for l in range(table.config.l_max + 1)
-    ]
-    whole = jnp.stack(parts, axis=1).reshape(n, -1)
-    kept = select_columns(whole, jnp.asarray(table.columns), jnp.asarray(table.inverse))
-    return kept * jnp.asarray(table.scale, dtype)
-
-
 def power_spectrum(
     table: Expansion, c: Float[Array, "N lm channels"]
 ) -> Float[Array, "N features"]:
     """p_l^AB = Σ_m c_Alm c_Blm, as features in the order of `feature_names`."""
-    return products(table, c, c)
+    return _features_of(table, _products(table, c, c))
+
+
+def _products(table: Expansion, c: Array, c2: Array) -> Float[Array, "N l channels channels"]:
+    """Σ_m c_Alm c'_Blm for all A and B."""
+    parts = [
+        jnp.einsum("nma,nmb->nab", c[:, degree_slice(l)], c2[:, degree_slice(l)])
+        for l in range(table.config.l_max + 1)
+    ]
+    return jnp.stack(parts, axis=1)
+
+
+def _features_of(table: Expansion, products: Array) -> Float[Array, "N features"]:
+    """Those with A ≤ B, times their factors."""
+    columns, inverse = jnp.asarray(table.columns), jnp.asarray(table.inverse)
+    kept = select_columns(products.reshape(products.shape[0], -1), columns, inverse)
+    return kept * jnp.asarray(table.scale, products.dtype)
 
 
 def soap(
@@ -317,7 +319,8 @@ def soap_jacobian(
 
         _, dc = jax.jvp(of_edge, (displacement.reshape(n * k, 1, 3),), (direction,))
         cc = jnp.broadcast_to(c[:, None], (n, k, *c.shape[1:])).reshape(dc.shape)
-        dp = products(table, dc, cc) + products(table, cc, dc)
+        half = _products(table, dc, cc)  # the other half has A and B exchanged
+        dp = _features_of(table, half + jnp.swapaxes(half, -1, -2))
         return dp.reshape(n, k, -1) * mask[..., None].astype(dtype)
 
     return power_spectrum(table, c), jnp.stack([along(a) for a in range(3)], axis=2)
