@@ -88,7 +88,7 @@ def model_of(config):
     prior = GaussianProcess.random(key, config, tuple(E0S), neighbours=3.0)
     points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
     points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
-    weights = 30.0 * jax.random.normal(jax.random.key(4), (6,))
+    weights = 1e4 * jax.random.normal(jax.random.key(4), (6,))
     return replace(prior, points=points, weights=weights)
 
 
