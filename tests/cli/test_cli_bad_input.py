@@ -13,21 +13,6 @@ DATA = Path(kohn.__file__).parent / "data"
 
 
 @pytest.fixture
-def kohn_cli(monkeypatch, tmp_path, capsys):
-    """Run `kohn` here; gives exit code, stdout and stderr in one line."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kohn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        said = capsys.readouterr()
-        return end.value.code, said.out, " ".join(said.err.replace("│", " ").split())
-
-    return run
-
-
-@pytest.fixture
 def ethanol(tmp_path) -> Path:
     """Twenty frames."""
     lines = (DATA / "ethanol" / "train.extxyz").read_text().splitlines()

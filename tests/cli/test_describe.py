@@ -7,28 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kohn.cli import app, describing
+from kohn.cli import describing
 from kohn.descriptors import CoulombMatrix, KernelConfig, Soap, StructureFactor, kernel_matrix
 from kohn.errors import InputError
 from kohn.structures import read
 
 DATA = Path(__file__).parents[1] / "data"
 SMALL = ["--set", "n_max=3", "--set", "l_max=2"]
-
-
-@pytest.fixture
-def kohn_cli(monkeypatch, tmp_path, capsys):
-    """Run `kohn` in an empty folder; gives exit code, stdout and stderr in one line."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["kohn", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            app.main()
-        said = capsys.readouterr()
-        return int(end.value.code or 0), said.out, " ".join(said.err.replace("│", " ").split())
-
-    return run
 
 
 @pytest.fixture

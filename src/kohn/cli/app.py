@@ -15,6 +15,7 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.exceptions import TyperException
 
+from kohn.cli.options import assignments
 from kohn.errors import ConfigError, InputError, KohnError, nearest
 from kohn.records import to_json
 
@@ -49,18 +50,13 @@ Settings = Annotated[
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:
     """['energy=dft_energy'] as a dictionary."""
-    found: dict[str, str] = {}
-    for key in keys or []:
-        name, _, value = key.partition("=")
-        if not (name and value) or name in found:
-            raise ConfigError(
-                "a label is named twice" if name in found else "--key names no key",
-                expected="label=key, e.g. --key energy=dft_energy, once for a label",
-                received=repr(key),
-                fix="correct --key",
-            )
-        found[name] = value
-    return found
+    return assignments(
+        keys or [],
+        "--key",
+        "label=key, e.g. --key energy=dft_energy, once for a label",
+        twice="a label is named twice",
+        nothing="--key names no key",
+    )
 
 
 def emit(document: Any) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import kohn
+from kohn.cli.options import assignments
 from kohn.cli.running import bar
 from kohn.descriptors.kernels import KernelConfig, kernel_matrix
 from kohn.descriptors.transformers import (
@@ -225,26 +226,23 @@ def parse_settings(settings: Sequence[str], known: Collection[str]) -> dict[str,
     Raises:
         ConfigError: no value, a name that is not known, a name that comes twice.
     """
-    found: dict[str, Any] = {}
-    for setting in settings:
-        name, _, text = setting.partition("=")
-        if not (name and text) or name in found:
-            raise ConfigError(
-                "a setting is given twice" if name in found else "--set sets nothing",
-                expected="name=value, e.g. --set r_cut=5, once for a name",
-                received=repr(setting),
-                fix="correct --set",
-            )
+    found = assignments(
+        settings,
+        "--set",
+        "name=value, e.g. --set r_cut=5, once for a name",
+        twice="a setting is given twice",
+        nothing="--set sets nothing",
+    )
+    for name, text in found.items():
         if name not in known:
             guess = nearest(name, known)
             raise ConfigError(
                 f"there is no setting {name!r}",
                 expected=f"one of {', '.join(known)}",
-                received=repr(setting),
+                received=repr(f"{name}={text}"),
                 fix=f"did you mean {guess!r}?" if guess else None,
             )
-        found[name] = scalar(text)
-    return found
+    return {name: scalar(text) for name, text in found.items()}
 
 
 def scalar(text: str) -> Any:
