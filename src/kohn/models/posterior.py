@@ -10,7 +10,6 @@ The prior variances k_** are sums over pairs of centres i, j of one element:
 with s = û_i · û_j and û = p/|p|.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -129,9 +128,3 @@ def _unit_and_jacobian(table: Expansion):
         return u, du
 
     return compiled(both)
-
-
-def posterior_variances(model: GaussianProcess, structures: Sequence[Structure]) -> list[Variances]:
-    """Variances of energies and forces of structures."""
-    posterior = Posterior(model)
-    return [posterior.variances(s) for s in structures]
