@@ -24,7 +24,7 @@ from kohn.models import (
     MaceConfig,
     energy_and_derivatives,
 )
-from kohn.models.gaussian_process import BLOCK, in_blocks, lone_atoms, normalised
+from kohn.models.gaussian_process import lone_atoms, normalised
 from kohn.models.label_covariances import KINDS, centres
 from kohn.models.posterior import Posterior, prior_variances
 from kohn.potential import Potential, load, save
@@ -228,12 +228,6 @@ def test_enough_points_and_little_noise_reproduce_the_labels():
     model = fit(few, hoods, [0.0, 0.0], ELEMENTS, config, kinds=("energy",))
     for s in few:
         assert predicted(model, s)[0] == pytest.approx(float(s.labels["energy"]), abs=1e-4)
-
-
-def test_blocks_change_nothing():
-    x = np.arange(4.0 * (3 * BLOCK + 7)).reshape(-1, 4)
-    out = in_blocks(lambda a: jnp.sum(jnp.sin(a), axis=1), (jnp.asarray(x),))
-    np.testing.assert_allclose(out, np.sin(x).sum(1), rtol=0, atol=1e-12)
 
 
 def test_the_file_opens_as_it_was(tmp_path, fitted):

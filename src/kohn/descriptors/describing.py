@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kohn.compilation import compiled
+from kohn.descriptors.blocks import in_blocks
 from kohn.descriptors.soap import (
     Expansion,
     SoapConfig,
@@ -74,7 +75,7 @@ def _functions(table: Expansion, average: str):
     """What is computed of rows, and of the average over a structure."""
     whole = coefficients if average == "inner" else soap
     return (
-        compiled(lambda *rows: whole(table, *rows)),
+        compiled(lambda *rows: in_blocks(lambda *block: whole(table, *block), rows, table.size)),
         compiled(lambda c: power_spectrum(table, c)),
     )
 
@@ -151,7 +152,8 @@ def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
         )
         for b in range(0, padded, size)
     ]
-    yield from np.split(np.concatenate(values)[:total], ends[:-1])
+    joined = values[0] if len(values) == 1 else np.concatenate(values)
+    yield from np.split(joined[:total], ends[:-1])
 
 
 def _rounded(n: int) -> int:

@@ -21,6 +21,9 @@ from kohn.errors import ConfigError
 PRECISION = 1e-14
 """Terms of a series are left out below this share of the largest."""
 
+STRIDE = 7
+"""Chebyshev polynomials are computed as products of two: so many of one factor."""
+
 
 @dataclass(frozen=True)
 class RadialBasis:
@@ -136,3 +139,20 @@ def chebyshev_series(basis: RadialBasis, sigma: float, l_max: int, end: float) -
         received=f"sigma {sigma} Å, r_cut {end} Å",
         fix="raise sigma",
     )
+
+
+def as_products(series: np.ndarray) -> np.ndarray:
+    """The same function in T_a(x) T_(STRIDE·b)(x), a < STRIDE fastest, [terms, …].
+
+    T_a T_7b = (T_(7b+a) + T_|7b−a|)/2, solved from the highest term down.
+    """
+    blocks = -(-len(series) // STRIDE)
+    left = np.zeros((STRIDE * blocks, *series.shape[1:]))
+    left[: len(series)] = series
+    products = np.zeros_like(left)
+    for k in range(STRIDE * blocks - 1, -1, -1):
+        b, a = divmod(k, STRIDE)
+        products[k] = left[k] if a == 0 or b == 0 else 2 * left[k]
+        if a and b:
+            left[STRIDE * b - a] -= left[k]
+    return products

@@ -19,20 +19,22 @@ Sources: Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013); conventions o
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import log, pi, sqrt
 from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.polynomial.chebyshev import chebder
 from pydantic import BaseModel, ConfigDict, Field
 
 from kohn.descriptors.alchemy import species_channels
 from kohn.descriptors.cutoffs import smooth_step
 from kohn.descriptors.radial_integrals import (
-    PRECISION,
+    STRIDE,
     RadialBasis,
+    as_products,
     bessel,
     chebyshev_series,
     gaussian_integrals,
@@ -41,7 +43,7 @@ from kohn.descriptors.radial_integrals import (
     polynomial,
 )
 from kohn.graphs import select_columns
-from kohn.o3.harmonics import degree_slice, spherical_harmonics
+from kohn.o3.harmonics import degree_slice, harmonics_by_component
 from kohn.structures.elements import symbol
 from kohn.typing import Array, Bool, Float, Int
 
@@ -122,10 +124,8 @@ class Expansion:
         l_max, n_max, basis = config.l_max, config.n_max, _radial_basis(config)
         norm = (pi * config.sigma**2) ** -0.75 if config.convention == "featomic" else 1.0
         series = norm * chebyshev_series(basis, config.sigma, l_max, config.reach)
-        u, s, vt = np.linalg.svd(series.reshape(len(series), -1), full_matrices=False)
-        rank = int((s > PRECISION * s[0]).sum())
-        self.shared = u[:, :rank]
-        self.mixing = (s[:rank, None] * vt[:rank]).reshape(rank, l_max + 1, n_max)
+        self.series = as_products(series.reshape(len(series), -1)).T
+        self.slopes = as_products(chebder(series.reshape(len(series), -1)) * (2 / config.reach)).T
         at_zero = gaussian_integrals(basis, config.sigma, 0, np.array([1e-9]))[:, 0]
         self.centre = norm * at_zero * config.centre_weight / sqrt(4 * pi)
         self.species = species_channels(elements, config.species_channels)
@@ -230,41 +230,99 @@ def coefficients(
         mask: which slots hold a neighbour.
     """
     config, dtype = table.config, displacement.dtype
-    (n, k), degrees = mask.shape, config.l_max + 1
+    n, k = mask.shape
     r = jnp.sqrt(jnp.sum(displacement**2, axis=-1))
-    f = cutoff_function(config)(r) * mask.astype(dtype)
-    y = spherical_harmonics(displacement / r[..., None], config.l_max)
-
-    t = _chebyshev(jnp.minimum(r * (2 / config.reach), 2.0) - 1.0, len(table.shared))
-    u = jnp.tensordot(t.reshape(len(t), n * k), jnp.asarray(table.shared, dtype), ((0,), (0,)))
+    weighted = _radial(table, r.reshape(n * k)) * mask.reshape(n * k).astype(dtype)
+    radial = weighted.reshape(config.l_max + 1, config.n_max, n, k)
+    y = jnp.stack(harmonics_by_component(displacement / r[..., None], config.l_max), axis=1)
     species = jnp.asarray(table.species, dtype)
-    weighted = (species[neighbour] * f[..., None])[..., None] * u.reshape(n, k, 1, -1)
-    moments = jnp.einsum("nkm,nkc->nmc", y, weighted.reshape(n, k, -1))
 
-    moments = moments.reshape(n, degrees**2, species.shape[1], -1)
-    mixing = jnp.asarray(table.mixing, dtype)
-    c = [
-        (moments[:, degree_slice(l)] @ mixing[:, l]).reshape(n, 2 * l + 1, table.channels)
-        for l in range(degrees)
-    ]
+    of_slots = jnp.swapaxes(species[neighbour], 1, 2)
+
+    def of_degree(l: int) -> Array:
+        """Σ_k Y_lm f I_nl, over the neighbours of each species channel."""
+        u = jnp.swapaxes(radial[l], 0, 1)
+        if species.shape[1] > 1:
+            u = (of_slots[:, :, None] * u[:, None]).reshape(n, -1, k)
+        return jnp.einsum("nmk,nck->nmc", y[:, degree_slice(l)], u)
+
+    c = [of_degree(l) for l in range(config.l_max + 1)]
     own = species[centre][..., None] * jnp.asarray(table.centre, dtype)
     c[0] = c[0] + own.reshape(n, 1, table.channels)
     return jnp.concatenate(c, axis=1)
 
 
-def _chebyshev(x: Float[Array, "..."], count: int) -> Float[Array, "count ..."]:
-    """T_k(x) = 2x T_(k−1) − T_(k−2)."""
-    t = [jnp.ones_like(x), x]
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _radial(table: Expansion, r: Float[Array, " R"]) -> Float[Array, "l·n R"]:
+    """f(r) I_nl(r)."""
+    f = cutoff_function(table.config)(r)
+    return jnp.asarray(table.series, r.dtype) @ _chebyshev(table, r, f)
+
+
+@_radial.defjvp
+def _radial_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
+    """d(f I) = (f' I + f I') dr, where I' has a series of its own."""
+    (r,), (dr,) = primals, tangents
+    f, df = jax.jvp(cutoff_function(table.config), (r,), (jnp.ones_like(r),))
+    both = jnp.asarray(np.concatenate([table.series, table.slopes]), r.dtype)
+    value, slope = jnp.split(both @ _chebyshev(table, r, jnp.ones_like(r)), 2)
+    return f * value, (df * value + f * slope) * dr
+
+
+def _chebyshev(table: Expansion, r: Float[Array, " R"], f: Array) -> Float[Array, "terms R"]:
+    """f T_a(x) T_7b(x) with x = 2r/reach − 1, b slowest: what the series is in, see
+    `as_products`. Fewer steps follow from each other than in the recursion of T_k, and the
+    product with the identity keeps XLA from computing its factors anew for every term."""
+    x = jnp.minimum(r * (2 / table.config.reach), 2.0) - 1.0
+    a = _recursion(x, jnp.ones_like(x), STRIDE + 1)
+    b = _recursion(a[STRIDE], f, table.series.shape[1] // STRIDE)
+    factors = jnp.stack(a[:STRIDE] + b)
+    factors = jnp.eye(len(factors), dtype=r.dtype) @ factors
+    products = factors[STRIDE:, None] * factors[None, :STRIDE]
+    return products.reshape(-1, r.shape[0])
+
+
+def _recursion(x: Array, first: Array, count: int) -> list[Array]:
+    """first · T_k(x): T_k = 2x T_(k−1) − T_(k−2)."""
+    t = [first, x * first]
     for _ in range(count - 2):
         t.append(2.0 * x * t[-1] - t[-2])
-    return jnp.stack(t[:count])
+    return t[:count]
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def power_spectrum(
     table: Expansion, c: Float[Array, "N lm channels"]
 ) -> Float[Array, "N features"]:
     """p_l^AB = Σ_m c_Alm c_Blm, as features in the order of `feature_names`."""
-    return _features_of(table, _products(table, c, c))
+    n, config, n_max = c.shape[0], table.config, table.config.n_max
+    species = table.species.shape[1]
+    upper = np.array([i * n_max + j for i in range(n_max) for j in range(i, n_max)])
+    parts = []
+    for a in range(species):  # pairs (a, b) with b ≥ a
+        here = slice(a * n_max, (a + 1) * n_max)
+        products = jnp.stack(
+            [
+                sum(
+                    c[:, i, here, None] * c[:, i, None, here.start :]
+                    for i in range(s.start, s.stop)
+                )
+                for s in map(degree_slice, range(config.l_max + 1))
+            ],
+            axis=1,
+        ).reshape(n, -1, n_max, species - a, n_max)
+        pairs = jnp.transpose(products, (0, 3, 1, 2, 4)).reshape(n, species - a, -1, n_max**2)
+        own = pairs[:, 0] if config.convention == "featomic" else pairs[:, 0][:, :, upper]
+        parts += [own.reshape(n, -1), pairs[:, 1:].reshape(n, -1)]
+    return jnp.concatenate(parts, axis=1) * jnp.asarray(table.scale, c.dtype)
+
+
+@power_spectrum.defjvp
+def _power_spectrum_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
+    """dp_l^AB = Σ_m (dc_Alm c_Blm + c_Alm dc_Blm): one product and its transpose."""
+    (c,), (dc,) = primals, tangents
+    half = _products(table, dc, c)
+    return power_spectrum(table, c), _features_of(table, half + jnp.swapaxes(half, -1, -2))
 
 
 def _products(table: Expansion, c: Array, c2: Array) -> Float[Array, "N l channels channels"]:
@@ -319,8 +377,7 @@ def soap_jacobian(
 
         _, dc = jax.jvp(of_edge, (displacement.reshape(n * k, 1, 3),), (direction,))
         cc = jnp.broadcast_to(c[:, None], (n, k, *c.shape[1:])).reshape(dc.shape)
-        half = _products(table, dc, cc)  # the other half has A and B exchanged
-        dp = _features_of(table, half + jnp.swapaxes(half, -1, -2))
+        _, dp = jax.jvp(lambda x: power_spectrum(table, x), (cc,), (dc,))
         return dp.reshape(n, k, -1) * mask[..., None].astype(dtype)
 
     return power_spectrum(table, c), jnp.stack([along(a) for a in range(3)], axis=2)

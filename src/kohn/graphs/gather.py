@@ -142,8 +142,17 @@ def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.
     i = np.repeat(np.arange(n), k).reshape(n, k)[mask]
     j, s = index[mask].astype(np.int64), shift[mask].astype(np.int64)
     slots = np.flatnonzero(mask.ravel())
-    forward = np.lexsort((s[:, 2], s[:, 1], s[:, 0], j, i))
-    backward = np.lexsort((-s[:, 2], -s[:, 1], -s[:, 0], i, j))
+    forward, backward = _order(i, j, s, n), _order(j, i, -s, n)
     reverse = np.full(n * k, -1, dtype=np.int32)
     reverse[slots[forward]] = slots[backward]
     return reverse.reshape(n, k)
+
+
+def _order(i: np.ndarray, j: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
+    """What sorts edges (i, j, S): by one integer, where it has room for them all."""
+    m = int(np.abs(s).max(initial=0))
+    base, pair = 2 * m + 1, i.astype(np.int64) * n + j
+    shift = ((s[:, 0] + m) * base + s[:, 1] + m) * base + s[:, 2] + m
+    if n**2 * base**3 < 2**62:
+        return np.argsort(pair * base**3 + shift)
+    return np.lexsort((shift, pair))  # atoms very many cells apart

@@ -78,12 +78,9 @@ def pairs_within(
             where=structure.place,
             fix="remove one of them",
         )
-    return (
-        i[inside].astype(np.int32),
-        j[inside].astype(np.int32),
-        shift[inside].astype(np.int32),
-        d[inside],
-    )
+    if not inside.all():
+        i, j, shift, d = i[inside], j[inside], shift[inside], d[inside]
+    return i.astype(np.int32), j.astype(np.int32), shift.astype(np.int32), d
 
 
 def check_geometry(structure: Structure, cutoff: float) -> None:

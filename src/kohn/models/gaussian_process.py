@@ -14,9 +14,9 @@ Sources: Quiñonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), 
 Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
@@ -25,14 +25,13 @@ import numpy as np
 from jax.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 
+from kohn.descriptors.blocks import in_blocks
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import Graph
 from kohn.structures.elements import symbol
-from kohn.typing import Array, Float
+from kohn.typing import Array, Float, Int
 
-BLOCK = 512
-"""Centres computed at once where there are many, which bounds the memory."""
 JITTER = 1e-10
 """Added to the diagonal of K_MM, as a share of it."""
 
@@ -178,40 +177,86 @@ class GaussianProcess(eqx.Module):
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
         neighbour = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
         rows = (graph.displacement, neighbour, graph.edge_mask, graph.species)
-        energies = in_blocks(self._energies, rows)
+        if len(self.elements) == 1:
+            energies = self._energies(*rows)
+        else:  # sorted, so that most blocks are of one element
+            order = jnp.argsort(jnp.where(graph.atom_mask, graph.species, len(self.elements)))
+            energies = self._energies(*(jnp.asarray(x)[order] for x in rows))[jnp.argsort(order)]
         real = graph.atom_mask & jnp.any(graph.edge_mask, axis=1)  # zero without rounding
         return energies * real.astype(energies.dtype)
 
     def _energies(self, displacement: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
-        """Σ_m k(i, m) w_m, less the same of a lone atom."""
-        table, dtype = expansion(self.config.soap, self.elements), self.points.dtype
-        u = normalised(soap(table, displacement, neighbour, mask, centre))
-        weights = self.scale**2 * jnp.asarray(self._membership, dtype) * self.weights
-        lone = jnp.asarray(lone_atoms(self.config.soap, self.elements), dtype)
-        zero = jnp.sum((lone @ self.points.T) ** self.config.zeta * weights, axis=1)
-        each = (u @ self.points.T) ** self.config.zeta @ weights.T - zero
-        own = (centre[:, None] == jnp.arange(len(self.elements), dtype=centre.dtype)).astype(dtype)
-        return jnp.sum(each * own, axis=1)
+        """ε of each row, which depends on the displacements of that row alone: with it comes
+        its derivative, so that a gradient computes nothing twice and keeps nothing large."""
+        table, by_element = expansion(self.config.soap, self.elements), self._by_element()
+        rows = (neighbour, mask, centre)
 
-    @property
-    def _membership(self) -> np.ndarray:
-        """Which inducing environments are of which element, [S, M]."""
-        return np.repeat(np.eye(len(self.counts)), self.counts, axis=1)
+        def value(d: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
+            p = soap(table, d, neighbour, mask, centre)
+            return atomic_energies(self.config.zeta, by_element, p, centre)[0]
+
+        def with_slopes(d: Array, neighbour: Array, mask: Array, centre: Array) -> Any:
+            p, pull = jax.vjp(lambda d: soap(table, d, neighbour, mask, centre), d)
+            energy, slope = atomic_energies(self.config.zeta, by_element, p, centre)
+            return energy, pull(slope)[0]
+
+        @jax.custom_jvp
+        def energies(d: Array) -> Array:
+            return in_blocks(value, (d, *rows), table.size)
+
+        @energies.defjvp
+        def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+            energy, slope = in_blocks(with_slopes, (*primals, *rows), table.size)
+            return energy, jnp.einsum("nka,nka->n", slope, tangents[0])
+
+        return energies(displacement)
+
+    def _by_element(self) -> list[tuple[Array, Array, Array]]:
+        """Inducing environments of each element, their weights δ² w, and ε of a lone atom."""
+        lone = jnp.asarray(lone_atoms(self.config.soap, self.elements), self.points.dtype)
+        found = []
+        for a, here in enumerate(self.segments):
+            points, weights = self.points[here], self.scale**2 * self.weights[here]
+            found.append((points, weights, (points @ lone[a]) ** self.config.zeta @ weights))
+        return found
 
 
-def in_blocks(function: Callable[..., Array], rows: tuple[Array, ...]) -> Array:
-    """A function of rows, block by block where they are many; recomputed block by block when
-    differentiated, so that nothing large is kept."""
-    n = rows[0].shape[0]
-    if n <= 2 * BLOCK:
-        return function(*rows)
-    blocks = -(-n // BLOCK)
-    padded = (
-        jnp.concatenate([x, jnp.broadcast_to(x[-1:], (blocks * BLOCK - n, *x.shape[1:]))])
-        for x in map(jnp.asarray, rows)
-    )
-    cut = tuple(x.reshape(blocks, BLOCK, *x.shape[1:]) for x in padded)
-    return jax.lax.map(jax.checkpoint(lambda block: function(*block)), cut).reshape(-1)[:n]
+def atomic_energies(
+    zeta: int,
+    by_element: list[tuple[Array, Array, Array]],
+    p: Float[Array, "n D"],
+    centre: Int[Array, " n"],
+) -> tuple[Float[Array, " n"], Float[Array, "n D"]]:
+    """ε = Σ_m s_m^ζ w_m − ε_0 with s_m = p̂·p̂_m over the inducing environments of the element,
+    and
+
+        ∂ε/∂p = Σ_m ζ s_m^(ζ−1) w_m (p̂_m − s_m p̂)/|p|
+    """
+    inverse = 1.0 / jnp.sqrt(jnp.sum(p * p, axis=-1) + 1e-30)
+
+    def of_element(a: int) -> tuple[Array, Array, Array]:
+        """ε, Σ_m t_m p̂_m and Σ_m t_m s_m with t_m = ζ s_m^(ζ−1) w_m, all rows of element a."""
+        points, weights, zero = by_element[a]
+        s = (p @ points.T) * inverse[:, None]
+        t = zeta * s ** (zeta - 1) * weights
+        along = jnp.sum(t * s, axis=1)
+        return along / zeta - zero, t @ points, along
+
+    def nothing() -> tuple[Array, Array, Array]:
+        return jnp.zeros(p.shape[0], p.dtype), jnp.zeros_like(p), jnp.zeros(p.shape[0], p.dtype)
+
+    def of_several() -> tuple[Array, Array, Array]:
+        energy, toward, along = nothing()
+        for a in range(len(by_element)):
+            own = (centre == a).astype(p.dtype)
+            e, t, x = jax.lax.cond(jnp.any(centre == a), partial(of_element, a), nothing)
+            energy, toward, along = energy + own * e, toward + own[:, None] * t, along + own * x
+        return energy, toward, along
+
+    single = [partial(of_element, a) for a in range(len(by_element))]
+    branch = jnp.where(jnp.all(centre == centre[0]), centre[0], len(single))
+    energy, toward, along = jax.lax.switch(branch, [*single, of_several])
+    return energy, (toward - (along * inverse)[:, None] * p) * inverse[:, None]
 
 
 def normalised(p: Float[Array, "N D"]) -> Float[Array, "N D"]:

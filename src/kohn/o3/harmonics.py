@@ -26,6 +26,11 @@ def degree_slice(l: int) -> slice:
 
 
 def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, "... lm"]:
+    """`harmonics_by_component` as one array, [..., (l_max + 1)²]."""
+    return jnp.stack(harmonics_by_component(d, l_max), axis=-1)
+
+
+def harmonics_by_component(d: Float[ArrayLike, "... 3"], l_max: int) -> list[Float[Array, "..."]]:
     """Regular solid harmonics r^l Y_lm(d), polynomials in d: smooth everywhere, also at 0.
 
     Recursions, with ρ² = x² + y² + z² and c_m + i s_m = (x + iy)^m:
@@ -39,7 +44,7 @@ def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, ".
         l_max: highest degree.
 
     Returns:
-        [..., (l_max + 1)²], in the dtype of `d`.
+        (l_max + 1)² arrays [...], in the dtype of `d`.
 
     Source: Bigi, Fraux, Browning, Ceriotti, J. Chem. Phys. 159, 064802 (2023).
     """
@@ -54,7 +59,7 @@ def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, ".
         cosine.append(x * c - y * s)
         sine.append(x * s + y * c)
 
-    columns: list[Array | None] = [None] * (l_max + 1) ** 2
+    columns = [one] * (l_max + 1) ** 2
     for m in range(l_max + 1):
         double_factorial = float(np.prod(np.arange(1, 2 * m, 2, dtype=float)))
         below, q = jnp.zeros_like(x), one * double_factorial
@@ -68,7 +73,7 @@ def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, ".
             else:
                 columns[centre + m] = sqrt(2) * norm * q * cosine[m]
                 columns[centre - m] = sqrt(2) * norm * q * sine[m]
-    return jnp.stack(columns, axis=-1)  # type: ignore[arg-type]
+    return columns
 
 
 def spherical_harmonics(u: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, "... lm"]:
