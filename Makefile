@@ -50,7 +50,7 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done
 
 .venv-peers-descriptors/.done:
 	$(PYTHON) -m venv .venv-peers-descriptors
-	.venv-peers-descriptors/bin/python -m pip install --quiet dscribe==2.1.2 featomic==0.6.7
+	.venv-peers-descriptors/bin/python -m pip install --quiet dscribe==2.1.2 featomic==0.6.7 quippy-ase==0.10.3
 	@touch $@
 
 lock: setup

@@ -52,28 +52,17 @@ PEERS = ("dscribe", "featomic")
 
 def kernel_potential(structure: Any) -> Any:
     """A Gaussian process with random inducing environments and weights, for these elements."""
-    import jax.numpy as jnp
-
     from kohn.descriptors.soap import SoapConfig, expansion
     from kohn.models.gaussian_process import GaussianProcess, GaussianProcessConfig
     from kohn.potential import Potential
-    from kohn.structures.elements import symbol
 
     elements = elements_of(structure)
-    share = np.diff(np.linspace(0, POINTS, len(elements) + 1).round().astype(int))
-    counts = {symbol(z): int(m) for z, m in zip(elements, share, strict=True)}
-    config = GaussianProcessConfig(soap=SoapConfig(**SETTINGS), inducing_by_element=counts)
+    ends = np.linspace(0, POINTS, len(elements) + 1).round().astype(int)[1:-1]
+    config = GaussianProcessConfig(soap=SoapConfig(**SETTINGS))
     rng = np.random.default_rng(0)
     points = rng.random((POINTS, expansion(config.soap, elements).size))
-    model = GaussianProcess(
-        points=jnp.asarray(points / np.linalg.norm(points, axis=1, keepdims=True)),
-        weights=jnp.asarray(rng.normal(size=POINTS)),
-        scale=jnp.asarray(1.0),
-        posterior=jnp.zeros(POINTS * (POINTS + 1) // 2),
-        config=config,
-        elements=elements,
-        neighbours=40.0,
-    )
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    model = GaussianProcess.at(np.split(points, ends), rng.normal(size=POINTS), config, elements)
     return Potential(model, dict.fromkeys(elements, 0.0))
 
 

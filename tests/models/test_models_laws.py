@@ -4,7 +4,6 @@ All laws of a family run through one compiled function of one padded shape.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import faults
 import jax
@@ -85,11 +84,11 @@ def model_of(config):
     key = jax.random.key(3)
     if isinstance(config, MaceConfig):
         return Mace.random(key, config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64)
-    prior = GaussianProcess.random(key, config, tuple(E0S), neighbours=3.0)
     points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
     points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
     weights = 1e4 * jax.random.normal(jax.random.key(4), (6,))
-    return replace(prior, points=points, weights=weights)
+    by_element = np.split(np.asarray(points), [2, 3])
+    return GaussianProcess.at(by_element, weights, config, tuple(E0S))
 
 
 MODELS = {name: model_of(config) for name, config in FAMILIES.items()}

@@ -14,6 +14,7 @@ Sources: Quiñonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), 
 Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -30,7 +31,7 @@ from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import Graph
 from kohn.structures.elements import symbol
-from kohn.typing import Array, Float, Int
+from kohn.typing import Array, ArrayLike, Float, Int
 
 JITTER = 1e-10
 """Added to the diagonal of K_MM, as a share of it."""
@@ -92,14 +93,16 @@ class GaussianProcess(eqx.Module):
     """The posterior mean as a model of atomic energies, and what its variance needs.
 
     Attributes:
-        points: p̂ of the inducing environments, element after element, [M, D].
-        weights: w, eV, [M].
+        points: p̂ of the inducing environments of each element, [M_a, D].
+        zero: k(0, m), those with the lone atom of their element, [M].
+        weights: w, eV, element after element, [M].
         scale: δ, eV.
         posterior: R packed by rows, [M (M + 1)/2].
         counts: inducing environments of each element.
     """
 
-    points: Float[Array, "M D"]
+    points: tuple[Float[Array, "M_a D"], ...]
+    zero: Float[Array, " M"]
     weights: Float[Array, " M"]
     scale: Float[Array, ""]
     posterior: Float[Array, " packed"]
@@ -120,15 +123,41 @@ class GaussianProcess(eqx.Module):
     ) -> "GaussianProcess":
         """The prior: zero energies. Nothing is random; the name is that of all families."""
         del key
-        m, size = sum(counts_of(config, elements)), expansion(config.soap, elements).size
+        counts, size = counts_of(config, elements), expansion(config.soap, elements).size
+        m = sum(counts)
         return cls(
-            points=jnp.zeros((m, size), dtype),
+            points=tuple(jnp.zeros((count, size), dtype) for count in counts),
+            zero=jnp.zeros((m,), dtype),
             weights=jnp.zeros((m,), dtype),
             scale=jnp.asarray(scale, dtype),
             posterior=jnp.zeros((m * (m + 1) // 2,), dtype),
             config=config,
             elements=elements,
             neighbours=neighbours,
+        )
+
+    @classmethod
+    def at(
+        cls,
+        points: Sequence[Float[ArrayLike, "M_a D"]],
+        weights: Float[ArrayLike, " M"],
+        config: GaussianProcessConfig,
+        elements: tuple[int, ...],
+        *,
+        posterior: Float[ArrayLike, " packed"] | None = None,
+    ) -> "GaussianProcess":
+        """A model with these inducing environments, unit vectors by element, in float64."""
+        counts = {symbol(z): len(p) for z, p in zip(elements, points, strict=True)}
+        config = config.model_copy(update={"inducing_by_element": counts})
+        prior = cls.random(None, config, elements, neighbours=0.0, scale=config.signal)  # type: ignore[arg-type]
+        lone = lone_atoms(config.soap, elements)
+        zero = [(np.asarray(p) @ z) ** config.zeta for p, z in zip(points, lone, strict=True)]
+        return replace(
+            prior,
+            points=tuple(map(jnp.asarray, points)),
+            zero=jnp.asarray(np.concatenate(zero)),
+            weights=jnp.asarray(weights),
+            posterior=prior.posterior if posterior is None else jnp.asarray(posterior),
         )
 
     @property
@@ -159,7 +188,8 @@ class GaussianProcess(eqx.Module):
         counts = {symbol(z): self.counts[i] for z, i in zip(elements, keep, strict=True)}
         return replace(
             self,
-            points=self.points[rows][:, np.array(columns)],
+            points=tuple(self.points[i][:, np.array(columns)] for i in keep),
+            zero=self.zero[rows],
             weights=self.weights[rows],
             config=self.config.model_copy(update={"inducing_by_element": counts}),
             elements=tuple(elements),
@@ -213,12 +243,12 @@ class GaussianProcess(eqx.Module):
 
     def _by_element(self) -> list[tuple[Array, Array, Array]]:
         """Inducing environments of each element, their weights δ² w, and ε of a lone atom."""
-        lone = jnp.asarray(lone_atoms(self.config.soap, self.elements), self.points.dtype)
-        found = []
-        for a, here in enumerate(self.segments):
-            points, weights = self.points[here], self.scale**2 * self.weights[here]
-            found.append((points, weights, (points @ lone[a]) ** self.config.zeta @ weights))
-        return found
+        weights = self.scale**2 * self.weights
+        zero = self.zero * weights
+        return [
+            (points, weights[here], jnp.sum(zero[here]))
+            for points, here in zip(self.points, self.segments, strict=True)
+        ]
 
 
 def atomic_energies(

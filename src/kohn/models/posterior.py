@@ -50,12 +50,11 @@ class Posterior:
 
     def __init__(self, model: GaussianProcess):
         self.model = model
-        zeta, points = model.config.zeta, np.asarray(model.points, np.float64)
-        by_element = [points[segment] for segment in model.segments]
-        lone = lone_atoms(model.config.soap, model.elements)
-        zero = [(p @ z) ** zeta for p, z in zip(by_element, lone, strict=True)]
-        self._inducing = Inducing(by_element, [factor_of(p, zeta) for p in by_element], zero)
-        m = len(points)
+        points = [np.asarray(p, np.float64) for p in model.points]
+        zero = [np.asarray(model.zero[here], np.float64) for here in model.segments]
+        factors = [factor_of(p, model.config.zeta) for p in points]
+        self._inducing = Inducing(points, factors, zero)
+        m = sum(model.counts)
         self._r = np.zeros((m, m))
         self._r[np.tril_indices(m)] = np.asarray(model.posterior, np.float64)
 

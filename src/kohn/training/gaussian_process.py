@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
@@ -318,21 +317,14 @@ def fit(
     if config.tune == "marginal-likelihood":
         scales = tuned(scales, sums, _leading(inducing.counts))
     weights, r = solve(sums, scales, inducing)
-    counts = {symbol(z): c for z, c in zip(elements, inducing.counts, strict=True)}
     chosen = {f"noise_{kind}": scales.noise[kind] for kind in sums}
-    update = {"inducing_by_element": counts, "signal": scales.signal, "tune": "none", **chosen}
-    prior = GaussianProcess.random(
-        None,  # type: ignore[arg-type]
+    update = {"signal": scales.signal, "tune": "none", **chosen}
+    return GaussianProcess.at(
+        inducing.points,
+        weights,
         config.model_copy(update=update),
         elements,
-        neighbours=0.0,
-    )
-    return replace(
-        prior,
-        points=jnp.asarray(np.concatenate(inducing.points)),
-        weights=jnp.asarray(weights),
-        scale=jnp.asarray(scales.signal, jnp.float64),
-        posterior=jnp.asarray(r[np.tril_indices(len(r))]),
+        posterior=r[np.tril_indices(len(r))],
     )
 
 
