@@ -231,6 +231,22 @@ def test_unknown_elements_are_named(case):
         transformer.fit(frames).transform([frames[0], replace(frames[1], numbers=numbers)])
 
 
+@pytest.mark.parametrize("kind", [Soap, StructureFactor])
+def test_elements_can_be_said(kind):
+    """Files with different elements get the same columns; one that was not said is refused."""
+    given = kind(elements="O, Si,H").fit(SILICON)
+    assert given.elements_ == kind(elements=[14, "H", 8]).fit(SILICON).elements_ == (1, 8, 14)
+    alone = kind().fit(SILICON)
+    names, few = given.get_feature_names_out(), alone.get_feature_names_out()
+    here = [list(names).index(name) for name in few]
+    values = given.transform(SILICON)
+    np.testing.assert_allclose(values[:, here], alone.transform(SILICON), rtol=0, atol=1e-12)
+    with pytest.raises(InputError, match=r"there is Si(.|\n)*only H, O"):
+        kind(elements="H,O").fit(SILICON)
+    with pytest.raises(InputError, match="not a chemical element"):
+        kind(elements="Q").fit(SILICON)
+
+
 def test_coulomb_matrices_are_of_molecules_that_fit():
     fitted = CoulombMatrix().fit([WATER])
     with pytest.raises(InputError, match=r"more atoms(.|\n)*frame 0(.|\n)*at most 3 atoms"):

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -359,3 +360,25 @@ def test_a_network_has_no_posterior():
     )
     with pytest.raises(ConfigError, match="no posterior"):
         Potential(model, {1: 0.0, 8: 0.0}).predict(STRUCTURES[:1], uncertainty=True)
+
+
+def test_second_derivatives_pass_through_the_rule_for_slopes(fitted):
+    """Force constants by differentiation are those by differences of gradients."""
+    s = STRUCTURES[0]
+    graph = collate([s], [neighbourhood(s, fitted.cutoff)], ELEMENTS, dtype=np.float64)
+    graph = jax.tree.map(jnp.asarray, graph)
+
+    def slopes(d):
+        def total(d):
+            return jnp.sum(fitted(eqx.tree_at(lambda g: g.displacement, graph, d)))
+
+        return jax.grad(total)(d)
+
+    d = graph.displacement
+    along = jax.random.normal(jax.random.key(0), d.shape) * graph.edge_mask[..., None].astype(float)
+    by_rule = jax.jit(lambda: jax.jvp(slopes, (d,), (along,))[1])()
+    h, step = 1e-4, jax.jit(slopes)
+    by_difference = (step(d + h * along) - step(d - h * along)) / (2 * h)
+    scale = float(jnp.abs(by_difference).max())
+    np.testing.assert_allclose(by_rule, by_difference, rtol=0, atol=1e-6 * scale)
+    assert scale > 1e-3

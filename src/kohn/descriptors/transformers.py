@@ -11,7 +11,7 @@ in turn, so that the number of structures is not limited by memory; `transform` 
 learned of the numbers, and y is not looked at.
 """
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
@@ -30,7 +30,7 @@ from kohn.descriptors import describing, soap, structure_factor
 from kohn.errors import ConfigError, InputError, Place
 from kohn.graphs import pairs_within
 from kohn.structures import Structure
-from kohn.structures.elements import symbol
+from kohn.structures.elements import atomic_number, symbol
 
 Config = TypeVar("Config", bound=BaseModel)
 BLOCK = 2**20
@@ -41,7 +41,8 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
     """What the transformers share. A subclass gives `_learn`, `_features` and `_names`.
 
     Attributes:
-        elements_: atomic numbers seen by `fit`, ascending.
+        elements_: atomic numbers that there are features for, ascending: those of the argument
+            `elements` (symbols or numbers, or "H,C,O"), else those that `fit` has seen.
     """
 
     elements_: tuple[int, ...]
@@ -67,8 +68,22 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         self._learn(noted())
         if not seen:
             raise InputError("there are no structures", expected="at least one")
-        self.elements_ = tuple(sorted(seen))
+        self.elements_ = tuple(sorted(self._asked_elements(seen)))
         return self
+
+    def _asked_elements(self, seen: set[int]) -> set[int]:
+        """Those that features are made for: `elements` where it is given, else those seen."""
+        given: str | Sequence[int | str] | None = getattr(self, "elements", None)
+        if given is None:
+            return seen
+        asked = {atomic_number(e) for e in (given.split(",") if isinstance(given, str) else given)}
+        if seen - asked:
+            raise InputError(
+                f"there is {', '.join(map(symbol, sorted(seen - asked)))} in the structures",
+                expected=f"only {', '.join(map(symbol, sorted(asked)))}, as `elements` says",
+                fix="add it to elements, or leave elements out",
+            )
+        return asked
 
     def fit_transform(self, X: Iterable[Any], y: Any = None, **fit_params: Any) -> Any:
         """`fit` and `transform`. What an iterator gives is kept in a list between the two."""
@@ -215,6 +230,7 @@ class Soap(StructureTransformer):
         species_channels: int | None = None,
         average: str = "outer",
         convention: str = "kohn",
+        elements: str | Sequence[int | str] | None = None,
     ):
         self.r_cut = r_cut
         self.n_max = n_max
@@ -228,6 +244,7 @@ class Soap(StructureTransformer):
         self.species_channels = species_channels
         self.average = average
         self.convention = convention
+        self.elements = elements
 
     @property
     def config(self) -> soap.SoapConfig:
@@ -269,11 +286,13 @@ class StructureFactor(StructureTransformer):
         bins: int = 32,
         width: float | None = None,
         window_power: int = 6,
+        elements: str | Sequence[int | str] | None = None,
     ):
         self.k_max = k_max
         self.bins = bins
         self.width = width
         self.window_power = window_power
+        self.elements = elements
 
     @property
     def config(self) -> structure_factor.StructureFactorConfig:
@@ -357,7 +376,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 def _config(of: type[Config], settings: dict[str, Any]) -> Config:
     """Settings that hold, or an error that names the first that does not."""
     try:
-        return of(**settings)
+        return of(**{name: value for name, value in settings.items() if name != "elements"})
     except ValidationError as error:
         _refuse(error)
 
