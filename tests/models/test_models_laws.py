@@ -16,7 +16,17 @@ from hypothesis import strategies as st
 
 from kohn.descriptors.soap import SoapConfig, expansion
 from kohn.graphs import Shape, collate, neighbourhood
-from kohn.models import GaussianProcess, GaussianProcessConfig, Mace, MaceConfig
+from kohn.models import (
+    FAMILIES as KNOWN,
+)
+from kohn.models import (
+    DimeNetConfig,
+    GaussianProcess,
+    GaussianProcessConfig,
+    MaceConfig,
+    NequipConfig,
+    SchNetConfig,
+)
 from kohn.potential import evaluate
 from kohn.structures import Structure
 
@@ -29,6 +39,9 @@ FAMILIES = {
         cutoff=CUTOFF, channels=4, hidden_l_max=0, radial_widths=(8, 8), zbl=True
     ),
     "mace, vectors": MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8)),
+    "nequip": NequipConfig(cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8)),
+    "dimenet": DimeNetConfig(cutoff=CUTOFF, channels=6, angular_channels=4, l_max=3, layers=2),
+    "schnet": SchNetConfig(cutoff=CUTOFF, channels=6, layers=2, n_gaussians=8),
     "gaussian process": GaussianProcessConfig(
         soap=SoapConfig(r_cut=CUTOFF, n_max=3, l_max=3, sigma=0.4, scaling_radius=2.0),
         zeta=3,
@@ -82,8 +95,9 @@ def family(request):
 def model_of(config):
     """A model with random weights."""
     key = jax.random.key(3)
-    if isinstance(config, MaceConfig):
-        return Mace.random(key, config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64)
+    if not isinstance(config, GaussianProcessConfig):
+        family = KNOWN[config.family][1]
+        return family.random(key, config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64)
     points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
     points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
     weights = 1e4 * jax.random.normal(jax.random.key(4), (6,))

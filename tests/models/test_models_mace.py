@@ -15,7 +15,7 @@ from brute_force import structure
 from kohn.graphs import Shape, collate, needed_shape, neighbourhood
 from kohn.models import FAMILIES, Mace, MaceConfig, energy_and_derivatives
 from kohn.models.layers import silu
-from kohn.models.mace import select_matmul
+from kohn.models.messages import select_matmul
 from kohn.potential import evaluate
 from kohn.training.losses import LossWeights, targets
 from kohn.training.optimiser import flatten, initial_state, make_step, optimiser

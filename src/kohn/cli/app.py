@@ -100,7 +100,9 @@ def check(
 @app.command(epilog="Example: `kohn template train > train.yaml`")
 def template(
     what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
-    model: Annotated[str, typer.Option(help="family of models: mace, gaussian-process")] = "mace",
+    model: Annotated[
+        str, typer.Option(help="schnet, dimenet, nequip, mace or gaussian-process")
+    ] = "mace",
 ) -> None:
     """Print a commented configuration file with every setting and its default."""
     from kohn.training import template as text

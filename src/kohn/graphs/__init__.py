@@ -10,6 +10,7 @@ from kohn.graphs.batching import plan_shapes as plan_shapes
 from kohn.graphs.batching import species_index as species_index
 from kohn.graphs.batching import waste as waste
 from kohn.graphs.gather import gather_neighbours as gather_neighbours
+from kohn.graphs.gather import of_reverse as of_reverse
 from kohn.graphs.gather import select_columns as select_columns
 from kohn.graphs.gather import sum_over_reverse as sum_over_reverse
 from kohn.graphs.neighbours import Neighbourhood as Neighbourhood

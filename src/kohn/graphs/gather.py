@@ -49,6 +49,16 @@ def sum_over_reverse(
     return _sum.bind(g, index, reverse)
 
 
+def of_reverse(
+    e: Float[Array, "atoms K *features"], reverse: Int[Array, "atoms K"]
+) -> Float[Array, "atoms K *features"]:
+    """e of the reverse edge, e[j → i] in slot (i, j): its own transpose.
+
+    Values in padding slots are arbitrary; mask them, and what flows back through them.
+    """
+    return _reversed.bind(e, reverse, reverse)
+
+
 def select_columns(
     x: Float[Array, "*rows columns"], columns: Int[Array, " D"], inverse: Int[Array, " columns"]
 ) -> Float[Array, "*rows D"]:
@@ -83,6 +93,11 @@ def _sum_impl(g, index, reverse):
     n, k = g.shape[:2]
     flat = g.reshape((n * k, *g.shape[2:]))
     return jnp.sum(flat.at[reverse].get(mode="promise_in_bounds"), axis=1)
+
+
+def _reversed_impl(e, reverse, _):
+    flat = e.reshape((-1, *e.shape[2:]))
+    return flat.at[reverse].get(mode="promise_in_bounds")
 
 
 def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> Primitive:
@@ -123,6 +138,7 @@ def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> 
 
 _gather = _linear_primitive("gather", _gather_impl, lambda: _sum)
 _sum = _linear_primitive("sum", _sum_impl, lambda: _gather)
+_reversed = _linear_primitive("reversed", _reversed_impl, lambda: _reversed)
 _select = _linear_primitive("select", _select_impl, lambda: _spread, axis=0)
 _spread = _linear_primitive("spread", _spread_impl, lambda: _select, axis=0)
 

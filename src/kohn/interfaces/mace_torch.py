@@ -27,7 +27,8 @@ import safetensors
 from kohn.errors import ModelFileError, Place
 from kohn.models import Mace, MaceConfig
 from kohn.models.layers import SILU_NORM, Linear, RadialNetwork
-from kohn.models.mace import ElementLinear, Interaction, Product
+from kohn.models.mace import Product
+from kohn.models.messages import ElementLinear, Interaction
 from kohn.o3 import evaluate_chain, symmetric_product
 from kohn.potential import Potential
 
@@ -66,19 +67,21 @@ def _potential(
     dtype = np.dtype(settings["dtype"]).type if dtype is None else dtype
     elements = tuple(int(z) for z in settings["atomic_numbers"])
     mace = Mace(
-        config,
-        elements,
-        float(settings["avg_num_neighbors"][0]),
-        _linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
-        _select(tensors, config, len(elements)),
-        tuple(_interaction(tensors, settings, config, t) for t in range(config.layers)),
-        tuple(_product(tensors, config, t, len(elements)) for t in range(config.layers)),
-        tuple(
+        config=config,
+        elements=elements,
+        neighbours=float(settings["avg_num_neighbors"][0]),
+        embedding=_linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
+        select=_select(tensors, config, len(elements)),
+        interactions=tuple(
+            _interaction(tensors, settings, config, t) for t in range(config.layers)
+        ),
+        products=tuple(_product(tensors, config, t, len(elements)) for t in range(config.layers)),
+        readouts=tuple(
             _linear(tensors[f"readouts.{t}.linear.weight"].reshape(config.channels, 1))
             for t in range(config.layers - 1)
         ),
-        _last_readout(tensors, settings, config),
-        jnp.asarray(tensors["scale_shift.scale"].reshape(())),
+        last_readout=_last_readout(tensors, settings, config),
+        scale=jnp.asarray(tensors["scale_shift.scale"].reshape(())),
     )
     mace = _cast(mace, dtype)
     shift = float(tensors["scale_shift.shift"].reshape(()))

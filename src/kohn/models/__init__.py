@@ -2,12 +2,21 @@
 
 from kohn.models.derivatives import Derived as Derived
 from kohn.models.derivatives import energy_and_derivatives as energy_and_derivatives
+from kohn.models.dimenet import DimeNet as DimeNet
+from kohn.models.dimenet import DimeNetConfig as DimeNetConfig
 from kohn.models.gaussian_process import GaussianProcess as GaussianProcess
 from kohn.models.gaussian_process import GaussianProcessConfig as GaussianProcessConfig
 from kohn.models.mace import Mace as Mace
 from kohn.models.mace import MaceConfig as MaceConfig
+from kohn.models.nequip import Nequip as Nequip
+from kohn.models.nequip import NequipConfig as NequipConfig
+from kohn.models.schnet import SchNet as SchNet
+from kohn.models.schnet import SchNetConfig as SchNetConfig
 
 FAMILIES = {
+    "schnet": (SchNetConfig, SchNet),
+    "dimenet": (DimeNetConfig, DimeNet),
+    "nequip": (NequipConfig, Nequip),
     "mace": (MaceConfig, Mace),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }

@@ -11,9 +11,6 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
     E_i       = W h¹_i,00 + MLP(h²_i,00)                                                  (eq. 13)
 """
 
-from collections.abc import Callable
-from dataclasses import replace
-from math import pi, sqrt
 from typing import Annotated, Literal
 
 import equinox as eqx
@@ -23,25 +20,21 @@ import numpy as np
 from jax.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from kohn.descriptors import bessel_basis, polynomial_cutoff
-from kohn.graphs import Graph, gather_neighbours
-from kohn.models.layers import (
-    Linear,
-    RadialNetwork,
-    by_rows,
-    one_hot,
-    silu,
-    split,
-    split_degrees,
-    unstack,
+from kohn.graphs import Graph
+from kohn.models.layers import Linear, one_hot, silu, unstack
+from kohn.models.messages import (
+    Degrees,
+    Edges,
+    ElementLinear,
+    Interaction,
+    edges_of,
+    natural_paths,
 )
+from kohn.models.network import Network
 from kohn.models.zbl import zbl_energies
-from kohn.o3 import clebsch_gordan, spherical_harmonics, symmetric_product
+from kohn.o3 import symmetric_product
 from kohn.structures.elements import covalent_radii
 from kohn.typing import Array, Float
-
-Degrees = tuple[Array, ...]
-"""Features by degree: for each l an array [N, 2l+1, C]."""
 
 
 class MaceConfig(BaseModel):
@@ -83,141 +76,11 @@ class MaceConfig(BaseModel):
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
         """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
         highest = self.hidden_l_max if layer > 0 else 0
-        return tuple(
-            (l1, l2, l3)
-            for l3 in range(self.l_max + 1)
-            for l1 in range(highest + 1)
-            for l2 in range(abs(l3 - l1), min(self.l_max, l1 + l3) + 1)
-            if (l1 + l2 + l3) % 2 == 0
-        )
+        return natural_paths(highest, self.l_max, self.l_max)
 
     def result_degrees(self, layer: int) -> tuple[int, ...]:
         """Degrees of the features after a layer; the last one keeps scalars only."""
         return (0,) if layer == self.layers - 1 else tuple(range(self.hidden_l_max + 1))
-
-
-class Edges(eqx.Module):
-    """What the layers need of the edges, computed once."""
-
-    harmonics: Float[Array, "N K lm"]  # component normalisation, 4π orthonormal
-    radial: Float[Array, "N K n"]  # basis times cutoff; zero in padding
-    species: Float[Array, "N K S"]  # one-hot element of the neighbour
-
-
-class ElementLinear(eqx.Module):
-    """y_i = x_i W_z(i) / sqrt(n_in S): a linear map for each element, as e3nn scales it."""
-
-    weight: Float[Array, "S n_in n_out"]
-
-    @property
-    def matrix(self) -> Float[Array, "S n_in n_out"]:
-        """W / sqrt(n_in S)."""
-        s, n_in, _ = self.weight.shape
-        return self.weight * (1.0 / sqrt(n_in * s))
-
-    def __call__(self, x: Float[Array, "N m n_in"], species: Float[Array, "N S"]) -> Array:
-        return select_matmul(x, self.matrix, species)
-
-
-def select_matmul(
-    x: Float[Array, "N m n_in"], matrices: Float[Array, "S n_in n_out"], species: Array
-) -> Float[Array, "N m n_out"]:
-    """x_i M_z(i). All elements are multiplied and one kept while they are few, for which one
-    large product is faster than many small ones; with many, each atom fetches its own."""
-    s = matrices.shape[0]
-    if s == 1:
-        return x @ matrices[0]
-    if s <= 8:
-        masked = x[:, :, None, :] * species[:, None, :, None]
-        n, m, _, c = masked.shape
-        return masked.reshape(n, m, s * c) @ matrices.reshape(s * c, -1)
-    own = jnp.tensordot(species, matrices, axes=1)
-    return jnp.einsum("nmc,ncd->nmd", x, own)
-
-
-class Interaction(eqx.Module):
-    """Messages and their sum over neighbours: A from h (eq. 8, 9)."""
-
-    up: tuple[Linear, ...]  # by degree of h
-    network: RadialNetwork
-    radial: Linear  # last layer of the network, [hidden, paths · C]
-    mix: tuple[Linear, ...]  # by degree of A, [paths to it · C, C]
-
-    @classmethod
-    def random(cls, key: Array, config: MaceConfig, layer: int, dtype) -> "Interaction":
-        """Weights from N(0, 1)."""
-        c, paths = config.channels, config.paths(layer)
-        n_up = 1 + max(l1 for l1, _, _ in paths)
-        keys = iter(jax.random.split(key, 3 + n_up + config.l_max))
-        return cls(
-            tuple(Linear.random(next(keys), (c, c), dtype) for _ in range(n_up)),
-            RadialNetwork.random(next(keys), config.n_bessel, config.radial_widths, dtype),
-            Linear.random(next(keys), (config.radial_widths[-1], len(paths) * c), dtype),
-            tuple(
-                Linear.random(next(keys), (c * sum(p[2] == l for p in paths), c), dtype)
-                for l in range(config.l_max + 1)
-            ),
-        )
-
-    def of_species(
-        self, embedding: Float[Array, "S C"], edges: Edges, config: MaceConfig
-    ) -> Degrees:
-        """The first layer, where h depends on the element alone.
-
-        Then Σ_j R(r_ij) Y(r_ij) h_z(j) = Σ_s h_s W · Σ_(j of s) H(r_ij) Y(r_ij), with H the last
-        hidden layer: the sum over neighbours comes first, and the widest product of the
-        radial network is done per atom instead of per edge.
-        """
-        width = self.radial.weight.shape[0]
-
-        def sums(basis: Array, harmonics: Array, species: Array) -> tuple[Array]:
-            n, k, s = species.shape
-            hidden = self.network(basis.reshape(n * k, -1)).reshape(n, k, -1)
-            by_species = harmonics[:, :, :, None] * species[:, :, None, :]
-            moments = jnp.einsum("nkp,nkb->npb", by_species.reshape(n, k, -1), hidden)
-            return (moments.reshape(n, -1, s * width),)
-
-        up = embedding @ self.up[0].matrix
-        (moments,) = by_rows(sums, (edges.radial, edges.harmonics, edges.species))
-        radial = self.radial.matrix.reshape(width, -1, config.channels)
-        result = []
-        for l, part in enumerate(split_degrees(moments, config.l_max, 1)):
-            matrix = (up[:, None, :] * radial[None, :, l, :]).reshape(-1, config.channels)
-            result.append(part @ (matrix @ self.mix[l].matrix))
-        return tuple(result)
-
-    def __call__(self, h: Degrees, edges: Edges, graph: Graph, config: MaceConfig) -> Degrees:
-        paths = config.paths(1)
-
-        def messages(basis: Array, harmonics: Array, sender: Array) -> Degrees:
-            n, k, _ = basis.shape
-            hidden = self.network(basis.reshape(n * k, -1)) @ self.radial.matrix
-            radial = split(hidden.reshape(n, k, 1, -1), (config.channels,) * len(paths), 3)
-            features = split_degrees(sender, config.hidden_l_max, 2)
-            y = split_degrees(harmonics, config.l_max, 2)
-            parts: list[list[Array]] = [[] for _ in self.mix]
-            for r, (l1, l2, l3) in zip(radial, paths, strict=True):
-                parts[l3].append(_couple_and_sum(features[l1] * r, y[l2], l1, l2, l3))
-            return tuple(
-                mix(jnp.concatenate(part, axis=-1))
-                for mix, part in zip(self.mix, parts, strict=True)
-            )
-
-        lifted = jnp.concatenate([up(x) for up, x in zip(self.up, h, strict=True)], axis=1)
-        sender = gather_neighbours(lifted, graph.index, graph.reverse)
-        return by_rows(messages, (edges.radial, edges.harmonics, sender))
-
-
-def _couple_and_sum(
-    x: Float[Array, "N K m1 C"], y: Float[Array, "N K m2"], l1: int, l2: int, l3: int
-) -> Float[Array, "N m3 C"]:
-    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product over (k, m1)."""
-    n, k, _, c = x.shape
-    if l1 == 0:
-        return jnp.einsum("nkm,nkc->nmc", y, x[:, :, 0])
-    cg = jnp.asarray(clebsch_gordan(l1, l2, l3), y.dtype)
-    coupled = jnp.einsum("nkb,abm->nkam", y, cg).reshape(n, k * (2 * l1 + 1), -1)
-    return jnp.einsum("nqm,nqc->nmc", coupled, x.reshape(n, -1, c))
 
 
 class Product(eqx.Module):
@@ -264,7 +127,7 @@ class Product(eqx.Module):
         return tuple(result)
 
 
-class Mace(eqx.Module):
+class Mace(Network):
     """A MACE model: interaction energies of atoms from a graph.
 
     Attributes:
@@ -309,79 +172,36 @@ class Mace(eqx.Module):
         keys = iter(jax.random.split(key, 5 + config.l_max + 3 * config.layers))
         select = () if config.residual_first else range(config.l_max + 1)
         return cls(
-            config,
-            tuple(elements),
-            float(neighbours),
-            Linear.random(next(keys), (s, c), dtype),
-            tuple(ElementLinear(jax.random.normal(next(keys), (s, c, c), dtype)) for _ in select),
-            tuple(Interaction.random(next(keys), config, t, dtype) for t in range(config.layers)),
-            tuple(Product.random(next(keys), config, t, s, dtype) for t in range(config.layers)),
-            tuple(Linear.random(next(keys), (c, 1), dtype) for _ in range(config.layers - 1)),
-            (
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            embedding=Linear.random(next(keys), (s, c), dtype),
+            select=tuple(
+                ElementLinear(jax.random.normal(next(keys), (s, c, c), dtype)) for _ in select
+            ),
+            interactions=tuple(
+                Interaction.random(next(keys), config, t, (c,) * (config.l_max + 1), dtype)
+                for t in range(config.layers)
+            ),
+            products=tuple(
+                Product.random(next(keys), config, t, s, dtype) for t in range(config.layers)
+            ),
+            readouts=tuple(
+                Linear.random(next(keys), (c, 1), dtype) for _ in range(config.layers - 1)
+            ),
+            last_readout=(
                 Linear.random(next(keys), (c, config.readout_width), dtype),
                 Linear.random(next(keys), (config.readout_width, 1), dtype),
             ),
-            jnp.asarray(scale, dtype),
+            scale=jnp.asarray(scale, dtype),
         )
-
-    @property
-    def cutoff(self) -> float:
-        """r_c, Å."""
-        return self.config.cutoff
-
-    def for_elements(self, elements: tuple[int, ...], key: Array) -> "Mace":
-        """The same function of the elements that it knows, with random weights for new ones.
-
-        Args:
-            elements: atomic numbers; those left out are forgotten.
-            key: JAX random key.
-        """
-        fresh = Mace.random(
-            key,
-            self.config,
-            elements,
-            neighbours=self.neighbours,
-            dtype=self.scale.dtype,
-        )
-        known = np.array([i for i, z in enumerate(elements) if z in self.elements], np.int32)
-        source = np.array([self.elements.index(elements[i]) for i in known], np.int32)
-
-        def joined(mine: Array, new: Array, factor: float) -> Array:
-            return new.at[known].set(mine[source] * mine.dtype.type(factor))
-
-        return self._by_element(fresh, joined)
-
-    def restricted(self, elements: tuple[int, ...]) -> "Mace":
-        """The same function, for some of its elements only."""
-        source = np.array([self.elements.index(z) for z in elements], np.int32)
-
-        def chosen(mine: Array, _: Array, factor: float) -> Array:
-            return mine[source] * mine.dtype.type(factor)
-
-        return self._by_element(replace(self, elements=tuple(elements)), chosen)
-
-    def _by_element(self, other: "Mace", combine: Callable[[Array, Array, float], Array]) -> "Mace":
-        """This model with the elements of another: arrays that have one row for each element
-        are combined, the others kept. Layers divide by the root of the number of elements,
-        which the factor undoes; products do not."""
-        ratio = (len(other.elements) / len(self.elements)) ** 0.5
-
-        def leaf(path: tuple, mine: Array, theirs: Array) -> Array:
-            name = jax.tree_util.keystr(path)
-            if not any(part in name for part in ("embedding", "select", "skip", ".weights")):
-                return mine
-            return combine(mine, theirs, 1.0 if ".weights" in name else ratio)
-
-        like = replace(other, elements=self.elements)
-        combined = jax.tree_util.tree_map_with_path(leaf, self, like)
-        return replace(combined, elements=other.elements)
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
         config = self.config
         dtype = self.scale.dtype
         species = one_hot(graph.species, len(self.elements), dtype)
-        r, edges = self._edges(graph)
+        r, edges = edges_of(graph, config, len(self.elements), dtype)
         embedding = self.embedding.matrix
         h: Degrees = ((species @ embedding)[:, None],)
         energies = jnp.zeros(graph.species.shape, dtype)
@@ -406,17 +226,6 @@ class Mace(eqx.Module):
         if config.zbl:
             energies = energies + config.zbl_factor * self._zbl(r, graph, edges)
         return energies * graph.atom_mask.astype(dtype)
-
-    def _edges(self, graph: Graph) -> tuple[Array, Edges]:
-        d = graph.displacement
-        r = jnp.sqrt(jnp.sum(d * d, axis=-1))
-        cut = polynomial_cutoff(r, self.cutoff, self.config.cutoff_power)
-        basis = bessel_basis(r, self.cutoff, self.config.n_bessel)
-        y = spherical_harmonics(d / r[..., None], self.config.l_max) * sqrt(4 * pi)
-        neighbour = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
-        species = one_hot(neighbour, len(self.elements), r.dtype)
-        cut = cut * graph.edge_mask.astype(r.dtype)
-        return r, Edges(y, basis * cut[..., None], species)
 
     def _zbl(self, r: Array, graph: Graph, edges: Edges) -> Array:
         numbers = jnp.asarray(self.elements, r.dtype)

@@ -9,7 +9,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from kohn.errors import ConfigError, Place, nearest
-from kohn.models import FAMILIES, GaussianProcessConfig, MaceConfig
+from kohn.models import (
+    FAMILIES,
+    DimeNetConfig,
+    GaussianProcessConfig,
+    MaceConfig,
+    NequipConfig,
+    SchNetConfig,
+)
 
 KeyPath: TypeAlias = tuple[str, ...]
 """The keys that lead to a setting, from the outermost."""
@@ -140,7 +147,7 @@ class TrainSettings(_Section):
 
     data: DataSettings
     model: Annotated[
-        MaceConfig | GaussianProcessConfig,
+        MaceConfig | NequipConfig | DimeNetConfig | SchNetConfig | GaussianProcessConfig,
         Field(discriminator="family", description=f"family: {', '.join(FAMILIES)}"),
     ] = MaceConfig()
     loss: LossSettings = LossSettings()

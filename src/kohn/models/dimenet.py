@@ -1,0 +1,177 @@
+r"""DimeNet: messages on edges, which see the angles between edges.
+
+Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, with the smaller interaction of DimeNet++
+(arXiv:2011.14115). With e(r) the Bessel functions times c(r), and m_ij the message from j to i:
+
+    m⁰_ij = silu(W_a h_i + W_b h_j + W_c e(r_ij))
+    x_ij  = silu(W_x m_ij) ∘ W_g e(r_ij)
+    s_ij  = Σ_(k∈N(i), k≠j) Σ_l P_l(cos ∠kij) R_l(r_ik) ∘ x_ik,   R_l(r) = W_l e(r)       (angles)
+    m'_ij = m_ij + silu(W_m m_ij + W_s s_ji)
+    E_i   = Σ_t W silu(W_o Σ_j W_e e(r_ij) ∘ mᵗ_ij)
+
+The sum over pairs of edges costs no more than a sum over edges, by the addition theorem
+
+    P_l(r̂ · r̂') = 4π/(2l+1) Σ_m Y_lm(r̂) Y_lm(r̂')
+
+    s_ij = Σ_l 4π/(2l+1) Σ_m Y_lm(r̂_ij) A_i,lm − Σ_l R_l(r_ij) ∘ x_ij,
+    A_i,lm = Σ_k R_l(r_ik) Y_lm(r̂_ik) ∘ x_ik
+
+and the functions of distance in the three-body basis are learned instead of spherical Bessel
+functions. Layers have no bias: an atom without neighbours keeps its E0.
+"""
+
+from math import pi
+from typing import Annotated, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from pydantic import BaseModel, ConfigDict, Field
+
+from kohn.descriptors import bessel_basis, polynomial_cutoff
+from kohn.graphs import Graph, gather_neighbours, of_reverse
+from kohn.models.layers import Linear, by_rows, one_hot, silu, split_degrees
+from kohn.models.network import Network, where_neighbours
+from kohn.o3 import spherical_harmonics
+from kohn.typing import Array, Float
+
+
+class DimeNetConfig(BaseModel):
+    """What shapes a DimeNet; elements and scale come from the training data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    family: Literal["dimenet"] = "dimenet"
+    cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
+    channels: Annotated[int, Field(ge=1, description="features of a message")] = 64
+    angular_channels: Annotated[int, Field(ge=1, description="of them see angles")] = 32
+    l_max: Annotated[int, Field(ge=0, le=8, description="highest degree of the angles")] = 5
+    layers: Annotated[int, Field(ge=1, le=8, description="rounds of interactions")] = 3
+    n_bessel: Annotated[int, Field(ge=1, description="radial basis functions")] = 8
+    cutoff_power: Annotated[int, Field(ge=2, description="p of the polynomial cutoff")] = 5
+
+
+class Output(eqx.Module):
+    """E_i of a round of messages."""
+
+    radial: Linear
+    hidden: Linear
+    out: Linear
+
+    @classmethod
+    def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Output":
+        """Weights from N(0, 1)."""
+        c, keys = config.channels, jax.random.split(key, 3)
+        shapes = ((config.n_bessel, c), (c, c), (c, 1))
+        return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
+
+    def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, " N"]:
+        def summed(m: Array, basis: Array) -> tuple[Array]:
+            return (jnp.einsum("nkc,nkc->nc", self.radial(basis), m),)
+
+        (t,) = by_rows(summed, (m, basis))
+        return self.out(silu(self.hidden(t * scale)))[:, 0]
+
+
+class Interaction(eqx.Module):
+    """A round of messages that see angles."""
+
+    down: Linear  # W_x
+    gate: Linear  # W_g
+    radial: Linear  # W_l, all degrees beside each other
+    keep: Linear  # W_m
+    up: Linear  # W_s
+
+    @classmethod
+    def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Interaction":
+        """Weights from N(0, 1)."""
+        c, a, n = config.channels, config.angular_channels, config.n_bessel
+        shapes = ((c, a), (n, a), (n, (config.l_max + 1) * a), (c, c), (a, c))
+        keys = jax.random.split(key, len(shapes))
+        return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
+
+    def __call__(self, m: Array, basis: Array, y: Array, graph: Graph, scale: float) -> Array:
+        """m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
+        (s,) = by_rows(self.angles, (m, basis, y))
+        s = self.up(of_reverse(s, graph.reverse)) * scale
+        return m + silu(self.keep(m) + s)
+
+    def angles(self, m: Array, basis: Array, y: Array) -> tuple[Float[Array, "N K a"]]:
+        """s_ij of all edges of some atoms."""
+        n, k, _ = basis.shape
+        degrees = round(y.shape[-1] ** 0.5)
+        x = silu(self.down(m)) * self.gate(basis)
+        weighted = self.radial(basis).reshape(n, k, degrees, -1) * x[:, :, None]  # R_l ∘ x
+        moments = [
+            jnp.einsum("nkm,nkc->nmc", y_l, weighted[:, :, l]) * (4 * pi / (2 * l + 1))
+            for l, y_l in enumerate(split_degrees(y, degrees - 1, 2))
+        ]
+        every = jnp.einsum("nkm,nmc->nkc", y, jnp.concatenate(moments, axis=1))
+        return ((every - jnp.sum(weighted, axis=2)) * degrees**-0.5,)
+
+
+class DimeNet(Network):
+    """A DimeNet: interaction energies of atoms from a graph; attributes as in `Network`."""
+
+    config: DimeNetConfig = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+    embedding: tuple[Linear, Linear]  # of i, of j
+    first: Linear
+    interactions: tuple[Interaction, ...]
+    outputs: tuple[Output, ...]
+    scale: Float[Array, ""]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: DimeNetConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        scale: float = 1.0,
+        dtype: DTypeLike = np.float32,
+    ) -> "DimeNet":
+        """An untrained model; arguments as for `Mace.random`."""
+        s, c, rounds = len(elements), config.channels, config.layers
+        keys = iter(jax.random.split(key, 4 + 2 * rounds))
+        return cls(
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            embedding=(
+                Linear.random(next(keys), (s, c), dtype),
+                Linear.random(next(keys), (s, c), dtype),
+            ),
+            first=Linear.random(next(keys), (config.n_bessel, c), dtype),
+            interactions=tuple(
+                Interaction.random(next(keys), config, dtype) for _ in range(rounds)
+            ),
+            outputs=tuple(Output.random(next(keys), config, dtype) for _ in range(rounds + 1)),
+            scale=jnp.asarray(scale, dtype),
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        config, d = self.config, graph.displacement
+        r = jnp.sqrt(jnp.sum(d * d, axis=-1))
+        cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
+        cut = cut * graph.edge_mask.astype(r.dtype)
+        basis = bessel_basis(r, config.cutoff, config.n_bessel) * cut[..., None]
+        y = spherical_harmonics(d / r[..., None], config.l_max)
+
+        species = one_hot(graph.species, len(self.elements), self.scale.dtype)
+        of_i, of_j = (embedding(species) for embedding in self.embedding)
+        sender = gather_neighbours(of_j, graph.index, graph.reverse)
+        sender = sender * graph.edge_mask[..., None].astype(r.dtype)
+        m = silu(of_i[:, None] + sender + self.first(basis))
+
+        scale = self.neighbours**-0.5
+        energies = self.outputs[0](m, basis, scale)
+        for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
+            m = interaction(m, basis, y, graph, scale)
+            energies = energies + output(m, basis, scale)
+        return where_neighbours(energies * self.scale, graph)

@@ -1,0 +1,200 @@
+"""Messages of spherical tensors and their sum over neighbours, as MACE and NequIP have them.
+
+    A_i,klm = Σ_k' W_kk'l Σ_j Σ_paths R_k'(r_ij) [h_j,k'l1 ⊗ Y_l2(r_ij)]_lm
+
+with h the features of atoms, Y the harmonics and R the learned radial functions of edges.
+
+Source: Batzner et al., Nat. Commun. 13, 2453 (2022), eq. 4 and 5.
+"""
+
+from math import pi, sqrt
+from typing import Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kohn.descriptors import bessel_basis, polynomial_cutoff
+from kohn.graphs import Graph, gather_neighbours
+from kohn.models.layers import (
+    Linear,
+    RadialNetwork,
+    by_rows,
+    one_hot,
+    split,
+    split_degrees,
+)
+from kohn.o3 import clebsch_gordan, spherical_harmonics
+from kohn.typing import Array, Float
+
+Degrees = tuple[Array, ...]
+"""Features by degree: for each l an array [N, 2l+1, C]."""
+
+
+class Messages(Protocol):
+    """What a configuration says of messages."""
+
+    @property
+    def cutoff(self) -> float: ...
+    @property
+    def cutoff_power(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def hidden_l_max(self) -> int: ...
+    @property
+    def l_max(self) -> int: ...
+    @property
+    def n_bessel(self) -> int: ...
+    @property
+    def radial_widths(self) -> tuple[int, ...]: ...
+    def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]: ...
+
+
+def natural_paths(features: int, harmonics: int, results: int) -> tuple[tuple[int, int, int], ...]:
+    """(l1, l2, l3) of features, harmonics and result up to these degrees, natural parity only."""
+    return tuple(
+        (l1, l2, l3)
+        for l3 in range(results + 1)
+        for l1 in range(features + 1)
+        for l2 in range(abs(l3 - l1), min(harmonics, l1 + l3) + 1)
+        if (l1 + l2 + l3) % 2 == 0
+    )
+
+
+class Edges(eqx.Module):
+    """What the layers need of the edges, computed once."""
+
+    harmonics: Float[Array, "N K lm"]  # component normalisation, 4π orthonormal
+    radial: Float[Array, "N K n"]  # basis times cutoff; zero in padding
+    species: Float[Array, "N K S"]  # one-hot element of the neighbour
+
+
+class ElementLinear(eqx.Module):
+    """y_i = x_i W_z(i) / sqrt(n_in S): a linear map for each element, as e3nn scales it."""
+
+    weight: Float[Array, "S n_in n_out"]
+
+    @property
+    def matrix(self) -> Float[Array, "S n_in n_out"]:
+        """W / sqrt(n_in S)."""
+        s, n_in, _ = self.weight.shape
+        return self.weight * (1.0 / sqrt(n_in * s))
+
+    def __call__(self, x: Float[Array, "N m n_in"], species: Float[Array, "N S"]) -> Array:
+        return select_matmul(x, self.matrix, species)
+
+
+def select_matmul(
+    x: Float[Array, "N m n_in"], matrices: Float[Array, "S n_in n_out"], species: Array
+) -> Float[Array, "N m n_out"]:
+    """x_i M_z(i). All elements are multiplied and one kept while they are few, for which one
+    large product is faster than many small ones; with many, each atom fetches its own."""
+    s = matrices.shape[0]
+    if s == 1:
+        return x @ matrices[0]
+    if s <= 8:
+        masked = x[:, :, None, :] * species[:, None, :, None]
+        n, m, _, c = masked.shape
+        return masked.reshape(n, m, s * c) @ matrices.reshape(s * c, -1)
+    own = jnp.tensordot(species, matrices, axes=1)
+    return jnp.einsum("nmc,ncd->nmd", x, own)
+
+
+class Interaction(eqx.Module):
+    """Messages and their sum over neighbours: A from h (eq. 8, 9)."""
+
+    up: tuple[Linear, ...]  # by degree of h
+    network: RadialNetwork
+    radial: Linear  # last layer of the network, [hidden, paths · C]
+    mix: tuple[Linear, ...]  # by degree of A, [paths to it · C, C]
+
+    @classmethod
+    def random(
+        cls, key: Array, config: Messages, layer: int, outputs: tuple[int, ...], dtype
+    ) -> "Interaction":
+        """Weights from N(0, 1); `outputs`: channels of A by degree."""
+        c, paths = config.channels, [p for p in config.paths(layer) if p[2] < len(outputs)]
+        n_up = 1 + max(l1 for l1, _, _ in paths)
+        keys = iter(jax.random.split(key, 2 + n_up + len(outputs)))
+        return cls(
+            tuple(Linear.random(next(keys), (c, c), dtype) for _ in range(n_up)),
+            RadialNetwork.random(next(keys), config.n_bessel, config.radial_widths, dtype),
+            Linear.random(next(keys), (config.radial_widths[-1], len(paths) * c), dtype),
+            tuple(
+                Linear.random(next(keys), (c * sum(p[2] == l for p in paths), n), dtype)
+                for l, n in enumerate(outputs)
+            ),
+        )
+
+    def of_species(self, embedding: Float[Array, "S C"], edges: Edges, config: Messages) -> Degrees:
+        """The first layer, where h depends on the element alone.
+
+        Then Σ_j R(r_ij) Y(r_ij) h_z(j) = Σ_s h_s W · Σ_(j of s) H(r_ij) Y(r_ij), with H the last
+        hidden layer: the sum over neighbours comes first, and the widest product of the
+        radial network is done per atom instead of per edge.
+        """
+        width = self.radial.weight.shape[0]
+
+        def sums(basis: Array, harmonics: Array, species: Array) -> tuple[Array]:
+            n, k, s = species.shape
+            hidden = self.network(basis.reshape(n * k, -1)).reshape(n, k, -1)
+            by_species = harmonics[:, :, :, None] * species[:, :, None, :]
+            moments = jnp.einsum("nkp,nkb->npb", by_species.reshape(n, k, -1), hidden)
+            return (moments.reshape(n, -1, s * width),)
+
+        up = embedding @ self.up[0].matrix
+        (moments,) = by_rows(sums, (edges.radial, edges.harmonics, edges.species))
+        radial = self.radial.matrix.reshape(width, -1, config.channels)
+        result = []
+        for l, (part, mix) in enumerate(
+            zip(split_degrees(moments, config.l_max, 1), self.mix, strict=False)
+        ):
+            matrix = (up[:, None, :] * radial[None, :, l, :]).reshape(-1, config.channels)
+            result.append(part @ (matrix @ mix.matrix))
+        return tuple(result)
+
+    def __call__(self, h: Degrees, edges: Edges, graph: Graph, config: Messages) -> Degrees:
+        paths = [p for p in config.paths(1) if p[2] < len(self.mix)]
+
+        def messages(basis: Array, harmonics: Array, sender: Array) -> Degrees:
+            n, k, _ = basis.shape
+            hidden = self.network(basis.reshape(n * k, -1)) @ self.radial.matrix
+            radial = split(hidden.reshape(n, k, 1, -1), (config.channels,) * len(paths), 3)
+            features = split_degrees(sender, config.hidden_l_max, 2)
+            y = split_degrees(harmonics, config.l_max, 2)
+            parts: list[list[Array]] = [[] for _ in self.mix]
+            for r, (l1, l2, l3) in zip(radial, paths, strict=True):
+                parts[l3].append(_couple_and_sum(features[l1] * r, y[l2], l1, l2, l3))
+            return tuple(
+                mix(jnp.concatenate(part, axis=-1))
+                for mix, part in zip(self.mix, parts, strict=True)
+            )
+
+        lifted = jnp.concatenate([up(x) for up, x in zip(self.up, h, strict=True)], axis=1)
+        sender = gather_neighbours(lifted, graph.index, graph.reverse)
+        return by_rows(messages, (edges.radial, edges.harmonics, sender))
+
+
+def _couple_and_sum(
+    x: Float[Array, "N K m1 C"], y: Float[Array, "N K m2"], l1: int, l2: int, l3: int
+) -> Float[Array, "N m3 C"]:
+    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product over (k, m1)."""
+    n, k, _, c = x.shape
+    if l1 == 0:
+        return jnp.einsum("nkm,nkc->nmc", y, x[:, :, 0])
+    cg = jnp.asarray(clebsch_gordan(l1, l2, l3), y.dtype)
+    coupled = jnp.einsum("nkb,abm->nkam", y, cg).reshape(n, k * (2 * l1 + 1), -1)
+    return jnp.einsum("nqm,nqc->nmc", coupled, x.reshape(n, -1, c))
+
+
+def edges_of(graph: Graph, config: Messages, n_species: int, dtype) -> tuple[Array, Edges]:
+    """Distances r [N, K], Å, and what the layers need of the edges."""
+    d = graph.displacement
+    r = jnp.sqrt(jnp.sum(d * d, axis=-1))
+    cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
+    cut = cut * graph.edge_mask.astype(r.dtype)
+    basis = bessel_basis(r, config.cutoff, config.n_bessel)
+    y = spherical_harmonics(d / r[..., None], config.l_max) * sqrt(4 * pi)
+    sender = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
+    return r, Edges(y, basis * cut[..., None], one_hot(sender, n_species, dtype))

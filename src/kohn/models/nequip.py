@@ -1,0 +1,163 @@
+"""NequIP: equivariant messages and gates.
+
+Batzner, Musaelian, Sun, Geiger, Mailoa, Kornbluth, Molinari, Smidt, Kozinsky, Nat. Commun. 13,
+2453 (2022). With A the messages of `kohn.models.messages`:
+
+    x_i,lm = A_i,lm/√λ + W_z(i),l h_i,lm
+    h'_i,0 = silu(x_i,0),   h'_i,lm = x_i,lm ∘ σ(g_i,l)   with gates g_i,l, further scalars of x
+    E_i    = W₂ W₁ (h_i,0 − h_z(i),0),   h_z: the same without messages
+
+Features are of natural parity: of degree l they change sign under inversion as (−1)^l. What an
+atom has without neighbours is taken away, so that it keeps its E0.
+"""
+
+from typing import Annotated, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from kohn.graphs import Graph
+from kohn.models.layers import Linear, one_hot, silu, split
+from kohn.models.messages import (
+    Degrees,
+    ElementLinear,
+    Interaction,
+    edges_of,
+    natural_paths,
+)
+from kohn.models.network import Network, where_neighbours
+from kohn.typing import Array, Float
+
+
+class NequipConfig(BaseModel):
+    """What shapes a NequIP model; elements and scale come from the training data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    family: Literal["nequip"] = "nequip"
+    cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
+    channels: Annotated[int, Field(ge=1, description="features of each degree")] = 32
+    l_max: Annotated[int, Field(ge=0, le=4, description="degree of features and harmonics")] = 2
+    layers: Annotated[int, Field(ge=1, le=8, description="rounds of messages")] = 4
+    n_bessel: Annotated[int, Field(ge=1, description="radial basis functions")] = 8
+    radial_widths: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="hidden layers of the radial network"),
+    ] = (64, 64)
+    cutoff_power: Annotated[int, Field(ge=2, description="p of the polynomial cutoff")] = 5
+
+    @property
+    def hidden_l_max(self) -> int:
+        """Highest degree of the features."""
+        return self.l_max
+
+    def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
+        """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
+        return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
+
+    def outputs(self, layer: int) -> tuple[int, ...]:
+        """Channels by degree before the gates, which stand among the scalars."""
+        if layer == self.layers - 1:
+            return (self.channels,)
+        return (self.channels * (1 + self.l_max), *[self.channels] * self.l_max)
+
+
+class Layer(eqx.Module):
+    """Messages, self-connection and gates."""
+
+    interaction: Interaction
+    skip: tuple[ElementLinear, ...]  # by degree
+
+    @classmethod
+    def random(cls, key: Array, config: NequipConfig, layer: int, n_species: int, dtype) -> "Layer":
+        """Weights from N(0, 1)."""
+        outputs, c = config.outputs(layer), config.channels
+        first, *rest = jax.random.split(key, 1 + len(outputs))
+        highest = 1 if layer == 0 else len(outputs)
+        return cls(
+            Interaction.random(first, config, layer, outputs, dtype),
+            tuple(
+                ElementLinear(jax.random.normal(k, (n_species, c, n), dtype))
+                for k, n in zip(rest[:highest], outputs[:highest], strict=True)
+            ),
+        )
+
+    def __call__(self, a: Degrees, h: Degrees, species: Array) -> Degrees:
+        """h' from the messages a and h."""
+        x = [
+            part + self.skip[l](h[l], species) if l < len(self.skip) else part
+            for l, part in enumerate(a)
+        ]
+        return gated(x)
+
+
+def gated(x: list[Array]) -> Degrees:
+    """Scalars through silu, other degrees times σ of their gates, which are the last scalars."""
+    c = x[0].shape[-1] // len(x)
+    scalars, *gates = split(x[0], (c,) * len(x), 2)
+    return (silu(scalars), *(y * jax.nn.sigmoid(g) for y, g in zip(x[1:], gates, strict=True)))
+
+
+class Nequip(Network):
+    """A NequIP model: interaction energies of atoms from a graph; attributes as in `Network`."""
+
+    config: NequipConfig = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+    embedding: Linear
+    layers: tuple[Layer, ...]
+    readout: tuple[Linear, Linear]
+    scale: Float[Array, ""]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: NequipConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        scale: float = 1.0,
+        dtype: DTypeLike = np.float32,
+    ) -> "Nequip":
+        """An untrained model; arguments as for `Mace.random`."""
+        s, c = len(elements), config.channels
+        keys = iter(jax.random.split(key, 3 + config.layers))
+        return cls(
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            embedding=Linear.random(next(keys), (s, c), dtype),
+            layers=tuple(
+                Layer.random(next(keys), config, t, s, dtype) for t in range(config.layers)
+            ),
+            readout=(
+                Linear.random(next(keys), (c, max(1, c // 2)), dtype),
+                Linear.random(next(keys), (max(1, c // 2), 1), dtype),
+            ),
+            scale=jnp.asarray(scale, dtype),
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        config, s, dtype = self.config, len(self.elements), self.scale.dtype
+        species = one_hot(graph.species, s, dtype)
+        _, edges = edges_of(graph, config, s, dtype)
+        embedding, scale = self.embedding.matrix, self.neighbours**-0.5
+        h: Degrees = ((species @ embedding)[:, None],)
+        alone: Degrees = (embedding[:, None],)  # atoms of each element without neighbours
+        for t, layer in enumerate(self.layers):
+            if t == 0:
+                a = layer.interaction.of_species(embedding, edges, config)
+            else:
+                a = layer.interaction(h, edges, graph, config)
+            h = layer(tuple(x * scale for x in a), h, species)
+            nothing = tuple(jnp.zeros((s, *x.shape[1:]), dtype) for x in a)
+            alone = layer(nothing, alone, jnp.eye(s, dtype=dtype))
+        first, second = self.readout
+        energies = second(first(h[0][:, 0] - species @ alone[0][:, 0]))[:, 0]
+        return where_neighbours(energies * self.scale, graph)

@@ -1,0 +1,88 @@
+"""What the networks share: one row of some arrays for each element.
+
+Layers that read elements divide by the root of their number, as all layers divide by the root
+of their inputs; a network for other elements undoes it, so that it is the same function.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.typing import Array, Float
+
+BY_ELEMENT = ("embedding", "select", "skip", ".weights")
+"""Names of arrays with a row for each element; the last are not divided by a root."""
+
+
+class Network(eqx.Module):
+    """A model with weights from N(0, 1), which `random` draws for a list of elements.
+
+    Attributes:
+        config: its configuration, with `cutoff`.
+        elements: atomic numbers, in the order of `graph.species`.
+        neighbours: λ, the average number of neighbours in the training data.
+        scale: learned factor of all energies, eV.
+    """
+
+    config: eqx.AbstractVar[Any]
+    elements: eqx.AbstractVar[tuple[int, ...]]
+    neighbours: eqx.AbstractVar[float]
+    scale: eqx.AbstractVar[Float[Array, ""]]
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.config.cutoff
+
+    def for_elements(self, elements: tuple[int, ...], key: Array) -> Self:
+        """The same function of the elements that it knows, with random weights for new ones.
+
+        Args:
+            elements: atomic numbers; those left out are forgotten.
+            key: JAX random key.
+        """
+        fresh = type(self).random(  # type: ignore[attr-defined]
+            key, self.config, elements, neighbours=self.neighbours, dtype=self.scale.dtype
+        )
+        known = np.array([i for i, z in enumerate(elements) if z in self.elements], np.int32)
+        source = np.array([self.elements.index(elements[i]) for i in known], np.int32)
+
+        def joined(mine: Array, new: Array, factor: float) -> Array:
+            return new.at[known].set(mine[source] * mine.dtype.type(factor))
+
+        return self._by_element(fresh, joined)
+
+    def restricted(self, elements: tuple[int, ...]) -> Self:
+        """The same function, for some of its elements only."""
+        source = np.array([self.elements.index(z) for z in elements], np.int32)
+
+        def chosen(mine: Array, _: Array, factor: float) -> Array:
+            return mine[source] * mine.dtype.type(factor)
+
+        return self._by_element(replace(self, elements=tuple(elements)), chosen)
+
+    def _by_element(self, other: Self, combine: Callable[[Array, Array, float], Array]) -> Self:
+        """This model with the elements of another: arrays that have one row for each element
+        are combined, the others kept."""
+        ratio = (len(other.elements) / len(self.elements)) ** 0.5
+
+        def leaf(path: tuple, mine: Array, theirs: Array) -> Array:
+            name = jax.tree_util.keystr(path)
+            if not any(part in name for part in BY_ELEMENT):
+                return mine
+            return combine(mine, theirs, 1.0 if ".weights" in name else ratio)
+
+        like = replace(other, elements=self.elements)
+        combined = jax.tree_util.tree_map_with_path(leaf, self, like)
+        return replace(combined, elements=other.elements)
+
+
+def where_neighbours(energies: Float[Array, " N"], graph: Any) -> Float[Array, " N"]:
+    """The energies, exactly zero for atoms without neighbours and in padding."""
+    real = graph.atom_mask & jnp.any(graph.edge_mask, axis=1)
+    return energies * real.astype(energies.dtype)

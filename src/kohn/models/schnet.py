@@ -1,0 +1,145 @@
+"""SchNet: invariant messages through continuous filters.
+
+Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2018):
+
+    h⁰_i   = embedding of z_i
+    W(r)   = W₂ ssp(W₁ g(r)),   g_n(r) = exp(−(r − μ_n)²/2w²),   μ_n = n w        (filters)
+    v_i    = 1/√λ Σ_j (W_in h_j) ∘ W(r_ij) c(r_ij)                              (messages)
+    h'_i   = h_i + W_4 ssp(W_3 v_i)                                             (update)
+    E_i    = W_6 [ssp(W_5 h_i) − ssp(W_5 h⁰_i)]
+
+Layers have no bias, so that an atom without neighbours keeps h⁰ and its E0. c has two continuous
+derivatives at r_c, where the original has a cosine. An invariant model: angles reach it through
+the distances of several layers only.
+"""
+
+from math import log
+from typing import Annotated, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from pydantic import BaseModel, ConfigDict, Field
+
+from kohn.descriptors import polynomial_cutoff
+from kohn.graphs import Graph, gather_neighbours
+from kohn.models.layers import Linear, by_rows, one_hot
+from kohn.models.network import Network, where_neighbours
+from kohn.typing import Array, Float
+
+SSP_NORM = 1.8755962561350425
+"""c with ∫ (c ssp(z))² N(z; 0, 1) dz = 1."""
+
+
+class SchNetConfig(BaseModel):
+    """What shapes a SchNet; elements and scale come from the training data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    family: Literal["schnet"] = "schnet"
+    cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
+    channels: Annotated[int, Field(ge=1, description="features of an atom")] = 128
+    layers: Annotated[int, Field(ge=1, le=12, description="rounds of messages")] = 3
+    n_gaussians: Annotated[int, Field(ge=2, description="radial basis functions")] = 20
+    cutoff_power: Annotated[int, Field(ge=2, description="p of the polynomial cutoff")] = 5
+
+
+def shifted_softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """c · log(½ eˣ + ½), zero at zero, of unit second moment for a standard normal x."""
+    return SSP_NORM * (jax.nn.softplus(x) - log(2.0))
+
+
+class Interaction(eqx.Module):
+    """A round of messages."""
+
+    filters: tuple[Linear, Linear]
+    incoming: Linear
+    update: tuple[Linear, Linear]
+
+    @classmethod
+    def random(cls, key: Array, config: SchNetConfig, dtype) -> "Interaction":
+        """Weights from N(0, 1)."""
+        c, keys = config.channels, jax.random.split(key, 5)
+        shapes = [(config.n_gaussians, c), *[(c, c)] * 4]
+        first, second, incoming, *update = (
+            Linear.random(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)
+        )
+        return cls((first, second), incoming, (update[0], update[1]))
+
+    def __call__(self, h: Array, basis: Array, cut: Array, graph: Graph, scale: float) -> Array:
+        """h' from h [N, C], the radial basis [N, K, n] and c(r) [N, K]."""
+
+        def messages(basis: Array, cut: Array, sender: Array) -> tuple[Array]:
+            n, k, _ = basis.shape
+            hidden = shifted_softplus(self.filters[0](basis.reshape(n * k, -1)))
+            filters = self.filters[1](hidden).reshape(n, k, -1)
+            return (jnp.einsum("nkc,nkc->nc", filters * cut[..., None], sender),)
+
+        sender = gather_neighbours(self.incoming(h), graph.index, graph.reverse)
+        (v,) = by_rows(messages, (basis, cut, sender))
+        return h + self.update[1](shifted_softplus(self.update[0](v * scale)))
+
+
+class SchNet(Network):
+    """A SchNet: interaction energies of atoms from a graph; attributes as in `Network`."""
+
+    config: SchNetConfig = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+    embedding: Linear
+    interactions: tuple[Interaction, ...]
+    readout: tuple[Linear, Linear]
+    scale: Float[Array, ""]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: SchNetConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        scale: float = 1.0,
+        dtype: DTypeLike = np.float32,
+    ) -> "SchNet":
+        """An untrained model; arguments as for `Mace.random`."""
+        s, c = len(elements), config.channels
+        keys = iter(jax.random.split(key, 3 + config.layers))
+        return cls(
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            embedding=Linear.random(next(keys), (s, c), dtype),
+            interactions=tuple(
+                Interaction.random(next(keys), config, dtype) for _ in range(config.layers)
+            ),
+            readout=(
+                Linear.random(next(keys), (c, c // 2), dtype),
+                Linear.random(next(keys), (c // 2, 1), dtype),
+            ),
+            scale=jnp.asarray(scale, dtype),
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        config, d = self.config, graph.displacement
+        r = jnp.sqrt(jnp.sum(d * d, axis=-1))
+        cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
+        cut = cut * graph.edge_mask.astype(r.dtype)
+        basis = gaussian_basis(r, config.cutoff, config.n_gaussians)
+        alone = self.embedding(one_hot(graph.species, len(self.elements), self.scale.dtype))
+        h = alone
+        for interaction in self.interactions:
+            h = interaction(h, basis, cut, graph, self.neighbours**-0.5)
+        hidden, out = self.readout
+        energies = out(shifted_softplus(hidden(h)) - shifted_softplus(hidden(alone)))
+        return where_neighbours(energies[:, 0] * self.scale, graph)
+
+
+def gaussian_basis(r: Float[Array, "..."], cutoff: float, count: int) -> Float[Array, "... count"]:
+    """g_n(r) = exp(−(r − μ_n)²/2w²) at μ_n = n w, n = 0 … count − 1, w = r_c/(count − 1)."""
+    w = cutoff / (count - 1)
+    centres = jnp.arange(count, dtype=r.dtype) * w
+    return jnp.exp(-0.5 * ((r[..., None] - centres) / w) ** 2)
