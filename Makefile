@@ -35,7 +35,7 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done
+peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done .venv-peers-families/.done
 
 .venv-peers/.done:
 	$(PYTHON) -m venv .venv-peers
@@ -51,6 +51,12 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done
 .venv-peers-descriptors/.done:
 	$(PYTHON) -m venv .venv-peers-descriptors
 	.venv-peers-descriptors/bin/python -m pip install --quiet dscribe==2.1.2 featomic==0.6.7 quippy-ase==0.10.3
+	@touch $@
+
+.venv-peers-families/.done:
+	$(PYTHON) -m venv .venv-peers-families
+	.venv-peers-families/bin/python -m pip install --quiet torch==2.13.0
+	.venv-peers-families/bin/python -m pip install --quiet schnetpack==2.1.1 nequip==0.19.0
 	@touch $@
 
 lock: setup

@@ -1,0 +1,77 @@
+"""The general learnable product of two spherical tensors that obeys O(3).
+
+    z^(L,P)_M = Σ_paths w_path Σ_m1m2 C^{LM}_{l1m1 l2m2} x^(l1,p1)_m1 y^(l2,p2)_m2,   p1 p2 = P
+
+over all paths (l1, p1), (l2, p2) → (L, P) with |l1 − l2| ≤ L ≤ l1 + l2. By Schur's lemma there is
+no other: a weight may depend on degrees, parities and the path, and on nothing with an m. Parity
+p = (−1)^l is that of Y_l ("natural"); the cross product of two vectors is (1, +1).
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import TypeAlias
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from kohn.o3 import clebsch_gordan
+from kohn.typing import Array, Float
+
+Irrep: TypeAlias = tuple[int, int]
+"""(degree, parity ±1)."""
+Path: TypeAlias = tuple[Irrep, Irrep, Irrep]
+
+
+def paths(left: Sequence[Irrep], right: Sequence[Irrep], out: Sequence[Irrep]) -> tuple[Path, ...]:
+    """Every coupling of one of `left` with one of `right` to one of `out`."""
+    return tuple(
+        (a, b, c)
+        for c in out
+        for a in left
+        for b in right
+        if abs(a[0] - b[0]) <= c[0] <= a[0] + b[0] and a[1] * b[1] == c[1]
+    )
+
+
+class Bilinear(eqx.Module):
+    """z from x and y, channel by channel.
+
+    Attributes:
+        paths: see `paths`.
+        weights: w of each path, [C], N(0, 1) at first; each result is divided by the root of
+            the number of paths that lead to it.
+    """
+
+    paths: tuple[Path, ...] = eqx.field(static=True)
+    weights: tuple[Float[Array, " C"], ...]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        left: Sequence[Irrep],
+        right: Sequence[Irrep],
+        out: Sequence[Irrep],
+        channels: int,
+        dtype,
+    ) -> "Bilinear":
+        """Weights of all paths between these."""
+        chosen = paths(left, right, out)
+        keys = jax.random.split(key, max(1, len(chosen)))
+        weights = (jax.random.normal(k, (channels,), dtype) for k in keys[: len(chosen)])
+        return cls(chosen, tuple(weights))
+
+    def __call__(
+        self,
+        x: Mapping[Irrep, Float[Array, "... m1 C"]],
+        y: Mapping[Irrep, Float[Array, "... m2 C"]],
+    ) -> dict[Irrep, Float[Array, "... m3 C"]]:
+        """Degree and parity -> components, for every result that a path leads to."""
+        found: dict[Irrep, Array] = {}
+        for (a, b, c), w in zip(self.paths, self.weights, strict=True):
+            cg = jnp.asarray(clebsch_gordan(a[0], b[0], c[0]), w.dtype)
+            share = 1.0 / sqrt(sum(path[2] == c for path in self.paths))
+            term = jnp.einsum("abm,...ac,...bc->...mc", cg, x[a], y[b] * (w * share))
+            found[c] = found[c] + term if c in found else term
+        return found
