@@ -84,7 +84,13 @@ class Worker:
 
         from kohn.graphs import collate, needed_shape, neighbourhood
         from kohn.training.losses import LossWeights, targets
-        from kohn.training.optimiser import flatten, initial_state, make_step, optimiser
+        from kohn.training.optimiser import (
+            energy_objective,
+            flatten,
+            initial_state,
+            make_step,
+            optimiser,
+        )
         from kohn.training.settings import OptimiserSettings
 
         _, chosen = self.cases[case]
@@ -101,7 +107,7 @@ class Worker:
         labels = jax.device_put(targets(labelled, e0, shape))
         theta, unravel = flatten(self.potential.model)
         rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000)
-        step = make_step(unravel, rule, huber_delta=None, ema=0.99)
+        step = make_step(energy_objective(unravel, huber_delta=None), rule, ema=0.99)
         weights = LossWeights(*(np.float64(w) for w in (1.0, 100.0, 0.0)))
         self.steps[case] = initial_state(theta, rule)
 

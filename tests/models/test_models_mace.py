@@ -18,7 +18,13 @@ from kohn.models.layers import silu
 from kohn.models.messages import select_matmul
 from kohn.potential import evaluate
 from kohn.training.losses import LossWeights, targets
-from kohn.training.optimiser import flatten, initial_state, make_step, optimiser
+from kohn.training.optimiser import (
+    energy_objective,
+    flatten,
+    initial_state,
+    make_step,
+    optimiser,
+)
 from kohn.training.settings import OptimiserSettings
 
 CUTOFF = 3.5
@@ -164,7 +170,7 @@ def training_step(dtype, config=TINY):
     model = tiny(config, dtype)
     theta, unravel = flatten(model)
     rule = optimiser(OptimiserSettings(), 100)
-    step = make_step(unravel, rule, huber_delta=0.01, ema=0.99)
+    step = make_step(energy_objective(unravel, huber_delta=0.01), rule, ema=0.99)
     shape = shape_with_room()
     labelled = [
         s.with_labels(energy=np.array(1.0), forces=np.ones((len(s), 3)), stress=np.eye(3))

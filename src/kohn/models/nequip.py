@@ -59,12 +59,6 @@ class NequipConfig(BaseModel):
         """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
         return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
 
-    def outputs(self, layer: int) -> tuple[int, ...]:
-        """Channels by degree before the gates, which stand among the scalars."""
-        if layer == self.layers - 1:
-            return (self.channels,)
-        return (self.channels * (1 + self.l_max), *[self.channels] * self.l_max)
-
 
 class Layer(eqx.Module):
     """Messages, self-connection and gates."""
@@ -73,16 +67,19 @@ class Layer(eqx.Module):
     skip: tuple[ElementLinear, ...]  # by degree
 
     @classmethod
-    def random(cls, key: Array, config: NequipConfig, layer: int, n_species: int, dtype) -> "Layer":
-        """Weights from N(0, 1)."""
-        outputs, c = config.outputs(layer), config.channels
+    def random(
+        cls, key: Array, config: NequipConfig, layer: int, highest: int, n_species: int, dtype
+    ) -> "Layer":
+        """Weights from N(0, 1); results up to degree `highest`, whose gates are scalars too."""
+        c = config.channels
+        outputs = (c * (1 + highest), *[c] * highest)
         first, *rest = jax.random.split(key, 1 + len(outputs))
-        highest = 1 if layer == 0 else len(outputs)
+        known = 1 if layer == 0 else len(outputs)
         return cls(
             Interaction.random(first, config, layer, outputs, dtype),
             tuple(
                 ElementLinear(jax.random.normal(k, (n_species, c, n), dtype))
-                for k, n in zip(rest[:highest], outputs[:highest], strict=True)
+                for k, n in zip(rest[:known], outputs[:known], strict=True)
             ),
         )
 
@@ -102,14 +99,69 @@ def gated(x: list[Array]) -> Degrees:
     return (silu(scalars), *(y * jax.nn.sigmoid(g) for y, g in zip(x[1:], gates, strict=True)))
 
 
+class Body(eqx.Module):
+    """Features of atoms from a graph.
+
+    Attributes:
+        embedding, layers: what they are called.
+        config: of the family.
+        neighbours: λ.
+    """
+
+    embedding: Linear
+    layers: tuple[Layer, ...]
+    config: NequipConfig = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: NequipConfig,
+        n_species: int,
+        neighbours: float,
+        dtype: DTypeLike,
+        highest: int = 0,
+    ) -> "Body":
+        """Weights from N(0, 1); the features of the last layer go up to degree `highest`."""
+        first, *rest = jax.random.split(key, 1 + config.layers)
+        degrees = [config.l_max] * (config.layers - 1) + [highest]
+        return cls(
+            Linear.random(first, (n_species, config.channels), dtype),
+            tuple(
+                Layer.random(k, config, t, l, n_species, dtype)
+                for t, (k, l) in enumerate(zip(rest, degrees, strict=True))
+            ),
+            config,
+            float(neighbours),
+        )
+
+    def __call__(self, graph: Graph, dtype: DTypeLike) -> Degrees:
+        """h by degree, [N, 2l+1, C], less what an atom has without neighbours."""
+        embedding, scale = self.embedding.matrix, self.neighbours**-0.5
+        s = len(embedding)
+        species = one_hot(graph.species, s, dtype)
+        _, edges = edges_of(graph, self.config, s, dtype)
+        h: Degrees = ((species @ embedding)[:, None],)
+        alone: Degrees = (embedding[:, None],)  # atoms of each element without neighbours
+        for t, layer in enumerate(self.layers):
+            if t == 0:
+                a = layer.interaction.of_species(embedding, edges, self.config)
+            else:
+                a = layer.interaction(h, edges, graph, self.config)
+            h = layer(tuple(x * scale for x in a), h, species)
+            nothing = tuple(jnp.zeros((s, *x.shape[1:]), x.dtype) for x in a)
+            alone = layer(nothing, alone, jnp.eye(s, dtype=species.dtype))
+        return (h[0] - (species @ alone[0][:, 0])[:, None], *h[1:])
+
+
 class Nequip(Network):
     """A NequIP model: interaction energies of atoms from a graph; attributes as in `Network`."""
 
     config: NequipConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: Linear
-    layers: tuple[Layer, ...]
+    body: Body
     readout: tuple[Linear, Linear]
     scale: Float[Array, ""]
 
@@ -125,39 +177,21 @@ class Nequip(Network):
         dtype: DTypeLike = np.float32,
     ) -> "Nequip":
         """An untrained model; arguments as for `Mace.random`."""
-        s, c = len(elements), config.channels
-        keys = iter(jax.random.split(key, 3 + config.layers))
+        c, keys = config.channels, jax.random.split(key, 3)
         return cls(
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            embedding=Linear.random(next(keys), (s, c), dtype),
-            layers=tuple(
-                Layer.random(next(keys), config, t, s, dtype) for t in range(config.layers)
-            ),
+            body=Body.random(keys[0], config, len(elements), neighbours, dtype),
             readout=(
-                Linear.random(next(keys), (c, max(1, c // 2)), dtype),
-                Linear.random(next(keys), (max(1, c // 2), 1), dtype),
+                Linear.random(keys[1], (c, max(1, c // 2)), dtype),
+                Linear.random(keys[2], (max(1, c // 2), 1), dtype),
             ),
             scale=jnp.asarray(scale, dtype),
         )
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
         """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
-        config, s, dtype = self.config, len(self.elements), self.scale.dtype
-        species = one_hot(graph.species, s, dtype)
-        _, edges = edges_of(graph, config, s, dtype)
-        embedding, scale = self.embedding.matrix, self.neighbours**-0.5
-        h: Degrees = ((species @ embedding)[:, None],)
-        alone: Degrees = (embedding[:, None],)  # atoms of each element without neighbours
-        for t, layer in enumerate(self.layers):
-            if t == 0:
-                a = layer.interaction.of_species(embedding, edges, config)
-            else:
-                a = layer.interaction(h, edges, graph, config)
-            h = layer(tuple(x * scale for x in a), h, species)
-            nothing = tuple(jnp.zeros((s, *x.shape[1:]), dtype) for x in a)
-            alone = layer(nothing, alone, jnp.eye(s, dtype=dtype))
         first, second = self.readout
-        energies = second(first(h[0][:, 0] - species @ alone[0][:, 0]))[:, 0]
-        return where_neighbours(energies * self.scale, graph)
+        scalars = self.body(graph, self.scale.dtype)[0][:, 0]
+        return where_neighbours(second(first(scalars))[:, 0] * self.scale, graph)

@@ -20,6 +20,7 @@ from kohn.training.losses import LossWeights
 from kohn.training.optimiser import (
     Report,
     State,
+    energy_objective,
     flatten,
     initial_state,
     learning_rate,
@@ -94,7 +95,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
     theta, unravel = flatten(prepared.potential.model)
     rule = optimiser(settings.optimiser, trainer.steps)
     delta = settings.loss.huber_delta if settings.loss.kind == "huber" else None
-    step = make_step(unravel, rule, huber_delta=delta, ema=settings.optimiser.ema)
+    step = make_step(energy_objective(unravel, huber_delta=delta), rule, ema=settings.optimiser.ema)
     validate = make_validation(unravel, huber_delta=delta)
     state, best, progress = initial_state(theta, rule), theta, Progress()
     if resume and checkpoints.exists(folder):

@@ -38,9 +38,10 @@ class State(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a step tells: the loss, its parts, and the norm of the gradient before clipping."""
+    """What a step tells: what the objective tells beside the loss (for energies its parts), and
+    the norm of the gradient before clipping."""
 
-    loss: LossParts
+    loss: Any
     gradient_norm: Array
 
 
@@ -84,20 +85,26 @@ def initial_state(theta: Array, transformation: optax.GradientTransformation) ->
     return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
 
 
-def make_step(
-    unravel: Unravel,
-    transformation: optax.GradientTransformation,
-    *,
-    huber_delta: float | None,
-    ema: float,
-) -> Callable[[State, Graph, Targets, LossWeights], tuple[State, Report]]:
-    """One step of training, compiled once for each shape of batch."""
+Objective = Callable[[Array, Graph, Any, Any], tuple[Array, Any]]
+"""(θ, graph, labels, weights) -> the loss, and what else a step shall tell."""
 
-    def objective(theta: Array, graph: Graph, t: Targets, w: LossWeights):
+
+def energy_objective(unravel: Unravel, *, huber_delta: float | None) -> Objective:
+    """The loss of energies and their derivatives, with its parts."""
+
+    def objective(theta: Array, graph: Graph, t: Targets, w: LossWeights) -> Any:
         parts = loss(energy_and_derivatives(unravel(theta), graph), graph, t, w, huber_delta)
         return parts.total, parts
 
-    def step(state: State, graph: Graph, t: Targets, w: LossWeights) -> tuple[State, Report]:
+    return objective
+
+
+def make_step(
+    objective: Objective, transformation: optax.GradientTransformation, *, ema: float
+) -> Callable[[State, Graph, Any, Any], tuple[State, Report]]:
+    """One step of training, compiled once for each shape of batch."""
+
+    def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, Report]:
         gradient, parts = jax.grad(objective, has_aux=True)(state.theta, graph, t, w)
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats

@@ -1,0 +1,101 @@
+"""Properties turn with the molecule; files and bases are what they say."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from brute_force import random_rotation, structure
+
+from kohn.graphs import collate, neighbourhood
+from kohn.models.nequip import NequipConfig
+from kohn.models.tensors import TensorModel, by_degree, cartesian, traceless_basis
+
+CONFIG = NequipConfig(cutoff=3.5, channels=4, l_max=2, layers=2, radial_widths=(8,))
+ELEMENTS = (1, 8)
+TARGETS = ("dipole", "polarizability")
+
+
+@pytest.fixture(scope="module")
+def model():
+    atoms = {"polarizability": np.array([0.3, 0.7])}
+    return TensorModel.random(
+        jax.random.key(0), CONFIG, ELEMENTS, TARGETS, neighbours=4.0, atoms=atoms, dtype=np.float64
+    )
+
+
+def values(model, s):
+    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, dtype=np.float64)
+    return {t: np.asarray(cartesian(t, parts))[0] for t, parts in model(graph).items()}
+
+
+def cluster(seed=0):
+    rng = np.random.default_rng(seed)
+    return structure(rng.normal(size=(5, 3)) * 1.1, [8, 1, 1, 8, 1])
+
+
+def violation(of, q) -> float:
+    s = cluster()
+    still, turned = of(s), of(structure(s.positions @ q.T + 1.7, s.numbers))
+    return max(
+        np.abs(turned["dipole"] - q @ still["dipole"]).max(),
+        np.abs(turned["polarizability"] - q @ still["polarizability"] @ q.T).max(),
+    )
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_properties_turn_and_reflect_with_the_molecule(model, sign):
+    q = sign * random_rotation(np.random.default_rng(1))
+    assert violation(lambda s: values(model, s), q) < 1e-12
+
+
+def test_planted_faults_are_seen(model):
+    """An axis of the laboratory; a polarizability that changes sign; components in wrong order."""
+    q = -random_rotation(np.random.default_rng(2))
+    faults = [
+        lambda v: {**v, "dipole": v["dipole"] + [0, 0, 1e-6]},
+        lambda v: {**v, "dipole": v["dipole"][[1, 2, 0]]},
+        lambda v: {**v, "polarizability": v["polarizability"] * [[1, 1 + 1e-6, 1]] * 1.0},
+    ]
+    for fault in faults:
+        assert violation(lambda s, fault=fault: fault(values(model, s)), q) > 1e-8
+
+
+def test_order_of_atoms_and_separate_molecules(model):
+    a, b = cluster(3), cluster(4)
+    both = structure(np.concatenate([a.positions, b.positions + 50]), [*a.numbers, *b.numbers])
+    sums = {t: values(model, a)[t] + values(model, b)[t] for t in TARGETS}
+    p = np.random.default_rng(5).permutation(len(both))
+    mixed = values(model, structure(both.positions[p], both.numbers[p]))
+    for t in TARGETS:
+        np.testing.assert_allclose(mixed[t], sums[t], rtol=0, atol=1e-12)
+
+
+def test_a_lone_atom_has_its_polarizability_and_no_dipole(model):
+    found = values(model, structure([[0.3, 0.1, 0.0]], [8]))
+    np.testing.assert_allclose(found["dipole"], 0, atol=1e-15)
+    np.testing.assert_allclose(found["polarizability"], 0.7 / 3**0.5 * np.eye(3), atol=1e-12)
+
+
+def test_a_symmetric_molecule_has_the_properties_of_its_symmetry(model):
+    """A square of hydrogens: no dipole, and α with two equal axes."""
+    square = structure([[1.2, 0, 0], [0, 1.2, 0], [-1.2, 0, 0], [0, -1.2, 0]], [1] * 4)
+    found = values(model, square)
+    np.testing.assert_allclose(found["dipole"], 0, atol=1e-12)
+    alpha = found["polarizability"]
+    np.testing.assert_allclose(alpha - np.diag(np.diag(alpha)), 0, atol=1e-12)
+    assert alpha[0, 0] == pytest.approx(alpha[1, 1], abs=1e-12)
+    assert abs(alpha[0, 0] - alpha[2, 2]) > 1e-3
+
+
+def test_spherical_components_are_those_of_cartesian_tensors():
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=(4, 3, 3))
+    a = a + np.swapaxes(a, 1, 2)
+    mu = rng.normal(size=(4, 3))
+    for target, value in (("dipole", mu), ("polarizability", a)):
+        parts = {l: jnp.asarray(x) for l, x in by_degree(target, value).items()}
+        np.testing.assert_allclose(cartesian(target, parts), value, rtol=0, atol=1e-14)
+        norm = sum(float(jnp.sum(x**2)) for x in parts.values())
+        assert norm == pytest.approx(float((value**2).sum()), rel=1e-12)
+    basis = traceless_basis()
+    np.testing.assert_allclose(np.trace(basis, axis1=0, axis2=1), 0, atol=1e-15)
