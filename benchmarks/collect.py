@@ -70,6 +70,28 @@ SECTIONS = {
         "python -m benchmarks.qm7",
         "",
     ),
+    "tensors": (
+        "Dipoles and polarizabilities",
+        "python -m benchmarks.tensors",
+        "TENSOAP's Zundel cations and water molecules, 760 to learn from, 40 to validate, 200 to "
+        "test, split at random with seed 0; atomic units.",
+    ),
+    "invariance": (
+        "What an invariant model cannot learn",
+        "python -m benchmarks.invariance",
+        "Error of dipoles of 200 ethanol molecules in random orientations, as a share of the rms "
+        "dipole, after learning from so many others.",
+    ),
+    "audits": (
+        "Audits",
+        "python -m benchmarks.audits MODEL=FILE …",
+        "Largest violation of each law on two structures; bold: fails; –: not measured.",
+    ),
+    "families": (
+        "Speed of the families",
+        "python -m benchmarks.families",
+        "",
+    ),
 }
 
 

@@ -25,6 +25,7 @@ keep_memory()
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from kohn.audits import audit as audit
     from kohn.checks import check as check
     from kohn.evaluation import evaluate as evaluate
     from kohn.interfaces.ase_calculator import Calculator as Calculator
@@ -38,6 +39,7 @@ _PUBLIC = {
     "read": "kohn.structures",
     "write": "kohn.structures",
     "check": "kohn.checks",
+    "audit": "kohn.audits",
     "train": "kohn.training",
     "load": "kohn.potential",
     "Potential": "kohn.potential",
@@ -48,6 +50,7 @@ __all__ = [
     "Calculator",
     "Potential",
     "__version__",
+    "audit",
     "check",
     "evaluate",
     "load",

@@ -1,4 +1,5 @@
-"""`kohn check`, `template`, `train`, `eval`, `predict`, `describe`, `similarity`, `report`, `demo`.
+"""`kohn check`, `template`, `train`, `audit`, `eval`, `predict`, `describe`, `similarity`, `report`
+and `demo`.
 
 Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
 done; 1: a check failed; 2: bad input or usage.
@@ -166,6 +167,62 @@ def train(
 def _folder_for(source: list[Path]) -> Path:
     """runs/NAME, after the configuration or the first file."""
     return Path("runs") / source[0].stem
+
+
+@app.command("audit", epilog="Example: `kohn audit --calculator ase.calculators.emt:EMT cu.xyz`")
+def audit_laws(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL] FILE...",
+            help="a model file or the folder of a run (none with --calculator); structures",
+        ),
+    ],
+    calculator: Annotated[
+        str | None, typer.Option(help="module:Class of any ASE calculator, instead of MODEL")
+    ] = None,
+    calculator_args: Annotated[
+        str | None, typer.Option(help="its arguments: a JSON object")
+    ] = None,
+    laws: Annotated[str | None, typer.Option(help="names, with commas; all by default")] = None,
+    threshold: Annotated[
+        list[str] | None, typer.Option(help="law=value in the law's unit; repeatable")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="take so many, evenly spaced")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="of directions and velocities")] = 0,
+    temperature: Annotated[float, typer.Option(help="of dynamics, K")] = 300.0,
+    dtype: Annotated[str, typer.Option(help="of MODEL: float64 or float32")] = "float64",
+    out: Annotated[
+        Path | None, typer.Option(help="folder for records and a page; goes on with one")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the physics of a model, or of any ASE calculator.
+
+    For each law: the largest violation, the threshold, the verdict. Exit code 1 when a law fails.
+    """
+    from kohn.cli.auditing import run_audit
+    from kohn.reports.audit import audit_table
+
+    document = run_audit(
+        paths,
+        calculator,
+        calculator_args,
+        laws=laws,
+        thresholds=threshold or (),
+        frames=frames,
+        seed=seed,
+        temperature=temperature,
+        dtype=dtype,
+        out=out,
+        console=stderr,
+    )
+    if json:
+        emit(document)
+    else:
+        Console(highlight=False).print(audit_table(document))
+    if not document["ok"]:
+        raise typer.Exit(1)
 
 
 @app.command("eval", epilog="Example: `kohn eval runs/first/model.safetensors test.extxyz`")

@@ -1,0 +1,79 @@
+"""Molecular dynamics at constant energy: what the integrator errs, and what the model loses."""
+
+import numpy as np
+from ase.data import atomic_masses
+
+from kohn.audits.asking import Unmeasured
+from kohn.audits.case import CERTAIN, Case, Measured, moved, needs_atoms
+from kohn.units import FEMTOSECOND
+
+BOLTZMANN = 8.617330337217213e-05
+"""eV/K, CODATA 2014 as in `ase.units`."""
+STEPS = 50
+"""Of the longer time step; twice as many of the shorter."""
+LONGEST = 4.0
+"""fs: the time step for copper and what is heavier; it falls as the root of the least mass."""
+
+
+def drift(case: Case) -> list[Measured]:
+    """d(E + K)/dt = 0 along velocity Verlet at constant energy, in meV/atom/ps.
+
+    The integrator's error I Δt² falls by 4 as the step is halved; what the model adds, D, does
+    not. The slopes of E + K are s(Δt) = 4 I + D and s(Δt/2) = I + D, so
+    D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D is beyond that and the
+    threshold, but not most of the slope, the step is halved again, twice at most: terms of Δt⁴
+    are left behind.
+    """
+    needs_atoms(case.s)
+    n, masses = len(case.s), atomic_masses[case.s.numbers][:, None]
+    if not (masses > 0).all():
+        raise Unmeasured("atoms without mass")
+    step = min(LONGEST, LONGEST * float(masses.min() / 63.5) ** 0.5)
+    time = np.arange(STEPS + 1) * step * 1e-3
+    v = _thermal(case, masses)
+    # Of a line fitted to k points of noise σ over a time T, the slope has σ √(12 / k) / T.
+    rounding = CERTAIN * case.noise.energy * 1e3 / n * (12 / STEPS) ** 0.5 / time[-1]
+    slopes: list[float] = []
+    drift, error = np.inf, 0.0
+    while len(slopes) < 2 or (len(slopes) < 4 and max(0.1, error) < drift < 0.5 * abs(slopes[-1])):
+        finer = 2 ** len(slopes)
+        energies = _total_energies(case, v, masses, step / finer, STEPS * finer)[::finer]
+        slopes.append(float(np.polyfit(time, energies, 1)[0]) * 1e3 / n)
+        if len(slopes) > 1:
+            integrator = (slopes[-2] - slopes[-1]) / 3
+            drift, error = abs(slopes[-1] - integrator), 0.2 * abs(integrator) + rounding
+    note = (
+        f"{STEPS * step:.3g} fs at {case.temperature:g} K; with steps of {step:.2g} fs and "
+        f"halves of it {', '.join(f'{x:.2g}' for x in slopes)}"
+    )
+    return [Measured("drift", drift, "meV/atom/ps", error, note)]
+
+
+def _thermal(case: Case, masses: np.ndarray) -> np.ndarray:
+    """Velocities of the temperature, without motion of the whole; ASE's units."""
+    v = (
+        case.rng.normal(size=case.s.positions.shape)
+        * (BOLTZMANN * case.temperature / masses) ** 0.5
+    )
+    return v - (masses * v).sum(0) / masses.sum()
+
+
+def _total_energies(
+    case: Case, v: np.ndarray, masses: np.ndarray, femtoseconds: float, steps: int
+) -> np.ndarray:
+    """E + K of each step, eV, [steps + 1]."""
+    dt, x, f = femtoseconds * FEMTOSECOND, case.s.positions, case.forces
+    start = case.here.energy + 0.5 * float((masses * v**2).sum())
+    energies = [start]
+    for _ in range(steps):
+        v = v + 0.5 * dt * f / masses
+        x = x + dt * v
+        there = case.ask(moved(case.s, x), stress=False)
+        if there.forces is None:
+            raise Unmeasured("the calculator gives no forces")
+        f = there.forces
+        v = v + 0.5 * dt * f / masses
+        energies.append(there.energy + 0.5 * float((masses * v**2).sum()))
+        if abs(energies[-1] - start) > 10.0 * len(masses):
+            raise Unmeasured(f"atoms fly apart: +{energies[-1] - start:.3g} eV")
+    return np.array(energies)

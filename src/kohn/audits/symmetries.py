@@ -1,0 +1,120 @@
+"""Symmetries: what describes the same thing has the same energy, forces and stress."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from kohn.audits.case import (
+    Case,
+    Measured,
+    compare,
+    deformed,
+    growth,
+    moved,
+    needs_atoms,
+    needs_lattice,
+    needs_no_charge,
+    needs_period,
+    random_rotation,
+    take,
+)
+from kohn.structures import Structure
+
+
+def translation(case: Case) -> list[Measured]:
+    """E(x + t) = E(x), F(x + t) = F(x), σ(x + t) = σ(x)."""
+    s = moved(case.s, case.s.positions + case.rng.normal(size=3) * 3.0)
+    return compare(case, case.here, case.ask(s), growth=growth(case.s, s))
+
+
+def rotation(case: Case) -> list[Measured]:
+    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = 1."""
+    return _under(case, random_rotation(case.rng))
+
+
+def reflection(case: Case) -> list[Measured]:
+    """The same with det Q = −1."""
+    return _under(case, -random_rotation(case.rng))
+
+
+def _under(case: Case, q: np.ndarray) -> list[Measured]:
+    s, here = deformed(case.s, q), case.here
+    forces = None if here.forces is None else here.forces @ q.T
+    stress = None if here.stress is None else q @ here.stress @ q.T
+    return compare(case, replace(here, forces=forces, stress=stress), case.ask(s))
+
+
+def permutation(case: Case) -> list[Measured]:
+    """E(P x) = E(x), F(P x) = P F(x): the order of atoms is only an order."""
+    needs_atoms(case.s)
+    p = case.rng.permutation(len(case.s))
+    if (p == np.arange(len(p))).all():
+        p = p[::-1]
+    forces = None if case.here.forces is None else case.here.forces[p]
+    return compare(case, replace(case.here, forces=forces), case.ask(take(case.s, p)))
+
+
+def lattice_shift(case: Case) -> list[Measured]:
+    """E(…, x_i + n · cell, …) = E(x): an atom and its image are the same atom."""
+    needs_period(case.s)
+    positions = case.s.positions.copy()
+    shift = case.rng.choice([-3, -2, 2, 3], 3) * case.s.periodic
+    positions[case.rng.integers(len(positions))] += shift @ case.s.cell
+    s = moved(case.s, positions)
+    return compare(case, case.here, case.ask(s), growth=growth(case.s, s))
+
+
+def unwrapped(case: Case) -> list[Measured]:
+    """As given, all atoms within the cell, and all anywhere: three descriptions of one crystal."""
+    needs_period(case.s)
+    wrapped = _wrapped(case.s)
+    anywhere = case.rng.integers(-2, 3, (len(wrapped), 3)) * wrapped.periodic
+    away = moved(wrapped, wrapped.positions + anywhere @ wrapped.cell)
+    return [
+        m
+        for s in (wrapped, away)
+        for m in compare(case, case.here, case.ask(s), growth=growth(case.s, s))
+    ]
+
+
+def _wrapped(s: Structure) -> Structure:
+    """All atoms at fractional coordinates within [0, 1) along periodic vectors."""
+    periodic = s.cell[s.periodic]
+    fractional = s.positions @ np.linalg.pinv(periodic)
+    return moved(s, s.positions - np.floor(fractional) @ periodic)
+
+
+def supercell(case: Case) -> list[Measured]:
+    """E(2 cells) = 2 E, the same forces again, the same stress."""
+    s = case.s
+    needs_period(s)
+    needs_no_charge(s)
+    lengths = np.where(s.periodic, np.linalg.norm(s.cell, axis=1), np.inf)
+    along = int(np.argmin(lengths))
+    twice = take(s, np.tile(np.arange(len(s)), 2))
+    positions = twice.positions.copy()
+    positions[len(s) :] += s.cell[along]
+    cell = s.cell.copy()
+    cell[along] *= 2
+    twice = replace(twice, positions=positions, cell=cell)
+    forces = None if case.here.forces is None else np.tile(case.here.forces, (2, 1))
+    expected = replace(case.here, energy=2 * case.here.energy, forces=forces)
+    return compare(case, expected, case.ask(twice), growth=growth(s, twice))
+
+
+def cell_choice(case: Case) -> list[Measured]:
+    """E(M cell) = E(cell), also σ, with M of integers and det M = ±1: one lattice has many cells,
+    some of them skewed and half of them left-handed."""
+    needs_lattice(case.s)
+    skewed = np.eye(3, dtype=int)
+    for _ in range(2):
+        a, b = case.rng.choice(3, 2, replace=False)
+        shear = np.eye(3, dtype=int)
+        shear[a, b] = case.rng.choice([-1, 1])
+        skewed = shear @ skewed
+    swapped = np.eye(3, dtype=int)[[1, 0, 2]]
+    found = []
+    for m, name in ((skewed, "skewed cell"), (swapped, "cell of the other hand")):
+        got = case.ask(replace(case.s, cell=m @ case.s.cell))
+        found += [replace(x, note=name) for x in compare(case, case.here, got)]
+    return found

@@ -1,0 +1,175 @@
+"""What an audit found, for a terminal and as one HTML page, drawn from its records alone."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rich.table
+from rich.console import Group
+from rich.text import Text
+
+import kohn
+from kohn.audits import Audit
+from kohn.records import write_atomically
+from kohn.reports.page import _environment, _file
+from kohn.reports.text import NONE, plural
+
+NAME = "audit.html"
+STYLES = {"failed": "bold red", "passed": "green", "not measured": "yellow", "diagnostic": "cyan"}
+DECADES = (-10.0, 3.0)
+"""Of the bars: shares of the threshold from 1e-10 to 1e3."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One law, or one law on one structure, as text.
+
+    Attributes:
+        law, verdict, violation, unit, threshold, note, where, measured: columns.
+        share: how far along a logarithmic bar the violation is, 0 to 1; None without one.
+        kind: of the verdict, as a class of the page.
+    """
+
+    law: str
+    verdict: str
+    violation: str
+    unit: str
+    threshold: str
+    note: str
+    where: str
+    measured: str
+    calls: str
+    share: float | None
+    kind: str
+
+
+def line(row: Mapping[str, Any]) -> Line:
+    """A row or a record of an audit."""
+    violation, limit = row.get("violation"), row.get("threshold")
+    share = None
+    if violation is not None and limit:
+        low, high = DECADES
+        decade = math.log10(violation / limit) if violation > 0 else low
+        share = min(max((decade - low) / (high - low), 0.0), 1.0)
+    measured = row["verdict"] in ("passed", "failed")
+    return Line(
+        law=row["law"],
+        verdict=row["verdict"],
+        violation=scientific(violation) if "violation" in row else NONE,
+        unit=row.get("unit", ""),
+        threshold=scientific(limit) if limit and measured else NONE,
+        note=row.get("note", ""),
+        where=place(row),
+        measured=f"{row['measured']} of {row['structures']}" if "structures" in row else "",
+        calls=f"{row['calls']:,}",
+        share=share,
+        kind={"failed": "error", "not measured": "warning", "passed": "ok"}.get(row["verdict"], ""),
+    )
+
+
+def scientific(value: float | None) -> str:
+    """Two digits; what is no number has no value."""
+    if value is None:
+        return "no number"
+    return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """File and frame, without the folders."""
+    file = Path(row["file"]).name if row.get("file") else ""
+    frame = row.get("frame")
+    return " ".join(x for x in (file, f"frame {frame}" if frame is not None else "") if x) or (
+        f"structure {row['index']}"
+    )
+
+
+def audit_table(document: Mapping[str, Any]) -> Group:
+    """Laws, violations, thresholds and verdicts; then what there is to say of them.
+
+    Args:
+        document: `Audit.to_json()`.
+    """
+    table = rich.table.Table(
+        title=f"{document['calculator']}: {sentence(document)}",
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+    )
+    table.add_column("law", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for name in ("violation", "threshold"):
+        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
+    table.add_column("unit", no_wrap=True, header_style="dim")
+    table.add_column("worst at", header_style="dim", overflow="fold")
+    one_file = len(document["files"]) == 1
+    lines = [line(row) for row in document["rows"]]
+    for x in lines:
+        where = x.where.split(" ", 1)[1] if one_file and " " in x.where else x.where
+        where = x.note if x.verdict == "not measured" else where
+        style = STYLES[x.verdict]
+        table.add_row(x.law, Text(x.verdict, style), x.violation, x.threshold, x.unit, where)
+    notes = [
+        Text.assemble((f"{x.law}: ", STYLES[x.verdict]), x.note)
+        for x in lines
+        if x.verdict in ("failed", "diagnostic") and x.note
+    ]
+    return Group(table, "", *notes, *(Text(r, "dim") for r in remarks(document)))
+
+
+def sentence(document: Mapping[str, Any]) -> str:
+    """The verdict in words."""
+    verdicts = [row["verdict"] for row in document["rows"]]
+    count = {v: verdicts.count(v) for v in STYLES}
+    parts = [f"{count['failed']} failed" if count["failed"] else "no law fails"]
+    parts += [f"{count['passed']} passed"] if count["passed"] else []
+    parts += [f"{count['not measured']} not measured"] if count["not measured"] else []
+    return ", ".join(parts)
+
+
+def remarks(document: Mapping[str, Any]) -> list[str]:
+    """What the calculator raised, and of how many structures this is."""
+    taken, given = len(document["structures"]), document["structures_given"]
+    of = f" of {given:,}" if given != taken else ""
+    found = [
+        f"{plural(taken, 'structure')}{of}, {plural(document['calls'], 'call')} of the calculator"
+    ]
+    found += [
+        f"raised in {plural(n, 'structure')}: {text}" for text, n in document["raised"].items()
+    ]
+    return found
+
+
+def audit_page(folder: str | Path) -> Path:
+    """Draw `audit.html` of an audit's folder; the same records give the same bytes.
+
+    Raises:
+        InputError: the folder holds no audit.
+        TrainingError: the disk refuses.
+    """
+    document = Audit.read(folder).to_json()
+    laws = {law["name"]: law for law in document["laws"]}
+    planned = len(laws) * len(document["structures"])
+    several = len(document["structures"]) > 1
+    text = (
+        _environment()
+        .get_template("audit.html")
+        .render(
+            document=document,
+            verdict=sentence(document),
+            remarks=remarks(document),
+            unfinished=planned - len(document["records"]),
+            laws=laws,
+            rows=[line(row) for row in document["rows"]],
+            records=[line(r) for r in document["records"]] if several else [],
+            bound=-DECADES[0] / (DECADES[1] - DECADES[0]),
+            scientific=scientific,
+            css=_file("page.css"),
+            drawn_by=f"Kohn {kohn.__version__}",
+        )
+    )
+    target = Path(folder) / NAME
+    write_atomically(target, text.encode())
+    return target
