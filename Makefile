@@ -35,7 +35,8 @@ lint: setup
 	$(BIN)/lint-imports
 	$(BIN)/pyright
 
-peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done .venv-peers-families/.done
+peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
+	.venv-peers-schnetpack/.done .venv-peers-nequip/.done
 
 .venv-peers/.done:
 	$(PYTHON) -m venv .venv-peers
@@ -53,10 +54,16 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done .v
 	.venv-peers-descriptors/bin/python -m pip install --quiet dscribe==2.1.2 featomic==0.6.7 quippy-ase==0.10.3
 	@touch $@
 
-.venv-peers-families/.done:
-	$(PYTHON) -m venv .venv-peers-families
-	.venv-peers-families/bin/python -m pip install --quiet torch==2.13.0
-	.venv-peers-families/bin/python -m pip install --quiet schnetpack==2.1.1 nequip==0.19.0
+# schnetpack pins an old sympy, and with it an old torch
+.venv-peers-schnetpack/.done:
+	$(PYTHON) -m venv .venv-peers-schnetpack
+	.venv-peers-schnetpack/bin/python -m pip install --quiet schnetpack==2.1.1
+	@touch $@
+
+.venv-peers-nequip/.done:
+	$(PYTHON) -m venv .venv-peers-nequip
+	.venv-peers-nequip/bin/python -m pip install --quiet torch==2.13.0
+	.venv-peers-nequip/bin/python -m pip install --quiet nequip==0.19.0
 	@touch $@
 
 lock: setup

@@ -90,7 +90,14 @@ SECTIONS = {
     "families": (
         "Speed of the families",
         "python -m benchmarks.families",
-        "",
+        "Energy and forces, neighbour lists computed beforehand, all sides of a family in one run, "
+        "asked in turn; medians. Kohn and nequip compute the stress too, schnetpack and mlip do "
+        "not. SchNet: 128 channels, 3 interactions, 20 Gaussians, r_c 5 Å, beside schnetpack "
+        "2.1.1. NequIP: 32 channels of each degree up to 2, natural parity, 4 layers, 8 Bessel "
+        "functions, radial network 64-64, r_c 5 Å, beside nequip 0.19.0 (eager is its default, "
+        "aoti is what nequip-compile makes; its self-connections multiply by 32 numbers of the "
+        "element where Kohn and mlip choose one of 4 matrices, hence its parameters) and mlip "
+        "0.2.5. DimeNet has no maintained peer of its shape.",
     ),
 }
 

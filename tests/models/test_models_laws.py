@@ -92,12 +92,17 @@ def family(request):
     return request.param
 
 
+SCALES = {"nequip": 60.0, "dimenet": 10.0}
+"""Energies of some eV: see `test_the_model_is_not_trivially_right`."""
+
+
 def model_of(config):
     """A model with random weights."""
     key = jax.random.key(3)
     if not isinstance(config, GaussianProcessConfig):
         family = KNOWN[config.family][1]
-        return family.random(key, config, tuple(E0S), neighbours=3.0, scale=30.0, dtype=np.float64)
+        scale = SCALES.get(config.family, 30.0)
+        return family.random(key, config, tuple(E0S), neighbours=3.0, scale=scale, dtype=np.float64)
     points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
     points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
     weights = 1e4 * jax.random.normal(jax.random.key(4), (6,))
