@@ -24,7 +24,7 @@ import numpy as np
 from benchmarks.speed import RESULTS
 
 SIZES = (25, 100, 400)
-STEPS, BATCH, CHANNELS = 4000, 10, 32
+STEPS, BATCH, CHANNELS = 2000, 10, 32
 KINDS = ("invariant", "laboratory", "laboratory, augmented", "equivariant")
 
 
