@@ -99,25 +99,11 @@ def measured(command: list[str]) -> dict[str, float]:
     }
 
 
-PREDICT_PEER = """
-import json, sys, time
-import numpy as np
-from ase.io import read
-from quippy.potential import Potential
-potential, rows = Potential(param_filename=sys.argv[1]), []
-for atoms in read(sys.argv[2], ":"):
-    asked, energy = atoms.arrays["REF_forces"], atoms.info["REF_energy"]
-    atoms.calc = potential
-    started = time.process_time()
-    forces, found = atoms.get_forces(), atoms.get_potential_energy()
-    rows.append([time.process_time() - started, float(abs(forces - asked).mean()), found - energy])
-print(json.dumps(rows))
-"""
-PREDICT_KOHN = """
+PREDICT = """
 import json, sys, time
 from ase.io import read
-import kohn
-calculator, rows = kohn.Calculator(sys.argv[1]), []
+{imported}
+calculator, rows = {calculator}, []
 for atoms in read(sys.argv[2], ":"):
     asked, energy = atoms.arrays["REF_forces"], atoms.info["REF_energy"]
     atoms.calc = calculator
@@ -126,6 +112,11 @@ for atoms in read(sys.argv[2], ":"):
     rows.append([time.process_time() - started, float(abs(forces - asked).mean()), found - energy])
 print(json.dumps(rows))
 """
+PREDICT_KOHN = PREDICT.format(imported="import kohn", calculator="kohn.Calculator(sys.argv[1])")
+PREDICT_PEER = PREDICT.format(
+    imported="from quippy.potential import Potential",
+    calculator="Potential(param_filename=sys.argv[1])",
+)
 
 
 def predicted(python: str | Path, script: str, model: Path, test: Path) -> dict[str, float]:

@@ -106,12 +106,12 @@ class SoapConfig(BaseModel):
 class Expansion:
     """The tables of a choice of settings and elements; equal choices share one (`expansion`).
 
-    I_nl(r) = Σ_q [Σ_k T_k(2r/reach − 1) shared[k, q]] mixing[q, l, n]: the sum over neighbours
-    runs over the q functions that all (n, l) share, which are fewer, and n and l come after.
+    I_nl(r) = Σ_t series[(l, n), t] T_t(r), and I'_nl the same with `slopes`, where the T_t are
+    the products of Chebyshev polynomials that `_chebyshev` computes.
 
     Attributes:
         elements: atomic numbers in ascending order.
-        shared, mixing: see above.
+        series, slopes: see above, [(l_max + 1) n_max, terms].
         centre: what the centre adds to c_n00, [n].
         species: weights of the elements in the species channels [elements, S].
         labels: (a, b, l, n, n') of each feature.
