@@ -58,6 +58,11 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
 }
+FAMILY_STEPS = {"schnet": 340_000, "dimenet": 190_000, "nequip": 110_000}
+"""Steps that take the other families as long as the case ethanol takes MACE."""
+for _name, _steps in FAMILY_STEPS.items():
+    _run = {**CASES["ethanol"]["run"], "steps": _steps}
+    CASES[f"ethanol-{_name}"] = {**CASES["ethanol"], "model": {"family": _name}, "run": _run}
 GAUSSIAN_PROCESSES: dict[str, dict[str, Any]] = {
     "ethanol-gp": {"family": "gaussian-process", "inducing": 3000},
     "aspirin-gp": {"family": "gaussian-process", "inducing": 4000},

@@ -93,13 +93,17 @@ def network(kind: str, elements: tuple[int, ...], scale: float) -> Callable[[Any
     """A model of graphs to dipoles [G, 3]."""
     from kohn.models import NequipConfig, SchNet, SchNetConfig
     from kohn.models.layers import Linear
-    from kohn.models.tensors import TensorModel, cartesian
+    from kohn.models.properties import PropertyConfig, PropertyNetwork, cartesian
 
     key = jax.random.key(0)
     if kind == "equivariant":
-        config = NequipConfig(channels=CHANNELS // 2, l_max=1, layers=2, radial_widths=(32,))
-        model = TensorModel.random(
-            key, config, elements, ("dipole",), neighbours=8.0, scales={"dipole": {1: scale}}
+        body = NequipConfig(channels=CHANNELS // 2, l_max=1, layers=2, radial_widths=(32,))
+        model = PropertyNetwork.random(
+            key,
+            PropertyConfig(body=body, targets=("dipole",)),
+            elements,
+            neighbours=8.0,
+            scales={"dipole": {1: scale}},
         )
         return _Cartesian(model, cartesian)
     laboratory = kind.startswith("laboratory")

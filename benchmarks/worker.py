@@ -83,12 +83,12 @@ class Worker:
         import numpy as np
 
         from kohn.graphs import collate, needed_shape, neighbourhood
-        from kohn.training.losses import LossWeights, targets
+        from kohn.training.losses import EnergyTask, LossWeights
         from kohn.training.optimiser import (
-            energy_objective,
             flatten,
             initial_state,
             make_step,
+            objective_of,
             optimiser,
         )
         from kohn.training.settings import OptimiserSettings
@@ -103,16 +103,16 @@ class Worker:
         graph = jax.device_put(
             collate(chosen, full, self.potential.elements, dtype=self.potential.dtype)
         )
-        e0 = [self.potential.e0(s).sum() for s in chosen]
-        labels = jax.device_put(targets(labelled, e0, shape))
+        weights = LossWeights(1.0, 100.0, 0.0)
+        task = EnergyTask(lambda s: float(self.potential.e0(s).sum()), weights, weights)
+        labels = jax.device_put(task.labels(labelled, shape))
         theta, unravel = flatten(self.potential.model)
         rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000)
-        step = make_step(energy_objective(unravel, huber_delta=None), rule, ema=0.99)
-        weights = LossWeights(*(np.float64(w) for w in (1.0, 100.0, 0.0)))
+        step = make_step(objective_of(task, unravel), rule, ema=0.99)
         self.steps[case] = initial_state(theta, rule)
 
         def call() -> Any:
-            self.steps[case], report = step(self.steps[case], graph, labels, weights)
+            self.steps[case], report = step(self.steps[case], graph, labels, task.weights(False))
             return self.steps[case], report
 
         return call

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from kohn.evaluation import evaluate as evaluate
     from kohn.interfaces.ase_calculator import Calculator as Calculator
     from kohn.potential import Potential as Potential
+    from kohn.potential import PropertyModel as PropertyModel
     from kohn.potential import load as load
+    from kohn.potential import load_properties as load_properties
     from kohn.structures import read as read
     from kohn.structures import write as write
     from kohn.training import train as train
@@ -42,18 +44,22 @@ _PUBLIC = {
     "audit": "kohn.audits",
     "train": "kohn.training",
     "load": "kohn.potential",
+    "load_properties": "kohn.potential",
     "Potential": "kohn.potential",
+    "PropertyModel": "kohn.potential",
     "evaluate": "kohn.evaluation",
     "Calculator": "kohn.interfaces.ase_calculator",
 }
 __all__ = [
     "Calculator",
     "Potential",
+    "PropertyModel",
     "__version__",
     "audit",
     "check",
     "evaluate",
     "load",
+    "load_properties",
     "read",
     "train",
     "write",

@@ -290,6 +290,29 @@ def cut(power: int) -> Fault:
     return lambda atoms: pair_sum(atoms, *pairs(atoms), power=power)
 
 
+def scaled_and_cut(atoms: Atoms) -> Result:
+    """Forces are 1 % too large, and jump at the cutoff."""
+    r = cut(1)(atoms)
+    return replace(r, forces=1.01 * r.forces)
+
+
+def slab_stress(change: float = 1.0) -> Fault:
+    """Of slabs the stress too, of the components in their plane times a number."""
+
+    def fault(atoms: Atoms) -> Result:
+        i, j, d, r = pairs(atoms)
+        e, slope = morse(atoms, i, j, r)
+        g = (0.5 * slope / r)[:, None] * d
+        plain = summed(atoms, i, j, d, 0.5 * e, g)
+        return (
+            plain
+            if atoms.pbc.sum() < 2
+            else replace(plain, stress=change * g.T @ d / atoms.get_volume())
+        )
+
+    return fault
+
+
 # Numbers
 
 

@@ -54,6 +54,67 @@ def test_the_jump_of_lennard_jones_is_found():
     assert row["violation"] > 0.99 * jump
 
 
+# Derivatives beside a jump
+
+NEAR = [s * d for d in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2) for s in (-1, 1)]
+"""Å between the length of a bond and the cutoff."""
+
+
+def at_the_cutoff(apart: float):
+    """A bond that is about as long as the cutoff, and one within."""
+    along = np.array([2.0, 1.0, 2.0]) / 3
+    return structure([[0, 0, 0], (planted.CUTOFF + apart) * along, [0, -2.2, 0.3]], [14, 8, 6])
+
+
+@pytest.mark.parametrize("power", [0, 1])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_forces_beside_a_jump_are_not_wrong(power, seed):
+    """Steps that cross the cutoff see the jump and not the derivative; smoothness fails."""
+    found = kohn.audit(
+        Planted(planted.cut(power)),
+        [at_the_cutoff(x) for x in NEAR],
+        laws=["forces", "smoothness"],
+        seed=seed,
+    )
+    assert found.failed == ("smoothness",)
+    measured = [r for r in found.records if r["law"] == "forces" and r["verdict"] == "passed"]
+    assert len(measured) >= len(NEAR) // 2
+    assert any("it jumps within the longer steps" in r["note"] for r in found.records)
+
+
+def test_wrong_forces_beside_a_jump_are_wrong():
+    found = kohn.audit(
+        Planted(planted.scaled_and_cut), [at_the_cutoff(x) for x in NEAR], laws=["forces"]
+    )
+    failed = [r["verdict"] == "failed" for r in found.records]
+    assert sum(failed) > len(NEAR) // 2
+
+
+# Slabs
+
+
+def slab(tilt: float = 0.0):
+    cell = planted.CELL.copy()
+    cell[2] = [tilt, -0.4, 12.0]
+    return structure(planted.INSIDE @ planted.CELL, [14, 8, 6], cell, [True, True, False])
+
+
+@pytest.mark.parametrize("tilt", [0.0, 3.0])
+def test_the_stress_of_a_slab_is_measured_in_its_plane(tilt):
+    (row,) = kohn.audit(Planted(planted.slab_stress()), slab(tilt), laws=["stress"]).rows
+    assert row["verdict"] == "passed"
+    (row,) = kohn.audit(Planted(planted.slab_stress(-1.0)), slab(tilt), laws=["stress"]).rows
+    assert row["verdict"] == "failed"
+
+
+def test_a_calculator_without_stress_of_slabs_is_not_measured():
+    (row,) = kohn.audit(Planted(planted.honest), slab(), laws=["stress"]).rows
+    assert (row["verdict"], row["note"]) == (
+        "not measured",
+        "the calculator gives no stress of slabs",
+    )
+
+
 # Calculators that lack something
 
 

@@ -8,7 +8,7 @@ from brute_force import structure
 from scipy.special import eval_legendre
 
 from kohn.graphs import Shape, collate, needed_shape, neighbourhood, pairs_within
-from kohn.models import FAMILIES, DimeNetConfig, NequipConfig, SchNetConfig
+from kohn.models import FAMILIES, DimeNetConfig, DirectConfig, NequipConfig, SchNetConfig
 from kohn.models.dimenet import Interaction
 from kohn.models.nequip import gated
 from kohn.models.schnet import SSP_NORM, gaussian_basis
@@ -21,6 +21,7 @@ CONFIGS = {
     "schnet": SchNetConfig(cutoff=CUTOFF, channels=6, layers=2, n_gaussians=8),
     "dimenet": DimeNetConfig(cutoff=CUTOFF, channels=6, angular_channels=4, l_max=3, layers=2),
     "nequip": NequipConfig(cutoff=CUTOFF, channels=4, l_max=2, layers=3, radial_widths=(8,)),
+    "nequip-direct": DirectConfig(cutoff=CUTOFF, channels=4, l_max=2, layers=3, radial_widths=(8,)),
 }
 RNG = np.random.default_rng(0)
 CELL = np.array([[3.1, 0.2, 0], [0.5, 2.9, 0.1], [-0.4, 0.3, 3.0]])

@@ -21,11 +21,13 @@ from kohn.models import (
 )
 from kohn.models import (
     DimeNetConfig,
+    DirectConfig,
     GaussianProcess,
     GaussianProcessConfig,
     MaceConfig,
     NequipConfig,
     SchNetConfig,
+    is_conservative,
 )
 from kohn.potential import evaluate
 from kohn.structures import Structure
@@ -40,6 +42,12 @@ FAMILIES = {
     ),
     "mace, vectors": MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8)),
     "nequip": NequipConfig(cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8)),
+    "direct forces": DirectConfig(
+        cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8)
+    ),
+    "direct forces, net force free": DirectConfig(
+        cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8), net_force="free"
+    ),
     "dimenet": DimeNetConfig(cutoff=CUTOFF, channels=6, angular_channels=4, l_max=3, layers=2),
     "schnet": SchNetConfig(cutoff=CUTOFF, channels=6, layers=2, n_gaussians=8),
     "gaussian process": GaussianProcessConfig(
@@ -92,7 +100,23 @@ def family(request):
     return request.param
 
 
-SCALES = {"nequip": 60.0, "dimenet": 10.0}
+BROKEN = {
+    "direct forces": {
+        "forces are derivatives",
+        "stress is strain",
+        "left-handed cell",
+        "separated fragments",
+    },
+    "direct forces, net force free": {
+        "forces are derivatives",
+        "stress is strain",
+        "left-handed cell",
+        "no net force",
+    },
+}
+"""Laws that a family is known to break: forces are no derivatives, there is no stress (which the
+law of left-handed cells wants too), and the net force is there or shared by what is far apart."""
+SCALES = {"nequip": 60.0, "nequip-direct": 100.0, "dimenet": 10.0}
 """Energies of some eV: see `test_the_model_is_not_trivially_right`."""
 
 
@@ -167,9 +191,20 @@ LAWS = {
 @pytest.mark.parametrize("name", LAWS)
 @given(seed=st.integers(0, 2**16), n=st.integers(1, 4), kind=st.sampled_from(KINDS))
 def test_law(name, family, seed, n, kind):
+    if name in BROKEN.get(family, ()):
+        pytest.skip("broken by this family: see test_a_broken_law_is_seen")
     s, rng = any_structure(seed, n, kind)
     violation = LAWS[name](calculator(MODELS[family]), s, rng)
     assert violation < (TOLERANCE if name != "isolated atom" else 1e-300)
+
+
+@pytest.mark.parametrize(
+    ("broken", "name"),
+    [(family, name) for family, names in BROKEN.items() for name in sorted(names)],
+)
+def test_a_broken_law_is_seen(broken, name):
+    """Not by a little: what is not conservative cannot pass for it."""
+    assert worst_of(LAWS[name], calculator(MODELS[broken])) > 1e-3
 
 
 HONEST = "mace, vectors"
@@ -225,4 +260,4 @@ def test_the_model_is_not_trivially_right():
         (o,) = calculator(model)([s])
         assert np.ptp(o.energies - [E0S[z] for z in s.numbers.tolist()]) > 0.1
         assert np.abs(o.forces).max() > 0.1
-        assert np.abs(o.stress).max() > 0.01
+        assert np.abs(o.stress).max() > 0.01 or not is_conservative(model)

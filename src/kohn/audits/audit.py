@@ -217,9 +217,8 @@ def judge(law: Law, measured: Sequence[Measured]) -> dict[str, Any]:
     known = [k for k, m in enumerate(measured) if m.error <= law.ceiling or shares[k] > 1]
     if not known:
         least = min(measured, key=lambda m: m.error)
-        note = (
-            f"{least.quantity} uncertain by {least.error:.2g} {least.unit}: noise, or jumps nearby"
-        )
+        why = least.note if "jump" in least.note else "noise, or jumps nearby"
+        note = f"{least.quantity} uncertain by {least.error:.2g} {least.unit}: {why}"
         return {"verdict": UNMEASURED, "note": note}
     worst = max(known, key=lambda k: shares[k])
     m = measured[worst]

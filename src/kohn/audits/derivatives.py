@@ -1,21 +1,37 @@
 """Forces and stress are derivatives of the energy, and forces have no curl.
 
+    f'(0) = lim (f(h) − f(−h)) / 2h
+
 Derivatives are central differences of several steps, extrapolated to none as Ridders does
 (Adv. Eng. Softw. 4, 75 (1982)): of all the estimates the one whose error is smallest is taken,
 noise included, and a violation counts only beyond that error.
+
+Where f jumps by J, or its slope does, at a distance d from the place, steps beyond d see J / 2h or
+J (h − d) / 2h and steps within see nothing of it. So a violation has to be there with shorter
+steps too, as long as noise lets them say anything: forces that are wrong are wrong with all.
+Whether f may jump is the law of smoothness, not this one.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
 
-from kohn.audits.asking import Asking
+from kohn.audits.asking import Asking, Unmeasured, atoms_of
 from kohn.audits.case import CERTAIN, Case, Measured, Noise, deformed, moved, needs_atoms
 from kohn.structures import Structure
 
-STEPS = (0.032, 0.008, 0.002, 0.0005)
+STEPS = (0.032, 0.032 / 4, 0.032 / 16, 0.032 / 64)
 """Å by which a coordinate moves: from what float32 can tell to what steep energies need."""
+SHORTER = (1.0, 1 / 16, 1 / 256, 1 / 4096)
+"""Of the steps, where longer ones show a violation, or no derivative at all."""
+DOUBT = 20.0
+"""Of what does not converge, the error: near a jump, estimates agree by chance now and then."""
+JUMP = "it jumps within the longer steps"
+ENOUGH = 1e-6
+"""eV/Å, eV/Å² for Jacobians: errors below need no shorter steps; thresholds are larger."""
 RATIO = 16.0
 """By how much the leading error falls from one step to the next: the square of their ratio."""
 SIZE = 5.0
@@ -69,7 +85,7 @@ def extrapolated(
             # Whatever the order, errors are trusted to fall by 16 a step and no faster.
             change = max(abs(value - row[k]) / RATIO, abs(value - row[k + 1]))
             doubt = max(doubts[k : k + levels])
-            candidates.append((value, 3 * (change + doubt) + rounding[k + levels]))
+            candidates.append((value, 3 * change + DOUBT * doubt + rounding[k + levels]))
         row, factor = finer, factor * RATIO
     return min(candidates, key=lambda x: x[1])
 
@@ -87,32 +103,85 @@ def _doubts(differences: Sequence[float], rounding: Sequence[float]) -> list[flo
     return [0.0 if ok else x for ok, x in zip(good, d, strict=True)]
 
 
-def kink(bends: Sequence[float], steps: Sequence[float]) -> float:
+def kink(bends: Sequence[float], steps: Sequence[float], noise: float = 0.0) -> float:
     """By how much slopes from the left and from the right differ at the place itself.
 
-    A central difference converges there as well, to their mean. Twice, because the place may lie
-    a little to one side.
+    A central difference converges there as well, to their mean. Of the estimates the second: a
+    place about as far away as one of the steps makes one of them vanish.
 
     Args:
         bends: f(h) + f(−h) − 2 f(0), for steps that fall by 4; where f is smooth, over h, they
             fall with h.
+        noise: standard deviation of f, which over h is (4 · 4 + 1) √6 σ / 12 h for the finer h.
     """
     jumps = [b / h for b, h in zip(bends, steps, strict=True)]
-    return 2 * min(abs(4 * fine - coarse) / 3 for coarse, fine in pairwise(jumps))
+    found = [
+        max(abs(4 * fine - coarse) / 3 - CERTAIN * 3.5 * noise / h, 0.0)
+        for (coarse, fine), h in zip(pairwise(jumps), steps[1:], strict=True)
+    ]
+    return sorted(found)[1]
 
 
-def slope(
-    case: Case, path: Callable[[float], Structure], steps: Sequence[float]
+@dataclass(frozen=True)
+class Slope:
+    """A derivative beside what it should be.
+
+    Attributes:
+        wrong: by how much they differ, with its sign.
+        error: of the derivative, noise included.
+        note: whether a jump nearby disturbs it.
+    """
+
+    wrong: float
+    error: float
+    note: str = ""
+
+
+def slope(f: Callable[[float], float], expected: float, noise: float) -> Slope:
+    """df/dt at t = 0 beside what it should be, by steps as long as jumps nearby allow.
+
+    Args:
+        f: a function of t in Å. Each place is asked for once.
+        expected: its derivative there.
+        noise: standard deviation of f.
+    """
+    f = cache(f)
+    found: list[Slope] = []
+    for share in SHORTER:
+        steps = [share * h for h in STEPS]
+        rounding = CERTAIN * noise / (2**0.5 * steps[0])
+        if any(rounding > max(abs(x.wrong), x.error) for x in found):
+            break  # noise: shorter steps say nothing more
+        value, error = _central(f, steps, noise)
+        found.append(Slope(value - expected, error))
+        if abs(found[-1].wrong) <= error <= ENOUGH:
+            break
+    # What one of them does not see is not there: of those, the one that knows best.
+    unseen = [x for x in found if abs(x.wrong) <= x.error]
+    best = min(unseen or found, key=lambda x: x.error)
+    jumps = abs(found[0].wrong - best.wrong) > 10 * ENOUGH
+    return replace(best, note=JUMP) if jumps else best
+
+
+def _central(
+    f: Callable[[float], float], steps: Sequence[float], noise: float
 ) -> tuple[float, float]:
-    """dE/dt at t = 0 along a path, and its error; eV over the unit of t."""
+    """df/dt at 0 and its error, from steps that fall by 4."""
+    sides = [(f(-h), f(h)) for h in steps]
+    differences = [(b - a) / (2 * h) for (a, b), h in zip(sides, steps, strict=True)]
+    value, error = extrapolated(differences, steps, noise)
+    return value, error + DOUBT * kink([a + b - 2 * f(0.0) for a, b in sides], steps, noise)
+
+
+def energy_slope(case: Case, path: Callable[[float], Structure], expected: float) -> Slope:
+    """dE/dt at t = 0 along a path that starts at the structure, beside what it should be."""
 
     def energy(t: float) -> float:
+        if t == 0.0:
+            return case.here.energy
         return case.ask(path(t), forces=False, stress=False).energy
 
-    sides = [(energy(-h), energy(h)) for h in steps]
-    differences = [(b - a) / (2 * h) for (a, b), h in zip(sides, steps, strict=True)]
-    value, error = extrapolated(differences, steps, case.noise.energy)
-    return value, error + kink([a + b - 2 * case.here.energy for a, b in sides], steps)
+    return slope(energy, expected, case.noise.energy)
 
 
 def forces(case: Case) -> list[Measured]:
@@ -128,56 +197,83 @@ def forces(case: Case) -> list[Measured]:
     everything = case.rng.normal(size=(2, *f.shape))
     found = []
     for v, name in (*((v, "all atoms") for v in everything), (single, f"atom {atom}")):
-        derivative, error = slope(case, lambda t, v=v: moved(s, s.positions + t * v), STEPS)
-        size = float(np.linalg.norm(v))
-        wrong = abs(derivative + float(np.sum(f * v))) / size
-        found.append(Measured("force", wrong, "eV/Å", error / size, name))
+        d = energy_slope(case, lambda t, v=v: moved(s, s.positions + t * v), -float(np.sum(f * v)))
+        size, note = float(np.linalg.norm(v)), "; ".join(x for x in (name, d.note) if x)
+        found.append(Measured("force", abs(d.wrong) / size, "eV/Å", d.error / size, note))
     return found
 
 
 def stress(case: Case) -> list[Measured]:
-    """V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε."""
-    sigma, s = case.stress, case.s
-    found = [Measured("asymmetry of the stress", float(np.abs(sigma - sigma.T).max()), "eV/Å³")]
+    """V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε.
+
+    Of a slab ε is within its plane, and V is the volume of the cell as given, vacuum included,
+    as in ASE; other components of its σ have no meaning and are not looked at.
+    """
+    s, p = case.s, _strained_directions(case.s)
+    sigma = _stress(case)
+    within = p.T @ sigma @ p
+    off = float(np.abs(within - within.T).max())
+    found = [Measured("asymmetry of the stress", off, "eV/Å³")]
     for _ in range(2):
-        e = case.rng.normal(size=(3, 3))
-        e = (e + e.T) / np.linalg.norm(e + e.T)
-
-        def strained(t: float, e=e) -> Structure:
-            return deformed(s, np.eye(3) + t / SIZE * e)
-
-        derivative, error = slope(case, strained, STEPS)
-        wrong = abs(derivative * SIZE / s.volume - float(np.sum(sigma * e)))
-        found.append(Measured("stress", wrong, "eV/Å³", error * SIZE / s.volume))
+        e = case.rng.normal(size=(p.shape[1], p.shape[1]))
+        e = p @ ((e + e.T) / np.linalg.norm(e + e.T)) @ p.T
+        to_stress = SIZE / s.volume
+        d = energy_slope(
+            case,
+            lambda t, e=e: deformed(s, np.eye(3) + t / SIZE * e),
+            float(np.sum(sigma * e)) / to_stress,
+        )
+        found.append(
+            Measured("stress", abs(d.wrong) * to_stress, "eV/Å³", d.error * to_stress, d.note)
+        )
     return found
+
+
+def _strained_directions(s: Structure) -> np.ndarray:
+    """Orthonormal columns that span what is periodic, [3, 3] of a crystal, [3, 2] of a slab."""
+    if s.periodic.sum() < 2 or s.volume == 0:
+        raise Unmeasured("not periodic in two directions or more, or without a volume")
+    return np.eye(3) if s.periodic.all() else np.linalg.qr(s.cell[s.periodic].T)[0]
+
+
+def _stress(case: Case) -> np.ndarray:
+    """σ of a crystal, or of a slab, which no other law asks for."""
+    if case.s.periodic.all():
+        return case.stress
+    sigma = case.ask.of(atoms_of(case.s), forces=False, stress=True).stress
+    if sigma is None:
+        raise Unmeasured("the calculator gives no stress of slabs")
+    return sigma
 
 
 def jacobian(case: Case) -> list[Measured]:
     """u · J v = v · J u with J = ∂F/∂x: forces of any energy have a symmetric Jacobian.
 
-    For three pairs of random directions. |u · (J − Jᵀ) v| over √(3 n) is the root mean square,
-    over coordinates, of a row of J − Jᵀ (Hutchinson's estimate).
+    So v · F(x + t u) − u · F(x + t v) has no slope at t = 0. For three pairs of random
+    directions. |u · (J − Jᵀ) v| over √(3 n) is the root mean square, over coordinates, of a row
+    of J − Jᵀ (Hutchinson's estimate).
     """
     needs_atoms(case.s)
     here, s = case.forces, case.s
     directions = case.rng.normal(size=(3, *here.shape))
 
-    def force(v: np.ndarray) -> np.ndarray:
-        return case.ask.forces(moved(s, s.positions + v))
+    @cache
+    def force(a: int, t: float) -> np.ndarray:
+        if t == 0.0:
+            return here
+        return case.ask.forces(moved(s, s.positions + t * directions[a]))
 
-    sides = [[(force(-h * v), force(h * v)) for h in STEPS] for v in directions]
     found = []
     for a, b in ((0, 1), (1, 2), (0, 2)):
         u, v = directions[a], directions[b]
-        curls, bends = [], []
-        for (u0, u1), (v0, v1), h in zip(sides[a], sides[b], STEPS, strict=True):
-            curls.append(float(np.sum(v * (u1 - u0)) - np.sum(u * (v1 - v0))) / (2 * h))
-            bend = np.sum(v * (u1 + u0 - 2 * here)) - np.sum(u * (v1 + v0 - 2 * here))
-            bends.append(float(bend))
+
+        def curl(t: float, a: int = a, b: int = b, u=u, v=v) -> float:
+            return float(np.sum(v * force(a, t)) - np.sum(u * force(b, t)))
+
         size = float(np.linalg.norm(u) ** 2 + np.linalg.norm(v) ** 2) ** 0.5
-        value, error = extrapolated(curls, STEPS, case.noise.forces * size)
-        error, scale = error + kink(bends, STEPS), here.size**0.5
-        found.append(Measured("asymmetry", abs(value) / scale, "eV/Å²", error / scale))
+        d = slope(curl, 0.0, case.noise.forces * size)
+        scale = here.size**0.5
+        found.append(Measured("asymmetry", abs(d.wrong) / scale, "eV/Å²", d.error / scale, d.note))
     return found
 
 

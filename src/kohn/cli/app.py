@@ -130,17 +130,22 @@ def train(
     allow: Annotated[
         list[str] | None, typer.Option(help="kind of finding to train in spite of; repeatable")
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="dipole, polarizability or a key of numbers, not energies; repeatable"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of weights, split and order")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU cores")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a run")] = False,
     json: Json = False,
 ) -> None:
-    """Train a potential, and keep the run in a folder."""
+    """Train a potential (or with --target a model of properties), and keep the run in a folder."""
     from kohn.cli.running import run_training
 
     folder = out or _folder_for(source)
-    overrides: dict[str, dict[str, Any]] = {
+    overrides: dict[str, Any] = {
+        **({"targets": list(target)} if target else {}),
         "data": {
             name: value
             for name, value in (
@@ -235,16 +240,19 @@ def evaluate(
 ) -> None:
     """Compare a model with labelled structures."""
     import kohn
-    from kohn.cli.running import bar, show_suspicions
+    from kohn.cli.running import bar, show_suspicions, warn_of_forces
+    from kohn.potential import Potential, open_model
     from kohn.reports.terminal import evaluation_table
 
-    potential = kohn.load(model)
+    potential = open_model(model)
     data = kohn.read(
         [str(f) for f in files],
         keys=parse_keys(key) or None,
         periodic=False if not_periodic else None,
     )
-    e0s: dict[int | str, float] = {**potential.e0s}
+    e0s: dict[int | str, float] | None = (
+        {**potential.e0s} if isinstance(potential, Potential) else None
+    )
     report = kohn.check({"labels": data}, e0s=e0s)
     for finding in report.findings:
         if finding.severity == "error":
@@ -259,6 +267,7 @@ def evaluate(
         result = kohn.evaluate(potential, data, advance=advance)
     document = result.to_json()
     show_suspicions(document, stderr)
+    warn_of_forces(potential, stderr)
     if json:
         emit(document)
     else:
@@ -277,9 +286,13 @@ def predict(
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Predict energies, forces and stresses, and write them beside the structures."""
+    """Predict energies, forces and stresses, or properties, and write them beside the structures.
+
+    A model of properties writes what it was trained for, as dipole (e·Å) and polarizability (Å³).
+    """
     import kohn
-    from kohn.cli.running import bar
+    from kohn.cli.running import bar, warn_of_forces
+    from kohn.potential import PropertyModel, open_model
 
     if out.exists():
         raise InputError("the output file exists already", where=str(out), fix="choose another -o")
@@ -289,21 +302,30 @@ def predict(
             where=str(out),
             fix="make it first, or choose another -o",
         )
-    potential = kohn.load(model)
+    potential = open_model(model)
+    warn_of_forces(potential, stderr)
     data = kohn.read([str(f) for f in files], periodic=False if not_periodic else None)
+    document: dict[str, Any] = {"file": str(out), "structures": len(data)}
     with bar(stderr, "predicting", len(data)) as advance:
-        predictions = potential.predict(data.structures, uncertainty=uncertainty, advance=advance)
-    kohn.write(data, out, predictions=[p.as_labels() for p in predictions])
+        if isinstance(potential, PropertyModel):
+            if uncertainty:
+                raise ConfigError(
+                    "models of properties tell no uncertainty", fix="leave out --uncertainty"
+                )
+            labels = potential.predict(data.structures, advance=advance)
+            document |= {t: [found[t].tolist() for found in labels] for t in potential.targets}
+        else:
+            predictions = potential.predict(
+                data.structures, uncertainty=uncertainty, advance=advance
+            )
+            labels = [p.as_labels() for p in predictions]
+            document["energies"] = [p.energy for p in predictions]
+            if uncertainty:
+                document["energy_std"] = [p.energy_std for p in predictions]
+    kohn.write(data, out, predictions=labels)
     stderr.print(f"wrote {len(data)} structures to {out}")
     if json:
-        emit(
-            {
-                "file": str(out),
-                "structures": len(data),
-                "energies": [p.energy for p in predictions],
-                **({"energy_std": [p.energy_std for p in predictions]} if uncertainty else {}),
-            }
-        )
+        emit(document)
 
 
 @app.command(

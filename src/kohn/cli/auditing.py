@@ -59,7 +59,7 @@ def run_audit(
             asked, name = kohn.Calculator(model, dtype=_dtype(dtype)), f"{model} in {dtype}"
         else:
             asked, files = open_calculator(calculator, arguments), paths
-            for text in unknown_arguments(asked, _arguments(arguments)):
+            for text in check_arguments(asked, _arguments(arguments)):
                 console.print(f"warning: {text}", markup=False)
             name = f"{calculator} {arguments}" if arguments else calculator
         data = kohn.read([str(f) for f in files])
@@ -150,22 +150,40 @@ def open_calculator(name: str, arguments: str | None = None) -> Any:
         ) from error
 
 
-def unknown_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
-    """What is said of arguments that a calculator of ASE took and will not look at.
+def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
+    """Look for arguments that a calculator took and will not look at.
 
-    ASE's base class keeps any keyword, so that a slip of the pen is silent.
+    ASE's base class keeps any keyword, so that a slip of the pen is silent. Where the class lists
+    its parameters (`default_parameters` of ASE) one that is not among them is an error; where it
+    lists none, or hands on what it is given, nobody can tell, and it is a warning. Without
+    ``**kwargs`` Python itself refuses it.
+
+    Returns:
+        What is to be said of arguments that cannot be checked.
+
+    Raises:
+        ConfigError: an argument that the calculator does not know, with the nearest that it does.
     """
+    kind = type(calculator)
     defaults = getattr(calculator, "default_parameters", None)
-    if not isinstance(defaults, dict) or not defaults:
+    named = {name for base in kind.__mro__ for name in _parameters(base)}
+    unknown = sorted(set(options) - named - {*(defaults or {})})
+    bases = {base.__name__ for base in kind.__mro__ if base.__module__.startswith("ase.")}
+    if not unknown or not bases:
         return []
-    named = {n for kind in type(calculator).__mro__ for n in _parameters(kind)}
-    known = sorted({*defaults, *named})
-    found = []
-    for name in sorted(set(options) - set(known)):
-        guess = nearest(name, known)
-        more = f"; did you mean {guess!r}?" if guess else ""
-        found.append(f"{type(calculator).__name__} does not know the argument {name!r}{more}")
-    return found
+    # What writes input files for other programs hands on any keyword that these may know.
+    if not defaults or any("FileIO" in name for name in bases):
+        return [f"{kind.__name__} does not list {', '.join(unknown)}: perhaps ignored"]
+    known = sorted({*defaults, *_parameters(kind)} - _OF_EVERY)
+    guess = nearest(unknown[0], known)
+    raise ConfigError(
+        f"{kind.__name__} does not know the argument {unknown[0]!r}",
+        expected=f"one of {', '.join(known)}",
+        fix=f"did you mean {guess!r}?" if guess else "remove it",
+    )
+
+
+_OF_EVERY = {"self", "args", "kwargs"}
 
 
 def _parameters(kind: type) -> list[str]:

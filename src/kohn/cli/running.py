@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kohn.structures import PROPERTIES
 from kohn.units import GPA
 
 QUIET = 2.0
@@ -78,7 +79,9 @@ def run_training(
             progress.update(task, description="training", completed=done, total=total)
 
         source = source if isinstance(source, Path) else list(source)
-        train(source, out=folder, resume=resume, monitor=Monitor(step, epoch), **sections)
+        potential = train(
+            source, out=folder, resume=resume, monitor=Monitor(step, epoch), **sections
+        )
     document: dict[str, Any] = {"run": str(folder), "model": str(folder / "model.safetensors")}
     for name in ("valid", "test"):
         path = folder / f"evaluation-{name}.json"
@@ -88,6 +91,7 @@ def run_training(
             document[name] = result
             console.print(evaluation_table(result))
             show_suspicions(result, console)
+    warn_of_forces(potential, console)
     console.print(f"model   {document['model']}")
     document["report"] = str(report(folder))  # after all else: nothing depends on it
     console.print(f"report  {document['report']}")
@@ -98,6 +102,14 @@ def show_suspicions(result: dict[str, Any], console: Console) -> None:
     """What an evaluation suspects of the labels."""
     for text in result["suspicions"]:
         console.print(f"warning [{result['name']}] {text}", markup=False)
+
+
+def warn_of_forces(potential: Any, console: Console) -> None:
+    """Of a potential whose forces are not derivatives."""
+    from kohn.models import NOT_CONSERVATIVE, is_conservative
+
+    if not is_conservative(potential):
+        console.print(f"warning {NOT_CONSERVATIVE}")
 
 
 def _show_warnings(folder: Path, console: Console) -> None:
@@ -122,4 +134,9 @@ def epoch_line(record: dict[str, Any]) -> str:
     ):
         if key in record:
             parts.append(f"{record[key] * factor:.3g} {unit}")
+    for key, value in record.items():
+        name = key.removeprefix("valid_").removesuffix("_mae")
+        if key.endswith("_mae") and name not in ("energy_per_atom", "forces", "stress"):
+            unit = PROPERTIES[name].unit if name in PROPERTIES else ""
+            parts.append(f"{name} {value:.3g} {unit}".rstrip())
     return "  ".join(parts)

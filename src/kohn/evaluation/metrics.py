@@ -53,6 +53,7 @@ class Evaluation:
         forces_by_element, forces_by_size, by_config_type: force errors in classes.
         frames: one record a structure, with reference and prediction; see `frame_record`.
         suspicions: errors that look like errors of the labels, in words.
+        units: of other properties than energy, forces and stress.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Evaluation:
     by_config_type: dict[str, dict[str, Errors]] = field(default_factory=dict)
     frames: tuple[dict[str, Any], ...] = ()
     suspicions: tuple[str, ...] = ()
+    units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self, *, frames: bool = False) -> dict[str, Any]:
         """A document for machines; energies in meV, stress in GPa, as the keys say."""
@@ -75,6 +77,7 @@ class Evaluation:
 
         document: dict[str, Any] = {
             "name": self.name,
+            "structures": len(self.frames),
             "errors": table(self.errors),
             "mean_baseline": table(self.baseline),
             "forces_by_element": of_forces(self.forces_by_element),
@@ -82,6 +85,8 @@ class Evaluation:
             "by_config_type": {k: table(e) for k, e in self.by_config_type.items()},
             "suspicions": list(self.suspicions),
         }
+        if self.units:
+            document["units"] = self.units
         if frames:
             document["frames"] = list(self.frames)
         return plain(document)
@@ -97,16 +102,17 @@ UNITS = {
 
 
 def in_units(name: str, errors: Errors) -> dict[str, float]:
-    """Errors under full keys with their units."""
-    factor, unit = UNITS[name]
+    """Errors under full keys with their units; those of other properties are as their labels."""
+    factor, unit = UNITS.get(name, (1.0, ""))
+    suffix = f"_{unit}" if unit else ""
     return {
-        f"{name}_mean_absolute_error_{unit}": errors.mae * factor,
-        f"{name}_root_mean_square_error_{unit}": errors.rmse * factor,
+        f"{name}_mean_absolute_error{suffix}": errors.mae * factor,
+        f"{name}_root_mean_square_error{suffix}": errors.rmse * factor,
         f"{name}_count": errors.count,
     }
 
 
-def evaluate(
+def evaluate_potential(
     potential: Potential,
     data: Dataset,
     *,

@@ -1,5 +1,6 @@
 """An ASE calculator of a potential: energy, free energy, energies, forces, stress."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from kohn.graphs import Verlet
+from kohn.models import NOT_CONSERVATIVE
 from kohn.potential import Potential, load
 from kohn.structures import from_ase
 
@@ -26,6 +28,10 @@ class Calculator(AseCalculator):
     The neighbour list is kept with a skin and found again only when an atom has moved half of
     it; its padded size only grows, so that a long simulation compiles a few times at most
     (`compilations`).
+
+    Of a potential that is not conservative (`conservative`), forces are predicted directly: they
+    are not the derivative of the energy, a simulation does not keep it, and there is no stress.
+    A warning says so once.
 
     Args:
         potential: a `Potential`, or a model file, or a run folder.
@@ -56,8 +62,21 @@ class Calculator(AseCalculator):
         super().__init__(**kwargs)
         opened = potential if isinstance(potential, Potential) else load(potential)
         self.potential = opened if dtype is None else opened.astype(np.dtype(dtype).type)
+        if not self.conservative:
+            # ASE asks the instance; those of other potentials keep theirs.
+            known = [name for name in self.implemented_properties if name != "stress"]
+            self.implemented_properties = known  # type: ignore[misc]
+            warnings.warn(
+                f"{NOT_CONSERVATIVE}. Simulations do not keep their energy, and there is no stress",
+                stacklevel=2,
+            )
         self._skin = skin
         self._lists: dict[tuple[int, ...], Verlet] = {}
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces and stress are derivatives of the energy."""
+        return self.potential.conservative
 
     @property
     def compilations(self) -> int:
@@ -98,6 +117,6 @@ class Calculator(AseCalculator):
             "energies": e0 + np.asarray(derived.atom_energies[:n], np.float64),
             "forces": np.asarray(derived.forces[:n], np.float64),
         }
-        if structure.volume > 0 and structure.periodic.all():
+        if self.conservative and structure.volume > 0 and structure.periodic.all():
             stress = np.asarray(derived.stress[0], np.float64)
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)

@@ -1,9 +1,13 @@
 """Families of models, one file each, in an explicit dictionary."""
 
+from kohn.models.derivatives import NOT_CONSERVATIVE as NOT_CONSERVATIVE
 from kohn.models.derivatives import Derived as Derived
 from kohn.models.derivatives import energy_and_derivatives as energy_and_derivatives
+from kohn.models.derivatives import is_conservative as is_conservative
 from kohn.models.dimenet import DimeNet as DimeNet
 from kohn.models.dimenet import DimeNetConfig as DimeNetConfig
+from kohn.models.direct import Direct as Direct
+from kohn.models.direct import DirectConfig as DirectConfig
 from kohn.models.gaussian_process import GaussianProcess as GaussianProcess
 from kohn.models.gaussian_process import GaussianProcessConfig as GaussianProcessConfig
 from kohn.models.mace import Mace as Mace
@@ -17,6 +21,7 @@ FAMILIES = {
     "schnet": (SchNetConfig, SchNet),
     "dimenet": (DimeNetConfig, DimeNet),
     "nequip": (NequipConfig, Nequip),
+    "nequip-direct": (DirectConfig, Direct),
     "mace": (MaceConfig, Mace),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }

@@ -5,9 +5,13 @@ With d_ij = r_j + S·cell − r_i and g_ij = ∂E/∂d_ij, one gradient gives bo
     F_i = −∂E/∂r_i = Σ_j g_ij − Σ_j g_ji          σ = (1/V) Σ_ij ½ (g_ij ⊗ d_ij + d_ij ⊗ g_ij)
 
 The forces of a structure add to zero by construction, and no strained copy is needed.
+
+A model that predicts forces itself (`kohn.models.direct`) says what it predicts; such forces are
+the derivative of nothing.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,6 +23,11 @@ from kohn.typing import Array, Float
 EnergyModel = Callable[[Graph], Float[Array, " N"]]
 """Any function of a graph to energies of atoms is a model."""
 
+NOT_CONSERVATIVE = (
+    "forces are predicted directly, not the derivative of an energy: not conservative"
+)
+"""What users are told of models that say `conservative = False`."""
+
 
 class Derived(eqx.Module):
     """Energy and its derivatives.
@@ -27,7 +36,8 @@ class Derived(eqx.Module):
         atom_energies: [N], eV, without E0.
         energy: [G], eV, float64, without E0.
         forces: [N, 3], eV/Å.
-        stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume.
+        stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume, and of a
+            model that is not conservative.
     """
 
     atom_energies: Float[Array, " N"]
@@ -36,10 +46,17 @@ class Derived(eqx.Module):
     stress: Float[Array, "G 3 3"]
 
 
+def is_conservative(model: Any) -> bool:
+    """Whether forces and stress are derivatives of the energy: of all models, or classes of
+    models, but those that say `conservative = False`. Those have no stress."""
+    return getattr(model, "conservative", True)
+
+
 def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
     """Energy, forces and stress of every structure in a batch.
 
-    What is not used of the result is not computed, once compiled.
+    What is not used of the result is not computed, once compiled. Of a model that is not
+    conservative, what it predicts (`derived`).
     """
 
     # Padding may hold any vector, also zero, where distances have no derivative.
@@ -47,8 +64,14 @@ def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
     somewhere = jnp.asarray([1.0, 0.0, 0.0], graph.displacement.dtype)
     displacement = jnp.where(mask, graph.displacement, somewhere)
 
+    def at(d: Array) -> Graph:
+        return eqx.tree_at(lambda g: g.displacement, graph, d)
+
+    if not is_conservative(model):
+        return model.derived(at(displacement))  # type: ignore[attr-defined]
+
     def total(d: Array) -> tuple[Array, Array]:
-        energies = model(eqx.tree_at(lambda g: g.displacement, graph, d))
+        energies = model(at(d))
         return jnp.sum(energies), energies
 
     g, energies = jax.grad(total, has_aux=True)(displacement)

@@ -33,12 +33,12 @@ from kohn.models.network import Network, where_neighbours
 from kohn.typing import Array, Float
 
 
-class NequipConfig(BaseModel):
-    """What shapes a NequIP model; elements and scale come from the training data."""
+class BodyConfig(BaseModel):
+    """What shapes the body of a NequIP model, whatever is read from it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    family: Literal["nequip"] = "nequip"
+    family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
     channels: Annotated[int, Field(ge=1, description="features of each degree")] = 32
     l_max: Annotated[int, Field(ge=0, le=4, description="degree of features and harmonics")] = 2
@@ -60,6 +60,12 @@ class NequipConfig(BaseModel):
         return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
 
 
+class NequipConfig(BodyConfig):
+    """What shapes a NequIP model; elements and scale come from the training data."""
+
+    family: Literal["nequip"] = "nequip"
+
+
 class Layer(eqx.Module):
     """Messages, self-connection and gates."""
 
@@ -68,7 +74,7 @@ class Layer(eqx.Module):
 
     @classmethod
     def random(
-        cls, key: Array, config: NequipConfig, layer: int, highest: int, n_species: int, dtype
+        cls, key: Array, config: BodyConfig, layer: int, highest: int, n_species: int, dtype
     ) -> "Layer":
         """Weights from N(0, 1); results up to degree `highest`, whose gates are scalars too."""
         c = config.channels
@@ -110,14 +116,14 @@ class Body(eqx.Module):
 
     embedding: Linear
     layers: tuple[Layer, ...]
-    config: NequipConfig = eqx.field(static=True)
+    config: BodyConfig = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
 
     @classmethod
     def random(
         cls,
         key: Array,
-        config: NequipConfig,
+        config: BodyConfig,
         n_species: int,
         neighbours: float,
         dtype: DTypeLike,

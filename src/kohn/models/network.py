@@ -66,6 +66,11 @@ class Network(eqx.Module):
 
         return self._by_element(replace(self, elements=tuple(elements)), chosen)
 
+    def tabulated(self) -> "Network":
+        """The same function, for inference alone: what depends on the weights and one distance
+        is computed beforehand. Families without such a part are their own."""
+        return self
+
     def _by_element(self, other: Self, combine: Callable[[Array, Array, float], Array]) -> Self:
         """This model with the elements of another: arrays that have one row for each element
         are combined, the others kept."""
@@ -80,6 +85,11 @@ class Network(eqx.Module):
         like = replace(other, elements=self.elements)
         combined = jax.tree_util.tree_map_with_path(leaf, self, like)
         return replace(combined, elements=other.elements)
+
+
+def for_inference(model: Any) -> Any:
+    """The same function, for inference alone; see `Network.tabulated`."""
+    return model.tabulated() if isinstance(model, Network) else model
 
 
 def where_neighbours(energies: Float[Array, " N"], graph: Any) -> Float[Array, " N"]:

@@ -1,9 +1,12 @@
-"""Potentials: energy, and forces and stress as its derivatives; opened, saved, evaluated."""
+"""Potentials, and models of other properties: opened, saved, evaluated."""
 
 from kohn.potential.evaluator import Evaluator as Evaluator
 from kohn.potential.evaluator import evaluate as evaluate
 from kohn.potential.files import load as load
+from kohn.potential.files import load_properties as load_properties
+from kohn.potential.files import open_model as open_model
 from kohn.potential.files import save as save
 from kohn.potential.files import to_bytes as to_bytes
 from kohn.potential.potential import Potential as Potential
 from kohn.potential.potential import Prediction as Prediction
+from kohn.potential.properties import PropertyModel as PropertyModel

@@ -12,44 +12,56 @@ import pydantic
 
 from kohn import modelfile
 from kohn.errors import ModelFileError, Place
-from kohn.models import FAMILIES
+from kohn.models import FAMILIES, is_conservative
+from kohn.models.properties import PropertyConfig, PropertyNetwork
 from kohn.potential.potential import Potential
+from kohn.potential.properties import PropertyModel
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive in tension"}
 
 
-def save(potential: Potential, path: str | Path) -> None:
-    """Write a potential to one file, atomically; the same potential gives the same bytes."""
+def save(potential: Potential | PropertyModel, path: str | Path) -> None:
+    """Write a potential, or a model of properties, to one file, atomically; the same potential
+    gives the same bytes."""
     modelfile.write(path, arrays_by_name(potential.model), metadata(potential))
 
 
-def to_bytes(potential: Potential) -> bytes:
+def to_bytes(potential: Potential | PropertyModel) -> bytes:
     """The bytes that `save` writes."""
     return modelfile.to_bytes(arrays_by_name(potential.model), metadata(potential))
 
 
-def metadata(potential: Potential) -> dict[str, Any]:
+def metadata(potential: Potential | PropertyModel) -> dict[str, Any]:
     """What a model file says of its potential beside the weights."""
     model = potential.model
-    return {
-        "kind": "potential",
+    of_all = {
         "config": model.config.model_dump(mode="json"),
         "elements": list(model.elements),
         "neighbours": model.neighbours,
-        "e0s": {str(z): e for z, e in sorted(potential.e0s.items())},
-        "units": UNITS,
         "cutoff": model.cutoff,
         "dtype": np.dtype(potential.dtype).name,
-        "conservative": True,
         "provenance": potential.provenance,
+    }
+    if isinstance(potential, PropertyModel):
+        return of_all | {
+            "kind": "properties",
+            "dipole_origin": potential.origin,
+            "charge": potential.charge,
+            "units": {"length": "Å", **potential.units},
+        }
+    return of_all | {
+        "kind": "potential",
+        "e0s": {str(z): e for z, e in sorted(potential.e0s.items())},
+        "units": UNITS,
+        "conservative": is_conservative(model),
     }
 
 
-def load(path: str | Path) -> Potential:
-    """Open a potential.
+def open_model(path: str | Path) -> Potential | PropertyModel:
+    """Open a potential or a model of properties.
 
     Raises:
-        ModelFileError: no such file, damaged, or not a potential that this version knows.
+        ModelFileError: no such file, damaged, or not a model that this version knows.
     """
     if Path(path).is_dir():
         path = Path(path) / "model.safetensors"
@@ -62,16 +74,22 @@ def load(path: str | Path) -> Potential:
             fix="open model.safetensors beside it, or go on with `kohn train --resume`",
         )
     try:
-        config_type, model_type = FAMILIES[meta["config"]["family"]]
-        config = config_type.model_validate(meta["config"])
+        of_properties = meta.get("kind") == "properties"
+        families = {"properties": (PropertyConfig, PropertyNetwork)} if of_properties else FAMILIES
+        config_type, model_type = families[meta["config"]["family"]]
         skeleton = eqx.filter_eval_shape(
             model_type.random,
             jax.random.key(0),
-            config,
+            config_type.model_validate(meta["config"]),
             tuple(meta["elements"]),
             neighbours=meta["neighbours"],
             dtype=np.dtype(meta["dtype"]).type,
         )
+        provenance = meta.get("provenance", {})
+        if of_properties:
+            units = {t: u for t, u in meta["units"].items() if t != "length"}
+            of_ions = meta["dipole_origin"], meta["charge"]
+            return PropertyModel(filled(skeleton, arrays, where), *of_ions, units, provenance)
         e0s = {int(z): float(e) for z, e in meta["e0s"].items()}
     except (KeyError, TypeError, pydantic.ValidationError) as error:
         raise ModelFileError(
@@ -80,7 +98,39 @@ def load(path: str | Path) -> Potential:
             received=str(error),
             fix=f"open it with Kohn {meta.get('kohn')}, which wrote it",
         ) from error
-    return Potential(filled(skeleton, arrays, where), e0s, meta.get("provenance", {}))
+    return Potential(filled(skeleton, arrays, where), e0s, provenance)
+
+
+def load(path: str | Path) -> Potential:
+    """Open a potential.
+
+    Raises:
+        ModelFileError: see `open_model`; or a model of properties.
+    """
+    found = open_model(path)
+    if isinstance(found, PropertyModel):
+        raise ModelFileError(
+            f"this is a model of {' and '.join(found.targets)}, not of energies",
+            where=Place(file=path),
+            fix="open it with kohn.load_properties, or use `kohn predict` and `kohn eval`",
+        )
+    return found
+
+
+def load_properties(path: str | Path) -> PropertyModel:
+    """Open a model of properties.
+
+    Raises:
+        ModelFileError: see `open_model`; or a potential.
+    """
+    found = open_model(path)
+    if isinstance(found, Potential):
+        raise ModelFileError(
+            "this is a potential, not a model of other properties",
+            where=Place(file=path),
+            fix="open it with kohn.load",
+        )
+    return found
 
 
 def arrays_by_name(tree: Any) -> dict[str, np.ndarray]:

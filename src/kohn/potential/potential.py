@@ -1,7 +1,7 @@
 """A potential: a model, the energies of lone atoms it is counted from, and where it came from.
 
 E = Σ_i E0(z_i) + Σ_i model_i, the first sum in float64 and never cast; forces and stress are
-the derivatives of E.
+the derivatives of E, unless the model predicts forces directly (`Potential.conservative`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +24,8 @@ from kohn.graphs import (
     neighbourhood,
     species_index,
 )
-from kohn.models import Derived, GaussianProcess
+from kohn.models import Derived, GaussianProcess, is_conservative
+from kohn.models.network import for_inference
 from kohn.models.posterior import Posterior
 from kohn.potential.evaluator import Evaluator
 from kohn.structures import Structure
@@ -39,7 +40,8 @@ class Prediction:
         energy: eV, E0s included.
         energies: eV, [n], of each atom, E0 included.
         forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension; None without a cell.
+        stress: eV/Å³, [3, 3], positive in tension; None without a cell, and of a potential that is
+            not conservative.
         energy_std: posterior standard deviation of the energy, eV, of models that have one.
         forces_std: of each force component, eV/Å, [n, 3].
     """
@@ -88,6 +90,12 @@ class Potential:
         return np.dtype(self.model.scale.dtype).type
 
     @property
+    def conservative(self) -> bool:
+        """Whether forces and stress are derivatives of the energy. Where they are not, forces
+        are predicted directly and there is no stress."""
+        return is_conservative(self.model)
+
+    @property
     def n_parameters(self) -> int:
         """Numbers that training adjusts."""
         return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
@@ -114,7 +122,7 @@ class Potential:
                     f"the model has not seen {', '.join(map(symbol, unseen))}",
                     expected=f"only {', '.join(map(symbol, self.elements))}",
                 )
-            self._evaluators[elements] = Evaluator(self.model.restricted(elements))
+            self._evaluators[elements] = Evaluator(for_inference(self.model.restricted(elements)))
         return self._evaluators[elements]
 
     @cached_property
@@ -172,7 +180,8 @@ class Potential:
         results: list[Prediction | None] = [None] * len(structures)
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
         evaluate = self.evaluator(tuple(sorted(present)))
-        for indices, graph in self._batches(structures, slots, evaluate.elements):
+        batches = batched(structures, evaluate.elements, self.cutoff, self.dtype, slots)
+        for indices, graph in batches:
             derived = jax.device_get(evaluate(graph))
             start = 0
             for g, i in enumerate(indices):
@@ -189,40 +198,46 @@ class Potential:
 
     def _prediction(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
         e0 = self.e0(structure)
+        stressed = self.conservative and bool(structure.periodic.all())
         return Prediction(
             energy=float(e0.sum() + np.float64(d.energy[g])),
             energies=e0 + np.asarray(d.atom_energies[rows], np.float64),
             forces=np.asarray(d.forces[rows], np.float64),
-            stress=np.asarray(d.stress[g], np.float64) if structure.periodic.all() else None,
+            stress=np.asarray(d.stress[g], np.float64) if stressed else None,
         )
 
-    def _batches(
-        self, structures: Sequence[Structure], slots: int, elements: tuple[int, ...]
-    ) -> Iterator[tuple[list[int], Graph]]:
-        order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
-        batch: list[int] = []
-        rows: list[Neighbourhood] = []
-        for i in order:
-            h = neighbourhood(structures[i], self.cutoff)
-            n, k, _ = roomy(needed_shape([*rows, h]))
-            if rows and n * k > slots:
-                yield self._collate(structures, batch, rows, elements)
-                batch, rows = [], []
-            batch.append(i)
-            rows.append(h)
-        if batch:
-            yield self._collate(structures, batch, rows, elements)
 
-    def _collate(
-        self,
-        structures: Sequence[Structure],
-        batch: list[int],
-        rows: list[Neighbourhood],
-        elements: tuple[int, ...],
-    ) -> tuple[list[int], Graph]:
-        shape = roomy(needed_shape(rows))
+def batched(
+    structures: Sequence[Structure],
+    elements: tuple[int, ...],
+    cutoff: float,
+    dtype: type,
+    slots: int,
+) -> Iterator[tuple[list[int], Graph]]:
+    """Batches of structures of similar size, with the indices of their structures.
+
+    Args:
+        elements: in the order of the model. dtype: of the network.
+        slots: edges in a batch, at most, of more than one structure.
+    """
+    order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
+    batch: list[int] = []
+    rows: list[Neighbourhood] = []
+
+    def graph() -> Graph:
         chosen = [structures[i] for i in batch]
-        return batch, collate(chosen, rows, elements, shape, dtype=self.dtype)
+        return collate(chosen, rows, elements, roomy(needed_shape(rows)), dtype=dtype)
+
+    for i in order:
+        h = neighbourhood(structures[i], cutoff)
+        n, k, _ = roomy(needed_shape([*rows, h]))
+        if rows and n * k > slots:
+            yield batch, graph()
+            batch, rows = [], []
+        batch.append(i)
+        rows.append(h)
+    if batch:
+        yield batch, graph()
 
 
 def roomy(shape: Shape) -> Shape:

@@ -12,6 +12,7 @@ import numpy as np
 from kohn.reports.figures import Figure, axis, axis_title, base_layout
 from kohn.reports.run import Run
 from kohn.reports.text import number, plural
+from kohn.structures.properties import PROPERTIES
 from kohn.units import GPA
 
 CELLS = 150
@@ -45,7 +46,7 @@ class Pairs:
 def parity_figures(run: Run, evaluation: dict[str, Any]) -> list[Figure]:
     """A figure for each quantity that the frames of an evaluation have."""
     frames = evaluation.get("frames") or []
-    found = (_energies(run, frames), _forces(frames), _stresses(frames))
+    found = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
     return [_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
 
 
@@ -87,6 +88,27 @@ def _stresses(frames: list[dict[str, Any]]) -> Pairs | None:
     reference, predicted = (np.concatenate([np.ravel(f[n]) for f in chosen]) / GPA for n in names)
     indices = np.repeat([f["index"] for f in chosen], 9)
     return Pairs("stress", "Stress components", "GPa", "GPa", 1.0, reference, predicted, indices)
+
+
+def _properties(frames: list[dict[str, Any]]) -> list[Pairs]:
+    """Components of all other properties."""
+    end, known = "_reference", ("energy", "forces", "stress")
+    keys = dict.fromkeys(k.removesuffix(end) for f in frames for k in f if k.endswith(end))
+    found = []
+    for name in (k for k in keys if k not in known):
+        chosen = [f for f in frames if f.get(name + end) is not None]
+        reference = [np.ravel(f[name + end]) for f in chosen]
+        predicted = [np.ravel(f[f"{name}_predicted"]) for f in chosen]
+        if not chosen:
+            continue
+        indices = np.repeat([f["index"] for f in chosen], [len(r) for r in reference])
+        unit = PROPERTIES[name].unit if name in PROPERTIES else ""
+        title = name.replace("_", " ").capitalize() + (
+            ", components" if len(reference[0]) > 1 else ""
+        )
+        joined = np.concatenate(reference), np.concatenate(predicted)
+        found.append(Pairs(name, title, unit, unit, 1.0, *joined, indices))
+    return found
 
 
 def _figure(pairs: Pairs) -> Figure:

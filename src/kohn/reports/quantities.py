@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kohn.structures.properties import PROPERTIES
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -12,7 +14,7 @@ class Quantity:
         name: key of `Evaluation.errors`.
         title: what it is called in a report.
         unit: as shown.
-        key_unit: as it stands in the keys of the document.
+        key_unit: as it stands in the keys of the document, if it does.
     """
 
     name: str
@@ -20,13 +22,17 @@ class Quantity:
     unit: str
     key_unit: str
 
+    @property
+    def _suffix(self) -> str:
+        return f"_{self.key_unit}" if self.key_unit else ""
+
     def mae(self, table: dict[str, Any]) -> float | None:
         """Mean absolute error in an error table of a document."""
-        return table.get(f"{self.name}_mean_absolute_error_{self.key_unit}")
+        return table.get(f"{self.name}_mean_absolute_error{self._suffix}")
 
     def rmse(self, table: dict[str, Any]) -> float | None:
         """Root mean square error in an error table of a document."""
-        return table.get(f"{self.name}_root_mean_square_error_{self.key_unit}")
+        return table.get(f"{self.name}_root_mean_square_error{self._suffix}")
 
     def count(self, table: dict[str, Any]) -> int | None:
         """How many values were compared."""
@@ -42,5 +48,17 @@ QUANTITIES = (FORCES, ENERGY, ENERGY_PER_ATOM, STRESS)
 
 
 def present(table: dict[str, Any]) -> tuple[Quantity, ...]:
-    """The quantities that an error table has."""
-    return tuple(q for q in QUANTITIES if q.mae(table) is not None)
+    """The quantities that an error table has: energies, forces and stress first."""
+    found = tuple(q for q in QUANTITIES if q.mae(table) is not None)
+    end = "_mean_absolute_error"
+    return found + tuple(_other(k.removesuffix(end)) for k in table if k.endswith(end))
+
+
+def _other(name: str) -> Quantity:
+    """Another property: a tensor of the label table or a part of it, or a scalar of the user's."""
+    target, _, degree = name.partition("_l")
+    if target in PROPERTIES and degree.isdigit():
+        title = f"{target.capitalize()}, l = {degree}"
+        return Quantity(name, title, PROPERTIES[target].unit, "")
+    unit = PROPERTIES[name].unit if name in PROPERTIES else ""
+    return Quantity(name, name.replace("_", " ").capitalize(), unit, "")

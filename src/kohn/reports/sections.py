@@ -70,6 +70,8 @@ def _title(name: str) -> str:
 
 def structures_of(evaluation: dict[str, Any]) -> int:
     """How many structures were evaluated."""
+    if "structures" in evaluation:
+        return evaluation["structures"]
     frames = evaluation.get("frames")
     counts = (q.count(evaluation["errors"]) for q in QUANTITIES if q.name.startswith("energy"))
     return len(frames) if frames else next((c for c in counts if c), 0)
@@ -160,7 +162,7 @@ def class_tables(evaluation: dict[str, Any] | None) -> list[Table]:
             tables.append(_classes(classes, caption, head, (FORCES,), unit))
     kinds = evaluation.get("by_config_type") or {}
     if set(kinds) - {"Default"}:
-        names = tuple(q for q in QUANTITIES if any(q.mae(e) is not None for e in kinds.values()))
+        names = tuple(dict.fromkeys(q for e in kinds.values() for q in present(e)))
         ordered = dict(sorted(kinds.items(), key=lambda kv: -(names[0].mae(kv[1]) or 0.0)))
         caption = "Mean absolute error by config_type, worst first"
         tables.append(_classes(ordered, caption, "config_type", names, "MAE"))

@@ -4,6 +4,7 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
+from kohn.models import FAMILIES, NOT_CONSERVATIVE, is_conservative
 from kohn.reports.quantities import FORCES, present
 from kohn.reports.run import Run
 from kohn.reports.sections import structures_of
@@ -49,7 +50,7 @@ def verdict(run: Run) -> Verdict:
                 "the training data: errors on independent data are likely to be larger."
             )
         caveats += _worse_than_mean(main)
-    caveats += _state_in_words(run)
+    caveats += _state_in_words(run) + _forces_caveat(run)
     return Verdict(run.state, good, sentence, tuple([*caveats, *_data_caveats(run)]))
 
 
@@ -94,6 +95,14 @@ def _state_in_words(run: Run) -> list[str]:
     if run.state == "not started":
         return ["No epoch is finished: this run is starting, or was stopped, or its data refused."]
     return []
+
+
+def _forces_caveat(run: Run) -> list[str]:
+    """That forces are not derivatives, where they are not."""
+    family = (run.settings.get("model") or {}).get("family")
+    if family not in FAMILIES or is_conservative(FAMILIES[family][1]):
+        return []
+    return [f"{NOT_CONSERVATIVE.capitalize()}. Simulations do not keep their energy."]
 
 
 def _data_caveats(run: Run) -> list[str]:
@@ -179,6 +188,8 @@ def model_facts(run: Run) -> Pairs:
         "correlation": "correlation order",
     }
     found = [(title, str(model[key])) for key, title in names.items() if key in model]
+    if _forces_caveat(run):
+        found.append(("forces", NOT_CONSERVATIVE.removeprefix("forces are ")))
     if model.get("zbl"):
         found.append(("short-range repulsion", "ZBL"))
     if training.get("dtype"):

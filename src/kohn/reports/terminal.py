@@ -8,7 +8,7 @@ from rich.table import Table
 from kohn.reports.quantities import present
 from kohn.reports.run import Run
 from kohn.reports.sections import structures_of
-from kohn.reports.summary import facts
+from kohn.reports.summary import facts, model_facts
 from kohn.reports.text import count, number, plural, times
 
 
@@ -54,6 +54,9 @@ def training_table(run: Run | str | Path) -> Table:
     table.add_column("", justify="right")
     for name, value in facts(run):
         table.add_row(name, value)
+    for name, value in model_facts(run):
+        if name == "forces":
+            table.add_row(name, value, style="yellow")
     best = run.best
     if best is not None:
         table.add_row("best epoch", count(best["epoch"]))

@@ -53,6 +53,14 @@ class Structure:
 
         return [chemical_symbols[z] for z in self.numbers]
 
+    @property
+    def centre_of_mass(self) -> np.ndarray:
+        """Σ m r / Σ m, Å, [3]; with ASE's masses."""
+        from ase.data import atomic_masses
+
+        masses = atomic_masses[self.numbers]
+        return masses @ self.positions / masses.sum()
+
     def with_labels(self, **labels: np.ndarray | None) -> "Structure":
         """A copy with labels set, or removed where None is given."""
         merged = {**self.labels, **labels}

@@ -43,6 +43,7 @@ from kohn.records import append_record
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
 from kohn.training.loop import MODEL, RECORDS, Monitor
+from kohn.training.losses import EnergyTask
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
 
@@ -352,8 +353,9 @@ def run_fit(
     started = time.perf_counter()
     config, train = settings.model, prepared.train
     assert isinstance(config, GaussianProcessConfig)
-    weights = prepared.weights
-    kinds = [kind for kind in KINDS if getattr(weights, kind)]
+    task = prepared.task
+    assert isinstance(task, EnergyTask)
+    kinds = [kind for kind in KINDS if getattr(task.early, kind)]
     total, done = len(train.structures), [0]
 
     def advance(n: int) -> None:
@@ -364,7 +366,7 @@ def run_fit(
     model = fit(
         train.structures,
         train.neighbourhoods,
-        train.e0,
+        [task.e0(s) for s in train.structures],
         train.elements,
         config,
         kinds=kinds,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from kohn.graphs import (
     plan_shapes,
 )
 from kohn.structures import Structure
-from kohn.training.losses import Targets, targets
+from kohn.training.task import Task
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Batch:
     """One step's work: padded graph, labels, and which structures they are."""
 
     graph: Graph
-    targets: Targets
+    targets: Any
     indices: tuple[int, ...]
 
 
@@ -36,7 +37,7 @@ class Loader:
     Attributes:
         structures: in the order of the data.
         neighbourhoods: of each.
-        e0: Σ E0 of each, eV.
+        task: whose labels batches carry.
         elements: atomic numbers in the order of the model.
         shapes: the padded shapes that batches take; at most four.
         batch_size: structures in a batch.
@@ -45,7 +46,7 @@ class Loader:
 
     structures: Sequence[Structure]
     neighbourhoods: Sequence[Neighbourhood]
-    e0: Sequence[float]
+    task: Task
     elements: tuple[int, ...]
     shapes: tuple[Shape, ...]
     batch_size: int
@@ -55,7 +56,7 @@ class Loader:
     def of(
         cls,
         structures: Sequence[Structure],
-        e0: Sequence[float],
+        task: Task,
         elements: tuple[int, ...],
         cutoff: float,
         batch_size: int,
@@ -68,7 +69,7 @@ class Loader:
         widths = np.array([h.width for h in rows])
         batch_size = min(batch_size, len(structures))
         shapes = plan_shapes(sizes, widths, batch_size, most=most_shapes)
-        return cls(structures, rows, e0, elements, shapes, batch_size, dtype)
+        return cls(structures, rows, task, elements, shapes, batch_size, dtype)
 
     @property
     def steps(self) -> int:
@@ -99,7 +100,7 @@ class Loader:
         rows = [self.neighbourhoods[i] for i in indices]
         shape = fitting_shape(self.shapes, needed_shape(rows))
         graph = collate(chosen, rows, self.elements, shape, dtype=self.dtype)
-        return Batch(graph, targets(chosen, [self.e0[i] for i in indices], shape), indices)
+        return Batch(graph, self.task.labels(chosen, shape), indices)
 
     def waste(self) -> Waste:
         """Padding over one pass."""

@@ -10,26 +10,25 @@ import jax
 import numpy as np
 
 from kohn.errors import TrainingError
-from kohn.potential import Potential
 from kohn.potential import save as save_potential
 from kohn.records import append_record, read_records, to_json, write_atomically
 from kohn.training import checkpoints
 from kohn.training.checkpoints import Progress
 from kohn.training.loader import Batch, Loader
-from kohn.training.losses import LossWeights
 from kohn.training.optimiser import (
     Report,
     State,
-    energy_objective,
     flatten,
     initial_state,
     learning_rate,
     make_step,
     make_validation,
+    objective_of,
     optimiser,
 )
+from kohn.training.penalties import penalised
 from kohn.training.preparation import Prepared
-from kohn.training.settings import TrainSettings, Weights
+from kohn.training.settings import TrainSettings
 from kohn.typing import Array
 
 RECORDS = "records.jsonl"
@@ -70,23 +69,16 @@ class Trainer:
         """Steps of the whole run."""
         return self.epochs * self.prepared.train.steps
 
-    def weights(self, step: int) -> LossWeights:
+    def weights(self, step: int) -> Any:
         """Weights of the loss at a step: the late ones towards the end."""
-        late = step >= self.settings.loss.late_from * self.steps
-        return as_arrays(self.prepared.late_weights if late else self.prepared.weights)
+        return self.prepared.task.weights(step >= self.settings.loss.late_from * self.steps)
 
 
-def as_arrays(weights: Weights) -> LossWeights:
-    """Weights as float64 scalars, which a compiled function takes as arguments."""
-    w_e, w_f, w_s = (np.float64(w or 0.0) for w in (weights.energy, weights.forces, weights.stress))
-    return LossWeights(w_e, w_f, w_s)
-
-
-def run(trainer: Trainer, *, resume: bool) -> Potential:
+def run(trainer: Trainer, *, resume: bool) -> Any:
     """Train to the end, from the start or from the checkpoint.
 
     Returns:
-        The potential of the best validation, also written to the folder.
+        The potential (or model of properties) of the best validation, also written to the folder.
 
     Raises:
         TrainingError: a loss that is not finite (the frame is named), or a disk that is full.
@@ -94,9 +86,14 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
     settings, prepared, folder = trainer.settings, trainer.prepared, trainer.folder
     theta, unravel = flatten(prepared.potential.model)
     rule = optimiser(settings.optimiser, trainer.steps)
-    delta = settings.loss.huber_delta if settings.loss.kind == "huber" else None
-    step = make_step(energy_objective(unravel, huber_delta=delta), rule, ema=settings.optimiser.ema)
-    validate = make_validation(unravel, huber_delta=delta)
+    objective, penalties = (
+        objective_of(prepared.task, unravel),
+        settings.loss.penalties.model_dump(),
+    )
+    if any(penalties.values()):
+        objective = penalised(objective, unravel, penalties, settings.run.seed)
+    step = make_step(objective, rule, ema=settings.optimiser.ema)
+    validate = make_validation(prepared.task, unravel)
     state, best, progress = initial_state(theta, rule), theta, Progress()
     if resume and checkpoints.exists(folder):
         state, best, progress = checkpoints.load(folder, state, prepared.fingerprint)
@@ -114,9 +111,8 @@ def run(trainer: Trainer, *, resume: bool) -> Potential:
         progress = replace(progress, epoch=progress.epoch + 1)
         last = progress.epoch == trainer.epochs
         if last or progress.epoch % settings.run.evaluate_every == 0:
-            valid, errors = _validate(
-                validate, state.average, prepared.valid, as_arrays(prepared.late_weights)
-            )
+            late = prepared.task.weights(True)
+            valid, errors = _validate(validate, state.average, prepared.valid, late)
             progress, best = _judge(progress, best, state, valid, settings.run.patience)
             record = {
                 "kind": "epoch",
@@ -163,23 +159,23 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
 
 def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> float:
     """The loss of a step; an error that names the frame if it is not finite."""
-    value, norm = float(report.loss.total), float(report.gradient_norm)
+    value, norm = float(report.loss), float(report.gradient_norm)
     if np.isfinite(value) and np.isfinite(norm):
         return value
     loader = trainer.prepared.train
     _, unravel = flatten(trainer.prepared.potential.model)
-    validate = make_validation(unravel, huber_delta=None)
+    validate = make_validation(trainer.prepared.task, unravel)
     worst, reason = batch.indices[0], "the gradient"
     worst_loss = -1.0
     for i in batch.indices:
         single = loader.batch((i,))
-        parts, _ = validate(before.theta, single.graph, single.targets, trainer.weights(0))
-        for name in ("stress", "forces", "energy"):
+        found = validate(before.theta, single.graph, single.targets, trainer.weights(0))
+        for name, part in reversed(found.parts.items()):
             wanted = name in loader.structures[i].labels
-            if wanted and not np.isfinite(float(getattr(parts, name))):
+            if wanted and not np.isfinite(float(part)):
                 worst, worst_loss, reason = i, np.inf, f"the predicted {name}"
-        if float(parts.total) > worst_loss:
-            worst, worst_loss = i, float(parts.total)
+        if float(found.loss) > worst_loss:
+            worst, worst_loss = i, float(found.loss)
     raise TrainingError(
         f"training diverged at step {int(before.step) + 1}: {reason} is not a finite number",
         where=loader.structures[worst].place,
@@ -190,21 +186,21 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> f
 
 
 def _validate(
-    validate: Callable, theta: Array, loader: Loader, weights: LossWeights
+    validate: Callable, theta: Array, loader: Loader, weights: Any
 ) -> tuple[float, dict[str, float]]:
     """Mean loss over the batches, and errors in the units of the label table."""
-    losses, sums = [], {}
+    total, sums = 0.0, {}
     for batch in loader.batches():
-        parts, found = validate(theta, batch.graph, batch.targets, weights)
-        losses.append(float(parts.total) * len(batch.indices))
-        for name, value in found.items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+        judged = validate(theta, batch.graph, batch.targets, weights)
+        total += float(judged.loss) * len(batch.indices)
+        for name, found in judged.sums.items():
+            sums[name] = sums.get(name, 0.0) + np.array([float(x) for x in found])
     errors = {}
-    for label in ("energy_per_atom", "forces", "stress"):
-        if count := sums[f"{label}_count"]:
-            errors[f"valid_{label}_mae"] = sums[f"{label}_absolute"] / count
-            errors[f"valid_{label}_rmse"] = (sums[f"{label}_square"] / count) ** 0.5
-    return sum(losses) / len(loader.structures), errors
+    for name, (absolute, square, count) in sums.items():
+        if count:
+            errors[f"valid_{name}_mae"] = absolute / count
+            errors[f"valid_{name}_rmse"] = (square / count) ** 0.5
+    return total / len(loader.structures), errors
 
 
 def _judge(
@@ -222,7 +218,7 @@ def _judge(
     return replace(progress, stale=stale, stopped=stopped), best
 
 
-def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Progress) -> Potential:
+def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Progress) -> Any:
     """Write a model of the run, with how far the run had come."""
     start = trainer.prepared.potential
     made = {

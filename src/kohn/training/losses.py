@@ -6,15 +6,16 @@
 square inside). A label that a structure lacks has weight zero; nothing is filled in.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
 from kohn.graphs import Graph, Shape
-from kohn.models import Derived
+from kohn.models import Derived, energy_and_derivatives
 from kohn.structures import Structure
 from kohn.typing import Array, ArrayLike, Float
 
@@ -26,6 +27,7 @@ class Targets(eqx.Module):
         energy: E − Σ E0, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
         atoms: atoms of each structure, [G]; 1 in padding.
         energy_weight, stress_weight: [G]; forces_weight: [N]; 0 where there is no label.
+        arms: positions relative to their mean, Å, [N, 3]; 0 where periodic: for torques.
     """
 
     energy: Float[Array, " G"]
@@ -35,23 +37,15 @@ class Targets(eqx.Module):
     energy_weight: Float[Array, " G"]
     forces_weight: Float[Array, " N"]
     stress_weight: Float[Array, " G"]
+    arms: Float[Array, "N 3"]
 
 
 class LossWeights(NamedTuple):
     """w_E, w_F and w_σ, as arrays: they change during a run without compiling anew."""
 
-    energy: ArrayLike | np.float64
-    forces: ArrayLike | np.float64
-    stress: ArrayLike | np.float64
-
-
-class LossParts(NamedTuple):
-    """The loss and its three parts before their weights."""
-
-    total: Array
-    energy: Array
-    forces: Array
-    stress: Array
+    energy: ArrayLike | np.float64 | float
+    forces: ArrayLike | np.float64 | float
+    stress: ArrayLike | np.float64 | float
 
 
 def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) -> Targets:
@@ -60,7 +54,7 @@ def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) 
     energy, stress = np.zeros(count), np.zeros((count, 3, 3))
     forces, atoms = np.zeros((rows, 3)), np.ones(count)
     energy_weight, stress_weight = np.zeros(count), np.zeros(count)
-    forces_weight = np.zeros(rows)
+    forces_weight, arms = np.zeros(rows), np.zeros((rows, 3))
     start = 0
     for g, s in enumerate(structures):
         here = slice(start, start + len(s))
@@ -72,7 +66,11 @@ def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) 
             forces[here], forces_weight[here] = s.labels["forces"], s.weight
         if "stress" in s.labels:
             stress[g], stress_weight[g] = s.labels["stress"], s.weight
-    return Targets(energy, forces, stress, atoms, energy_weight, forces_weight, stress_weight)  # type: ignore[arg-type]
+        if not s.periodic.any():
+            arms[here] = s.positions - s.positions.mean(0)
+    weights = energy_weight, forces_weight, stress_weight
+    labels: Any = (energy, forces, stress, atoms, *weights, arms)
+    return Targets(*labels)
 
 
 def penalty(x: Array, huber_delta: float | None) -> Array:
@@ -84,9 +82,9 @@ def penalty(x: Array, huber_delta: float | None) -> Array:
 
 
 def loss(
-    d: Derived, graph: Graph, t: Targets, weights: LossWeights, huber_delta: float | None
-) -> LossParts:
-    """The loss of a batch, float64. See the module's head."""
+    d: Derived, t: Targets, weights: LossWeights, huber_delta: float | None
+) -> tuple[Array, dict[str, Array]]:
+    """The loss of a batch and its parts before their weights, float64. See the module's head."""
     structures = jnp.maximum(jnp.sum(t.energy_weight > 0).astype(jnp.float64), 1.0)
     atoms = jnp.maximum(jnp.sum(t.forces_weight > 0).astype(jnp.float64), 1.0)
     cells = jnp.maximum(jnp.sum(t.stress_weight > 0).astype(jnp.float64), 1.0)
@@ -97,4 +95,48 @@ def loss(
     forces = jnp.sum(t.forces_weight[:, None] * f) / (3.0 * atoms)
     stress = jnp.sum(t.stress_weight[:, None, None] * s) / (9.0 * cells)
     total = energy * weights.energy + forces * weights.forces + stress * weights.stress
-    return LossParts(total, energy, forces, stress)
+    return total, {"energy": energy, "forces": forces, "stress": stress}
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyTask:
+    """Learning energies with their derivatives; see `kohn.training.task`.
+
+    Attributes:
+        e0: Σ E0 of a structure, eV.
+        early, late: weights of the loss, at first and towards the end of the run.
+        huber_delta: δ of the penalty; None for the square.
+    """
+
+    e0: Callable[[Structure], float]
+    early: LossWeights
+    late: LossWeights
+    huber_delta: float | None = None
+
+    def labels(self, structures: Sequence[Structure], shape: Shape) -> Targets:
+        """Labels above the E0s, padded."""
+        return targets(structures, [self.e0(s) for s in structures], shape)
+
+    def weights(self, late: bool) -> LossWeights:
+        """w_E, w_F, w_σ as arrays."""
+        chosen = self.late if late else self.early
+        return LossWeights(*(np.float64(w) for w in chosen))
+
+    def predict(self, model: Any, graph: Graph, labels: Targets) -> Derived:
+        """Energies, forces and stresses."""
+        return energy_and_derivatives(model, graph)
+
+    def loss(
+        self, predicted: Derived, labels: Targets, weights: LossWeights
+    ) -> tuple[Array, dict[str, Array]]:
+        """See `loss`."""
+        return loss(predicted, labels, weights, self.huber_delta)
+
+    def errors(self, predicted: Derived, labels: Targets) -> dict[str, tuple[Array, Array]]:
+        """Differences with 1 where there is a label and 0 where there is none."""
+        d, t = predicted, labels
+        return {
+            "energy_per_atom": ((d.energy - t.energy) / t.atoms, t.energy_weight > 0),
+            "forces": (d.forces.astype(jnp.float64) - t.forces, t.forces_weight > 0),
+            "stress": (d.stress - t.stress, t.stress_weight > 0),
+        }

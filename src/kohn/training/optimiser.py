@@ -17,9 +17,8 @@ from jax.flatten_util import ravel_pytree
 
 from kohn.compilation import compiled
 from kohn.graphs import Graph
-from kohn.models import energy_and_derivatives
-from kohn.training.losses import LossParts, LossWeights, Targets, loss
 from kohn.training.settings import OptimiserSettings
+from kohn.training.task import Task
 from kohn.typing import Array, Float
 
 
@@ -38,10 +37,11 @@ class State(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a step tells: what the objective tells beside the loss (for energies its parts), and
-    the norm of the gradient before clipping."""
+    """What a step tells: the loss, its parts by label, and the norm of the gradient before
+    clipping."""
 
-    loss: Any
+    loss: Array
+    parts: dict[str, Array]
     gradient_norm: Array
 
 
@@ -85,16 +85,15 @@ def initial_state(theta: Array, transformation: optax.GradientTransformation) ->
     return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
 
 
-Objective = Callable[[Array, Graph, Any, Any], tuple[Array, Any]]
-"""(θ, graph, labels, weights) -> the loss, and what else a step shall tell."""
+Objective = Callable[[Array, Graph, Any, Any], tuple[Array, dict[str, Array]]]
+"""(θ, graph, labels, weights) -> the loss, and its parts by label."""
 
 
-def energy_objective(unravel: Unravel, *, huber_delta: float | None) -> Objective:
-    """The loss of energies and their derivatives, with its parts."""
+def objective_of(task: Task, unravel: Unravel) -> Objective:
+    """The loss of a task as a function of θ."""
 
-    def objective(theta: Array, graph: Graph, t: Targets, w: LossWeights) -> Any:
-        parts = loss(energy_and_derivatives(unravel(theta), graph), graph, t, w, huber_delta)
-        return parts.total, parts
+    def objective(theta: Array, graph: Graph, t: Any, w: Any) -> tuple[Array, dict[str, Array]]:
+        return task.loss(task.predict(unravel(theta), graph, t), t, w)
 
     return objective
 
@@ -105,7 +104,9 @@ def make_step(
     """One step of training, compiled once for each shape of batch."""
 
     def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, Report]:
-        gradient, parts = jax.grad(objective, has_aux=True)(state.theta, graph, t, w)
+        (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.theta, graph, t, w
+        )
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
             updates, moments = transformation.update(gradient, state.moments, state.theta)
@@ -115,33 +116,31 @@ def make_step(
         t_ = count.astype(theta.dtype)
         decay = jnp.minimum(jnp.asarray(ema, theta.dtype), (1.0 + t_) / (10.0 + t_))
         average = decay * state.average + (1.0 - decay) * theta
-        return State(theta, average, moments, count), Report(parts, norm)
+        return State(theta, average, moments, count), Report(total, parts, norm)
 
     return compiled(step)
 
 
-def make_validation(
-    unravel: Unravel, *, huber_delta: float | None
-) -> Callable[[Array, Graph, Targets, LossWeights], tuple[LossParts, dict[str, Array]]]:
+class Judged(NamedTuple):
+    """A batch of validation: the loss, its parts, and by label Σ|Δ|, ΣΔ² and how many Δ."""
+
+    loss: Array
+    parts: dict[str, Array]
+    sums: dict[str, tuple[Array, Array, Array]]
+
+
+def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Any, Any], Judged]:
     """Loss and sums of errors of a batch, compiled once for each shape."""
 
-    def validate(theta: Array, graph: Graph, t: Targets, w: LossWeights):
-        d = energy_and_derivatives(unravel(theta), graph)
-        parts = loss(d, graph, t, w, huber_delta)
-        energy = (t.energy_weight > 0).astype(jnp.float64) * (d.energy - t.energy) / t.atoms
-        labelled = (t.forces_weight > 0).astype(jnp.float64)[:, None]
-        forces = labelled * (d.forces.astype(jnp.float64) - t.forces)
-        stress = (t.stress_weight > 0).astype(jnp.float64)[:, None, None] * (d.stress - t.stress)
+    def validate(theta: Array, graph: Graph, t: Any, w: Any) -> Judged:
+        predicted = task.predict(unravel(theta), graph, t)
+        total, parts = task.loss(predicted, t, w)
         sums = {}
-        for name, error, weight in (
-            ("energy_per_atom", energy, t.energy_weight),
-            ("forces", forces, t.forces_weight),
-            ("stress", stress, t.stress_weight),
-        ):
-            sums[f"{name}_absolute"] = jnp.sum(jnp.abs(error))
-            sums[f"{name}_square"] = jnp.sum(error * error)
-            per = np.prod(error.shape[1:], dtype=int)
-            sums[f"{name}_count"] = jnp.sum(weight > 0).astype(jnp.float64) * float(per)
-        return parts, sums
+        for name, (error, labelled) in task.errors(predicted, t).items():
+            rows = labelled.astype(jnp.float64)
+            error = error * rows.reshape(-1, *[1] * (error.ndim - 1))
+            count = jnp.sum(rows) * float(np.prod(error.shape[1:], dtype=int))
+            sums[name] = (jnp.sum(jnp.abs(error)), jnp.sum(error * error), count)
+        return Judged(total, parts, sums)
 
     return compiled(validate)

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +14,12 @@ from jax._src import xla_bridge  # the only place that tells whether JAX has sta
 import kohn
 from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.errors import ConfigError, InputError
-from kohn.models import FAMILIES
-from kohn.potential import Potential, load
+from kohn.models import FAMILIES, NequipConfig
+from kohn.models.properties import PropertyConfig, PropertyNetwork
+from kohn.potential import Potential, PropertyModel, load
 from kohn.records import to_json
 from kohn.structures import (
+    PROPERTIES,
     Dataset,
     E0s,
     is_isolated_atom,
@@ -27,7 +29,12 @@ from kohn.structures import (
 )
 from kohn.structures.elements import symbol
 from kohn.training.loader import Loader
+from kohn.training.losses import EnergyTask, LossWeights
+from kohn.training.properties import Ions, PropertyTask, Statistics, means_of
+from kohn.training.properties import judge as judge_properties
 from kohn.training.settings import DataSettings, TrainSettings, Weights
+from kohn.training.stress import predicts_stress, refuse_stress, without_stress
+from kohn.training.task import Task
 
 STRESS_WEIGHT = 1e5
 """Default weight of stress where every frame has one: (1 meV/Å³)² then counts as much as
@@ -39,18 +46,17 @@ class Prepared:
     """A run before its first step.
 
     Attributes:
-        potential: untrained, or the one to fine-tune.
+        potential: untrained, or the one to fine-tune; of properties a `PropertyModel`.
         train, valid: loaders.
-        weights, late_weights: of the loss, defaults resolved.
+        task: what is learned, with the weights of the loss.
         report: of the checks.
         fingerprint: SHA-256 of settings and data, which a checkpoint must match.
     """
 
-    potential: Potential
+    potential: Any
     train: Loader
     valid: Loader
-    weights: Weights
-    late_weights: Weights
+    task: Task
     report: Report
     fingerprint: str
 
@@ -71,8 +77,23 @@ def prepare(settings: TrainSettings) -> Prepared:
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
     allowed = [kind for kind in data.allow if kind not in FIRM]
     judge = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
+    of = _energies if settings.of_energies else _properties
+    potential, task, report, loaders = of(settings, everything, parts, judge)
+    fingerprint = _fingerprint(settings, everything, parts)
+    return Prepared(potential, *loaders, task, report, fingerprint)
+
+
+Judge = Callable[..., Report]
+Ready = tuple[Any, Task, Report, tuple[Loader, Loader]]
+"""Potential, task, report, and loaders of training and validation."""
+
+
+def _energies(
+    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], judge: Judge
+) -> Ready:
+    """To learn energies with forces and stress."""
     try:
-        e0s = reference_energies(everything, _given(data))
+        e0s = reference_energies(everything, _given(settings.data))
     except InputError:
         judge().raise_if_failed()  # the check can say more, as which keys are nearly right
         raise
@@ -80,27 +101,88 @@ def prepare(settings: TrainSettings) -> Prepared:
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
+    _several_atoms(train, valid)
+    refuse_stress(settings.model, settings.loss.weights, settings.loss.late_weights)
+    if not predicts_stress(settings.model):
+        train, valid = without_stress(train), without_stress(valid)
     weights = resolved(settings.loss.weights, train)
     late = resolved(settings.loss.late_weights or settings.loss.weights, train)
     _labels_present(train, valid, weights, late)
+    task = EnergyTask(e0s.total, _numbers(weights), _numbers(late), _huber(settings))
+    start = None if settings.run.init_from is None else load(settings.run.init_from)
+    loaders = _loaders(settings, task, train, valid, start)
+    potential = Potential(
+        _model(settings, loaders[0], start),
+        {z: e for z, e in e0s.values.items() if z in loaders[0].elements}
+        | ({} if start is None else {z: e for z, e in start.e0s.items() if z not in e0s.values}),
+        _provenance(settings, everything, report) | _provenance_of_energies(train, e0s),
+    )
+    return potential, task, report, loaders
 
-    elements = tuple(sorted({int(z) for part in (train, valid) for z in part.elements}))
-    dtype = np.dtype(settings.run.dtype).type
-    cutoff, start = settings.model.cutoff, None
+
+def _properties(
+    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], judge: Judge
+) -> Ready:
+    """To learn dipoles, polarizabilities and scalars of structures."""
     if settings.run.init_from is not None:
-        start = load(settings.run.init_from)
-        cutoff = start.cutoff
-        elements = tuple(sorted({*elements, *start.elements}))
-    training, validation = (
-        Loader.of(
-            part,
-            [e0s.total(s) for s in part],
-            elements,
-            cutoff,
-            settings.run.batch_size,
-            dtype,
-            most,
+        raise ConfigError(
+            "models of properties cannot be fine-tuned yet",
+            received=f"run.init_from {settings.run.init_from}",
+            fix="leave it out",
         )
+    report = judge()
+    report.raise_if_failed()
+    refuse_varying_charge(everything)
+    train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
+    _several_atoms(train, valid)
+    for part in (train, valid):
+        judge_properties(part, settings)
+    heads, body = settings.heads, settings.model
+    assert isinstance(body, NequipConfig)  # the settings refuse others
+    known = [t for t in settings.targets if t in PROPERTIES and PROPERTIES[t].extensive]
+    config = PropertyConfig(
+        body=body,
+        targets=settings.targets,
+        extensive=(*known, *heads.extensive),
+        charges=heads.charges and "dipole" in settings.targets,
+    )
+    elements, ions = _elements(train, valid), Ions(heads.dipole_origin, heads.charge)
+    statistics = Statistics.of(train, elements, config, ions, composition=heads.composition)
+    task = PropertyTask(config, statistics.scales, ions, _huber(settings))
+    loaders = _loaders(settings, task, train, valid, None)
+    network = PropertyNetwork.random(
+        jax.random.key(settings.run.seed),
+        config,
+        elements,
+        neighbours=loaders[0].average_neighbours,
+        scales=statistics.scales,
+        atoms=statistics.atoms,
+        dtype=loaders[0].dtype,
+    )
+    model = PropertyModel(
+        network,
+        heads.dipole_origin,
+        heads.charge,
+        {t: PROPERTIES[t].unit if t in PROPERTIES else "" for t in settings.targets},
+        _provenance(settings, everything, report) | {"means": means_of(train, settings.targets)},
+    )
+    return model, task, report, loaders
+
+
+def _elements(*parts: Dataset) -> tuple[int, ...]:
+    return tuple(sorted({int(z) for part in parts for z in part.elements}))
+
+
+def _loaders(
+    settings: TrainSettings, task: Task, train: Dataset, valid: Dataset, start: Potential | None
+) -> tuple[Loader, Loader]:
+    """Loaders of training and validation, with the elements of the model to start from."""
+    run, elements, cutoff = settings.run, _elements(train, valid), settings.model.cutoff
+    if start is not None:
+        elements, cutoff = tuple(sorted({*elements, *start.elements})), start.cutoff
+    dtype = np.dtype(run.dtype).type
+    training, validation = (
+        Loader.of(part, task, elements, cutoff, run.batch_size, dtype, most)
         for part, most in ((train, 3), (valid, 1))
     )
     if not any(h.edges for h in training.neighbourhoods):
@@ -109,22 +191,15 @@ def prepare(settings: TrainSettings) -> Prepared:
             received=f"model.cutoff {cutoff} Å",
             fix="raise model.cutoff, or check that the positions are in Å",
         )
-    model = _model(settings, training, start, elements, dtype)
-    potential = Potential(
-        model,
-        {z: e for z, e in e0s.values.items() if z in elements}
-        | ({} if start is None else {z: e for z, e in start.e0s.items() if z not in e0s.values}),
-        _provenance(settings, everything, e0s, report, train),
-    )
-    return Prepared(
-        potential,
-        training,
-        validation,
-        weights,
-        late,
-        report,
-        _fingerprint(settings, everything, parts),
-    )
+    return training, validation
+
+
+def _huber(settings: TrainSettings) -> float | None:
+    return settings.loss.huber_delta if settings.loss.kind == "huber" else None
+
+
+def _numbers(weights: Weights) -> LossWeights:
+    return LossWeights(weights.energy, weights.forces, weights.stress or 0.0)
 
 
 def _read(data: DataSettings, files: Sequence[str]) -> Dataset:
@@ -181,8 +256,8 @@ def resolved(weights: Weights, train: Dataset) -> Weights:
     return weights.model_copy(update={"stress": STRESS_WEIGHT if complete else 0.0})
 
 
-def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
-    """Every label that the loss wants must be there, in train and in valid."""
+def _several_atoms(train: Dataset, valid: Dataset) -> None:
+    """There must be structures to learn from, with a weight."""
     for name, part in (("training", train), ("validation", valid)):
         if len(part) == 0:
             raise InputError(
@@ -196,6 +271,10 @@ def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
             "the weights of all training structures are 0",
             fix="give some config_type a weight above 0 in data.config_weights",
         )
+
+
+def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
+    """Every label that the loss wants must be there, in train and in valid."""
     for w in weights:
         if not (w.energy or w.forces or w.stress):
             raise ConfigError(
@@ -216,13 +295,9 @@ def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
                 )
 
 
-def _model(
-    settings: TrainSettings,
-    loader: Loader,
-    start: Potential | None,
-    elements: tuple[int, ...],
-    dtype: type,
-) -> Any:
+def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> Any:
+    """An untrained network, or that of the potential to start from with the elements here."""
+    elements, dtype = loader.elements, loader.dtype
     key = jax.random.key(settings.run.seed)
     if start is not None:
         if settings.model not in (start.model.config, type(settings.model)()):
@@ -246,21 +321,25 @@ def _model(
     )
 
 
-def _provenance(
-    settings: TrainSettings, data: Dataset, e0s: E0s, report: Report, train: Dataset
-) -> dict[str, Any]:
+def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[str, Any]:
     """What the model file says of its making. No times and no paths but those given."""
-    labelled = [s for s in train if "energy" in s.labels]
-    above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
     return {
         "settings": settings.model_dump(mode="json"),
         "sources": [asdict(source) for source in data.sources],
+        "overridden_findings": list(report.overrides),
+        "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
+    }
+
+
+def _provenance_of_energies(train: Dataset, e0s: E0s) -> dict[str, Any]:
+    """Where zero is, and the mean above it."""
+    labelled = [s for s in train if "energy" in s.labels]
+    above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
+    return {
         "e0_source": e0s.source,
         "e0_warning": e0s.warning,
         "e0_sources": {symbol(z): s for z, s in e0s.sources.items()},
-        "overridden_findings": list(report.overrides),
         "mean_energy_per_atom": above / max(sum(len(s) for s in labelled), 1),
-        "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
     }
 
 

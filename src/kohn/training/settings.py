@@ -12,11 +12,13 @@ from kohn.errors import ConfigError, Place, nearest
 from kohn.models import (
     FAMILIES,
     DimeNetConfig,
+    DirectConfig,
     GaussianProcessConfig,
     MaceConfig,
     NequipConfig,
     SchNetConfig,
 )
+from kohn.structures import PROPERTIES
 
 KeyPath: TypeAlias = tuple[str, ...]
 """The keys that lead to a setting, from the outermost."""
@@ -29,7 +31,11 @@ class _Section(BaseModel):
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
         """YAML reads yes, on and true as the same thing, which would count as 1."""
-        if isinstance(value, bool) and info.field_name != "periodic":
+        if isinstance(value, bool) and info.field_name not in (
+            "periodic",
+            "composition",
+            "charges",
+        ):
             raise ValueError("true or false has no meaning here")
         return value
 
@@ -80,6 +86,14 @@ class Weights(_Section):
     ] = None
 
 
+class Penalties(_Section):
+    """Soft constraints on forces that are not derivatives of an energy; 0 leaves one out."""
+
+    asymmetry: Annotated[float, Field(ge=0, description="λ of ‖J − Jᵀ‖²/3n, J = dF/dx")] = 0.0
+    net_force: Annotated[float, Field(ge=0, description="λ of |Σ F|²/n")] = 0.0
+    torque: Annotated[float, Field(ge=0, description="λ of |Σ x × F|²/n, of molecules")] = 0.0
+
+
 class LossSettings(_Section):
     """Σ weight · mean ℓ(error): energies per atom in eV, forces in eV/Å, stress in eV/Å³."""
 
@@ -92,6 +106,9 @@ class LossSettings(_Section):
     late_from: Annotated[
         float, Field(gt=0, le=1, description="share of the run after which they hold")
     ] = 0.75
+    penalties: Annotated[
+        Penalties, Field(description="soft constraints, for model nequip-direct")
+    ] = Penalties()
 
 
 class OptimiserSettings(_Section):
@@ -142,25 +159,104 @@ class RunSettings(_Section):
     ] = None
 
 
+class HeadSettings(_Section):
+    """How properties other than energies are read from atoms."""
+
+    composition: Annotated[
+        bool, Field(description="scalars start from what each element says, not from one mean")
+    ] = True
+    extensive: Annotated[
+        list[str], Field(description="scalar targets that grow with the system; others do not")
+    ] = []
+    charges: Annotated[
+        bool, Field(description="dipoles of molecules: charges times positions beside dipoles")
+    ] = True
+    charge: Annotated[
+        float | None, Field(description="of molecules that do not state theirs, e; null: neutral")
+    ] = None
+    dipole_origin: Annotated[
+        Literal["positions", "mass"] | None,
+        Field(description="origin of the dipoles of ions; needed for them alone"),
+    ] = None
+
+
 class TrainSettings(_Section):
     """Everything that decides what a training run does."""
 
     data: DataSettings
+    targets: Annotated[
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="[energy], with forces and stress; or dipole, polarizability, and keys of "
+            "numbers in the files, as band_gap (by model nequip)",
+        ),
+    ] = ("energy",)
     model: Annotated[
-        MaceConfig | NequipConfig | DimeNetConfig | SchNetConfig | GaussianProcessConfig,
+        MaceConfig
+        | NequipConfig
+        | DirectConfig
+        | DimeNetConfig
+        | SchNetConfig
+        | GaussianProcessConfig,
         Field(discriminator="family", description=f"family: {', '.join(FAMILIES)}"),
     ] = MaceConfig()
+    heads: HeadSettings = HeadSettings()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     run: RunSettings = RunSettings()
 
-    @pydantic.field_validator("model", mode="before")
+    @pydantic.model_validator(mode="before")
     @classmethod
-    def _family_alone(cls, value: Any) -> Any:
-        """`model: gaussian-process` for its defaults; a section without family is a mace."""
-        if isinstance(value, str):
-            return {"family": value}
-        return {"family": "mace", **value} if isinstance(value, dict) else value
+    def _family_alone(cls, document: Any) -> Any:
+        """`model: gaussian-process` for its defaults; a section without family is a mace, or for
+        other properties than energies a nequip."""
+        model = document.get("model", {})
+        if isinstance(model, str):
+            model = {"family": model}
+        if isinstance(model, dict):
+            of_energies = document.get("targets", ["energy"]) in (["energy"], ("energy",))
+            model = {"family": "mace" if of_energies else "nequip", **model}
+        return {**document, "model": model}
+
+    @pydantic.field_validator("targets")
+    @classmethod
+    def _known_targets(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        if targets == ("energy",):
+            return targets
+        if len(set(targets)) < len(targets):
+            raise ValueError("a target is there twice")
+        for name in targets:
+            if name in ("energy", "forces", "stress"):
+                raise ValueError(
+                    "energies are learned with forces and stress by a model of their own: "
+                    "targets: [energy] alone"
+                )
+            if name in PROPERTIES and PROPERTIES[name].shape not in ((), (3,), (3, 3)):
+                raise ValueError(f"{name} is not a property of a whole structure")
+        return targets
+
+    @pydantic.model_validator(mode="after")
+    def _family_of_targets(self) -> "TrainSettings":
+        if any(self.loss.penalties.model_dump().values()) and self.model.family != "nequip-direct":
+            raise ValueError(
+                "loss.penalties are for model: nequip-direct; forces of a "
+                f"{self.model.family} obey these laws by construction, or are not there"
+            )
+        if self.of_energies:
+            return self
+        if not isinstance(self.model, NequipConfig):
+            raise ValueError(
+                f"{', '.join(self.targets)} are learned by model: nequip, not {self.model.family}"
+            )
+        if stray := set(self.heads.extensive) - set(self.targets):
+            raise ValueError(f"heads.extensive: {', '.join(sorted(stray))} is no target")
+        return self
+
+    @property
+    def of_energies(self) -> bool:
+        """Whether energies are learned, with forces and stress."""
+        return self.targets == ("energy",)
 
 
 def parse(
@@ -188,7 +284,8 @@ def parse(
         return TrainSettings.model_validate(document)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        path, family = tuple(str(part) for part in first["loc"]), "mace"
+        path: KeyPath = tuple(str(part) for part in first["loc"] or ["targets"])
+        family = "mace"
         if path[:1] == ("model",) and path[1:2] and path[1] in FAMILIES:
             path, family = ("model", *path[2:]), path[1]  # pydantic names the member of the union
         if first["type"] == "union_tag_invalid":

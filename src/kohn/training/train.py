@@ -9,7 +9,7 @@ import jax
 from kohn.errors import ConfigError, Place
 from kohn.evaluation import Evaluation, evaluate
 from kohn.models import GaussianProcessConfig
-from kohn.potential import Potential
+from kohn.potential import Potential, PropertyModel
 from kohn.records import append_record, to_json, write_atomically
 from kohn.structures import Dataset, read
 from kohn.training import checkpoints
@@ -29,8 +29,8 @@ def train(
     resume: bool = False,
     monitor: Monitor | None = None,
     **sections: Any,
-) -> Potential:
-    """Train a potential.
+) -> Any:
+    """Train a potential, or with other `targets` a model of properties.
 
     Args:
         source: settings; or a YAML file of settings; or files of labelled structures.
@@ -42,7 +42,7 @@ def train(
             ``run={"steps": 1000}``, ``data={"test": ["test.extxyz"]}``.
 
     Returns:
-        The potential with the lowest validation loss.
+        The `Potential`, or `PropertyModel`, with the lowest validation loss.
 
     Raises:
         ConfigError: settings that cannot be; a folder that exists, without `resume`.
@@ -90,7 +90,8 @@ def settings_from(
             )
         document = {"data": {"train": [str(f) for f in files]}}
     for name, values in sections.items():
-        document[name] = {**document.get(name, {}), **values}
+        merge = isinstance(values, dict) and isinstance(document.get(name, {}), dict)
+        document[name] = {**document.get(name, {}), **values} if merge else values
     return parse(document)
 
 
@@ -146,12 +147,14 @@ def _write_start(folder: Path, prepared: Prepared, **length: int) -> None:
             "average_neighbours": loader.average_neighbours,
             "device": str(jax.devices()[0]),
             "provenance": prepared.potential.provenance,
-            "e0s": prepared.potential.e0s,
+            "e0s": getattr(prepared.potential, "e0s", {}),
         },
     )
 
 
-def _evaluate(run: TrainSettings, prepared: Prepared, folder: Path, potential: Potential) -> None:
+def _evaluate(
+    run: TrainSettings, prepared: Prepared, folder: Path, potential: Potential | PropertyModel
+) -> None:
     """Errors of the final potential: on validation, and once on the test files."""
     settings = run.data
     sets = {"valid": Dataset(tuple(prepared.valid.structures))}

@@ -1,5 +1,6 @@
 """Properties turn with the molecule; files and bases are what they say."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,24 +9,37 @@ from brute_force import random_rotation, structure
 
 from kohn.graphs import collate, neighbourhood
 from kohn.models.nequip import NequipConfig
-from kohn.models.tensors import TensorModel, by_degree, cartesian, traceless_basis
+from kohn.models.properties import (
+    Molecules,
+    PropertyConfig,
+    PropertyNetwork,
+    by_degree,
+    cartesian,
+    molecules,
+    traceless_basis,
+)
 
-CONFIG = NequipConfig(cutoff=3.5, channels=4, l_max=2, layers=2, radial_widths=(8,))
+BODY = NequipConfig(cutoff=3.5, channels=4, l_max=2, layers=2, radial_widths=(8,))
 ELEMENTS = (1, 8)
-TARGETS = ("dipole", "polarizability")
+TARGETS = ("dipole", "polarizability", "volume", "gap")
+CONFIG = PropertyConfig(
+    body=BODY, targets=TARGETS, extensive=("dipole", "polarizability", "volume"), charges=True
+)
 
 
 @pytest.fixture(scope="module")
 def model():
-    atoms = {"polarizability": np.array([0.3, 0.7])}
-    return TensorModel.random(
-        jax.random.key(0), CONFIG, ELEMENTS, TARGETS, neighbours=4.0, atoms=atoms, dtype=np.float64
+    atoms = dict.fromkeys(TARGETS[1:], np.array([0.3, 0.7]))
+    return PropertyNetwork.random(
+        jax.random.key(0), CONFIG, ELEMENTS, neighbours=4.0, atoms=atoms, dtype=np.float64
     )
 
 
-def values(model, s):
+def values(model, s, charge=0.0):
     graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, dtype=np.float64)
-    return {t: np.asarray(cartesian(t, parts))[0] for t, parts in model(graph).items()}
+    extra = molecules([s], [charge], len(graph.species), graph.n_structures)
+    found = eqx.filter_jit(lambda m, *x: m(*x))(model, graph, extra)
+    return {t: np.asarray(cartesian(t, parts))[0] for t, parts in found.items()}
 
 
 def cluster(seed=0):
@@ -39,6 +53,8 @@ def violation(of, q) -> float:
     return max(
         np.abs(turned["dipole"] - q @ still["dipole"]).max(),
         np.abs(turned["polarizability"] - q @ still["polarizability"] @ q.T).max(),
+        abs(turned["volume"] - still["volume"]),
+        abs(turned["gap"] - still["gap"]),
     )
 
 
@@ -63,7 +79,8 @@ def test_planted_faults_are_seen(model):
 def test_order_of_atoms_and_separate_molecules(model):
     a, b = cluster(3), cluster(4)
     both = structure(np.concatenate([a.positions, b.positions + 50]), [*a.numbers, *b.numbers])
-    sums = {t: values(model, a)[t] + values(model, b)[t] for t in TARGETS}
+    one, other = values(model, a), values(model, b)
+    sums = {t: one[t] + other[t] for t in TARGETS} | {"gap": (one["gap"] + other["gap"]) / 2}
     p = np.random.default_rng(5).permutation(len(both))
     mixed = values(model, structure(both.positions[p], both.numbers[p]))
     for t in TARGETS:
@@ -74,6 +91,7 @@ def test_a_lone_atom_has_its_polarizability_and_no_dipole(model):
     found = values(model, structure([[0.3, 0.1, 0.0]], [8]))
     np.testing.assert_allclose(found["dipole"], 0, atol=1e-15)
     np.testing.assert_allclose(found["polarizability"], 0.7 / 3**0.5 * np.eye(3), atol=1e-12)
+    assert found["gap"] == pytest.approx(0.7, abs=1e-12)
 
 
 def test_a_symmetric_molecule_has_the_properties_of_its_symmetry(model):
@@ -92,10 +110,44 @@ def test_spherical_components_are_those_of_cartesian_tensors():
     a = rng.normal(size=(4, 3, 3))
     a = a + np.swapaxes(a, 1, 2)
     mu = rng.normal(size=(4, 3))
-    for target, value in (("dipole", mu), ("polarizability", a)):
+    for target, value in (("dipole", mu), ("polarizability", a), ("gap", mu[:, 0])):
         parts = {l: jnp.asarray(x) for l, x in by_degree(target, value).items()}
         np.testing.assert_allclose(cartesian(target, parts), value, rtol=0, atol=1e-14)
         norm = sum(float(jnp.sum(x**2)) for x in parts.values())
         assert norm == pytest.approx(float((value**2).sum()), rel=1e-12)
     basis = traceless_basis()
     np.testing.assert_allclose(np.trace(basis, axis1=0, axis2=1), 0, atol=1e-15)
+
+
+def test_charges_add_to_the_charge_and_move_the_dipole_of_an_ion(model):
+    """μ of a cation about another origin differs by Q times the way; exactly, also in float32."""
+    s = cluster(6)
+    neutral, cation = values(model, s), values(model, s, charge=1.0)
+    # The charge is spread evenly: Q/n at every atom, about the centre of mass.
+    middle = molecules([s], [1.0], len(s), 1).positions.mean(axis=0)
+    np.testing.assert_allclose(cation["dipole"] - neutral["dipole"], middle, rtol=0, atol=1e-12)
+    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, dtype=np.float64)
+    extra = molecules([s], [1.0], len(graph.species), graph.n_structures)
+    moved = Molecules(extra.positions + np.array([0.0, 0.0, 2.0]), extra.charge, extra.isolated)
+    for network in (model, jax.tree.map(lambda x: x.astype(np.float32), model)):
+        rows = [neighbourhood(s, CONFIG.cutoff)]
+        graph = collate([s], rows, ELEMENTS, dtype=network.dtype)
+        here = cartesian("dipole", network(graph, extra)["dipole"])
+        there = cartesian("dipole", network(graph, moved)["dipole"])
+        np.testing.assert_allclose(there[0] - here[0], [0, 0, 2.0], rtol=0, atol=1e-12)
+
+
+def test_periodic_structures_have_atomic_dipoles_alone(model):
+    """A cell cannot tell where a charge is: wrapping atoms must not change its dipole."""
+    s = cluster(7)
+    box = structure(s.positions, s.numbers, cell=9.0 * np.eye(3), periodic=True)
+    shifted = structure(
+        s.positions + np.outer(np.arange(len(s)) % 2, [9.0, 0, 0]),
+        s.numbers,
+        cell=9.0 * np.eye(3),
+        periodic=True,
+    )
+    np.testing.assert_allclose(
+        values(model, box)["dipole"], values(model, shifted)["dipole"], rtol=0, atol=1e-12
+    )
+    assert np.abs(values(model, box)["dipole"] - values(model, s)["dipole"]).max() > 1e-3

@@ -1,0 +1,89 @@
+"""How far predicted properties are from labels: by Cartesian component, and by degree."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.evaluation.metrics import Errors, Evaluation
+from kohn.models.properties import by_degree, degrees_of
+from kohn.potential import PropertyModel
+from kohn.potential.properties import label_of
+from kohn.records import plain
+from kohn.structures import Dataset, Structure
+
+Pair = tuple[Structure, dict[str, np.ndarray]]
+"""A structure and what is said of it."""
+
+
+def evaluate_properties(
+    model: PropertyModel,
+    data: Dataset,
+    *,
+    name: str = "test",
+    advance: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Compare a model of properties with labels.
+
+    Args:
+        model: what predicts.
+        data: labelled structures; those without a label are left out for that label.
+        name: what the data are called in reports.
+        advance: called with the number of structures done, for a progress bar.
+
+    Returns:
+        Errors of components; of polarizabilities also by degree (`polarizability_l0`, `_l2`),
+        of spherical components. The baseline is the mean label of the training data.
+
+    Raises:
+        InputError: nothing in the data is labelled; or see `PropertyModel.predict`.
+    """
+    if not any(label_of(s, t) is not None for s in data for t in model.targets):
+        raise InputError(
+            f"nothing to compare with: no structure has a {' or '.join(model.targets)}",
+            where=data.sources[0].file if data.sources else None,
+            fix="name the keys of the labels, or use `kohn predict`",
+        )
+    pairs = list(zip(data.structures, model.predict(data.structures, advance=advance), strict=True))
+    means = {t: np.asarray(x) for t, x in model.provenance.get("means", {}).items()}
+    kinds = sorted({s.config_type for s in data})
+    return Evaluation(
+        name=name,
+        errors=errors_of(pairs),
+        baseline=errors_of([(s, means) for s, _ in pairs]),
+        by_config_type={k: errors_of([p for p in pairs if p[0].config_type == k]) for k in kinds},
+        frames=tuple(_record(i, *pair) for i, pair in enumerate(pairs)),
+        units=model.units,
+    )
+
+
+def errors_of(pairs: list[Pair]) -> dict[str, Errors]:
+    """Errors of every label that occurs."""
+    found = {}
+    for target in dict.fromkeys(t for _, values in pairs for t in values):
+        known = [(label_of(s, target), values[target]) for s, values in pairs if target in values]
+        labelled = [(reference, value) for reference, value in known if reference is not None]
+        if not labelled:
+            continue
+        differences = np.stack([value - reference for reference, value in labelled])
+        found[target] = Errors.of(differences)
+        if len(degrees_of(target)) > 1:
+            parts = by_degree(target, differences)
+            found |= {f"{target}_l{l}": Errors.of(x) for l, x in parts.items()}
+    return found
+
+
+def _record(index: int, structure: Structure, values: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Reference and prediction of one structure, for reports."""
+    record: dict[str, Any] = {
+        "index": index,
+        "file": structure.place.file,
+        "frame": structure.place.frame,
+        "config_type": structure.config_type,
+        "numbers": structure.numbers,
+    }
+    for target, value in values.items():
+        record[f"{target}_predicted"] = value
+        record[f"{target}_reference"] = label_of(structure, target)
+    return plain(record)

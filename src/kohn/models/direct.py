@@ -1,0 +1,134 @@
+"""NequIP with forces predicted directly: fast, and not conservative.
+
+With h the features of a NequIP body whose last layer keeps degree 1:
+
+    E_i = W₂ W₁ (h_i,0 − h_z(i),0)                     as in `kohn.models.nequip`
+    f_i = s w · h_i,1
+    F_i = f_i − (c_i / Σ_j c_j) Σ_j f_j,    c_i = Σ_k c(r_ik)          net_force: removed
+    F_i = f_i                                                          net_force: free
+
+One pass through the network gives the forces, where a derivative takes two more. They turn
+with the structure, but they are the derivative of no energy, of E neither: a closed path does
+work, and energy is not kept in a simulation. Stress is not predicted.
+
+The sum over j goes over the atoms of the structure. Shares c_i, with c the cutoff function, are
+1/n where all atoms are surrounded alike. They differ from 1/n so that an atom without neighbours
+has no force, and nothing jumps as it becomes one. What is far apart still shares one net force:
+fragments are independent only where it is left free.
+
+Source: Kolluru et al., arXiv:2203.09697, for direct forces; Bigi, Langer, Ceriotti,
+arXiv:2412.11569, for what becomes of simulations.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from pydantic import Field
+
+from kohn.descriptors import polynomial_cutoff
+from kohn.graphs import Graph
+from kohn.models.derivatives import Derived
+from kohn.models.layers import Linear, one_hot
+from kohn.models.nequip import Body, BodyConfig
+from kohn.models.network import Network, where_neighbours
+from kohn.models.properties import XYZ
+from kohn.typing import Array, Float
+
+
+class DirectConfig(BodyConfig):
+    """What shapes a NequIP model with direct forces: not conservative, and without stress."""
+
+    family: Literal["nequip-direct"] = "nequip-direct"
+    l_max: Annotated[int, Field(ge=1, le=4, description="degree of features and harmonics")] = 2
+    net_force: Annotated[
+        Literal["removed", "free"], Field(description="Σ F of a structure: exactly 0, or learned")
+    ] = "removed"
+
+
+class Direct(Network):
+    """Energies and, apart from them, forces; attributes as in `Network`.
+
+    The scale is also that of the forces, eV/Å.
+
+    Attributes:
+        conservative: False. See `kohn.models.derivatives.is_conservative`.
+        head: w, [C, 1].
+    """
+
+    conservative: ClassVar[bool] = False
+
+    config: DirectConfig = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+    body: Body
+    readout: tuple[Linear, Linear]
+    head: Linear
+    scale: Float[Array, ""]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: DirectConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        scale: float = 1.0,
+        dtype: DTypeLike = np.float32,
+    ) -> "Direct":
+        """An untrained model; arguments as for `Mace.random`."""
+        c, keys = config.channels, jax.random.split(key, 4)
+        return cls(
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            body=Body.random(keys[0], config, len(elements), neighbours, dtype, highest=1),
+            readout=(
+                Linear.random(keys[1], (c, max(1, c // 2)), dtype),
+                Linear.random(keys[2], (max(1, c // 2), 1), dtype),
+            ),
+            head=Linear.random(keys[3], (c, 1), dtype),
+            scale=jnp.asarray(scale, dtype),
+        )
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        return self.derived(graph).atom_energies
+
+    def derived(self, graph: Graph) -> Derived:
+        """Energies, and forces that are not their derivatives; the stress is zero, and means
+        nothing. An atom without neighbours has no force."""
+        first, second = self.readout
+        scalars, vectors = self.body(graph, self.scale.dtype)
+        energies = where_neighbours(second(first(scalars[:, 0]))[:, 0] * self.scale, graph)
+        forces = self.head(vectors)[:, XYZ, 0] * self.scale
+        if self.config.net_force == "removed":
+            shares = coordination(graph, self.config.cutoff, self.config.cutoff_power)
+            forces = without_net_force(forces, shares, graph)
+        stress = jnp.zeros((graph.n_structures, 3, 3), jnp.float64)
+        return Derived(energies, graph.sum_atoms(energies), forces, stress)
+
+
+def coordination(graph: Graph, cutoff: float, power: int) -> Float[Array, " N"]:
+    """c_i: neighbours of each atom, counted by the cutoff function."""
+    d = graph.displacement
+    near = polynomial_cutoff(jnp.sqrt(jnp.sum(d * d, axis=-1)), cutoff, power)
+    return jnp.sum(near * graph.edge_mask.astype(d.dtype), axis=1)
+
+
+def without_net_force(
+    f: Float[Array, "N 3"], shares: Float[Array, " N"], graph: Graph
+) -> Float[Array, "N 3"]:
+    """f_i − (c_i / Σ_j c_j) Σ_j f_j over the atoms of each structure, which adds to zero.
+
+    Args:
+        f: eV/Å. shares: c_i, not negative; where all are zero, nothing is taken away.
+    """
+    whole = graph.sum_atoms(shares)
+    net = graph.sum_atoms(f) / jnp.where(whole > 0, whole, 1.0)[:, None]
+    each = one_hot(graph.structure, graph.n_structures, jnp.float64) @ net
+    return (f.astype(jnp.float64) - shares.astype(jnp.float64)[:, None] * each).astype(f.dtype)

@@ -1,0 +1,237 @@
+"""Properties of structures: dipoles and polarizabilities that turn with them, and scalars.
+
+With h the features of a NequIP body, of natural parity like the harmonics, n the atoms of a
+structure, and a_z what its elements alone say of a part of degree 0:
+
+    t_00 = Σ_i (a_z(i) + s₀ w⁰ · h_i,00)         extensive; divided by n where intensive
+    t_lm = s_l Σ_i w^l · h_i,lm                  degrees 1 (odd) and 2 (even)
+    α    = α_00 1/√3 + Σ_m α_2m B_m              B_m the symmetric traceless basis, |B_m| = 1
+    μ    = Σ_i [μ_i + q_i (r_i − R)]             μ_i from w¹ · h_i,1m
+    q_i  = q̃_i + (Q − Σ_j q̃_j)/n                q̃_i = s₁ w · h_i,00 / Å
+
+The charges q belong to molecules only, and add to the charge Q exactly. R is the centre of mass:
+the dipole of an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may have another
+(`dipole_origin`). Periodic structures have atomic dipoles alone.
+
+Source: Veit et al., J. Chem. Phys. 153, 024113 (2020), for dipoles of atoms and charges; Wilkins et
+al., PNAS 116, 3401 (2019), for polarizabilities by degree.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import sqrt
+from typing import Annotated, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from pydantic import BaseModel, ConfigDict, Field
+
+from kohn.graphs import Graph
+from kohn.models.layers import Linear, one_hot
+from kohn.models.nequip import Body, NequipConfig
+from kohn.o3 import clebsch_gordan
+from kohn.structures import Structure
+from kohn.typing import Array, Bool, Float
+
+DEGREES: dict[str, tuple[int, ...]] = {"dipole": (1,), "polarizability": (0, 2)}
+"""Degrees of the tensors; all other properties are scalars."""
+XYZ = np.array([2, 0, 1])
+"""Where x, y and z stand among the components of degree 1, (y, z, x)."""
+
+
+def degrees_of(target: str) -> tuple[int, ...]:
+    """Degrees of a property."""
+    return DEGREES.get(target, (0,))
+
+
+def by_degree(
+    target: str, values: Float[np.ndarray, "..."]
+) -> dict[int, Float[np.ndarray, "... m"]]:
+    """Dipoles [..., 3], polarizabilities [..., 3, 3] or scalars as spherical components."""
+    if target == "dipole":
+        return {1: values[..., np.argsort(XYZ)]}
+    if target == "polarizability":
+        trace = np.trace(values, axis1=-2, axis2=-1) / sqrt(3)
+        return {0: trace[..., None], 2: np.einsum("...ab,abm->...m", values, traceless_basis())}
+    return {0: np.asarray(values)[..., None]}
+
+
+def cartesian(target: str, parts: Mapping[int, Float[Array, "... m"]]) -> Float[Array, "..."]:
+    """The inverse of `by_degree`."""
+    if target == "dipole":
+        return parts[1][..., XYZ]
+    if target == "polarizability":
+        basis = jnp.asarray(traceless_basis(), parts[2].dtype)
+        isotropic = parts[0][..., None] * jnp.eye(3, dtype=parts[0].dtype) / sqrt(3)
+        return isotropic + jnp.einsum("...m,abm->...ab", parts[2], basis)
+    return parts[0][..., 0]
+
+
+def traceless_basis() -> Float[np.ndarray, "3 3 5"]:
+    """B_m, symmetric, traceless and orthonormal, in the order of the harmonics of degree 2."""
+    return clebsch_gordan(1, 1, 2)[XYZ][:, XYZ]
+
+
+class PropertyConfig(BaseModel):
+    """What shapes a model of properties."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    family: Literal["properties"] = "properties"
+    body: NequipConfig = NequipConfig()
+    targets: Annotated[tuple[str, ...], Field(min_length=1, description="names of properties")]
+    extensive: Annotated[
+        tuple[str, ...], Field(description="those that grow with the size of the system")
+    ] = ("dipole", "polarizability")
+    charges: Annotated[
+        bool, Field(description="dipoles of molecules: charges times positions beside dipoles")
+    ] = False
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.body.cutoff
+
+
+class Molecules(eqx.Module):
+    """What dipoles need beside the graph.
+
+    Attributes:
+        positions: from the centre of mass, Å, [N, 3], float64.
+        charge: Q of each structure, e, [G].
+        isolated: which structures are periodic in no direction, [G].
+    """
+
+    positions: Float[Array, "N 3"]
+    charge: Float[Array, " G"]
+    isolated: Bool[Array, " G"]
+
+
+def molecules(
+    structures: Sequence[Structure], charges: Sequence[float], rows: int, count: int
+) -> Molecules:
+    """The molecules of a batch padded to `rows` atoms and `count` structures; NumPy arrays."""
+    positions, charge = np.zeros((rows, 3)), np.zeros(count)
+    isolated, start = np.zeros(count, bool), 0
+    for g, s in enumerate(structures):
+        here = slice(start, start := start + len(s))
+        isolated[g] = not s.periodic.any()
+        if isolated[g]:
+            positions[here], charge[g] = s.positions - s.centre_of_mass, charges[g]
+    return Molecules(positions, charge, isolated)  # type: ignore[arg-type]
+
+
+class PropertyNetwork(eqx.Module):
+    """Properties of structures from a graph.
+
+    Attributes:
+        config, elements, neighbours: as of every network; elements in the order of
+            `graph.species`.
+        body: see `kohn.models.nequip`.
+        heads: w of each degree of each target, [C, 1].
+        charge: w of the charges, [C, 1]; None without charges.
+        scales: s of each degree of each target, in the unit of the label.
+        atoms: a of each element for each target with a degree 0, in the unit of the label.
+    """
+
+    config: PropertyConfig = eqx.field(static=True)
+    elements: tuple[int, ...] = eqx.field(static=True)
+    neighbours: float = eqx.field(static=True)
+    body: Body
+    heads: dict[str, dict[int, Linear]]
+    charge: Linear | None
+    scales: dict[str, dict[int, Float[Array, ""]]]
+    atoms: dict[str, Float[Array, " S"]]
+
+    @classmethod
+    def random(
+        cls,
+        key: Array,
+        config: PropertyConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        scales: Mapping[str, Mapping[int, float]] | None = None,
+        atoms: Mapping[str, np.ndarray] | None = None,
+        dtype: DTypeLike = np.float32,
+    ) -> "PropertyNetwork":
+        """Weights from N(0, 1).
+
+        Args:
+            scales: spread of the labels by target and degree; 1 by default.
+            atoms: what each atom of an element adds to the part of degree 0; 0 by default.
+        """
+        targets, channels = config.targets, config.body.channels
+        pairs = [(target, l) for target in targets for l in degrees_of(target)]
+        first, *rest = jax.random.split(key, 1 + len(pairs))
+        heads: dict[str, dict[int, Linear]] = {target: {} for target in targets}
+        for (target, l), k in zip(pairs, rest, strict=True):
+            heads[target][l] = Linear.random(k, (channels, 1), dtype)
+        charged = config.charges and "dipole" in targets
+        k = jax.random.fold_in(key, 1)
+        scales = scales or {t: dict.fromkeys(degrees_of(t), 1.0) for t in targets}
+        zeros = {t: np.zeros(len(elements)) for t in targets if 0 in degrees_of(t)}
+        highest = max(l for _, l in pairs)
+        return cls(
+            config=config,
+            elements=tuple(elements),
+            neighbours=float(neighbours),
+            body=Body.random(first, config.body, len(elements), neighbours, dtype, highest),
+            heads=heads,
+            charge=Linear.random(k, (channels, 1), dtype) if charged else None,
+            scales={t: {l: jnp.asarray(s, dtype) for l, s in scales[t].items()} for t in targets},
+            atoms={t: jnp.asarray(a, dtype) for t, a in (atoms or zeros).items()},
+        )
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.config.cutoff
+
+    @property
+    def dtype(self) -> type:
+        """float32 or float64: in what the network computes."""
+        return np.dtype(self.body.embedding.weight.dtype).type
+
+    def __call__(
+        self, graph: Graph, molecules: Molecules | None = None
+    ) -> dict[str, dict[int, Float[Array, "G m"]]]:
+        """Spherical components by target and degree, float64; see `cartesian`.
+
+        Args:
+            molecules: needed by models with charges. Dipoles of ions are about their centres of
+                mass.
+        """
+        h = self.body(graph, self.dtype)
+        species = one_hot(graph.species, len(self.elements), self.dtype)
+        found: dict[str, dict[int, Array]] = {}
+        for target in self.config.targets:
+            found[target] = {}
+            for l, head in self.heads[target].items():
+                atomic = head(h[l])[..., 0] * self.scales[target][l]
+                if l == 0:
+                    atomic = atomic + (species @ self.atoms[target])[:, None]
+                total = graph.sum_atoms(atomic)
+                if target not in self.config.extensive:
+                    total = total / number_of_atoms(graph)[:, None]
+                found[target][l] = total
+        if self.charge is not None and molecules is not None:
+            raw = self.charge(h[0])[:, 0, 0] * self.scales["dipole"][1]
+            q = charges(raw, graph, molecules)
+            of_charges = graph.sum_atoms(q[:, None] * molecules.positions)
+            found["dipole"][1] = found["dipole"][1] + of_charges[:, np.argsort(XYZ)]
+        return found
+
+
+def number_of_atoms(graph: Graph) -> Float[Array, " G"]:
+    """n of each structure; 1 in padding."""
+    return jnp.maximum(graph.sum_atoms(jnp.ones(graph.species.shape)), 1.0)
+
+
+def charges(raw: Float[Array, " N"], graph: Graph, m: Molecules) -> Float[Array, " N"]:
+    """q of the atoms, in float64 so that they add to Q; zero in periodic structures."""
+    isolated = m.isolated.astype(jnp.float64)
+    missing = (m.charge - graph.sum_atoms(raw)) / number_of_atoms(graph)
+    return (raw.astype(jnp.float64) + missing[graph.structure]) * isolated[graph.structure]

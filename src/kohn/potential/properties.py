@@ -1,0 +1,177 @@
+"""A model of properties and its history: dipoles, polarizabilities, scalars of structures."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from kohn.compilation import compiled
+from kohn.errors import InputError
+from kohn.graphs import check_geometry, species_index
+from kohn.models.properties import PropertyNetwork, cartesian, molecules
+from kohn.potential.potential import batched
+from kohn.structures import Structure
+from kohn.typing import Float
+
+Origin = Literal["positions", "mass"] | None
+"""Origin of the dipoles of ions: that of the coordinates, or the centre of mass."""
+
+CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyModel:
+    """A network with what its labels were, and its history.
+
+    Attributes:
+        model: see `kohn.models.properties`.
+        origin: of the dipoles of ions, in files and predictions.
+        charge: of molecules whose frames do not state theirs, e; None is neutral.
+        units: of each target.
+        provenance: how it was made: data, checksums, settings, versions.
+    """
+
+    model: PropertyNetwork
+    origin: Origin = None
+    charge: float | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What it predicts."""
+        return self.model.config.targets
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model knows."""
+        return self.model.elements
+
+    @property
+    def cutoff(self) -> float:
+        """r_c, Å."""
+        return self.model.cutoff
+
+    @property
+    def dtype(self) -> type:
+        """float32 or float64: in what the network computes."""
+        return self.model.dtype
+
+    @property
+    def n_parameters(self) -> int:
+        """Numbers that training adjusts."""
+        return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
+
+    def astype(self, dtype: type) -> "PropertyModel":
+        """The same computing in float32 or float64."""
+
+        def cast(x):
+            return x.astype(dtype) if eqx.is_inexact_array(x) else x
+
+        return replace(self, model=jax.tree.map(cast, self.model))
+
+    @cached_property
+    def _evaluate(self) -> Callable:
+        weights, rest = eqx.partition(self.model, eqx.is_array)
+        function = compiled(lambda w, graph, extra: eqx.combine(w, rest)(graph, extra))
+        return lambda graph, extra: function(weights, graph, extra)
+
+    def predict(
+        self,
+        structures: Sequence[Structure],
+        *,
+        slots: int = 65_536,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[dict[str, np.ndarray]]:
+        """Properties of structures by name, float64, in their order: dipoles [3], polarizabilities
+        [3, 3], scalars [], in `units`.
+
+        Args:
+            structures: any number; computed in batches of similar size.
+            slots: edges in a batch, which bounds memory.
+            advance: called with the number of structures done since the last call.
+
+        Raises:
+            InputError: an element that the model has not seen; a geometry without sense.
+        """
+        for s in structures:  # before any compute
+            species_index(s, self.elements)
+            check_geometry(s, self.cutoff)
+        found: list[dict[str, np.ndarray]] = [{} for _ in structures]
+        batches = batched(structures, self.elements, self.cutoff, self.dtype, slots)
+        for indices, graph in batches:
+            chosen = [structures[i] for i in indices]
+            charges = [charge_of(s, self.charge) or 0.0 for s in chosen]
+            extra = molecules(chosen, charges, len(graph.species), graph.n_structures)
+            parts = jax.device_get(self._evaluate(graph, extra))
+            values = {t: np.asarray(cartesian(t, parts[t])) for t in self.targets}
+            for g, i in enumerate(indices):
+                found[i] = {t: np.array(v[g], np.float64) for t, v in values.items()}
+                if "dipole" in found[i]:
+                    mu, charge = found[i]["dipole"], charges[g]
+                    found[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
+            if advance is not None:
+                advance(len(indices))
+        return found
+
+
+def label_of(structure: Structure, target: str) -> np.ndarray | None:
+    """The label of a structure: of the table, or else a number under this key; None without.
+
+    Raises:
+        InputError: what stands under the key is no number.
+    """
+    if target in structure.labels:
+        return np.asarray(structure.labels[target])
+    if target not in structure.info:
+        return None
+    try:
+        value = np.asarray(structure.info[target], np.float64)
+    except (TypeError, ValueError):
+        value = np.array([np.nan, np.nan])
+    if value.shape != () or not np.isfinite(value):
+        raise InputError(
+            f"{target} is not a finite number",
+            where=structure.place,
+            expected="one number for the structure",
+            received=repr(structure.info[target])[:60],
+            fix="correct it, or leave the structure out",
+        )
+    return value
+
+
+def charge_of(structure: Structure, otherwise: float | None = None) -> float | None:
+    """The charge that a frame states, e, else `otherwise`.
+
+    Raises:
+        InputError: a charge that is no number.
+    """
+    for key, value in structure.info.items():
+        if key.lower() in CHARGE_KEYS:
+            try:
+                return float(np.asarray(value).item())
+            except (TypeError, ValueError):
+                raise InputError(
+                    f"{key} is not a number", where=structure.place, received=repr(value)[:60]
+                ) from None
+    return otherwise
+
+
+def about_mass(
+    dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
+) -> Float[np.ndarray, "3"]:
+    """μ about the centre of mass from μ about `origin`: μ(R) = μ(0) − Q R."""
+    if origin != "positions" or structure.periodic.any():
+        return dipole
+    return dipole - charge * structure.centre_of_mass
+
+
+def from_mass(
+    dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
+) -> Float[np.ndarray, "3"]:
+    """The inverse of `about_mass`."""
+    return dipole - about_mass(np.zeros(3), structure, charge, origin)

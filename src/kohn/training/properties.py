@@ -1,0 +1,235 @@
+"""Learning dipoles, polarizabilities and scalars of structures.
+
+    L = Σ_targets Σ_l ⟨|t_l − t_l^label|²⟩_structures / s²,   s² = ⟨|t_l^label − offset|²⟩
+
+by degree, so that targets and degrees count alike whatever their units. The offset of degree 0 is
+what composition alone says: a sum over atoms (a mean, if the property is intensive) fitted by least
+squares. Huber's ℓ in place of the square takes errors in units of s.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+
+from kohn.errors import ConfigError, InputError
+from kohn.graphs import Graph, Shape
+from kohn.models.properties import (
+    Molecules,
+    PropertyConfig,
+    by_degree,
+    cartesian,
+    degrees_of,
+    molecules,
+)
+from kohn.potential.properties import Origin, about_mass, charge_of, label_of
+from kohn.structures import Structure, is_isolated_atom
+from kohn.structures.elements import symbol
+from kohn.training.losses import penalty
+from kohn.training.settings import TrainSettings
+from kohn.typing import Array, Float
+
+
+class PropertyLabels(eqx.Module):
+    """Labels of a padded batch by target; float64.
+
+    Attributes:
+        values: spherical components by target and degree, [G, 2l+1].
+        weights: of each structure by target, [G]; 0 where there is no label.
+        molecules: see `kohn.models.properties`.
+    """
+
+    values: dict[str, dict[int, Float[Array, "G m"]]]
+    weights: dict[str, Float[Array, " G"]]
+    molecules: Molecules
+
+
+@dataclass(frozen=True)
+class Ions:
+    """What files do not say of ions.
+
+    Attributes:
+        origin: of their dipoles in the files.
+        charge: of molecules that do not state theirs, e.
+    """
+
+    origin: Origin = None
+    charge: float | None = None
+
+    def label(self, structure: Structure, target: str) -> np.ndarray | None:
+        """The label as it is learned: dipoles about the centre of mass."""
+        label = label_of(structure, target)
+        if label is None or target != "dipole":
+            return label
+        charge = charge_of(structure, self.charge) or 0.0
+        return about_mass(label, structure, charge, self.origin)
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyTask:
+    """Learning properties; see `kohn.training.task`.
+
+    Attributes:
+        config: of the model.
+        scales: s by target and degree.
+        ions: what files do not say of them.
+        huber_delta: δ of the penalty, in units of s; None for the square.
+    """
+
+    config: PropertyConfig
+    scales: dict[str, dict[int, float]]
+    ions: Ions
+    huber_delta: float | None = None
+
+    def labels(self, structures: Sequence[Structure], shape: Shape) -> PropertyLabels:
+        """Labels by degree, padded; dipoles about the centre of mass."""
+        values, weights = {}, {}
+        for target in self.config.targets:
+            parts = {l: np.zeros((shape.structures, 2 * l + 1)) for l in degrees_of(target)}
+            weight = np.zeros(shape.structures)
+            for g, s in enumerate(structures):
+                label = self.ions.label(s, target)
+                if label is None:
+                    continue
+                for l, x in by_degree(target, label).items():
+                    parts[l][g] = x
+                weight[g] = s.weight
+            values[target], weights[target] = parts, weight
+        charges = [charge_of(s, self.ions.charge) or 0.0 for s in structures]
+        extra = molecules(structures, charges, shape.rows, shape.structures)
+        return PropertyLabels(values, weights, extra)  # type: ignore[arg-type]
+
+    def weights(self, late: bool) -> None:
+        """None: targets count alike, always."""
+
+    def predict(
+        self, model: Any, graph: Graph, labels: PropertyLabels
+    ) -> dict[str, dict[int, Array]]:
+        """Spherical components by target and degree."""
+        return model(graph, labels.molecules)
+
+    def loss(
+        self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels, weights: None
+    ) -> tuple[Array, dict[str, Array]]:
+        """The loss of the module's head, and what each target adds."""
+        parts = {}
+        for target, by_l in predicted.items():
+            w = labels.weights[target]
+            count = jnp.maximum(jnp.sum(w > 0).astype(jnp.float64), 1.0)
+            parts[target] = sum(
+                jnp.sum(
+                    w[:, None]
+                    * penalty(
+                        (x - labels.values[target][l]) / self.scales[target][l], self.huber_delta
+                    )
+                )
+                / count
+                for l, x in by_l.items()
+            )
+        return jnp.sum(jnp.stack(list(parts.values()))), parts  # type: ignore[arg-type]
+
+    def errors(
+        self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels
+    ) -> dict[str, tuple[Array, Array]]:
+        """Differences of Cartesian components."""
+        return {
+            target: (
+                cartesian(target, parts) - cartesian(target, labels.values[target]),
+                labels.weights[target] > 0,
+            )
+            for target, parts in predicted.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Spread of the labels by target and degree, and what atoms add to degree 0."""
+
+    scales: dict[str, dict[int, float]]
+    atoms: dict[str, np.ndarray]
+
+    @classmethod
+    def of(
+        cls,
+        structures: Sequence[Structure],
+        elements: tuple[int, ...],
+        config: PropertyConfig,
+        ions: Ions,
+        *,
+        composition: bool = True,
+    ) -> "Statistics":
+        """Of training structures; without `composition` the same for atoms of all elements."""
+        scales, atoms = {}, {}
+        for target in config.targets:
+            labelled = [s for s in structures if label_of(s, target) is not None]
+            values = [x for s in labelled if (x := ions.label(s, target)) is not None]
+            parts = by_degree(target, np.stack(values))
+            counts = np.array([[(s.numbers == z).sum() for z in elements] for s in labelled], float)
+            if target not in config.extensive:
+                counts = counts / counts.sum(axis=1, keepdims=True)
+            if not composition:
+                counts = np.repeat(counts.mean(axis=1, keepdims=True), len(elements), axis=1)
+            if 0 in parts:
+                atoms[target] = np.linalg.lstsq(counts, parts[0][:, 0], rcond=None)[0]
+                parts[0] = parts[0] - (counts @ atoms[target])[:, None]
+            scales[target] = {l: spread(x) for l, x in parts.items()}
+        return cls(scales, atoms)
+
+
+def means_of(structures: Sequence[Structure], targets: Sequence[str]) -> dict[str, list]:
+    """Mean label of each target: what a model must beat."""
+    return {
+        t: np.mean([x for s in structures if (x := label_of(s, t)) is not None], axis=0).tolist()
+        for t in targets
+    }
+
+
+def spread(x: Float[np.ndarray, "G m"]) -> float:
+    """√⟨|x|²⟩; 1 where composition says everything."""
+    return float(np.sqrt((x**2).sum(axis=1).mean())) or 1.0
+
+
+def judge(structures: Sequence[Structure], settings: TrainSettings) -> None:
+    """Refuse labels that cannot be learned from.
+
+    Raises:
+        InputError: a structure without a label; charges of a molecule that nobody states.
+        ConfigError: ions, and nobody states the origin of their dipoles.
+    """
+    heads = settings.heads
+    for s in structures:
+        for target in settings.targets:
+            if label_of(s, target) is None:
+                raise InputError(
+                    f"a structure has no {target}",
+                    where=s.place,
+                    expected="a label of the table, or a number under this key",
+                    received=", ".join([*s.labels, *s.info]) or "no labels",
+                    fix=f"name its key (data.keys: {{{target}: KEY}}), or leave the structure out",
+                )
+    if "dipole" not in settings.targets:
+        return
+    for s in structures:
+        if s.periodic.any() or is_isolated_atom(s):
+            continue
+        charge = charge_of(s, heads.charge)
+        if heads.charges and charge is None and s.numbers.sum() % 2:
+            raise InputError(
+                "a molecule with an odd number of electrons if neutral, whose charge is not stated",
+                where=s.place,
+                expected="charge=... in the file, or heads.charge for all",
+                received=" ".join(symbol(z) for z in s.numbers[:12]),
+                fix="state the charge (0 for a radical), or set heads.charges: false",
+            )
+        if charge and heads.dipole_origin is None:
+            raise ConfigError(
+                "the dipole of an ion depends on the origin, which is not stated",
+                where=s.place,
+                expected="heads.dipole_origin: positions (that of the coordinates in the file) "
+                "or mass (the centre of mass)",
+                received=f"charge {charge:g} e",
+                fix="see where the code that computed the labels has its origin",
+            )

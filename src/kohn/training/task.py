@@ -1,0 +1,35 @@
+"""What a run learns, as loader and loop see it: energies with forces, or other properties."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from kohn.graphs import Graph, Shape
+from kohn.structures import Structure
+from kohn.typing import Array
+
+
+class Task(Protocol):
+    """Labels of structures, what a model says of them, and how far the two are apart.
+
+    Labels, predictions and weights are trees of arrays that only the task looks into.
+    """
+
+    def labels(self, structures: Sequence[Structure], shape: Shape) -> Any:
+        """Labels laid out as `graphs.collate` lays out the structures; NumPy arrays."""
+        ...
+
+    def weights(self, late: bool) -> Any:
+        """Weights of the loss, at first or towards the end: they change without compiling anew."""
+        ...
+
+    def predict(self, model: Any, graph: Graph, labels: Any) -> Any:
+        """What the model says of a batch."""
+        ...
+
+    def loss(self, predicted: Any, labels: Any, weights: Any) -> tuple[Array, dict[str, Array]]:
+        """The loss, and its parts by the name of the label."""
+        ...
+
+    def errors(self, predicted: Any, labels: Any) -> dict[str, tuple[Array, Array]]:
+        """By name: differences [M, ...], and which rows [M] are labelled."""
+        ...

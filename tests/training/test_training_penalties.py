@@ -1,0 +1,261 @@
+"""Penalties estimate what they say, are zero where they should be, and work."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from brute_force import structure
+
+from kohn.errors import ConfigError
+from kohn.graphs import Shape, collate, needed_shape, neighbourhood
+from kohn.models import Direct, DirectConfig, Nequip, NequipConfig
+from kohn.structures import Dataset
+from kohn.training.losses import targets
+from kohn.training.optimiser import flatten, initial_state, make_step
+from kohn.training.penalties import (
+    PENALTIES,
+    asymmetry,
+    forces_of,
+    key_of,
+    moved,
+    net_force,
+    penalised,
+    torque,
+    twist,
+)
+from kohn.training.settings import Weights
+from kohn.training.stress import predicts_stress, refuse_stress, without_stress
+
+CUTOFF, ELEMENTS = 3.5, (1, 8)
+SHAPE = {"cutoff": CUTOFF, "channels": 4, "l_max": 1, "layers": 2, "radial_widths": (8,)}
+
+
+def random_model(family, config, dtype=np.float64, scale=300.0):
+    return family.random(
+        jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=scale, dtype=dtype
+    )
+
+
+DIRECT = random_model(Direct, DirectConfig(**SHAPE))
+FREE = random_model(Direct, DirectConfig(**SHAPE, net_force="free"))
+NEQUIP = random_model(Nequip, NequipConfig(**SHAPE))
+
+
+def cluster(seed=0, n=4):
+    rng = np.random.default_rng(seed)
+    return structure(rng.normal(size=(n, 3)) * 1.1, rng.choice(ELEMENTS, n))
+
+
+def graph_of(*structures, spare=0, dtype=np.float64):
+    rows = [neighbourhood(s, CUTOFF) for s in structures]
+    n, k, g = needed_shape(rows)
+    shape = Shape(n + spare, k + spare, g + spare)
+    return jax.tree.map(jnp.asarray, collate(structures, rows, ELEMENTS, shape, dtype=dtype))
+
+
+def labels_of(*structures, spare=0):
+    n, k, g = needed_shape([neighbourhood(s, CUTOFF) for s in structures])
+    return targets(structures, [0.0] * len(structures), Shape(n + spare, k + spare, g + spare))
+
+
+def dense(model, graph):
+    """J of all atoms of a batch, from columns."""
+    n = graph.atom_mask.shape[0]
+    forces = forces_of(model)
+    j = jax.jit(jax.jacfwd(lambda x: forces(moved(graph, x))))(jnp.zeros((n, 3)))
+    return np.asarray(j).reshape(3 * n, 3 * n)
+
+
+def exact(model, *structures):
+    """⟨‖J − Jᵀ‖² / 3n⟩ from dense Jacobians of one structure at a time."""
+    found = []
+    for s in structures:
+        j = dense(model, graph_of(s))
+        found.append(np.sum((j - j.T) ** 2) / (3 * len(s)))
+    return np.mean(found)
+
+
+# The Jacobian
+
+
+def test_moving_the_graph_is_moving_the_atoms():
+    """Of a crystal too, where images move along."""
+    cell = np.array([[3.1, 0.2, 0], [0.5, 2.9, 0.1], [-0.4, 0.3, 3.0]])
+    rng = np.random.default_rng(0)
+    step = 1e-5 * rng.normal(size=(2, 3))
+    places = np.array([[0, 0, 0], [1.4, 1.3, 1.2]])
+    a, b = (structure(places + x, [8, 1], cell, True) for x in (0 * step, step))
+    found = moved(graph_of(a), jnp.asarray(np.vstack([step, np.zeros((1, 3))])))
+    forces = jax.jit(lambda g: forces_of(DIRECT)(g))
+    np.testing.assert_allclose(forces(found), forces(graph_of(b)), rtol=0, atol=1e-11)
+    assert np.abs(np.asarray(forces(found) - forces(graph_of(a)))).max() > 1e-6
+
+
+@pytest.mark.parametrize("model", [DIRECT, FREE], ids=["removed", "free"])
+def test_all_unit_vectors_give_the_dense_asymmetry(model):
+    s = cluster()
+    graph, n = graph_of(s, spare=2), len(s)
+    size = graph.atom_mask.shape[0]
+    units = np.zeros((3 * n, size, 3))
+    units.reshape(3 * n, -1)[:, : 3 * n] = np.eye(3 * n)
+    each = jax.jit(lambda v: twist(forces_of(model), graph, v))
+    columns = np.stack([np.asarray(each(jnp.asarray(v))) for v in units])
+    j = dense(model, graph_of(s))[: 3 * n, : 3 * n]
+    np.testing.assert_allclose(
+        columns.reshape(3 * n, -1)[:, : 3 * n].T, j - j.T, rtol=0, atol=1e-9 * np.abs(j).max()
+    )
+    total = np.sum((j - j.T) ** 2)
+    assert np.sum(columns**2) == pytest.approx(total, rel=1e-9)
+    assert total > 1e-2 * np.sum(j**2)
+
+
+def test_the_estimate_has_the_right_mean_over_a_padded_batch():
+    """Two structures of different sizes: one vector of all atoms, and no cross terms."""
+    batch = (cluster(1), cluster(2, 3))
+    graph = graph_of(*batch, spare=3)
+    estimate = jax.jit(lambda key: asymmetry(forces_of(DIRECT), graph, key))
+    found = np.array([float(estimate(k)) for k in jax.random.split(jax.random.key(0), 400)])
+    error = found.std() / len(found) ** 0.5
+    assert abs(found.mean() - exact(DIRECT, *batch)) < 4 * error
+    assert error < 0.1 * found.mean()
+
+
+def test_forces_with_an_energy_have_none():
+    """1e-9 of ‖J‖, squared."""
+    s = cluster(3)
+    size = np.sum(dense(NEQUIP, graph_of(s)) ** 2) / (3 * len(s))
+    found = jax.jit(lambda key: asymmetry(forces_of(NEQUIP), graph_of(s), key))(jax.random.key(0))
+    assert size > 1.0
+    assert float(found) < 1e-18 * size
+
+
+def test_a_planted_asymmetry_is_seen():
+    """F_z + ε Σ_j (x_j − x_i): the z of forces follows the x of positions, and not the reverse."""
+    s, epsilon = cluster(4), 1e-4
+    graph = graph_of(s)
+    honest = forces_of(NEQUIP)
+
+    def planted(g):
+        edges = g.edge_mask[..., None].astype(g.displacement.dtype)
+        x = jnp.sum(g.displacement * edges, axis=1)  # Σ_j x_j − x_i
+        return honest(g) + epsilon * jnp.stack([0 * x[:, 0], 0 * x[:, 0], x[:, 0]], axis=1)
+
+    found = jax.jit(lambda key: asymmetry(planted, graph, key))(jax.random.key(0))
+    assert float(found) > 0.1 * epsilon**2
+
+
+# Net force and torque
+
+
+def test_net_force_and_torque_are_what_they_say():
+    batch = (cluster(5), cluster(6, 3))
+    graph, t = graph_of(*batch, spare=2), labels_of(*batch, spare=2)
+    f = np.asarray(jax.jit(forces_of(FREE))(graph))
+    net, turn, start = [], [], 0
+    for s in batch:
+        here, start = f[start : start + len(s)], start + len(s)
+        x = s.positions - s.positions.mean(0)
+        net.append(np.sum(here.sum(0) ** 2) / len(s))
+        turn.append(np.sum(np.cross(x, here).sum(0) ** 2) / len(s))
+    forces = forces_of(FREE)
+    assert float(jax.jit(lambda g: net_force(forces, g))(graph)) == pytest.approx(np.mean(net))
+    found = jax.jit(lambda g: torque(forces, g, jnp.asarray(t.arms)))(graph)
+    assert float(found) == pytest.approx(np.mean(turn))
+    assert min(net) > 1e-6
+    assert min(turn) > 1e-6
+
+
+def test_forces_with_an_energy_have_neither():
+    s = cluster(7)
+    graph, t = graph_of(s), labels_of(s)
+    forces = forces_of(NEQUIP)
+    size = float(jnp.sum(jax.jit(forces)(graph) ** 2))
+    assert float(jax.jit(lambda g: net_force(forces, g))(graph)) < 1e-24 * size
+    found = jax.jit(lambda g: torque(forces, g, jnp.asarray(t.arms)))(graph)
+    assert float(found) < 1e-24 * size
+
+
+def test_crystals_have_no_torque():
+    crystal = structure([[0, 0, 0], [1.4, 1.3, 1.2]], [8, 1], np.eye(3) * 3.1, True)
+    np.testing.assert_array_equal(labels_of(crystal).arms, 0)
+
+
+# In training
+
+
+def sum_of_squares(unravel):
+    """A stand-in for a task: forces near those of another model."""
+
+    def objective(theta, graph, t, w):
+        wrong = forces_of(unravel(theta))(graph) - t.forces.astype(theta.dtype)
+        loss = jnp.mean((wrong * wrong).astype(jnp.float64))
+        return loss, {"forces": loss}
+
+    return objective
+
+
+def fitted(weights, steps=60):
+    """Asymmetry after some steps towards the forces of NEQUIP."""
+    batch = [cluster(seed) for seed in range(4)]
+    graph, t = graph_of(*batch), labels_of(*batch)
+    wanted = np.asarray(jax.jit(forces_of(NEQUIP))(graph))
+    t = type(t)(**{**vars(t), "forces": wanted / np.abs(wanted).max()})
+    theta, unravel = flatten(random_model(Direct, DirectConfig(**SHAPE), scale=30.0))
+    objective = penalised(sum_of_squares(unravel), unravel, weights, seed=0)
+    rule = optax.adam(0.02)
+    step, state = make_step(objective, rule, ema=0.0), initial_state(theta, rule)
+    for _ in range(steps):
+        state, report = step(state, graph, t, 0.0)
+    return exact(unravel(state.theta), *batch), {k: float(x) for k, x in report.parts.items()}
+
+
+@pytest.mark.slow
+def test_a_penalty_makes_the_jacobian_more_symmetric():
+    alone, parts = fitted({})
+    assert parts.keys() == {"forces"}
+    held, parts = fitted({"asymmetry": 1.0, "torque": 0.0})
+    assert parts.keys() == {"forces", "asymmetry"}
+    assert held < 0.3 * alone
+
+
+def test_penalties_add_up():
+    batch = (cluster(8), cluster(9))
+    graph, t = graph_of(*batch), labels_of(*batch)
+    theta, unravel = flatten(FREE)
+    weights = {"asymmetry": 0.3, "net_force": 0.2, "torque": 0.1}
+    objective = penalised(sum_of_squares(unravel), unravel, weights, seed=3)
+    total, parts = jax.jit(objective)(theta, graph, t, 0.0)
+    expected = parts["forces"] + sum(weights[name] * parts[name] for name in PENALTIES)
+    assert float(total) == pytest.approx(float(expected))
+    assert all(float(parts[name]) > 0 for name in PENALTIES)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_signs_are_decided_by_the_weights_and_the_seed(dtype):
+    theta = jnp.asarray(np.random.default_rng(0).normal(size=50), dtype)
+    words = lambda *a: np.asarray(jax.random.key_data(jax.jit(key_of, static_argnums=1)(*a)))  # noqa: E731
+    np.testing.assert_array_equal(words(theta, 0), words(jnp.array(theta), 0))
+    assert (words(theta, 0) != words(theta, 1)).any()
+    bumped = theta.at[7].multiply(1 + 2 * np.finfo(dtype).eps)
+    assert (words(theta, 0) != words(bumped.astype(dtype), 0)).any()
+
+
+# Stress, which direct models do not have
+
+
+def test_a_weight_of_stress_is_refused():
+    assert predicts_stress(NequipConfig())
+    assert not predicts_stress(DirectConfig())
+    refuse_stress(NequipConfig(), Weights(stress=1.0))
+    refuse_stress(DirectConfig(), Weights(), None, Weights(stress=0.0))
+    with pytest.raises(ConfigError, match="nequip-direct predicts no stress"):
+        refuse_stress(DirectConfig(), Weights(), Weights(stress=10.0))
+
+
+def test_labels_of_stress_are_left_out():
+    crystal = structure([[0, 0, 0], [1.4, 1.3, 1.2]], [8, 1], np.eye(3) * 3.1, True)
+    data = Dataset((crystal.with_labels(stress=np.eye(3), energy=np.array(1.0)),))
+    bare = without_stress(data)
+    assert bare.count("stress") == 0
+    assert bare.count("energy") == 1
