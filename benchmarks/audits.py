@@ -1,14 +1,23 @@
-"""Audits of known calculators: `python -m benchmarks.audits [MODEL=FILE ...]` writes
+"""Audits of known calculators: `python -m benchmarks.audits [NAME …] [MODEL=FILE …]` writes
 results/audits.md.
 
-ASE's EMT and LennardJones on rattled copper, GFN2-xTB on water where tblite is installed
-(`pip install kohn[tblite]`), and Kohn models on files of structures, each given as
-MODEL=FILE. Two structures each, seed 0; models in float64 and in float32.
+All cases, or those whose names contain one of the words given; and models on structures of a
+file. Two structures each, seed 0.
+
+    EMT, LennardJones     ASE's, on rattled copper
+    GFN2-xTB              of tblite (`pip install kohn[tblite]`, or in .venv-peers-tblite), water
+    mace-torch            0.3.16, untrained, float64 (.venv-peers, see `make peers`), ethanol
+    Kohn                  every family, trained here on rMD17 ethanol ($KOHN_DATA, default
+                          ../shared/data) for a minute or two, in float64 and in float32
+
+Models are kept in benchmarks/scratch/audits; remove the folder to train anew. What an environment
+cannot run stays in the table as it was: results/audits.json holds every row.
 """
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +26,25 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 import kohn
-from kohn.audits import TABLE, Audit
+from benchmarks.accuracy import DATA, HERE, RESULTS
+from kohn.audits import TABLE
 
-HERE = Path(__file__).parent
+WORK = HERE / "scratch" / "audits"
+RECORD = RESULTS / "audits.json"
+STEPS = 1_000
+FAMILIES: dict[str, dict[str, Any]] = {
+    "schnet": {"channels": 64, "layers": 3},
+    "dimenet": {"channels": 32, "angular_channels": 16, "layers": 2},
+    "nequip": {"channels": 8, "layers": 3, "radial_widths": [32]},
+    "mace": {"channels": 16, "l_max": 2, "radial_widths": [32]},
+}
+
+
+class Missing(Exception):
+    """This environment lacks what a case needs."""
+
+
+# Structures
 
 
 def copper() -> list[Any]:
@@ -40,40 +65,117 @@ def water() -> list[Any]:
     return frames
 
 
-def cases(models: list[str]) -> Iterator[tuple[str, Any, Any]]:
-    """Name, calculator and structures."""
-    lj = {"sigma": 2.3, "epsilon": 0.1, "rc": 6.0}
-    yield "ASE EMT, Cu", EMT(), copper()
-    yield "ASE LennardJones, Cu", LennardJones(**lj), copper()
-    yield "LennardJones, smooth=True", LennardJones(**lj, smooth=True), copper()
+def ethanol() -> list[Any]:
+    """Two ethanol molecules, rattled."""
+    frames = [molecule("CH3CH2OH") for _ in range(2)]
+    for seed, atoms in enumerate(frames):
+        atoms.rattle(0.05, seed=seed)
+    return frames
+
+
+# Calculators
+
+
+Case = tuple[Callable[[], Any], Callable[[], Any]]
+"""What makes the calculator, and the structures."""
+
+
+def lennard_jones(**more: Any) -> Any:
+    return LennardJones(sigma=2.3, epsilon=0.1, rc=6.0, **more)
+
+
+def xtb(accuracy: float) -> Any:
+    """GFN2-xTB."""
+    from benchmarks.peers.mace_calculator import beside
+
     try:
-        from tblite.ase import TBLite  # type: ignore[import-not-found]
-    except ImportError:
-        print("tblite is not installed: no GFN2-xTB", file=sys.stderr)
-    else:
-        for name, accuracy in (("GFN2-xTB (tblite), H2O", 1.0), ("GFN2-xTB, accuracy=0.001", 1e-3)):
-            xtb = TBLite(method="GFN2-xTB", accuracy=accuracy, verbosity=0)
-            yield name, xtb, water()
-    for given in models:
+        beside(".venv-peers-tblite", "tblite")
+        from tblite.ase import TBLite  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise Missing(str(error)) from error
+    return TBLite(method="GFN2-xTB", accuracy=accuracy, verbosity=0)
+
+
+def mace_torch() -> Any:
+    """Random weights."""
+    from benchmarks.peers.mace_calculator import untrained
+
+    try:
+        return untrained()
+    except ImportError as error:
+        raise Missing(str(error)) from error
+
+
+def model_of(family: str, dtype: str) -> Any:
+    """A small model of a family, trained for this."""
+    from kohn.training import train
+    from kohn.training.settings import parse
+
+    folder = WORK / family
+    file = DATA / "rmd17" / "ethanol_train.extxyz"
+    if not (folder / "model.safetensors").exists():
+        if not file.exists():
+            raise Missing(f"no {file.name} in $KOHN_DATA")
+        run = {"steps": STEPS, "evaluate_every": 4, "checkpoint_every": 4, "threads": 1}
+        document = {
+            "data": {"train": [str(file)]},
+            "model": {"family": family, **FAMILIES[family]},
+            "optimiser": {"ema": 0.99},
+            "run": run,
+        }
+        WORK.mkdir(parents=True, exist_ok=True)
+        train(parse(document), out=folder, resume=folder.exists())
+    return kohn.Calculator(folder / "model.safetensors", dtype=dtype)
+
+
+CASES: dict[str, Case] = {
+    "ASE EMT, Cu": (EMT, copper),
+    "ASE LennardJones, Cu": (lennard_jones, copper),
+    "LennardJones, smooth=True": (lambda: lennard_jones(smooth=True), copper),
+    "GFN2-xTB (tblite), H2O": (lambda: xtb(1.0), water),
+    "GFN2-xTB, accuracy=0.001": (lambda: xtb(1e-3), water),
+    "mace-torch, untrained, ethanol": (mace_torch, ethanol),
+}
+for _family in FAMILIES:
+    for _dtype in ("float64", "float32"):
+        CASES[f"Kohn {_family}, {_dtype}"] = (
+            lambda family=_family, dtype=_dtype: model_of(family, dtype),
+            ethanol,
+        )
+
+
+def chosen(words: list[str]) -> dict[str, Case]:
+    """The cases that the words name; all where there are none."""
+    names = [w for w in words if "=" not in w]
+    found = {n: c for n, c in CASES.items() if not words or any(w in n for w in names)}
+    for given in (w for w in words if "=" in w):
         model, _, file = given.partition("=")
         for dtype in ("float64", "float32"):
-            name = f"Kohn, {Path(model).parent.name}, {dtype}"
-            yield name, kohn.Calculator(model, dtype=dtype), kohn.read(file)
+            found[f"Kohn, {Path(model).parent.name}, {dtype}"] = (
+                lambda model=model, dtype=dtype: kohn.Calculator(model, dtype=dtype),
+                lambda file=file: kohn.read(file),
+            )
+    return found
 
 
-def table(audits: dict[str, tuple[Audit, float]]) -> str:
+# The table
+
+
+def table(rows: dict[str, Any]) -> str:
     """Calculators against laws: the largest violation, bold where it fails, and the cost."""
+    audits = {name: rows[name] for name in [*CASES, *rows] if name in rows}
     lines = ["| law | unit | " + " | ".join(audits) + " |", "| --- " * (len(audits) + 2) + "|"]
     for law in TABLE:
-        rows = [next(r for r in audit.rows if r["law"] == law.name) for audit, _ in audits.values()]
-        unit = next((r["unit"] for r in rows if r.get("unit")), "")
-        lines.append(f"| {law.name} | {unit} | " + " | ".join(cell(r, unit) for r in rows) + " |")
-    parts = [f"{sum(r['calls'] for r in a.records):,}, {s:.0f} s" for a, s in audits.values()]
+        found = [next(r for r in a["rows"] if r["law"] == law.name) for a in audits.values()]
+        unit = next((r["unit"] for r in found if r.get("unit")), "")
+        cells = " | ".join(cell(r, unit) for r in found)
+        lines.append(f"| {law.name} | {unit} | {cells} |")
+    parts = [f"{a['calls']:,}, {a['seconds']:.0f} s" for a in audits.values()]
     lines.append("| calls, time | | " + " | ".join(parts) + " |")
     notes = [
         f"- {name}: {row['law']}: {row['note']}"
-        for name, (audit, _) in audits.items()
-        for row in audit.rows
+        for name, audit in audits.items()
+        for row in audit["rows"]
         if row["verdict"] == "failed"
     ]
     return "\n".join([*lines, "", "What fails:", "", *notes]) + "\n"
@@ -89,18 +191,45 @@ def cell(row: dict[str, Any], unit: str) -> str:
     return f"**{text}**" if row["verdict"] == "failed" else text
 
 
+def measured(name: str, case: Case) -> dict[str, Any]:
+    """A case: rows of laws, calls and seconds.
+
+    Raises:
+        Missing: this environment cannot run it.
+    """
+    make, structures = case
+    calculator = make()
+    started = time.perf_counter()
+    found = kohn.audit(calculator, structures(), frames=2, name=name)
+    kept = ("law", "verdict", "violation", "unit", "note")
+    return {
+        "rows": [{k: row[k] for k in kept if k in row} for row in found.rows],
+        "calls": sum(r["calls"] for r in found.records),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def recorded() -> dict[str, Any]:
+    """What was measured before, here or elsewhere."""
+    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+
+
 def main() -> None:
-    """All audits, and the table."""
-    audits: dict[str, tuple[Audit, float]] = {}
-    for name, calculator, structures in cases(sys.argv[1:]):
-        started = time.perf_counter()
-        found = kohn.audit(calculator, structures, frames=2, name=name)
-        audits[name] = found, time.perf_counter() - started
-        print(f"{name}: {', '.join(found.failed) or 'no law fails'}", file=sys.stderr)
-    text = table(audits)
-    (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "audits.md").write_text(text)
-    print(text)
+    """The audits that are asked for, and the table of all."""
+    rows = recorded()
+    for name, case in chosen(sys.argv[1:]).items():
+        try:
+            found = measured(name, case)
+        except Missing as error:
+            print(f"{name}: left as it was: {error}", file=sys.stderr)
+            continue
+        rows = {**recorded(), name: found}  # another run may have added to it
+        failed = [r["law"] for r in found["rows"] if r["verdict"] == "failed"]
+        print(f"{name}: {', '.join(failed) or 'no law fails'}", file=sys.stderr, flush=True)
+        RESULTS.mkdir(exist_ok=True)
+        RECORD.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+        (RESULTS / "audits.md").write_text(table(rows))
+    print(table(rows))
 
 
 if __name__ == "__main__":

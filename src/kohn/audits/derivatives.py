@@ -129,11 +129,13 @@ class Slope:
     Attributes:
         wrong: by how much they differ, with its sign.
         error: of the derivative, noise included.
+        noise: what of it noise is, at least.
         note: whether a jump nearby disturbs it.
     """
 
     wrong: float
     error: float
+    noise: float = 0.0
     note: str = ""
 
 
@@ -153,14 +155,32 @@ def slope(f: Callable[[float], float], expected: float, noise: float) -> Slope:
         if any(rounding > max(abs(x.wrong), x.error) for x in found):
             break  # noise: shorter steps say nothing more
         value, error = _central(f, steps, noise)
-        found.append(Slope(value - expected, error))
+        found.append(Slope(value - expected, error, rounding))
         if abs(found[-1].wrong) <= error <= ENOUGH:
             break
-    # What one of them does not see is not there: of those, the one that knows best.
-    unseen = [x for x in found if abs(x.wrong) <= x.error]
-    best = min(unseen or found, key=lambda x: x.error)
+    best = _confirmed(found)
     jumps = abs(found[0].wrong - best.wrong) > 10 * ENOUGH
     return replace(best, note=JUMP) if jumps else best
+
+
+def _confirmed(found: Sequence[Slope]) -> Slope:
+    """The one of least error; a violation only if another has the same, noise and a tenth aside.
+
+    If none has, steps crossed a jump: then one that sees no violation, or that much more error.
+    """
+    best = min(found, key=lambda x: x.error)
+    others = [x for x in found if x is not best]
+    apart = [abs(x.wrong - best.wrong) for x in others]
+    same = [
+        gap <= 0.1 * abs(best.wrong) + x.noise + best.noise
+        for x, gap in zip(others, apart, strict=True)
+    ]
+    if abs(best.wrong) <= best.error or not others or any(same):
+        return best
+    unseen = [x for x in others if abs(x.wrong) <= x.error]
+    if unseen:
+        return min(unseen, key=lambda x: x.error)
+    return replace(best, error=best.error + min(apart))
 
 
 def _central(

@@ -17,14 +17,15 @@ from kohn.typing import Array, Float
 class Evaluator:
     """Energy, forces and stress of graphs, or of positions that move.
 
-    Weights and structure of the model are taken apart once, so that a call costs little more
-    than the computation; models of one configuration share what is compiled.
+    Weights and structure of the model are taken apart once, to a flat list, so that a call costs
+    little more than the computation; models of one configuration share what is compiled.
     """
 
     def __init__(self, model: Any):
         self.elements: tuple[int, ...] = model.elements
-        self._weights, rest = eqx.partition(model, eqx.is_array)
-        self._evaluate, self._move = _functions(_Static(rest))
+        weights, rest = eqx.partition(model, eqx.is_array)
+        self._weights, structure = jax.tree.flatten(weights)
+        self._evaluate, self._move = _functions(_Static(rest, structure))
 
     def __call__(self, graph: Graph) -> Derived:
         """Of a batch; compiled once for each shape."""
@@ -47,24 +48,31 @@ class _Static:
     """What of a model is not an array: equal for equal configurations."""
 
     rest: Any
+    structure: Any
+
+    def model(self, weights: list[Array]) -> Any:
+        """The model with these weights."""
+        return eqx.combine(jax.tree.unflatten(self.structure, weights), self.rest)
 
     def __hash__(self) -> int:
-        return hash(jax.tree.structure(self.rest))
+        return hash((jax.tree.structure(self.rest), self.structure))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Static) and (
-            jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
+        return (
+            isinstance(other, _Static)
+            and self.structure == other.structure
+            and jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
         )
 
 
 @lru_cache(maxsize=32)
 def _functions(static: _Static) -> tuple[Callable, Callable]:
-    def evaluate(weights: Any, graph: Graph) -> Derived:
-        return energy_and_derivatives(eqx.combine(weights, static.rest), graph)
+    def evaluate(weights: list[Array], graph: Graph) -> Derived:
+        return energy_and_derivatives(static.model(weights), graph)
 
-    def move(weights: Any, topology: Topology, positions: Array, cell: Array) -> Derived:
-        model = eqx.combine(weights, static.rest)
+    def move(weights: list[Array], topology: Topology, positions: Array, cell: Array) -> Derived:
+        model = static.model(weights)
         graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
         return energy_and_derivatives(model, graph)
 
-    return compiled(evaluate), compiled(move)
+    return compiled(evaluate, often=True), compiled(move, often=True)

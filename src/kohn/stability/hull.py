@@ -1,0 +1,212 @@
+"""The lower convex hull of formation energies, distances to it, and what a compound falls into.
+
+With x_i the fractions of the elements in entry i and e_i its formation energy per atom, the hull at
+a composition x is the lowest energy of any mixture of entries:
+
+    h(x) = min Σ_i λ_i e_i    with  Σ_i λ_i x_i = x,  λ ≥ 0                       (linear program)
+         = max_f μ_f · x      over the facets f,  μ_f = A_f⁻¹ e_f                 (planes)
+
+where the rows of A_f are the compositions of the facet's D entries. The facets are found once; then
+all candidates are one matrix product. The facet with the highest plane holds the composition, and
+λ = x A_f⁻¹ are its shares. Beyond `MOST_ELEMENTS` facets are too many, and each candidate is a
+linear program over the entries made of its elements, which is exact: others cannot take part.
+
+    distance = e − h(x)          stable: distance ≤ tolerance
+
+Source: Barber, Dobkin, Huhdanpaa, ACM Trans. Math. Softw. 22, 469 (1996), for Qhull; HiGHS for
+linear programs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import linprog
+from scipy.spatial import ConvexHull as Qhull
+
+from kohn.errors import InputError
+from kohn.typing import Float, Int
+
+MOST_ELEMENTS = 6
+"""Up to so many, the hull is kept as facets."""
+TOLERANCE = 1e-8
+"""eV/atom: within this of the hull, a phase is on it."""
+BLOCK = 1 << 21
+"""Numbers in a block of candidates times facets: small enough for the cache."""
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """What compositions fall into, by row.
+
+    Attributes:
+        entries: indices of entries of the hull, [M, D].
+        shares: λ, the fraction of the atoms that goes into each, [M, D]; 0 where there are fewer.
+    """
+
+    entries: Int[np.ndarray, "M D"]
+    shares: Float[np.ndarray, "M D"]
+
+
+@dataclass(frozen=True, eq=False)
+class Facets:
+    """The lower hull as planes.
+
+    Attributes:
+        entries: indices of the entries of each, [F, D].
+        planes: μ_f, eV, [F, D].
+        inverses: A_f⁻¹, [F, D, D].
+    """
+
+    entries: Int[np.ndarray, "F D"]
+    planes: Float[np.ndarray, "F D"]
+    inverses: Float[np.ndarray, "F D D"]
+
+
+def lowest(fractions: Float[np.ndarray, "N D"], energies: Float[np.ndarray, " N"]) -> np.ndarray:
+    """Indices of the entry of lowest energy of each composition; of equals the first."""
+    key = np.round(fractions, 9)
+    order = np.lexsort((np.arange(len(key)), energies, *key.T))
+    first = np.ones(len(order), bool)
+    first[1:] = (np.diff(key[order], axis=0) != 0).any(axis=1)
+    return np.sort(order[first])
+
+
+@dataclass(frozen=True, eq=False)
+class LowerHull:
+    """The hull of one chemical system in formation energies.
+
+    Attributes:
+        fractions: x of the entries, [N, D], rows that add to 1.
+        energies: formation energies e, eV/atom, [N]; 0 for the elemental references.
+    """
+
+    fractions: Float[np.ndarray, "N D"]
+    energies: Float[np.ndarray, " N"]
+
+    @property
+    def elements(self) -> int:
+        """D."""
+        return self.fractions.shape[1]
+
+    @cached_property
+    def candidates(self) -> Int[np.ndarray, " n"]:
+        """Entries that can be on the hull: the lowest of their composition, and below zero or
+        elemental."""
+        best = lowest(self.fractions, self.energies)
+        elemental = self.fractions[best].max(axis=1) > 1 - 1e-9
+        return best[(self.energies[best] < 0) | elemental]
+
+    @cached_property
+    def facets(self) -> Facets:
+        """Found by Qhull with a point far above, whose facets are not of the lower hull."""
+        chosen = self.candidates
+        x, e, d = self.fractions[chosen], self.energies[chosen], self.elements
+        if d == 1:
+            vertices = np.array([[0]])
+        else:
+            points = np.column_stack([x[:, 1:], e])
+            above = np.array([*[1 / d] * (d - 1), 1.0 + abs(e).max()])
+            found = Qhull(np.vstack([points, above]), qhull_options="Qt i").simplices
+            vertices = found[(found != len(points)).all(axis=1)]
+        a = x[vertices]
+        sound = np.abs(np.linalg.det(a)) > 1e-12
+        vertices, a = vertices[sound], a[sound]
+        inverses = np.linalg.inv(a)
+        planes = np.einsum("fij,fj->fi", inverses, e[vertices])
+        # A sliver's plane is badly determined, and may cut through the hull beside it.
+        below = (x @ planes.T - e[:, None]).max(axis=0) <= 1e-10 * (1 + np.abs(planes).max(axis=1))
+        return Facets(chosen[vertices[below]], planes[below], inverses[below])
+
+    def height(self, x: Float[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
+        """h(x), eV/atom."""
+        if self.elements > MOST_ELEMENTS:
+            return np.array([self.program(row)[0] for row in x])
+        planes = self.facets.planes
+        out = np.empty(len(x))
+        for part in blocks(len(x), len(planes)):
+            np.max(planes @ x[part].T, axis=0, out=out[part])
+        return out
+
+    def distance(
+        self, x: Float[np.ndarray, "M D"], e: Float[np.ndarray, " M"]
+    ) -> Float[np.ndarray, " M"]:
+        """e − h(x): negative below the hull."""
+        return e - self.height(x)
+
+    def decompose(self, x: Float[np.ndarray, "M D"]) -> Decomposition:
+        """The entries that a mixture of lowest energy consists of; where several mixtures have that
+        energy, one of them."""
+        if self.elements > MOST_ELEMENTS:
+            return self._decompose_by_programs(x)
+        facets = self.facets
+        entries = np.empty((len(x), self.elements), int)
+        shares = np.empty((len(x), self.elements))
+        for part in blocks(len(x), len(facets.planes)):
+            heights = planes_at(facets, x[part])
+            best = np.argmax(heights, axis=0)
+            shares[part] = np.einsum("md,mdk->mk", x[part], facets.inverses[best])
+            for i in np.flatnonzero(shares[part].min(axis=1) < -1e-9):  # coplanar facets tie
+                tied = np.flatnonzero(heights[:, i] >= heights[best[i], i] - 1e-9)
+                of_tied = np.einsum("d,fdk->fk", x[part][i], facets.inverses[tied])
+                inside = int(np.argmax(of_tied.min(axis=1)))
+                best[i], shares[part.start + i] = tied[inside], of_tied[inside]
+            entries[part] = facets.entries[best]
+        return Decomposition(entries, np.where(shares > 1e-9, shares, 0.0))
+
+    def program(
+        self, x: Float[np.ndarray, " D"], without: Int[np.ndarray, " k"] | None = None
+    ) -> tuple[float, Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """h(x) by a linear program: the height, entries and shares.
+
+        Args:
+            x: one composition.
+            without: entries that may not take part.
+
+        Raises:
+            InputError: no mixture of the entries has this composition.
+        """
+        present = x > 0
+        allowed = ~(self.fractions[:, ~present] > 0).any(axis=1)
+        if without is not None:
+            allowed[without] = False
+        chosen = np.flatnonzero(allowed)
+        if len(chosen):
+            kept = lowest(self.fractions[chosen], self.energies[chosen])
+            chosen = chosen[kept]
+            found = linprog(
+                self.energies[chosen],
+                A_eq=self.fractions[chosen][:, present].T,
+                b_eq=x[present],
+                bounds=(0, None),
+                method="highs",
+            )
+            if found.status == 0:
+                used = np.flatnonzero(found.x > 1e-9)
+                return float(found.fun), chosen[used], found.x[used]
+        raise InputError(
+            "no mixture of the entries has this composition",
+            expected="an elemental reference for each element",
+            received=f"fractions {np.round(x, 4).tolist()}",
+        )
+
+    def _decompose_by_programs(self, x: Float[np.ndarray, "M D"]) -> Decomposition:
+        entries = np.zeros((len(x), self.elements), int)
+        shares = np.zeros((len(x), self.elements))
+        for i, row in enumerate(x):
+            _, chosen, found = self.program(row)
+            entries[i, : len(chosen)], shares[i, : len(chosen)] = chosen, found
+        return Decomposition(entries, shares)
+
+
+def planes_at(facets: Facets, x: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "F M"]:
+    """μ_f · x of all facets and compositions."""
+    return facets.planes @ x.T
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows such that a block has at most `BLOCK` numbers."""
+    size = max(1, BLOCK // max(columns, 1))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
