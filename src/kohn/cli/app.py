@@ -102,7 +102,7 @@ def check(
 def template(
     what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
     model: Annotated[
-        str, typer.Option(help="schnet, dimenet, nequip, mace or gaussian-process")
+        str, typer.Option(help="schnet, dimenet, nequip, nequip-direct, mace or gaussian-process")
     ] = "mace",
 ) -> None:
     """Print a commented configuration file with every setting and its default."""

@@ -26,7 +26,7 @@ from kohn.models.properties import (
     molecules,
 )
 from kohn.potential.properties import Origin, about_mass, charge_of, label_of
-from kohn.structures import Structure, is_isolated_atom
+from kohn.structures import PROPERTIES, Structure, is_isolated_atom
 from kohn.structures.elements import symbol
 from kohn.training.losses import penalty
 from kohn.training.settings import TrainSettings
@@ -208,7 +208,9 @@ def judge(structures: Sequence[Structure], settings: TrainSettings) -> None:
                     where=s.place,
                     expected="a label of the table, or a number under this key",
                     received=", ".join([*s.labels, *s.info]) or "no labels",
-                    fix=f"name its key (data.keys: {{{target}: KEY}}), or leave the structure out",
+                    fix=f"name its key (data.keys: {{{target}: KEY}}), or leave the structure out"
+                    if target in PROPERTIES
+                    else f"write {target}=… into the comment line of each frame",
                 )
     if "dipole" not in settings.targets:
         return

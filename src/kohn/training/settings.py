@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from kohn.errors import ConfigError, Place, nearest
 from kohn.models import (
@@ -159,6 +160,11 @@ class RunSettings(_Section):
     ] = None
 
 
+def misfit(key: str, message: str) -> PydanticCustomError:
+    """Settings that are right by themselves and do not fit together; `key`: which to change."""
+    return PydanticCustomError("misfit", "{message}", {"message": message, "key": key})
+
+
 class HeadSettings(_Section):
     """How properties other than energies are read from atoms."""
 
@@ -239,18 +245,20 @@ class TrainSettings(_Section):
     @pydantic.model_validator(mode="after")
     def _family_of_targets(self) -> "TrainSettings":
         if any(self.loss.penalties.model_dump().values()) and self.model.family != "nequip-direct":
-            raise ValueError(
-                "loss.penalties are for model: nequip-direct; forces of a "
-                f"{self.model.family} obey these laws by construction, or are not there"
+            raise misfit(
+                "loss.penalties",
+                f"forces of a {self.model.family} obey these laws by construction, or are not "
+                "there: penalties are for model: nequip-direct",
             )
         if self.of_energies:
             return self
         if not isinstance(self.model, NequipConfig):
-            raise ValueError(
-                f"{', '.join(self.targets)} are learned by model: nequip, not {self.model.family}"
+            raise misfit(
+                "model",
+                f"{', '.join(self.targets)}: learned by model: nequip, not {self.model.family}",
             )
         if stray := set(self.heads.extensive) - set(self.targets):
-            raise ValueError(f"heads.extensive: {', '.join(sorted(stray))} is no target")
+            raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is no target")
         return self
 
     @property
@@ -284,8 +292,11 @@ def parse(
         return TrainSettings.model_validate(document)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        path: KeyPath = tuple(str(part) for part in first["loc"] or ["targets"])
+        path: KeyPath = tuple(str(part) for part in first["loc"])
         family = "mace"
+        if first["type"] == "misfit":
+            path = tuple(first.get("ctx", {})["key"].split("."))
+            first = {**first, "input": _value_at(document, path)}
         if path[:1] == ("model",) and path[1:2] and path[1] in FAMILIES:
             path, family = ("model", *path[2:]), path[1]  # pydantic names the member of the union
         if first["type"] == "union_tag_invalid":
@@ -309,6 +320,12 @@ def parse(
             expected=f"family: {', '.join(FAMILIES)}" if path == ("model", "family") else None,
             fix=_fix_for(first["type"], first.get("input")),
         ) from None
+
+
+def _value_at(document: Any, path: KeyPath) -> Any:
+    for key in path:
+        document = document.get(key, {}) if isinstance(document, dict) else document
+    return document
 
 
 def _message(text: str) -> str:
