@@ -36,7 +36,8 @@ lint: setup
 	$(BIN)/pyright
 
 peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
-	.venv-peers-schnetpack/.done .venv-peers-nequip/.done
+	.venv-peers-schnetpack/.done .venv-peers-nequip/.done .venv-peers-tblite/.done \
+	.venv-peers-hull/.done
 
 .venv-peers/.done:
 	$(PYTHON) -m venv .venv-peers
@@ -64,6 +65,16 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
 	$(PYTHON) -m venv .venv-peers-nequip
 	.venv-peers-nequip/bin/python -m pip install --quiet torch==2.13.0
 	.venv-peers-nequip/bin/python -m pip install --quiet nequip==0.19.0
+	@touch $@
+
+.venv-peers-tblite/.done:
+	$(PYTHON) -m venv .venv-peers-tblite
+	.venv-peers-tblite/bin/python -m pip install --quiet tblite==0.8.0
+	@touch $@
+
+.venv-peers-hull/.done:
+	$(PYTHON) -m venv .venv-peers-hull
+	.venv-peers-hull/bin/python -m pip install --quiet pymatgen==2026.10.24
 	@touch $@
 
 lock: setup

@@ -11,6 +11,7 @@ from typing import Any
 
 from kohn.reports.run import Run
 from kohn.reports.text import number
+from kohn.structures.properties import PROPERTIES
 from kohn.units import GPA
 
 
@@ -58,7 +59,7 @@ def learning_curves(run: Run) -> list[Figure]:
     lines = (Line("train_loss", "train", "@second"), Line("valid_loss", "valid", "@accent"))
     shown = any(_values(run, line) for line in lines)
     figures = [_curves(run, "loss", "Loss", "", lines)] if shown else []
-    for name, title, unit, factor in VALIDATION:
+    for name, title, unit, factor in (*VALIDATION, *_others(run)):
         pair = (
             Line(f"valid_{name}_rmse", "RMSE", "@second", factor),
             Line(f"valid_{name}_mae", "MAE", "@accent", factor),
@@ -69,6 +70,15 @@ def learning_curves(run: Run) -> list[Figure]:
     if _values(run, rate[0]):
         figures.append(_curves(run, "rate", "Learning rate", "", rate))
     return figures
+
+
+def _others(run: Run) -> list[tuple[str, str, str, float]]:
+    """Other properties that were validated, as in `VALIDATION`."""
+    known = {name for name, *_ in VALIDATION}
+    keys = {k for r in run.epochs for k in r if k.startswith("valid_") and k.endswith("_mae")}
+    names = sorted({k.removeprefix("valid_").removesuffix("_mae") for k in keys} - known)
+    units = {n: PROPERTIES[n].unit if n in PROPERTIES else "" for n in names}
+    return [(n, f"{n.replace('_', ' ').capitalize()}, validation", units[n], 1.0) for n in names]
 
 
 def _values(run: Run, line: Line) -> list[float]:

@@ -51,7 +51,8 @@ def present(table: dict[str, Any]) -> tuple[Quantity, ...]:
     """The quantities that an error table has: energies, forces and stress first."""
     found = tuple(q for q in QUANTITIES if q.mae(table) is not None)
     end = "_mean_absolute_error"
-    return found + tuple(_other(k.removesuffix(end)) for k in table if k.endswith(end))
+    others = sorted(k.removesuffix(end) for k in table if k.endswith(end))
+    return found + tuple(_other(name) for name in others)
 
 
 def _other(name: str) -> Quantity:

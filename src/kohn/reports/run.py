@@ -69,6 +69,16 @@ class Run:
         return bool(self.settings_text or self.start or self.epochs or self.check)
 
     @property
+    def targets(self) -> list[str]:
+        """What was learned."""
+        return self.settings.get("targets") or ["energy"]
+
+    @property
+    def of_energies(self) -> bool:
+        """Whether energies were learned, with forces and stress."""
+        return self.targets == ["energy"]
+
+    @property
     def planned_epochs(self) -> int | None:
         """How many epochs the run was to have."""
         return self.start.get("epochs")
@@ -121,7 +131,7 @@ class Run:
     def late_from(self) -> float | None:
         """The epoch from which the late weights of the loss hold, if there are any."""
         loss = self.settings.get("loss") or {}
-        if not loss.get("late_weights") or not self.planned_epochs:
+        if not loss.get("late_weights") or not self.planned_epochs or not self.of_energies:
             return None
         share = loss.get("late_from", 1.0)
         return share * self.planned_epochs if share < 1 else None

@@ -55,7 +55,10 @@ def verdict(run: Run) -> Verdict:
 
 
 def _values_in_words(errors: dict[str, Any]) -> str:
-    shown = {q.name: f"{number(q.mae(errors))} {q.unit}" for q in present(errors)}
+    shown = {q.name: f"{number(q.mae(errors))} {q.unit}".rstrip() for q in present(errors)}
+    parts = [name for name in shown if name.rpartition("_l")[0] in shown]
+    for name in parts:  # of a tensor, which stands there whole
+        del shown[name]
     per_atom = shown.pop("energy_per_atom", None)
     if per_atom and "energy" in shown:
         shown["energy"] += f" ({per_atom})"

@@ -29,9 +29,9 @@ def count(value: int | None) -> str:
     return NONE if value is None else f"{value:,}"
 
 
-def plural(value: int, noun: str) -> str:
-    """'1 frame', '2 frames'."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+def plural(value: int, noun: str, several: str = "") -> str:
+    """'1 frame', '2 frames'; `several` where an s is not enough."""
+    return f"{value:,} {noun if value == 1 else several or noun + 's'}"
 
 
 def duration(seconds: float | None) -> str:
