@@ -405,6 +405,68 @@ def similarity(
         show_similarity(document["similarity"], Console(highlight=False))
 
 
+@app.command(epilog="Example: `kohn hull entries.json.gz --candidates new.csv --plot hull.html`")
+def hull(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ENTRIES...",
+            help="pymatgen JSON (.gz), CSV (formula, energy), or structures with total energies",
+        ),
+    ],
+    candidates: Annotated[
+        list[Path] | None, typer.Option(help="entries to judge by the hull; repeatable")
+    ] = None,
+    refs: Annotated[
+        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="HTML file for the picture")] = None,
+    open_: Annotated[
+        list[str] | None,
+        typer.Option("--open", help="ELEMENT=μ in eV/atom: exchanged with a reservoir; repeatable"),
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="of the reservoir, K; noted")] = None,
+    pressure: Annotated[float | None, typer.Option(help="of the reservoir, bar; noted")] = None,
+    formation: Annotated[
+        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
+    ] = False,
+    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Say which compounds are stable, how far the others are from it, and what they fall into."""
+    from kohn.cli.hulls import hull_table, picture, run_hull, say
+    from kohn.reports.hull import hull_page
+
+    chosen = assignments(
+        open_ or (),
+        "--open",
+        "ELEMENT=μ, as O=-5.2",
+        twice="an element is open twice",
+        nothing="an open element needs a chemical potential",
+    )
+    document = run_hull(
+        files,
+        candidates or (),
+        references=refs,
+        formation=formation,
+        allow_mixed=allow_mixed,
+        tolerance=tolerance,
+        reservoirs=chosen,
+        temperature=temperature,
+        pressure=pressure,
+    )
+    say(document, stderr)
+    if plot is not None:
+        stderr.print(f"wrote {hull_page(picture(document), plot)}")
+    if json:
+        emit(document)
+    else:
+        Console(highlight=False).print(hull_table(document))
+
+
 @app.command(epilog="Example: `kohn report runs/first`")
 def report(
     run: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],

@@ -20,6 +20,7 @@ linear programs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from scipy.optimize import linprog
@@ -28,10 +29,13 @@ from scipy.spatial import ConvexHull as Qhull
 from kohn.errors import InputError
 from kohn.typing import Float, Int
 
+Method = Literal["facets", "program"]
 MOST_ELEMENTS = 6
 """Up to so many, the hull is kept as facets."""
 TOLERANCE = 1e-8
 """eV/atom: within this of the hull, a phase is on it."""
+EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
+"""The least that HiGHS takes; by default a program may end 1e-7 eV/atom above the hull."""
 BLOCK = 1 << 21
 """Numbers in a block of candidates times facets: small enough for the cache."""
 
@@ -107,21 +111,30 @@ class LowerHull:
             vertices = np.array([[0]])
         else:
             points = np.column_stack([x[:, 1:], e])
-            above = np.array([*[1 / d] * (d - 1), 1.0 + abs(e).max()])
-            found = Qhull(np.vstack([points, above]), qhull_options="Qt i").simplices
+            far_up = np.array([*[1 / d] * (d - 1), 1.0 + abs(e).max()])
+            found = Qhull(np.vstack([points, far_up]), qhull_options="Qt i").simplices
             vertices = found[(found != len(points)).all(axis=1)]
         a = x[vertices]
-        sound = np.abs(np.linalg.det(a)) > 1e-12
+        # Not the volume: between dilute compositions whole facets are smaller than slivers.
+        sound = np.linalg.svd(a, compute_uv=False)[:, -1] > 1e-9
         vertices, a = vertices[sound], a[sound]
         inverses = np.linalg.inv(a)
         planes = np.einsum("fij,fj->fi", inverses, e[vertices])
         # A sliver's plane is badly determined, and may cut through the hull beside it.
-        below = (x @ planes.T - e[:, None]).max(axis=0) <= 1e-10 * (1 + np.abs(planes).max(axis=1))
+        above = (x @ planes.T - e[:, None]).max(axis=0)
+        below = above <= 1e-10 + 1e-13 * np.abs(planes).max(axis=1)
         return Facets(chosen[vertices[below]], planes[below], inverses[below])
 
-    def height(self, x: Float[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """h(x), eV/atom."""
-        if self.elements > MOST_ELEMENTS:
+    @property
+    def method(self) -> Method:
+        """How the hull is computed unless it is said."""
+        return "program" if self.elements > MOST_ELEMENTS else "facets"
+
+    def height(
+        self, x: Float[np.ndarray, "M D"], method: Method | None = None
+    ) -> Float[np.ndarray, " M"]:
+        """h(x), eV/atom; by one of the two methods on request."""
+        if (method or self.method) == "program":
             return np.array([self.program(row)[0] for row in x])
         planes = self.facets.planes
         out = np.empty(len(x))
@@ -130,15 +143,18 @@ class LowerHull:
         return out
 
     def distance(
-        self, x: Float[np.ndarray, "M D"], e: Float[np.ndarray, " M"]
+        self,
+        x: Float[np.ndarray, "M D"],
+        e: Float[np.ndarray, " M"],
+        method: Method | None = None,
     ) -> Float[np.ndarray, " M"]:
         """e − h(x): negative below the hull."""
-        return e - self.height(x)
+        return e - self.height(x, method)
 
     def decompose(self, x: Float[np.ndarray, "M D"]) -> Decomposition:
         """The entries that a mixture of lowest energy consists of; where several mixtures have that
         energy, one of them."""
-        if self.elements > MOST_ELEMENTS:
+        if self.method == "program":
             return self._decompose_by_programs(x)
         facets = self.facets
         entries = np.empty((len(x), self.elements), int)
@@ -168,7 +184,7 @@ class LowerHull:
             InputError: no mixture of the entries has this composition.
         """
         present = x > 0
-        allowed = ~(self.fractions[:, ~present] > 0).any(axis=1)
+        allowed = (self.fractions[:, ~present] == 0).all(axis=1)
         if without is not None:
             allowed[without] = False
         chosen = np.flatnonzero(allowed)
@@ -181,6 +197,7 @@ class LowerHull:
                 b_eq=x[present],
                 bounds=(0, None),
                 method="highs",
+                options=EXACT,
             )
             if found.status == 0:
                 used = np.flatnonzero(found.x > 1e-9)

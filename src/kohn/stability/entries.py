@@ -1,0 +1,616 @@
+"""Entries: what has been computed, as columns. n_ij atoms of element j and a total energy E_i each.
+
+    N_i = Σ_j n_ij        x_ij = n_ij / N_i        E_i/N_i, eV/atom
+
+Energies are totals of the cell that the formula states. Formation energies are accepted where they
+are called so (`formation=True`), in eV/atom as everywhere, and count from elements at zero. What
+looks like another quantity is refused, by these rules:
+
+- formation energies: two or more elements have an entry, and the lowest of each is 0 within
+  `ZERO` eV/atom;
+- energies per atom: entries of one composition with different numbers of atoms agree ten times
+  better as they are given than divided by N; or, over at least `ENOUGH` entries, the slope of
+  ln|E| on ln N, which is 1 for totals and 0 for energies per atom, is below 1/2 by two standard
+  errors.
+"""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError, nearest
+from kohn.stability.formulas import counted, parse_formula, reduced
+from kohn.stability.provenance import UNKNOWN, UNSTATED, Provenance, provenance_of, reconciled
+from kohn.structures import Structure, read
+from kohn.typing import Float
+
+ZERO = 1e-6
+"""eV/atom: the lowest entries of all elements this near zero are formation energies."""
+ENOUGH = 10
+"""Entries that a slope needs."""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "entry_id", "material_id"),
+    "formula": ("formula", "composition"),
+    "total": ("energy", "total_energy"),
+    "per atom": ("energy_per_atom",),
+    "formation": ("formation_energy_per_atom",),
+    "functional": ("functional",),
+    "scheme": ("scheme",),
+    "source": ("source",),
+}
+"""What a column of a CSV file may be called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Compositions with energies.
+
+    Attributes:
+        ids: names, none twice, [N].
+        elements: symbols in alphabetical order, [D].
+        counts: n, numbers of atoms, [N, D].
+        energies: E, totals, eV, [N]; N times the formation energy where `formation`.
+        provenance: how each was computed, [N].
+        places: the file and row of each, for messages, [N].
+        structures: the atoms, where a file has them, [N] or None.
+        unnamed: those of the ids that were made up here; they identify nothing.
+        formation: whether energies count from the elements at zero.
+    """
+
+    ids: tuple[str, ...]
+    elements: tuple[str, ...]
+    counts: Float[np.ndarray, "N D"]
+    energies: Float[np.ndarray, " N"]
+    provenance: tuple[Provenance, ...]
+    places: tuple[str, ...]
+    structures: tuple[Structure, ...] | None = None
+    unnamed: frozenset[str] = frozenset()
+    formation: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        compositions: Sequence[str | Mapping[str, float]],
+        energies: Sequence[float] | Float[np.ndarray, " N"],
+        ids: Sequence[str] | None = None,
+        *,
+        provenance: Provenance | Sequence[Provenance] = UNSTATED,
+        formation: bool = False,
+    ) -> "Entries":
+        """Entries in memory.
+
+        Args:
+            compositions: formulas, or symbol -> number of atoms.
+            energies: totals, eV; formation energies, eV/atom, where `formation`.
+            ids: names; made up where there are none.
+            provenance: of all, or of each.
+            formation: the energies are formation energies.
+
+        Raises:
+            InputError: nothing there; lengths that differ; what `read_entries` raises.
+        """
+        if not len(compositions) == len(energies) == len(ids if ids is not None else energies):
+            raise InputError(
+                "compositions, energies and ids are not equally many",
+                received=f"{len(compositions)} compositions, {len(energies)} energies, "
+                f"{'no' if ids is None else len(ids)} ids",
+                fix="give one of each for every entry",
+            )
+        each = [provenance] * len(energies) if isinstance(provenance, Provenance) else provenance
+        rows = [
+            Row(
+                counts=composition_of(compositions[i], f"entry {i}"),
+                energy=float(energies[i]),
+                id=None if ids is None else str(ids[i]),
+                place=f"entry {i}",
+                provenance=each[i],
+                per_atom=formation,
+            )
+            for i in range(len(energies))
+        ]
+        return assemble(rows, formation)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def atoms(self) -> Float[np.ndarray, " N"]:
+        """N, atoms of each."""
+        return self.counts.sum(axis=1)
+
+    @cached_property
+    def fractions(self) -> Float[np.ndarray, "N D"]:
+        """x, rows that add to 1."""
+        return self.counts / self.atoms[:, None]
+
+    @cached_property
+    def energies_per_atom(self) -> Float[np.ndarray, " N"]:
+        """E/N, eV/atom."""
+        return self.energies / self.atoms
+
+    @cached_property
+    def formulas(self) -> tuple[str, ...]:
+        """Reduced formulas, symbols in alphabetical order."""
+        return tuple(reduced(self.elements, row)[0] for row in self.counts)
+
+    @cached_property
+    def systems(self) -> tuple[str, ...]:
+        """Chemical systems: 'Fe-Li-O'."""
+        return tuple("-".join(self.elements[j] for j in np.flatnonzero(n)) for n in self.counts)
+
+    @cached_property
+    def compositions(self) -> tuple[bytes, ...]:
+        """Keys that are equal where reduced compositions over the same elements are."""
+        rounded = np.round(self.fractions, 9) + 0.0
+        return tuple(row.tobytes() for row in rounded)
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """id -> row."""
+        return {name: i for i, name in enumerate(self.ids)}
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> "Entries":
+        """The entries of these rows, in the order given, over the same elements."""
+        rows = [int(i) for i in rows]
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in rows),
+            counts=self.counts[rows],
+            energies=self.energies[rows],
+            provenance=tuple(self.provenance[i] for i in rows),
+            places=tuple(self.places[i] for i in rows),
+            structures=self.structures and tuple(self.structures[i] for i in rows),
+        )
+
+    def over(self, elements: Sequence[str]) -> "Entries":
+        """The same entries with columns for these elements.
+
+        Raises:
+            InputError: entries that have other elements.
+        """
+        outside = [j for j, e in enumerate(self.elements) if e not in elements]
+        bad = np.flatnonzero(self.counts[:, outside].sum(axis=1) > 0)
+        if len(bad):
+            missing = [self.elements[j] for j in outside if self.counts[:, j].any()]
+            raise InputError(
+                f"{len(bad)} of {len(self)} entries have elements that the hull lacks: "
+                f"{', '.join(missing)}",
+                where=self.places[bad[0]],
+                expected=f"compounds of {', '.join(elements)}",
+                received=", ".join(f"{self.ids[i]} ({self.formulas[i]})" for i in bad[:3]),
+                fix="add entries of those elements and their compounds to the hull, or leave "
+                "these out",
+            )
+        counts = np.zeros((len(self), len(elements)))
+        for j, e in enumerate(self.elements):
+            if e in elements:
+                counts[:, list(elements).index(e)] = self.counts[:, j]
+        return replace(self, elements=tuple(elements), counts=counts)
+
+    def joined(self, other: "Entries") -> "Entries":
+        """These and then the others, over the elements of both.
+
+        Raises:
+            InputError: an id is in both; totals with formation energies.
+        """
+        if self.formation != other.formation:
+            raise InputError(
+                "some energies are totals and some are formation energies",
+                received=f"{len(self)} and {len(other)} entries",
+                fix="give totals for all",
+            )
+        both = sorted({*self.elements, *other.elements})
+        a, b = self.over(both), other.over(both)
+        distinct([*a.ids, *b.ids], [*a.places, *b.places])
+        with_atoms = a.structures is not None and b.structures is not None
+        return Entries(
+            ids=a.ids + b.ids,
+            elements=tuple(both),
+            counts=np.vstack([a.counts, b.counts]),
+            energies=np.concatenate([a.energies, b.energies]),
+            provenance=a.provenance + b.provenance,
+            places=a.places + b.places,
+            structures=(*a.structures, *b.structures) if with_atoms else None,  # type: ignore
+            unnamed=a.unnamed | b.unnamed,
+            formation=a.formation,
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entry as it was read.
+
+    Attributes:
+        counts: symbol -> number of atoms.
+        energy: eV, or eV/atom where `per_atom`.
+        id: its name, if it has one.
+        place: file and row.
+        provenance: how it was computed.
+        per_atom: the energy is to be multiplied by the number of atoms.
+        structure: its atoms, if they are known.
+    """
+
+    counts: dict[str, float]
+    energy: float
+    id: str | None
+    place: str
+    provenance: Provenance = UNSTATED
+    per_atom: bool = False
+    structure: Structure | None = None
+
+
+def composition_of(given: str | Mapping[str, float], where: str) -> dict[str, float]:
+    """Symbol -> number of atoms, from a formula or a mapping. Raises InputError."""
+    if isinstance(given, Mapping):
+        return counted(given, dict(given), where)
+    return parse_formula(given, where=where)
+
+
+def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
+    """Columns from rows, checked.
+
+    Raises:
+        InputError: no rows; an id twice; an energy that is not finite; energies that are another
+            quantity than they are said to be.
+    """
+    if not rows:
+        raise InputError("there are no entries", fix="give at least one for each element")
+    bad = [r for r in rows if not np.isfinite(r.energy)]
+    if bad:
+        raise InputError(
+            f"{len(bad)} of {len(rows)} entries have an energy that is not finite",
+            where=bad[0].place,
+            expected="an energy in eV",
+            received=f"{bad[0].energy} of {bad[0].id or bad[0].counts}",
+            fix="remove them, or compute them anew",
+        )
+    ids = [r.place if r.id is None else r.id for r in rows]
+    distinct(ids, [r.place for r in rows])
+    elements = tuple(sorted({e for r in rows for e in r.counts}))
+    column = {e: j for j, e in enumerate(elements)}
+    counts = np.zeros((len(rows), len(elements)))
+    for i, r in enumerate(rows):
+        for e, n in r.counts.items():
+            counts[i, column[e]] = n
+    times = np.where([r.per_atom for r in rows], counts.sum(axis=1), 1.0)
+    structures = [r.structure for r in rows if r.structure is not None]
+    entries = Entries(
+        ids=tuple(ids),
+        elements=elements,
+        counts=counts,
+        energies=np.array([r.energy for r in rows]) * times,
+        provenance=tuple(r.provenance for r in rows),
+        places=tuple(r.place for r in rows),
+        structures=tuple(structures) if len(structures) == len(rows) else None,
+        unnamed=frozenset(name for name, r in zip(ids, rows, strict=True) if r.id is None),
+        formation=formation,
+    )
+    if not formation:
+        refuse_formation_energies(entries)
+        if not any(r.per_atom for r in rows):
+            refuse_energies_per_atom(entries)
+    return entries
+
+
+def distinct(ids: Sequence[str], places: Sequence[str]) -> None:
+    """Raises InputError where an id occurs twice: hulls would take one phase for another."""
+    twice = [name for name, n in Counter(ids).items() if n > 1]
+    if twice:
+        where = [p for name, p in zip(ids, places, strict=True) if name == twice[0]]
+        raise InputError(
+            f"{len(twice)} {'id is' if len(twice) == 1 else 'ids are'} given to several entries",
+            where=" and ".join(where[:2]),
+            expected="an id of its own for each entry",
+            received=", ".join(twice[:5]) + (" …" if len(twice) > 5 else ""),
+            fix="remove the copies, or rename them",
+        )
+
+
+def refuse_formation_energies(entries: Entries) -> None:
+    """Raises InputError where all elements have zero energy, as no total energies do."""
+    elemental = entries.fractions.max(axis=1) == 1
+    of = entries.fractions.argmax(axis=1)
+    found = [entries.energies_per_atom[elemental & (of == j)] for j in np.unique(of[elemental])]
+    lowest = [e.min() for e in found]
+    if len(lowest) > 1 and np.abs(lowest).max() < ZERO:
+        raise InputError(
+            "these look like formation energies: the lowest entry of every element is at zero",
+            where=entries.places[int(np.flatnonzero(elemental)[0])],
+            expected="total energies in eV",
+            received=f"{len(lowest)} elements, all at 0 eV/atom",
+            fix="give total energies; or say that these are formation energies in eV/atom "
+            "(formation=True)",
+        )
+
+
+def refuse_energies_per_atom(entries: Entries) -> None:
+    """Raises InputError where energies do not grow with the number of atoms; see above."""
+    given, apart = polymorphs(entries)
+    slope, error = slope_with_size(entries)
+    if len(given) and np.median(given) < 0.1 * np.median(apart):
+        found = (
+            f"{len(given)} pairs of entries of one composition and different numbers of atoms "
+            f"differ by {np.median(given):.3g} as they are given, but by {np.median(apart):.3g} "
+            "eV/atom once divided (medians)"
+        )
+    elif not len(given) and slope + 2 * error < 0.5:
+        found = f"|E| grows as N^{slope:.2f} ± {error:.2f}, where totals grow as N"
+    else:
+        return
+    raise InputError(
+        "these look like energies per atom",
+        where=entries.places[0],
+        expected="total energies in eV, of as many atoms as the formula states",
+        received=found,
+        fix="name the column energy_per_atom, or multiply by the number of atoms",
+    )
+
+
+def polymorphs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
+    """|ΔE| and |ΔE/N| of neighbours in size among entries of one composition."""
+    order = np.lexsort((entries.atoms, *np.round(entries.fractions, 9).T))
+    key, n = np.round(entries.fractions[order], 9), entries.atoms[order]
+    pairs = (np.diff(key, axis=0) == 0).all(axis=1) & (np.diff(n) > 0)
+    e, per_atom = entries.energies[order], entries.energies_per_atom[order]
+    return np.abs(np.diff(e))[pairs], np.abs(np.diff(per_atom))[pairs]
+
+
+def slope_with_size(entries: Entries) -> tuple[float, float]:
+    """Slope of ln|E| on ln N with its standard error; 1 and 0 where there is too little."""
+    used = entries.energies != 0
+    n, e = np.log(entries.atoms[used]), np.log(np.abs(entries.energies[used]))
+    if used.sum() < ENOUGH or np.ptp(n) < np.log(2):
+        return 1.0, 0.0
+    n, e = n - n.mean(), e - e.mean()
+    slope = float(n @ e / (n @ n))
+    rest = e - slope * n
+    return slope, float(np.sqrt(rest @ rest / (len(n) - 2) / (n @ n)))
+
+
+def read_entries(
+    paths: str | Path | Sequence[str | Path],
+    *,
+    provenance: Provenance | None = None,
+    formation: bool = False,
+) -> Entries:
+    """Entries of one file or several.
+
+    JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
+    or {"entries": [...]}; the energy is the raw one plus the corrections. CSV has columns formula,
+    energy (total, eV) or energy_per_atom or formation_energy_per_atom, and may have id,
+    functional, scheme and source. Everything else is read as structures with total energies.
+
+    Args:
+        paths: files.
+        provenance: how all were computed, where the files do not say it.
+        formation: the files have formation energies, eV/atom.
+
+    Raises:
+        InputError: a file that cannot be read; a formula that does not parse; no atoms, no
+            energies, energies that are not finite or another quantity; an id twice; with file and
+            row.
+    """
+    files = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    rows: list[Row] = []
+    for file in map(Path, files):
+        found = _rows(file, formation)
+        told = reconciled([r.provenance for r in found])
+        for r, p in zip(found, told, strict=True):
+            known = p if provenance is None else _filled(p, provenance)
+            rows.append(replace(r, provenance=known))
+    return assemble(rows, formation)
+
+
+def _rows(file: Path, formation: bool) -> list[Row]:
+    if not file.is_file():
+        raise InputError("there is no such file", where=str(file), fix="check the path")
+    name = file.name.lower()
+    if name.endswith((".json", ".json.gz")):
+        rows = _json_rows(file, formation)
+    elif name.endswith(".csv"):
+        rows = _csv_rows(file, formation)
+    else:
+        rows = _structure_rows(file, formation)
+    if not rows:
+        raise InputError("the file has no entries", where=str(file), fix="check how it was written")
+    return rows
+
+
+def _filled(found: Provenance, given: Provenance) -> Provenance:
+    """What the file does not say, as it was given."""
+    return Provenance(
+        *(g if f == UNKNOWN else f for f, g in zip(_fields(found), _fields(given), strict=True))
+    )
+
+
+def _fields(p: Provenance) -> tuple[str, str, str]:
+    return p.functional, p.scheme, p.source
+
+
+def _json_rows(file: Path, formation: bool) -> list[Row]:
+    try:
+        opened = gzip.open if file.name.lower().endswith(".gz") else open
+        with opened(file, "rt", encoding="utf-8") as stream:
+            data = json.load(stream)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "the file is not JSON", where=str(file), received=str(error)[:120], fix="write it anew"
+        ) from None
+    entries = data.get("entries") if isinstance(data, dict) else data
+    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+        raise InputError(
+            "the file has no list of entries",
+            where=str(file),
+            expected='a list of ComputedEntry dicts, or {"entries": [...]}',
+            received=type(data).__name__,
+            fix="write the entries with pymatgen's as_dict, or use CSV",
+        )
+    return [_json_row(e, f"{file}, entry {k}", formation) for k, e in enumerate(entries)]
+
+
+def _json_row(entry: Mapping[str, Any], place: str, formation: bool) -> Row:
+    missing = [key for key in ("composition", "energy") if entry.get(key) is None]
+    if missing:
+        raise InputError(
+            f"the entry has no {' and no '.join(missing)}",
+            where=place,
+            expected="composition and energy, as in a ComputedEntry",
+            received=", ".join(map(str, entry))[:120],
+            fix="write the entries with pymatgen's as_dict, or use CSV",
+        )
+    name = entry.get("entry_id") or (entry.get("data") or {}).get("material_id")
+    return Row(
+        counts=composition_of(entry["composition"], place),
+        energy=_number(entry["energy"], "energy", place) + correction(entry, place),
+        id=None if name is None else str(name),
+        place=place,
+        provenance=provenance_of(entry),
+        per_atom=formation,
+    )
+
+
+def correction(entry: Mapping[str, Any], place: str) -> float:
+    """The sum of the energy adjustments, eV; or the correction where there are none.
+
+    Raises:
+        InputError: both are there, and disagree.
+    """
+    adjustments = entry.get("energy_adjustments") or ()
+    said = entry.get("correction")
+    values = [adjustment_value(a) for a in adjustments]
+    if not adjustments or any(v is None for v in values):
+        return 0.0 if said is None else _number(said, "correction", place)
+    total = sum(v for v in values if v is not None)
+    if said is not None and abs(total - float(said)) > 1e-6 * max(1.0, abs(total)):
+        raise InputError(
+            "the correction is not the sum of the energy adjustments",
+            where=place,
+            expected=f"{total} eV, the sum",
+            received=f"{said} eV",
+            fix="process the entries anew with one version of the scheme",
+        )
+    return total
+
+
+def adjustment_value(a: Mapping[str, Any]) -> float | None:
+    """One adjustment, eV; None where its kind is not known."""
+    if a.get("value") is not None:
+        return float(a["value"])
+    if a.get("adj_per_atom") is not None and a.get("n_atoms") is not None:
+        return float(a["adj_per_atom"]) * float(a["n_atoms"])
+    if {"adj_per_deg", "temp", "n_atoms"} <= set(a):
+        return float(a["adj_per_deg"]) * float(a["temp"]) * float(a["n_atoms"])
+    return None
+
+
+def _number(value: Any, name: str, place: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the {name} is not a number",
+            where=place,
+            expected="a number in eV",
+            received=repr(value)[:80],
+            fix="correct it, or remove the entry",
+        ) from None
+
+
+def _csv_rows(file: Path, formation: bool) -> list[Row]:
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream)
+        columns = csv_columns(reader.fieldnames or (), str(file), formation)
+        energy = next(c for c in ("formation", "per atom", "total") if c in columns)
+        rows = []
+        for record in reader:
+            place = f"{file}, line {reader.line_num}"
+            said = {c: (record.get(key) or "").strip() for c, key in columns.items()}
+            rows.append(
+                Row(
+                    counts=parse_formula(said["formula"], where=place),
+                    energy=_number(said[energy], columns[energy], place),
+                    id=said.get("id") or None,
+                    place=place,
+                    provenance=Provenance(
+                        *(said.get(c) or UNKNOWN for c in ("functional", "scheme", "source"))
+                    ),
+                    per_atom=formation or energy != "total",
+                )
+            )
+    return rows
+
+
+def csv_columns(names: Sequence[str], file: str, formation: bool) -> dict[str, str]:
+    """What we need -> the column's name in the file.
+
+    Raises:
+        InputError: no formula, no energy, or two kinds of energy.
+    """
+    by_lower = {name.strip().lower(): name for name in names}
+    found = {
+        what: by_lower[alias]
+        for what, aliases in COLUMNS.items()
+        for alias in reversed(aliases)
+        if alias in by_lower
+    }
+    kinds = ("formation",) if formation and "formation" in found else ("total", "per atom")
+    for what in {"formation", "total", "per atom"} - set(kinds):
+        found.pop(what, None)
+    energies = [what for what in kinds if what in found]
+    if "formula" in found and len(energies) == 1:
+        return found
+    lacking = "formula" if "formula" not in found else "energy"
+    wanted = [a for what in (lacking, "total", "per atom") for a in COLUMNS.get(what, ())]
+    guess = nearest(lacking, [n for n in by_lower if n not in wanted])
+    if len(energies) > 1:
+        problem, fix = "two columns of energies", f"remove {found['per atom']!r} or the other"
+    elif lacking == "energy" and COLUMNS["formation"][0] in by_lower:
+        problem = "only formation energies"
+        fix = "give total energies, or say that these are meant (formation=True)"
+    else:
+        problem, fix = f"no column {lacking}", f"name it so{f'; is it {guess!r}?' if guess else ''}"
+    raise InputError(
+        f"the file has {problem}",
+        where=file,
+        expected="columns formula and energy (total, eV) or energy_per_atom; id where there are",
+        received=", ".join(names) or "no header",
+        fix=fix,
+    )
+
+
+def _structure_rows(file: Path, formation: bool) -> list[Row]:
+    rows = []
+    for k, s in enumerate(read(file)):
+        place = str(s.place) or f"{file}, frame {k}"
+        if "energy" not in s.labels:
+            raise InputError(
+                "the structure has no energy",
+                where=place,
+                expected="a total energy in eV",
+                received=", ".join(s.labels) or "no labels",
+                fix="compute it, or remove the structure",
+            )
+        name = next((s.info[c] for c in (*COLUMNS["id"], "name") if c in s.info), None)
+        rows.append(
+            Row(
+                counts={e: float(n) for e, n in Counter(s.symbols).items()},
+                energy=float(s.labels["energy"]),
+                id=None if name is None else str(name),
+                place=place,
+                provenance=Provenance(
+                    *(str(s.info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source"))
+                ),
+                per_atom=formation,
+                structure=s,
+            )
+        )
+    return rows

@@ -1,0 +1,165 @@
+"""The inner loops of hulls: facets of points, heights of many compositions, mixtures of few.
+
+With x_i the fractions and e_i the energies of entries, A_f the compositions of a facet's D entries:
+
+    μ_f = A_f⁻¹ e_f,   h(x) = max_f μ_f · x            many compositions: one product, one argmax
+    h(x) = min λ·e_b   λ = x A_b⁻¹ ≥ 0                 few: the simplex method, all x at once
+           b ← b with i in the place of k              i = argmax (x_i · μ_b − e_i)
+                                                       k = argmin λ_k / (x_i A_b⁻¹)_k over positive
+
+The second starts from any D entries b between which x lies. Whether it does so does not depend on
+the energies: what x fell into under other energies is a good start, and few steps are left.
+
+Source: Dantzig, Linear Programming and Extensions (1963); Bland, Math. Oper. Res. 2, 103 (1977),
+for the order that cannot run in circles; Barber et al., ACM Trans. Math. Softw. 22, 469 (1996), for
+Qhull.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+from scipy.spatial import ConvexHull as Qhull
+
+from kohn.typing import Float, Int
+
+BLOCK = 1 << 17
+"""Numbers in a block of candidates times facets: 1 MiB, which stays in the cache."""
+GAIN = 1e-12
+"""eV/atom: what an entry must gain a mixture to take part in it."""
+GREEDY = 100
+"""Steps by the largest gain; after so many by the first entry that gains, which ends for sure."""
+
+
+def blocks(rows: int, columns: int) -> Iterator[slice]:
+    """Slices of the rows such that a block has at most `BLOCK` numbers."""
+    size = max(1, BLOCK // max(columns, 1))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def highest(
+    planes: Float[np.ndarray, "F D"], x: Float[np.ndarray, "M D"]
+) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]:
+    """max_f μ_f · x and the f that has it; of equals the first.
+
+    Args:
+        planes: μ, eV.
+        x: compositions.
+    """
+    heights, facets = np.empty(len(x)), np.empty(len(x), np.intp)
+    columns = np.ascontiguousarray(planes.T)
+    for part in blocks(len(x), len(planes)):
+        # Candidates are the rows, because argmax along a row is vectorized and down a column not.
+        at = x[part] @ columns
+        np.argmax(at, axis=1, out=facets[part])
+        heights[part] = np.take_along_axis(at, facets[part, None], axis=1)[:, 0]
+    return heights, facets
+
+
+def lower_facets(
+    x: Float[np.ndarray, "n D"], e: Float[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, "F D"], Float[np.ndarray, "F D"], Float[np.ndarray, "F D D"]]:
+    """The facets of the lower hull, by Qhull: entries, planes μ (eV) and inverses A⁻¹.
+
+    Args:
+        x: fractions; the elements are among them, any may be there several times.
+        e: energies, eV/atom, on any reference.
+    """
+    d = x.shape[1]
+    pure = x.max(axis=1) > 1 - 1e-9
+    reference = np.array([e[pure & (x[:, j] > 0.5)].min() for j in range(d)])
+    e = e - x @ reference
+    if d == 1:
+        return np.array([[np.argmin(e)]]), reference[None], np.ones((1, 1, 1))
+    chosen = np.flatnonzero((e < 0) | pure)  # others are above a mixture of elements
+    x, e = x[chosen], e[chosen]
+    above = np.array([*[1 / d] * (d - 1), 1.0 + np.abs(e).max()])  # else two elements are a line
+    found = Qhull(np.vstack([np.column_stack([x[:, 1:], e]), above]), qhull_options="Qt i")
+    lower = (found.equations[:, -2] < 0) & (found.simplices != len(x)).all(axis=1)
+    vertices = found.simplices[lower]
+    a = x[vertices]
+    sound = np.abs(np.linalg.det(a)) > 1e-12
+    vertices, inverses = vertices[sound], np.linalg.inv(a[sound])
+    planes = np.einsum("fij,fj->fi", inverses, e[vertices])
+    # A sliver's plane is badly determined, and may cut through the hull beside it.
+    below = (x @ planes.T - e[:, None]).max(axis=0) <= 1e-10 * (1 + np.abs(planes).max(axis=1))
+    return chosen[vertices[below]], planes[below] + reference, inverses[below]
+
+
+def cheapest_mixtures(
+    fractions: Float[np.ndarray, "N D"],
+    energies: Float[np.ndarray, " N"],
+    x: Float[np.ndarray, "M D"],
+    start: Int[np.ndarray, "M D"],
+    without: Int[np.ndarray, " M"] | None = None,
+) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
+    """Heights h(x), eV/atom, and entries and shares of the mixtures that have them.
+
+    Args:
+        fractions, energies: of the entries; energies in eV/atom, on any reference.
+        x: compositions.
+        start: D entries between which each lies, `without` not among them; see `elements_of`.
+        without: an entry that may not take part, for each; −1 for none.
+
+    Returns:
+        Heights; D entries for each composition; their shares λ, 0 where they take no part.
+    """
+    heights, basis, shares = np.empty(len(x)), start.copy(), np.empty(x.shape)
+    for part in blocks(len(x), len(fractions)):
+        not_with = None if without is None else without[part]
+        shares[part] = _simplex(fractions, energies, x[part], basis[part], not_with)
+        heights[part] = np.einsum("mk,mk->m", shares[part], energies[basis[part]])
+    return heights, basis, np.where(shares > 1e-9, shares, 0.0)
+
+
+def _simplex(
+    fractions: Float[np.ndarray, "N D"],
+    energies: Float[np.ndarray, " N"],
+    x: Float[np.ndarray, "M D"],
+    basis: Int[np.ndarray, "M D"],
+    without: Int[np.ndarray, " M"] | None,
+) -> Float[np.ndarray, "M D"]:
+    """The shares; `basis` is changed in place."""
+    shares, open_ = np.empty(x.shape), np.arange(len(x))
+    for step in count():
+        b = basis[open_]
+        inverses = np.linalg.inv(fractions[b])
+        shares[open_] = np.einsum("md,mdk->mk", x[open_], inverses)
+        gain = np.einsum("mij,mj->mi", inverses, energies[b]) @ fractions.T - energies
+        if without is not None:
+            left_out = np.flatnonzero(without[open_] >= 0)
+            gain[left_out, without[open_][left_out]] = -np.inf
+        least = GAIN * (1 + np.abs(energies[b]).max(axis=1))
+        enter = np.argmax(gain if step < GREEDY else gain > least[:, None], axis=1)
+        on = gain[np.arange(len(b)), enter] > least
+        if not on.any():
+            break
+        open_, b, enter, inverses = open_[on], b[on], enter[on], inverses[on]
+        moved = np.einsum("md,mdk->mk", fractions[enter], inverses)
+        ratio = np.divide(
+            np.maximum(shares[open_], 0.0), moved, out=np.full(b.shape, np.inf), where=moved > 1e-9
+        )
+        tied = ratio <= ratio.min(axis=1, keepdims=True) + 1e-12
+        leave = np.argmin(np.where(tied, b, len(energies)), axis=1)
+        basis[open_, leave] = enter
+    return shares
+
+
+def elements_of(
+    fractions: Float[np.ndarray, "N D"],
+    energies: Float[np.ndarray, " N"],
+    without: Int[np.ndarray, " M"],
+) -> Int[np.ndarray, "M D"]:
+    """The lowest entry of each element other than `without`: a start for any composition.
+
+    The only entry of an element starts from itself: a mixture without it there is not, and its
+    distance is 0.
+    """
+    found = np.empty((len(without), fractions.shape[1]), np.intp)
+    for j in range(fractions.shape[1]):
+        pure = np.flatnonzero(fractions[:, j] > 1 - 1e-9)
+        order = pure[np.argsort(energies[pure], kind="stable")]
+        second = order[1] if len(order) > 1 else order[0]
+        found[:, j] = np.where(without == order[0], second, order[0])
+    return found

@@ -1,0 +1,141 @@
+"""Formulas: from text to counts of atoms, and back.
+
+    formula = part [· part]…     part = [number] (symbol | bracketed formula) [number]…
+
+Hydrates are written with · or *. A plain dot between digits is a decimal point, so that
+'CuSO4.5H2O' would be SO4.5, and is refused.
+"""
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cache
+from math import gcd, isfinite, lcm
+
+import numpy as np
+
+from kohn.errors import InputError, nearest
+from kohn.typing import Float
+
+TOKEN = re.compile(r"([A-Z][a-z]?)|(\d+(?:\.\d+)?|\.\d+)|([([{])|([)\]}])|([·•*.])")
+CLOSING = {"(": ")", "[": "]", "{": "}"}
+DENOMINATOR = 1000
+"""Fractions of atoms with denominators up to this become whole in reduced formulas."""
+
+
+@cache
+def symbols() -> frozenset[str]:
+    """All symbols of elements."""
+    from ase.data import chemical_symbols
+
+    return frozenset(chemical_symbols[1:])
+
+
+def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
+    """Symbol -> number of atoms of 'Li4Fe4(PO4)4', 'Li0.5CoO2', 'CuSO4·5H2O'.
+
+    Raises:
+        InputError: empty, a symbol that is no element, brackets that do not match, anything else
+            that is no formula, no atoms.
+    """
+    packed = "".join(str(text).split())
+    if re.search(r"\d\.\d*H2O", packed):
+        raise _bad(text, where, "has a dot that may be a hydrate's or a decimal", "write · for it")
+    stack: list[dict[str, float]] = [{}]
+    factors, opened, at = [1.0], [""], 0
+    while at < len(packed):
+        found = TOKEN.match(packed, at)
+        if found is None:
+            guess = _nearest(packed[at : at + 2])
+            raise _bad(text, where, f"cannot be read from {packed[at:]!r} on", guess)
+        symbol, number, left, right, dot = found.groups()
+        at = found.end()
+        if left:
+            stack.append({})
+            factors.append(1.0)
+            opened.append(left)
+        elif symbol or right:
+            if right and (len(stack) == 1 or CLOSING.get(opened[-1]) != right):
+                raise _bad(text, where, "has brackets that do not match", "close each bracket")
+            if symbol and symbol not in symbols():
+                raise _bad(text, where, f"has {symbol!r}, which is no element", _nearest(symbol))
+            group = {symbol: 1.0} if symbol else _close(stack, factors, opened)
+            times = TOKEN.match(packed, at)
+            if times and times[2]:
+                at = times.end()
+            _add(stack[-1], group, factors[-1] * (float(times[2]) if times and times[2] else 1.0))
+        elif dot:
+            factors[-1] = 1.0
+        else:  # a number before what it multiplies
+            before = packed[: found.start()]
+            if before and before[-1] not in "·•*.([{":
+                raise _bad(text, where, f"cannot be read from {packed[found.start() :]!r} on", None)
+            factors[-1] = float(number)
+    if len(stack) > 1:
+        raise _bad(text, where, "has brackets that do not match", "close each bracket")
+    return counted(stack[0], text, where)
+
+
+def _close(stack: list, factors: list, opened: list) -> dict[str, float]:
+    factors.pop()
+    opened.pop()
+    return stack.pop()
+
+
+def _add(total: dict[str, float], group: Mapping[str, float], times: float) -> None:
+    for symbol, n in group.items():
+        total[symbol] = total.get(symbol, 0.0) + n * times
+
+
+def counted(
+    counts: Mapping[str, float], text: object, where: str | None = None
+) -> dict[str, float]:
+    """Numbers of atoms of known elements, those of zero left out; 'Fe3+' counts as Fe.
+
+    Raises:
+        InputError: an unknown element; a number that is negative or not finite; no atoms.
+    """
+    kept: dict[str, float] = {}
+    for key, value in counts.items():
+        symbol = re.sub(r"[\d.]*[+-]$", "", str(key))
+        if symbol not in symbols():
+            raise _bad(text, where, f"has {symbol!r}, which is no element", _nearest(symbol))
+        n = float(value)
+        if not isfinite(n) or n < 0:
+            raise _bad(text, where, f"has {n:g} atoms of {symbol}", "correct the number")
+        if n > 0:
+            kept[symbol] = kept.get(symbol, 0.0) + n
+    if not kept:
+        raise _bad(text, where, "has no atoms", "remove this entry, or correct its formula")
+    return kept
+
+
+def _nearest(symbol: str) -> str | None:
+    letters = re.sub(r"[^A-Za-z]", "", symbol)
+    guess = nearest(letters, sorted(symbols())) if letters else None
+    return f"did you mean {guess!r}?" if guess else None
+
+
+def _bad(text: object, where: str | None, problem: str, fix: str | None) -> InputError:
+    return InputError(
+        f"the formula {problem}",
+        where=where,
+        expected="a formula such as 'Li4Fe4(PO4)4', 'Li0.5CoO2' or 'CuSO4·5H2O'",
+        received=repr(text),
+        fix=fix or "correct the formula",
+    )
+
+
+def reduced(elements: tuple[str, ...], counts: Float[np.ndarray, " D"]) -> tuple[str, float]:
+    """The reduced formula, symbols in the order given, and the atoms in it: 'FeLiO4P', 7."""
+    present = np.flatnonzero(counts)
+    parts = [Fraction(float(counts[i])).limit_denominator(DENOMINATOR) for i in present]
+    near = all(abs(float(p) - counts[i]) < 1e-6 for p, i in zip(parts, present, strict=True))
+    if near and all(parts):
+        whole = lcm(*(p.denominator for p in parts))
+        n = [int(p * whole) for p in parts]
+        amounts = [float(k // gcd(*n)) for k in n]
+    else:
+        amounts = [float(counts[i]) for i in present]
+    named = zip((elements[i] for i in present), amounts, strict=True)
+    return "".join(e if n == 1 else f"{e}{n:g}" for e, n in named), sum(amounts)

@@ -1,0 +1,219 @@
+"""Energies of the elements, formation energies, and what candidates are off by for each element.
+
+With n_ij the atoms of element j in entry i, N_i = Σ_j n_ij and x_ij = n_ij / N_i:
+
+    e_i = (E_i − Σ_j n_ij μ_j) / N_i         μ_j the lowest energy per atom among entries of j
+
+Candidates from another source (a model, another code) are often off by c_j for each atom of j. Then
+every distance to the hull is off by x · c, while among themselves they agree. Where candidates and
+hull share compositions, the lowest candidate of each and the lowest entry differ by
+
+    y_i = E_i^cand/N_i − E_i^hull/N_i = x_i · c + r_i,      c by least squares
+    F = ((|y|² − |r|²)/D) / (|r|²/(M − D)),                  M shared compositions, D elements
+
+Source: the F test of a linear model; see Draper and Smith, Applied Regression Analysis (1998).
+"""
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import f as f_distribution
+
+from kohn.errors import InputError
+from kohn.stability.entries import Entries
+from kohn.stability.formulas import counted
+from kohn.stability.provenance import UNSTATED, Provenance
+from kohn.typing import Float
+
+
+@dataclass(frozen=True, eq=False)
+class ElementalReferences:
+    """μ, the energies that formation energies count from.
+
+    Attributes:
+        elements: symbols, [D].
+        energies: μ, eV/atom, [D].
+        provenance: how they were computed, [D].
+    """
+
+    elements: tuple[str, ...]
+    energies: Float[np.ndarray, " D"]
+    provenance: tuple[Provenance, ...]
+
+    @classmethod
+    def from_entries(cls, entries: Entries) -> "ElementalReferences":
+        """The lowest entry of each element. Raises InputError naming elements without one."""
+        rows = {e: lowest_elemental(entries, e) for e in entries.elements}
+        missing = [e for e, row in rows.items() if row is None]
+        if missing:
+            raise missing_elements(missing, entries)
+        chosen = [row for row in rows.values() if row is not None]
+        return cls(
+            entries.elements,
+            entries.energies_per_atom[chosen],
+            tuple(entries.provenance[row] for row in chosen),
+        )
+
+    @classmethod
+    def given(
+        cls,
+        energies: Mapping[str, float] | str | Path,
+        provenance: Provenance = UNSTATED,
+    ) -> "ElementalReferences":
+        """Symbol -> eV/atom, or a file of it: JSON, or CSV with columns element and energy.
+
+        Raises:
+            InputError: no such file; no element; an energy that is not finite.
+        """
+        where = None if isinstance(energies, Mapping) else str(energies)
+        table = energies if isinstance(energies, Mapping) else _table(Path(energies))
+        for symbol, value in table.items():
+            counted({symbol: 1.0}, symbol, where)
+            if not np.isfinite(float(value)):
+                raise InputError(
+                    f"the energy of {symbol} is not finite", where=where, fix="correct it"
+                )
+        known = sorted(table)
+        values = np.array([float(table[e]) for e in known])
+        return cls(tuple(known), values, (provenance,) * len(known))
+
+    def over(self, elements: tuple[str, ...]) -> "ElementalReferences":
+        """Those of these elements, in this order. Raises InputError naming what is missing."""
+        missing = [e for e in elements if e not in self.elements]
+        if missing:
+            raise InputError(
+                f"there is no reference energy of {', '.join(missing)}",
+                expected=f"an energy in eV/atom for each of {', '.join(elements)}",
+                received=", ".join(self.elements) or "none",
+                fix="add it, or an entry of the element",
+            )
+        rows = [self.elements.index(e) for e in elements]
+        return ElementalReferences(
+            elements, self.energies[rows], tuple(self.provenance[r] for r in rows)
+        )
+
+    def formation_energies(self, entries: Entries) -> Float[np.ndarray, " N"]:
+        """e, eV/atom, [N]; formation energies stay as they are.
+
+        Raises:
+            InputError: an element without reference.
+        """
+        if entries.formation:
+            return entries.energies_per_atom
+        mu = self.over(entries.elements).energies
+        return (entries.energies - entries.counts @ mu) / entries.atoms
+
+
+def lowest_elemental(entries: Entries, element: str) -> int | None:
+    """The row of the lowest entry that consists of an element; None where there is none."""
+    x = entries.fractions[:, entries.elements.index(element)]
+    rows = np.flatnonzero(x == 1)
+    return int(rows[np.argmin(entries.energies_per_atom[rows])]) if len(rows) else None
+
+
+def missing_elements(missing: list[str], entries: Entries) -> InputError:
+    """What to say where elements have neither an entry nor a reference."""
+    found = sorted(set(entries.formulas))
+    several = f"{', '.join(found[:4])}{' …' if len(found) > 4 else ''}"
+    return InputError(
+        f"a hull needs an entry of each element, and there is none of {', '.join(missing)}",
+        where=entries.places[0],
+        expected=f"entries of {', '.join(entries.elements)} by themselves",
+        received=f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {several}",
+        fix=f"add {', '.join(missing)} computed in the same way, or give reference energies",
+    )
+
+
+def _table(file: Path) -> dict[str, float]:
+    try:
+        if file.suffix.lower() == ".json":
+            return {str(k): float(v) for k, v in json.loads(file.read_text()).items()}
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            return {r["element"].strip(): float(r["energy"]) for r in csv.DictReader(stream)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "the reference energies cannot be read",
+            where=str(file),
+            expected='JSON {"Fe": -8.4, …} or CSV with columns element and energy, eV/atom',
+            received=f"{type(error).__name__}: {error}"[:120],
+            fix="correct the file",
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class ElementBias:
+    """What candidates are off by, for each element.
+
+    Attributes:
+        elements: symbols, [D].
+        offsets: c, eV/atom, [D].
+        errors: their standard errors, eV/atom, [D].
+        compositions: M, shared compositions.
+        before: root mean square of y, eV/atom.
+        after: the same of r, eV/atom, with M − D degrees of freedom.
+        p: probability of so large an F without any offsets.
+    """
+
+    elements: tuple[str, ...]
+    offsets: Float[np.ndarray, " D"]
+    errors: Float[np.ndarray, " D"]
+    compositions: int
+    before: float
+    after: float
+    p: float
+
+    @property
+    def detected(self) -> bool:
+        """Whether offsets explain at least half of y, which chance would at most once in 1000."""
+        return self.p < 1e-3 and self.after < 0.5 * self.before
+
+
+def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:
+    """The element-linear part of how candidates differ from the entries of a hull.
+
+    Args:
+        candidates: entries in question.
+        entries: those of the hull, with all elements of the candidates.
+
+    Returns:
+        The offsets, or None where fewer than D + 3 compositions are shared, or where these do not
+        determine D offsets; D counts the elements of the shared compositions.
+    """
+    candidates = candidates.over(entries.elements)
+    ours, theirs = _lowest(candidates), _lowest(entries)
+    shared = [key for key in ours if key in theirs]
+    rows = [ours[key] for key in shared]
+    x = candidates.fractions[rows]
+    present = np.flatnonzero(x.any(axis=0)) if len(rows) else np.zeros(0, int)
+    m, d = len(rows), len(present)
+    if m < d + 3 or np.linalg.matrix_rank(x[:, present]) < d:
+        return None
+    x = x[:, present]
+    of_hull = entries.energies_per_atom[[theirs[key] for key in shared]]
+    y = candidates.energies_per_atom[rows] - of_hull
+    c = np.linalg.lstsq(x, y, rcond=None)[0]
+    r = y - x @ c
+    left = float(r @ r) / (m - d)
+    # Rounding leaves some 1e-28 eV² where offsets explain everything.
+    explained = max(float(y @ y - r @ r), 0.0) / d / max(left, 1e-28)
+    return ElementBias(
+        elements=tuple(entries.elements[j] for j in present),
+        offsets=c,
+        errors=np.sqrt(left * np.diag(np.linalg.inv(x.T @ x))),
+        compositions=m,
+        before=float(np.sqrt(y @ y / m)),
+        after=float(np.sqrt(left)),
+        p=float(f_distribution.sf(explained, d, m - d)),
+    )
+
+
+def _lowest(entries: Entries) -> dict[bytes, int]:
+    """Row of the lowest entry of each composition."""
+    found: dict[bytes, int] = {}
+    for i in np.argsort(entries.energies_per_atom, kind="stable"):
+        found.setdefault(entries.compositions[i], int(i))
+    return found

@@ -1,0 +1,422 @@
+"""The probability that a compound is stable, when its energy and its competitors' are uncertain.
+
+In sample s the entries have the energies e_s and the candidates ε_s, in eV/atom:
+
+    e_s = e + σ ∘ z + X c           z, z' ~ N(0, 1)
+    ε_s = ε + σ' ∘ z' + X' c'       c, c' ~ N(0, Σ),  E[c c'ᵀ] = ρ Σ
+    d_s = ε_s − h_s(x')             h_s the hull of e_s, without the candidate itself
+    P(stable) = share of the samples with d_s ≤ tolerance
+
+An ensemble has e and ε of its member s instead. Energies of one sample go together: an error that
+all entries share must not be drawn for each by itself. What is linear in the composition lifts a
+hull by just that, h of (e + X c) is h + x·c, so that only c' − c is drawn, of covariance 2(1 − ρ)Σ;
+an error shared by all cancels to the last digit.
+
+Each sampled hull is exact. An entry above a mixture of others in the sample cannot be on it, and
+the mixture that it falls into at the given energies is a good one to try:
+
+    keep i if it is on the hull of e, or e_s,i < Σ_j λ_ij e_s,j
+
+Many candidates are held against the planes of a hull of what is kept; for few, or many elements,
+each mixture is found by the simplex method from where it was at the given energies.
+
+Source: what must be sampled jointly follows from the definition of the hull; Brown, Cai and
+DasGupta, Stat. Sci. 16, 101 (2001), for Jeffreys' interval.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from kohn.errors import InputError
+from kohn.stability.fast import cheapest_mixtures, elements_of, highest, lower_facets
+from kohn.typing import Float, Int
+
+MOST_ELEMENTS = 6
+"""With more elements facets are too many: mixtures are found one by one."""
+SAMPLES = 1000
+"""By default, of errors that are not an ensemble alone."""
+TOLERANCE = 1e-8
+"""eV/atom: within this of the hull, a phase is on it."""
+KEYS = 1 << 20
+"""Competitors kept in a list before they are counted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """What is not known about the energies. Any part may be left out, and is then zero.
+
+    Attributes:
+        hull: independent standard deviations of the entries, eV/atom, [N] or one number.
+        candidates: the same of the candidates, [M] or one number.
+        elements: Σ, the covariance of the errors c of the elements, (eV/atom)², [D, D]; an entry of
+            composition x has the error x·c.
+        elements_of: who has such an error: "both", the "hull" alone or the "candidates" alone.
+        correlation: ρ, of c of the hull and c' of the candidates where both have one: 1 for the
+            same draw, 0 for two that know nothing of each other.
+        ensemble_hull: energies of the entries by each member of an ensemble, in place of the given
+            ones, eV/atom, [S, N].
+        ensemble_candidates: the same of the candidates, [S, M]; the same members in the same order.
+    """
+
+    hull: Float[np.ndarray, " N"] | float = 0.0
+    candidates: Float[np.ndarray, " M"] | float = 0.0
+    elements: Float[np.ndarray, "D D"] | None = None
+    elements_of: Literal["both", "hull", "candidates"] = "both"
+    correlation: float = 1.0
+    ensemble_hull: Float[np.ndarray, "S N"] | None = None
+    ensemble_candidates: Float[np.ndarray, "S M"] | None = None
+
+    @property
+    def members(self) -> int | None:
+        """S of the ensemble, None without one."""
+        given = [a for a in (self.ensemble_hull, self.ensemble_candidates) if a is not None]
+        return len(given[0]) if given else None
+
+    @property
+    def continuous(self) -> bool:
+        """Whether anything is drawn from a normal distribution."""
+        drawn = np.any(np.asarray(self.hull) > 0) or np.any(np.asarray(self.candidates) > 0)
+        return bool(drawn) or self.elements is not None
+
+    def relative(self) -> Float[np.ndarray, "D D"]:
+        """The covariance of c' − c, (eV/atom)²."""
+        assert self.elements is not None
+        return self.elements * (2 * (1 - self.correlation) if self.elements_of == "both" else 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StabilityPosterior:
+    """What is known of candidates' distances to the hull. Distances in eV/atom, negative below.
+
+    Attributes:
+        probability: P(stable), [M].
+        probability_error: the standard deviation of P(stable) that so many samples leave, [M]: of
+            Jeffreys' Beta(k + ½, n − k + ½), which is not zero at 0 and 1; n is the number of
+            samples, or of members of an ensemble, if those are fewer.
+        mean, std: of the distances, [M].
+        levels: of the quantiles, [Q].
+        quantiles: of the distances, [M, Q].
+        competitors: entries that most often take part in what the candidate falls into, or would
+            without its own entry; most often first, −1 where there are fewer, [M, K].
+        frequencies: in what share of the samples each does, [M, K].
+        distances: all of them, [S, M]; a row is one joint sample.
+        seed: of the samples; sample s depends on it and on s alone.
+    """
+
+    probability: Float[np.ndarray, " M"]
+    probability_error: Float[np.ndarray, " M"]
+    mean: Float[np.ndarray, " M"]
+    std: Float[np.ndarray, " M"]
+    levels: Float[np.ndarray, " Q"]
+    quantiles: Float[np.ndarray, "M Q"]
+    competitors: Int[np.ndarray, "M K"]
+    frequencies: Float[np.ndarray, "M K"]
+    distances: Float[np.ndarray, "S M"]
+    seed: int
+
+
+def probability_stable(
+    fractions: Float[np.ndarray, "N D"],
+    energies: Float[np.ndarray, " N"],
+    candidates: Float[np.ndarray, "M D"],
+    candidate_energies: Float[np.ndarray, " M"],
+    errors: Errors,
+    *,
+    entries: Int[np.ndarray, " M"] | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    tolerance: float = TOLERANCE,
+    levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+    competitors: int = 5,
+) -> StabilityPosterior:
+    """Sample the energies of hull and candidates together, and see who is stable.
+
+    The distances of all samples are kept: 8 bytes for each sample and candidate.
+
+    Args:
+        fractions: x of the entries, rows that add to 1; each element is among them.
+        energies: of the entries, eV/atom, on any one reference; those of the candidates too.
+        candidates: x' of the candidates.
+        candidate_energies: ε, eV/atom.
+        errors: of both.
+        entries: which entry each candidate is, −1 for none. Such a candidate has the energy and the
+            error of its entry, and its entry is not part of its hull; if it is the only one of an
+            element, its distance is 0.
+        samples: members of the ensemble if there is nothing else, or else `SAMPLES`, by default;
+            sample s has the member s modulo their number.
+        seed: not negative.
+        tolerance: eV/atom.
+        levels: of the quantiles, between 0 and 1.
+        competitors: how many to name.
+
+    Raises:
+        InputError: shapes that do not fit, numbers that are not finite, fractions that do not add
+            to 1, an element without an entry, a negative deviation, a covariance that is none, a
+            candidate whose energy is not that of its entry.
+    """
+    x, e, x_c, e_c = (
+        np.asarray(a, float) for a in (fractions, energies, candidates, candidate_energies)
+    )
+    which = np.full(len(x_c), -1) if entries is None else np.asarray(entries, int)
+    _check(x, e, x_c, e_c, which)
+    _check_errors(errors, len(x), x.shape[1], len(x_c))
+    if samples is None:
+        alone = errors.members is not None and not errors.continuous
+        samples = errors.members if alone else SAMPLES
+    if samples is None or samples < 1 or seed < 0:
+        raise InputError("no samples can be drawn", received=f"samples {samples}, seed {seed}")
+
+    hull = _SampledHull(x, e, x_c, which)
+    distances = np.empty((samples, len(x_c)))
+    shape = (len(x_c), len(x))
+    counts, listed = _counted([], shape), []
+    for s, (e_s, e_cs) in enumerate(draws(x, e, x_c, e_c, which, errors, samples, seed)):
+        heights, found, shares = hull.mixtures(e_s)
+        distances[s] = e_cs - heights
+        listed.append((found, shares))
+        if len(listed) * found.size >= KEYS or s == samples - 1:
+            counts, listed = counts + _counted(listed, shape), []
+
+    names, times = _most_often(counts, competitors)
+    stable = (distances <= tolerance).mean(axis=0)
+    independent = samples if errors.members is None else min(samples, errors.members)
+    return StabilityPosterior(
+        probability=stable,
+        probability_error=_jeffreys_deviation(stable, independent),
+        mean=distances.mean(axis=0),
+        std=distances.std(axis=0),
+        levels=np.asarray(levels, float),
+        quantiles=np.quantile(distances, np.asarray(levels, float), axis=0).T,
+        competitors=names,
+        frequencies=times / samples,
+        distances=distances,
+        seed=seed,
+    )
+
+
+def draws(
+    x: Float[np.ndarray, "N D"],
+    e: Float[np.ndarray, " N"],
+    x_c: Float[np.ndarray, "M D"],
+    e_c: Float[np.ndarray, " M"],
+    which: Int[np.ndarray, " M"],
+    errors: Errors,
+    samples: int,
+    seed: int,
+) -> Iterator[tuple[Float[np.ndarray, " N"], Float[np.ndarray, " M"]]]:
+    """e_s and ε_s, both less x·c; sample s has a generator of its own.
+
+    What the entries have does not depend on the candidates that are asked for beside them.
+    """
+    of_entry = which >= 0
+    sigma, sigma_c = np.asarray(errors.hull, float), np.asarray(errors.candidates, float)
+    root = None if errors.elements is None else _root(errors.relative())
+    for s in range(samples):
+        rng = np.random.default_rng([seed, s])
+        e_s = (
+            e
+            if errors.ensemble_hull is None
+            else errors.ensemble_hull[s % len(errors.ensemble_hull)]
+        )
+        if sigma.any():
+            e_s = e_s + sigma * rng.standard_normal(len(x))
+        e_cs = e_c
+        if errors.ensemble_candidates is not None:
+            e_cs = errors.ensemble_candidates[s % len(errors.ensemble_candidates)]
+        if root is not None:
+            e_cs = e_cs + x_c @ (root @ rng.standard_normal(len(root)))
+        if sigma_c.any():
+            e_cs = e_cs + sigma_c * rng.standard_normal(len(x_c))
+        yield e_s, np.where(of_entry, e_s[which], e_cs)
+
+
+class _SampledHull:
+    """What the candidates fall into, as the energies of the entries change from sample to sample.
+
+    Attributes:
+        x: of the entries, [N, D].
+        x_c: of the candidates, [M, D].
+        which: their entries, [M].
+        by_facets: whether candidates are held against planes.
+    """
+
+    def __init__(
+        self,
+        x: Float[np.ndarray, "N D"],
+        e: Float[np.ndarray, " N"],
+        x_c: Float[np.ndarray, "M D"],
+        which: Int[np.ndarray, " M"],
+    ):
+        self.x, self.x_c, self.which = x, x_c, which
+        elements = x.shape[1]
+        # Qhull takes about 4^D times as long as one mixture.
+        self.by_facets = elements <= MOST_ELEMENTS and len(x_c) > 4**elements
+        asked = np.flatnonzero(which >= 0) if self.by_facets else np.arange(len(x_c))
+        self._start = np.zeros(x_c.shape, np.intp)
+        first = elements_of(x, e, which[asked])
+        self._start[asked] = cheapest_mixtures(x, e, x_c[asked], first, which[asked])[1]
+        if self.by_facets:
+            vertices, planes, inverses = lower_facets(x, e)
+            facets = highest(planes, x)[1]
+            self._partners = vertices[facets]
+            self._shares = np.einsum("nd,ndk->nk", x, inverses[facets])
+            # Beside a tie they may be negative: no mixture. Then the entry is always kept.
+            self._always = self._shares.min(axis=1) < -1e-9
+            self._always[vertices] = True
+        self._last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
+
+    def mixtures(
+        self, e: Float[np.ndarray, " N"]
+    ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
+        """Heights, entries and shares; a hull that has not moved is not built again."""
+        if self._last is None or not np.array_equal(self._last[0], e):
+            if self.by_facets:
+                found = self._by_facets(e)
+            else:
+                found = cheapest_mixtures(self.x, e, self.x_c, self._start, self.which)
+            self._last = e, found
+        return self._last[1]
+
+    def _by_facets(
+        self, e: Float[np.ndarray, " N"]
+    ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
+        mixed = np.einsum("nk,nk->n", self._shares, e[self._partners])
+        kept = np.flatnonzero(self._always | (e < mixed))
+        vertices, planes, inverses = lower_facets(self.x[kept], e[kept])
+        heights, facets = highest(planes, self.x_c)
+        entries = kept[vertices[facets]]
+        shares = np.einsum("md,mdk->mk", self.x_c, inverses[facets])
+
+        tied = np.flatnonzero(shares.min(axis=1) < -1e-9)  # coplanar facets: the wrong one of two
+        if len(tied):
+            start = elements_of(self.x, e, np.full(len(tied), -1))
+            _, entries[tied], shares[tied] = cheapest_mixtures(self.x, e, self.x_c[tied], start)
+        on = np.flatnonzero(self.which >= 0)
+        on = on[e[self.which[on]] <= heights[on] + 1e-9]  # the others change nothing by being there
+        heights[on], entries[on], shares[on] = cheapest_mixtures(
+            self.x, e, self.x_c[on], self._start[on], self.which[on]
+        )
+        return heights, entries, np.where(shares > 1e-9, shares, 0.0)
+
+
+def _counted(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> csr_array:
+    """How often each entry takes part in the mixture of each candidate, [M, N]."""
+    if not listed:
+        nothing = np.zeros(0, np.int64)
+        return csr_array((nothing, (nothing, nothing)), shape=shape)
+    takes_part = np.array([shares > 0 for _, shares in listed])
+    rows = np.nonzero(takes_part)[1]
+    columns = np.array([entries for entries, _ in listed])[takes_part]
+    return csr_array((np.ones(len(rows), np.int64), (rows, columns)), shape=shape)
+
+
+def _most_often(
+    counts: csr_array, most: int
+) -> tuple[Int[np.ndarray, "M K"], Int[np.ndarray, "M K"]]:
+    """The entries of largest count of each row, and the counts."""
+    rows = np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr))
+    data = np.asarray(counts.data)
+    order = np.lexsort((counts.indices, -data, rows))
+    rows, columns, data = rows[order], counts.indices[order], data[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    first = rank < most
+    names = np.full((len(counts.indptr) - 1, most), -1)
+    times = np.zeros(names.shape, int)
+    names[rows[first], rank[first]] = columns[first]
+    times[rows[first], rank[first]] = data[first]
+    return names, times
+
+
+def _jeffreys_deviation(share: Float[np.ndarray, " M"], n: int) -> Float[np.ndarray, " M"]:
+    a, b = n * share + 0.5, n * (1 - share) + 0.5
+    return np.sqrt(a * b / ((n + 1) ** 2 * (n + 2)))
+
+
+def _root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
+    """R with R Rᵀ the covariance, which may be singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0.0))
+
+
+def _check(x: np.ndarray, e: np.ndarray, x_c: np.ndarray, e_c: np.ndarray, which: np.ndarray):
+    shapes = [a.shape for a in (x, e, x_c, e_c, which)]
+    n, m = len(x), len(x_c)
+    d = x.shape[1] if x.ndim == 2 else 0
+    if shapes != [(n, d), (n,), (m, d), (m,), (m,)] or d == 0:
+        raise InputError(
+            "arrays of entries and candidates do not fit",
+            expected="shapes [N, D], [N], [M, D], [M] and [M]",
+            received=", ".join(str(list(shape)) for shape in shapes),
+        )
+    for name, fractions, energies in (("entries", x, e), ("candidates", x_c, e_c)):
+        if not (np.isfinite(fractions).all() and np.isfinite(energies).all()):
+            raise InputError(f"a number of the {name} is not finite")
+        wrong = (np.abs(fractions.sum(axis=1) - 1) > 1e-9) | (fractions < 0).any(axis=1)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise InputError(
+                f"fractions of the {name} must add to 1",
+                received=f"row {i}: {fractions[i].tolist()}",
+            )
+    missing = np.flatnonzero(~(x > 1 - 1e-9).any(axis=0))
+    if len(missing):
+        raise InputError(
+            "an element has no entry",
+            expected="an elemental reference for each element",
+            received=f"none in column {', '.join(map(str, missing))}",
+        )
+    own = np.flatnonzero(which >= 0)
+    if which.max(initial=-1) >= n or which.min(initial=-1) < -1:
+        raise InputError("there is no such entry", expected=f"-1 to {n - 1}")
+    apart = np.abs(x[which[own]] - x_c[own]).max(axis=1, initial=0) + np.abs(
+        e[which[own]] - e_c[own]
+    )
+    if (apart > 1e-6).any():
+        i = int(own[np.argmax(apart)])
+        raise InputError(
+            "a candidate and the entry that it is are not alike",
+            expected=f"{e[which[i]]:.6f} eV/atom at {x[which[i]].tolist()}",
+            received=f"candidate {i}: {e_c[i]:.6f} eV/atom at {x_c[i].tolist()}",
+        )
+
+
+def _check_errors(errors: Errors, n: int, d: int, m: int) -> None:
+    for name, count in (("hull", n), ("candidates", m)):
+        sigma = np.asarray(getattr(errors, name), float)
+        if sigma.shape not in ((), (count,)) or not (np.isfinite(sigma) & (sigma >= 0)).all():
+            raise InputError(
+                f"standard deviations of the {name} cannot be used",
+                expected=f"one number or {count}, none negative, eV/atom",
+                received=f"shape {list(sigma.shape)}, least {sigma.min(initial=np.inf)}",
+            )
+    if errors.elements is not None:
+        c = np.asarray(errors.elements, float)
+        sound = c.shape == (d, d) and np.isfinite(c).all() and np.allclose(c, c.T)
+        if not sound or np.linalg.eigvalsh(c).min() < -1e-9 * np.abs(c).max():
+            raise InputError(
+                "the covariance of the elements cannot be used",
+                expected=f"a symmetric matrix [{d}, {d}] without negative eigenvalues",
+                received=f"shape {list(c.shape)}",
+            )
+    if not -1 <= errors.correlation <= 1:
+        raise InputError("a correlation is between -1 and 1", received=str(errors.correlation))
+    if errors.elements_of not in ("both", "hull", "candidates"):
+        raise InputError(
+            "who has the errors of the elements?",
+            expected="both, hull or candidates",
+            received=str(errors.elements_of),
+        )
+    for name, count in (("hull", n), ("candidates", m)):
+        given = getattr(errors, f"ensemble_{name}")
+        if given is not None and (
+            np.shape(given) != (errors.members, count) or not np.isfinite(given).all()
+        ):
+            raise InputError(
+                f"the ensemble of the {name} cannot be used",
+                expected=f"finite energies [{errors.members}, {count}]",
+                received=f"shape {list(np.shape(given))}",
+            )
