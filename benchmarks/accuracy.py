@@ -58,7 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
 }
-FAMILY_STEPS = {"schnet": 340_000, "dimenet": 190_000, "nequip": 110_000}
+FAMILY_STEPS = {"schnet": 220_000, "dimenet": 190_000, "nequip": 110_000}
 """Steps that take the other families as long as the case ethanol takes MACE."""
 for _name, _steps in FAMILY_STEPS.items():
     _run = {**CASES["ethanol"]["run"], "steps": _steps}

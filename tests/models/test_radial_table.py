@@ -1,4 +1,4 @@
-"""Tables of functions of the distance, and SchNet with and without them."""
+"""Tables of functions of the distance, and the families with and without them."""
 
 import equinox as eqx
 import jax
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from brute_force import structure
 
-from kohn.descriptors import polynomial_cutoff
+from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import collate, neighbourhood
-from kohn.models import SchNet, SchNetConfig
+from kohn.models import Mace, MaceConfig, Nequip, NequipConfig, SchNet, SchNetConfig
+from kohn.models.messages import TabulatedInteraction, basis_from_zero
 from kohn.models.network import for_inference
 from kohn.models.radial_table import KNOTS, RadialTable, quintic_pieces
 from kohn.models.schnet import SSP_NORM, TabulatedSchNet, shifted_softplus
@@ -189,3 +190,57 @@ def test_the_activation_is_the_shifted_softplus():
     np.testing.assert_allclose(shifted_softplus(x), expected, rtol=1e-14, atol=1e-15)
     slope = jax.vmap(jax.grad(shifted_softplus))(x)
     np.testing.assert_allclose(slope, SSP_NORM / (1 + np.exp(-np.asarray(x))), atol=1e-14)
+
+
+# NequIP and MACE
+
+SHAPES = {
+    "nequip": (Nequip, NequipConfig(cutoff=CUTOFF, channels=4, layers=3)),
+    "mace": (Mace, MaceConfig(cutoff=CUTOFF, channels=4)),
+    "mace, scalars": (Mace, MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=0)),
+}
+
+
+def equivariant(name, dtype=np.float64):
+    family, config = SHAPES[name]
+    return family.random(
+        jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=3.0, dtype=dtype
+    )
+
+
+def interactions(model):
+    """The rounds of messages of either family."""
+    if isinstance(model, Mace):
+        return model.interactions
+    return tuple(layer.interaction for layer in model.body.layers)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("chosen", [MOLECULE, CRYSTAL], ids=["molecule", "crystal"])
+@pytest.mark.parametrize(
+    ("dtype", "energy", "force"), [(np.float64, 1e-10, 1e-8), (np.float32, 3e-6, 1e-5)]
+)
+def test_tabulated_messages_are_the_same_function(name, chosen, dtype, energy, force):
+    model, graph = equivariant(name, dtype), graph_of(chosen, dtype)
+    table = for_inference(model)
+    assert all(isinstance(x, TabulatedInteraction) for x in interactions(table))
+    exact, found = evaluate(model, graph), evaluate(table, graph)
+    assert found.forces.dtype == dtype
+    assert worst(found.energy, exact.energy) < energy
+    assert worst(found.forces, exact.forces) < force
+    assert worst(found.stress, exact.stress) < force
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_tables_of_hidden_layers_end_at_the_cutoff_with_two_derivatives(name):
+    for x in interactions(for_inference(equivariant(name))):
+        assert not np.any(derivatives(x.table, jnp.asarray([CUTOFF, 2 * CUTOFF])))
+
+
+def test_the_basis_from_zero_is_that_of_the_edges():
+    _, config = SHAPES["mace"]
+    r = jnp.linspace(0.01, CUTOFF, 200)
+    cut = polynomial_cutoff(r, CUTOFF, config.cutoff_power)[:, None]
+    expected = bessel_basis(r, CUTOFF, config.n_bessel) * cut
+    np.testing.assert_allclose(basis_from_zero(r, config), expected, atol=1e-13)
+    assert np.isfinite(derivatives(lambda r: basis_from_zero(r, config), jnp.zeros(1))).all()

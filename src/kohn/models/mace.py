@@ -11,6 +11,7 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
     E_i       = W h¹_i,00 + MLP(h²_i,00)                                                  (eq. 13)
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import equinox as eqx
@@ -226,6 +227,11 @@ class Mace(Network):
         if config.zbl:
             energies = energies + config.zbl_factor * self._zbl(r, graph, edges)
         return energies * graph.atom_mask.astype(dtype)
+
+    def tabulated(self) -> "Mace":
+        """The same function for inference, with hidden radial layers from tables."""
+        interactions = tuple(x.tabulated(self.config) for x in self.interactions)
+        return replace(self, interactions=interactions)
 
     def _zbl(self, r: Array, graph: Graph, edges: Edges) -> Array:
         numbers = jnp.asarray(self.elements, r.dtype)

@@ -23,7 +23,9 @@ from kohn.models.layers import (
     one_hot,
     split,
     split_degrees,
+    unstack,
 )
+from kohn.models.radial_table import RadialTable, values
 from kohn.o3 import clebsch_gordan, spherical_harmonics
 from kohn.typing import Array, Float
 
@@ -66,6 +68,7 @@ class Edges(eqx.Module):
     """What the layers need of the edges, computed once."""
 
     harmonics: Float[Array, "N K lm"]  # component normalisation, 4π orthonormal
+    r: Float[Array, "N K"]  # distances, Å; beyond r_c in padding
     radial: Float[Array, "N K n"]  # basis times cutoff; zero in padding
     species: Float[Array, "N K S"]  # one-hot element of the neighbour
 
@@ -127,6 +130,14 @@ class Interaction(eqx.Module):
             ),
         )
 
+    def coordinate(self, edges: Edges) -> Float[Array, "N K ..."]:
+        """What of the edges H is computed from."""
+        return edges.radial
+
+    def hidden(self, basis: Float[Array, "N K n"]) -> Float[Array, "edges hidden"]:
+        """H, the last hidden layer of the radial network."""
+        return self.network(basis.reshape(-1, basis.shape[-1]))
+
     def of_species(self, embedding: Float[Array, "S C"], edges: Edges, config: Messages) -> Degrees:
         """The first layer, where h depends on the element alone.
 
@@ -136,15 +147,15 @@ class Interaction(eqx.Module):
         """
         width = self.radial.weight.shape[0]
 
-        def sums(basis: Array, harmonics: Array, species: Array) -> tuple[Array]:
+        def sums(coordinate: Array, harmonics: Array, species: Array) -> tuple[Array]:
             n, k, s = species.shape
-            hidden = self.network(basis.reshape(n * k, -1)).reshape(n, k, -1)
             by_species = harmonics[:, :, :, None] * species[:, :, None, :]
+            hidden = self.hidden(coordinate).reshape(n, k, -1)
             moments = jnp.einsum("nkp,nkb->npb", by_species.reshape(n, k, -1), hidden)
             return (moments.reshape(n, -1, s * width),)
 
         up = embedding @ self.up[0].matrix
-        (moments,) = by_rows(sums, (edges.radial, edges.harmonics, edges.species))
+        (moments,) = by_rows(sums, (self.coordinate(edges), edges.harmonics, edges.species))
         radial = self.radial.matrix.reshape(width, -1, config.channels)
         result = []
         for l, (part, mix) in enumerate(
@@ -157,35 +168,74 @@ class Interaction(eqx.Module):
     def __call__(self, h: Degrees, edges: Edges, graph: Graph, config: Messages) -> Degrees:
         paths = [p for p in config.paths(1) if p[2] < len(self.mix)]
 
-        def messages(basis: Array, harmonics: Array, sender: Array) -> Degrees:
-            n, k, _ = basis.shape
-            hidden = self.network(basis.reshape(n * k, -1)) @ self.radial.matrix
-            radial = split(hidden.reshape(n, k, 1, -1), (config.channels,) * len(paths), 3)
-            features = split_degrees(sender, config.hidden_l_max, 2)
+        def messages(coordinate: Array, harmonics: Array, *senders: Array) -> Degrees:
+            n, k, _ = harmonics.shape
+            functions = (self.hidden(coordinate) @ self.radial.matrix).reshape(n, k, -1)
+            radial = split(functions, (config.channels,) * len(paths), 2)
             y = split_degrees(harmonics, config.l_max, 2)
             parts: list[list[Array]] = [[] for _ in self.mix]
             for r, (l1, l2, l3) in zip(radial, paths, strict=True):
-                parts[l3].append(_couple_and_sum(features[l1] * r, y[l2], l1, l2, l3))
+                parts[l3].append(_couple_and_sum(_times(senders[l1], r), y[l2], l1, l2, l3))
             return tuple(
                 mix(jnp.concatenate(part, axis=-1))
                 for mix, part in zip(self.mix, parts, strict=True)
             )
 
-        lifted = jnp.concatenate([up(x) for up, x in zip(self.up, h, strict=True)], axis=1)
-        sender = gather_neighbours(lifted, graph.index, graph.reverse)
-        return by_rows(messages, (edges.radial, edges.harmonics, sender))
+        # Degrees are gathered one by one: cut out of one array, each would be copied.
+        senders = [
+            gather_neighbours(up(x), graph.index, graph.reverse)
+            for up, x in zip(self.up, h, strict=True)
+        ]
+        return by_rows(messages, (self.coordinate(edges), edges.harmonics, *senders))
+
+    def tabulated(self, config: Messages) -> "Interaction":
+        """The same for inference, with H from a table; itself where none is accurate."""
+        exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.network)
+        table = RadialTable.of(
+            lambda r: exact(basis_from_zero(r, config)), config.cutoff, self.radial.weight.dtype
+        )
+        if table is None:
+            return self
+        return TabulatedInteraction(self.up, RadialNetwork(()), self.radial, self.mix, table)
+
+
+class TabulatedInteraction(Interaction):
+    """For inference: a table of H stands for the hidden layers, whose weights are gone."""
+
+    table: RadialTable
+
+    def coordinate(self, edges: Edges) -> Float[Array, "N K"]:
+        """r, Å."""
+        return edges.r
+
+    def hidden(self, r: Float[Array, "N K"]) -> Float[Array, "edges hidden"]:
+        """H, the last hidden layer of the radial network."""
+        return values(self.table, r.ravel())
+
+    def tabulated(self, config: Messages) -> "Interaction":
+        """Itself: it is one."""
+        del config
+        return self
+
+
+def _times(x: Float[Array, "N K m C"], r: Float[Array, "N K C"]) -> Float[Array, "N K m C"]:
+    """x r, component by component: what flows back to r is then a sum that XLA writes out, four
+    times faster than its sum over an axis."""
+    return jnp.stack([part * r for part in unstack(x, 2)], axis=2)
 
 
 def _couple_and_sum(
     x: Float[Array, "N K m1 C"], y: Float[Array, "N K m2"], l1: int, l2: int, l3: int
 ) -> Float[Array, "N m3 C"]:
-    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product over (k, m1)."""
-    n, k, _, c = x.shape
+    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product over (k, m1),
+    whose left factor has its sum last, as the processor's matrix products like it."""
+    n, k, m1, c = x.shape
     if l1 == 0:
-        return jnp.einsum("nkm,nkc->nmc", y, x[:, :, 0])
-    cg = jnp.asarray(clebsch_gordan(l1, l2, l3), y.dtype)
-    coupled = jnp.einsum("nkb,abm->nkam", y, cg).reshape(n, k * (2 * l1 + 1), -1)
-    return jnp.einsum("nqm,nqc->nmc", coupled, x.reshape(n, -1, c))
+        coupled = jnp.swapaxes(y, 1, 2)
+    else:
+        cg = jnp.asarray(clebsch_gordan(l1, l2, l3), y.dtype)
+        coupled = jnp.einsum("nkb,abm->nmka", y, cg).reshape(n, -1, k * m1)
+    return jnp.einsum("nmq,nqc->nmc", coupled, x.reshape(n, k * m1, c))
 
 
 def edges_of(graph: Graph, config: Messages, n_species: int, dtype) -> tuple[Array, Edges]:
@@ -197,4 +247,14 @@ def edges_of(graph: Graph, config: Messages, n_species: int, dtype) -> tuple[Arr
     basis = bessel_basis(r, config.cutoff, config.n_bessel)
     y = spherical_harmonics(d / r[..., None], config.l_max) * sqrt(4 * pi)
     sender = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
-    return r, Edges(y, basis * cut[..., None], one_hot(sender, n_species, dtype))
+    beyond = jnp.where(graph.edge_mask, r, 2.0 * config.cutoff)
+    return r, Edges(y, beyond, basis * cut[..., None], one_hot(sender, n_species, dtype))
+
+
+def basis_from_zero(r: Float[Array, "..."], config: Messages) -> Float[Array, "... n"]:
+    """`Edges.radial` at distances r ≥ 0, Å, and its derivatives at zero too:
+    sqrt(2/r_c) sin(nπ r/r_c) / r = sqrt(2/r_c) (nπ/r_c) sinc(n r/r_c)."""
+    n = jnp.arange(1, config.n_bessel + 1, dtype=r.dtype)
+    scale = n * (pi / config.cutoff * sqrt(2.0 / config.cutoff))
+    cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
+    return scale * jnp.sinc(r[..., None] * (n / config.cutoff)) * cut[..., None]

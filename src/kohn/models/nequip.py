@@ -11,6 +11,7 @@ Features are of natural parity: of degree l they change sign under inversion as 
 atom has without neighbours is taken away, so that it keeps its E0.
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import equinox as eqx
@@ -160,6 +161,11 @@ class Body(eqx.Module):
             alone = layer(nothing, alone, jnp.eye(s, dtype=species.dtype))
         return (h[0] - (species @ alone[0][:, 0])[:, None], *h[1:])
 
+    def tabulated(self) -> "Body":
+        """The same function for inference, with hidden radial layers from tables."""
+        layers = (replace(x, interaction=x.interaction.tabulated(self.config)) for x in self.layers)
+        return replace(self, layers=tuple(layers))
+
 
 class Nequip(Network):
     """A NequIP model: interaction energies of atoms from a graph; attributes as in `Network`."""
@@ -201,3 +207,7 @@ class Nequip(Network):
         first, second = self.readout
         scalars = self.body(graph, self.scale.dtype)[0][:, 0]
         return where_neighbours(second(first(scalars))[:, 0] * self.scale, graph)
+
+    def tabulated(self) -> "Nequip":
+        """The same function for inference, with hidden radial layers from tables."""
+        return replace(self, body=self.body.tabulated())

@@ -144,6 +144,29 @@ def polynomial(
 
 
 @jax.custom_vjp
+def values(table: RadialTable, r: Float[Array, "..."]) -> Float[Array, "... C"]:
+    """`table(r)`, faster where its gradient is needed. The table is a constant."""
+    # With barriers, XLA reads each row where it is used: it would keep the rows of all edges.
+    return jax.lax.optimization_barrier(table(r))
+
+
+def _values_forward(table: RadialTable, r: Array) -> tuple[Array, tuple[RadialTable, Array]]:
+    return values(table, r), (table, r)
+
+
+def _values_backward(kept: tuple[RadialTable, Array], f_bar: Array) -> tuple[None, Array]:
+    table, (r, f_bar) = kept[0], jax.lax.optimization_barrier((kept[1], f_bar))
+    place, knots = table.place(r), table.pieces.shape[0] - 1
+    # A product with ones: ten times faster than a sum.
+    changes = polynomial(table.slopes, *place) * f_bar
+    ones = jnp.full(changes.shape[-1], knots / table.cutoff, r.dtype)
+    return None, changes @ ones
+
+
+values.defvjp(_values_forward, _values_backward)
+
+
+@jax.custom_vjp
 def sum_over_neighbours(
     table: RadialTable,
     place: Place,

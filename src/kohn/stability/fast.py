@@ -25,6 +25,9 @@ from kohn.typing import Float, Int
 
 BLOCK = 1 << 17
 """Numbers in a block of candidates times facets: 1 MiB, which stays in the cache."""
+LAYERED = 5
+"""From so many elements, the hulls of fewer are found first: Qhull's time grows with the entries,
+which are mostly made of fewer elements and above those."""
 GAIN = 1e-12
 """eV/atom: what an entry must gain a mixture to take part in it."""
 GREEDY = 100
@@ -73,6 +76,8 @@ def lower_facets(
     if d == 1:
         return np.array([[np.argmin(e)]]), reference[None], np.ones((1, 1, 1))
     chosen = np.flatnonzero((e < 0) | pure)  # others are above a mixture of elements
+    if d >= LAYERED:
+        chosen = chosen[below_their_elements(x[chosen], e[chosen])]
     x, e = x[chosen], e[chosen]
     above = np.array([*[1 / d] * (d - 1), 1.0 + np.abs(e).max()])  # else two elements are a line
     found = Qhull(np.vstack([np.column_stack([x[:, 1:], e]), above]), qhull_options="Qt i")
@@ -82,9 +87,33 @@ def lower_facets(
     sound = np.abs(np.linalg.det(a)) > 1e-12
     vertices, inverses = vertices[sound], np.linalg.inv(a[sound])
     planes = np.einsum("fij,fj->fi", inverses, e[vertices])
-    # A sliver's plane is badly determined, and may cut through the hull beside it.
-    below = (x @ planes.T - e[:, None]).max(axis=0) <= 1e-10 * (1 + np.abs(planes).max(axis=1))
+    # A sliver's plane is badly determined, and may cut through the hull beside it. What is below
+    # all corners of the hull is below all that is above it.
+    corners = np.unique(vertices)
+    above_corners = (x[corners] @ planes.T - e[corners, None]).max(axis=0)
+    below = above_corners <= 1e-10 * (1 + np.abs(planes).max(axis=1))
     return chosen[vertices[below]], planes[below] + reference, inverses[below]
+
+
+def below_their_elements(
+    x: Float[np.ndarray, "n D"], e: Float[np.ndarray, " n"]
+) -> Int[np.ndarray, " k"]:
+    """Entries that are on the hull of the entries made of their own elements; of the others none
+    can be on the hull of all.
+
+    Args:
+        x: fractions, the elements among them.
+        e: energies, eV/atom.
+    """
+    present, kept = x > 0, np.ones(len(x), bool)
+    sets = np.unique(present[present.sum(axis=1) < x.shape[1]], axis=0)
+    within = (sets[:, None] <= sets).all(axis=2)  # within[s, t]: s is a subset of t
+    for s in sets[within.sum(axis=1) == 1]:  # the largest; smaller ones are their faces
+        inside = np.flatnonzero(~present[:, ~s].any(axis=1))
+        part = np.ascontiguousarray(x[inside][:, s])
+        heights = highest(lower_facets(part, e[inside])[1], part)[0]
+        kept[inside[e[inside] > heights + 1e-9]] = False
+    return np.flatnonzero(kept)
 
 
 def cheapest_mixtures(

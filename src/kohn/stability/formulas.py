@@ -39,7 +39,7 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
             that is no formula, no atoms.
     """
     packed = "".join(str(text).split())
-    if re.search(r"\d\.\d*H2O", packed):
+    if re.search(r"\d\.\d+H2O", packed):
         raise _bad(text, where, "has a dot that may be a hydrate's or a decimal", "write · for it")
     stack: list[dict[str, float]] = [{}]
     factors, opened, at = [1.0], [""], 0

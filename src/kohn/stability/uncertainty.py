@@ -319,7 +319,7 @@ def _most_often(
 ) -> tuple[Int[np.ndarray, "M K"], Int[np.ndarray, "M K"]]:
     """The entries of largest count of each row, and the counts."""
     rows = np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr))
-    data = np.asarray(counts.data)
+    data = np.asarray(counts.data, np.int64)
     order = np.lexsort((counts.indices, -data, rows))
     rows, columns, data = rows[order], counts.indices[order], data[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
