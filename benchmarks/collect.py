@@ -85,7 +85,7 @@ SECTIONS = {
     "constraints": (
         "Hard and soft constraints on forces",
         "python -m benchmarks.constraints",
-        "rMD17 ethanol, 950 frames to learn from, 5000 steps of five, NequIP body of 16 channels, "
+        "rMD17 ethanol, 950 frames to learn from, 20,000 steps of five, NequIP body of 16 channels, "
         "l_max 2, two layers, r_c 4 Å, float32, processor times on one core. Direct forces have "
         "their net force removed. λ weighs ‖J − Jᵀ‖² / 3n, J = ∂F/∂x, beside 100 for forces. "
         "200 test frames; J of 20 of them, loops of 0.05 Å in all coordinates around 10, both in "

@@ -14,13 +14,13 @@ has its record in benchmarks/scratch is not done again, unless it is named.
 import argparse
 import json
 import os
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -50,10 +50,9 @@ def frames(count: int) -> Any:
     return read([DATA / "rmd17" / "ethanol_test.extxyz"]).select(range(count))
 
 
-def trained(case: dict[str, Any], steps: int, folder: Path) -> tuple[Any, float]:
-    """A potential after so many steps, and the wall time of a step on one core, s."""
+def trained(case: dict[str, Any], steps: int, folder: Path) -> Any:
+    """A potential after so many steps."""
     import kohn
-    from kohn.records import read_records
     from kohn.training import train
     from kohn.training.settings import parse
 
@@ -64,9 +63,20 @@ def trained(case: dict[str, Any], steps: int, folder: Path) -> tuple[Any, float]
         "run": {"steps": steps, "evaluate_every": 5, "checkpoint_every": 5},
     }
     train(parse(settings), out=folder, resume=folder.exists())
-    epochs = [r for r in read_records(folder / "records.jsonl") if r["kind"] == "epoch"]
+    return kohn.load(folder)
+
+
+def timed(case: dict[str, Any], potential: Any) -> dict[str, float]:
+    """Milliseconds of one core for a training step and for a call; to be taken on an idle one."""
+    from kohn.records import read_records
+
+    with TemporaryDirectory() as short:
+        trained(case, 5_000, Path(short) / "run")
+        records = list(read_records(Path(short) / "run" / "records.jsonl"))
+    epochs = [r for r in records if r["kind"] == "epoch"]
     seconds = [b["seconds"] / (b["step"] - a["step"]) for a, b in pairwise(epochs)]
-    return kohn.load(folder), median(seconds)
+    call = seconds_a_call(potential, frames(1)[0])
+    return {"step": 1e3 * median(seconds), "call": 1e3 * call}
 
 
 def jacobians(potential: Any, structures: Sequence[Any]) -> list[np.ndarray]:
@@ -185,7 +195,6 @@ def judged(potential: Any) -> dict[str, float]:
         "work": work_around_loops(double, test[:10]),
         "net_force": 1e3 * rms(np.array([np.linalg.norm(p.forces.sum(0)) for p in found])),
         "torque": 1e3 * rms(np.linalg.norm(torques, axis=1)),
-        "call": 1e3 * seconds_a_call(potential, test[0]),
     }
 
 
@@ -245,15 +254,18 @@ def main() -> None:
     files = {name: _files(folder, name) for name in CASES}
     for name, (record, model) in files.items():
         if name in arguments.cases or not record.exists():
-            run = record.with_suffix("")
-            potential, seconds = trained(CASES[name], arguments.steps, run)
-            save(potential, model)
-            record.write_text(json.dumps({"step": 1e3 * seconds}))
-    for measure, sign in ((judged, "force_mae"), (driven, "drift")):
+            save(trained(CASES[name], arguments.steps, record.with_suffix("")), model)
+            record.write_text("{}")
+    stages = {
+        "force_mae": lambda name, potential: judged(potential),
+        "drift": lambda name, potential: driven(potential),
+        "call": lambda name, potential: timed(CASES[name], potential),
+    }
+    for sign, measure in stages.items():
         for name, (record, model) in files.items():
             found = json.loads(record.read_text())
             if sign not in found:
-                found |= measure(load(model))
+                found |= measure(name, load(model))
                 record.write_text(json.dumps(found))
             records[name] = found
             print(name, {k: f"{v:.3g}" for k, v in found.items()}, flush=True)

@@ -297,9 +297,9 @@ def machine() -> str:
     import scipy
 
     return (
-        f"{model}, one core; Python {platform.python_version()}, NumPy {np.__version__}, SciPy "
-        f"{scipy.__version__}; load average {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores when "
-        "it began"
+        f"{model}, one core; Python {platform.python_version()}, NumPy {np.__version__}, "
+        f"SciPy {scipy.__version__}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
+        "cores when it began"
     )
 
 
@@ -355,9 +355,9 @@ def table(document: dict[str, Any]) -> str:
     if "million" in document:
         r = document["million"]
         lines += [
-            f"{r['candidates']:,} candidates of four elements, hull included: {r['cpu']:.2f} CPU s, "
-            f"{r['wall']:.2f} s wall (aim: {MILLION_ASKED:g} s); {_added(r):.0f} MiB beside the "
-            f"candidates, {r['peak_bytes'] / 2**20:.0f} MiB in all.",
+            f"{r['candidates']:,} candidates of four elements, hull included: "
+            f"{r['cpu']:.2f} CPU s, {r['wall']:.2f} s wall (aim: {MILLION_ASKED:g} s); "
+            f"{_added(r):.0f} MiB beside the candidates, {r['peak_bytes'] / 2**20:.0f} MiB in all.",
             "",
         ]
     return "\n".join(lines)

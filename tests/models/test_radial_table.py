@@ -226,7 +226,10 @@ def test_tabulated_messages_are_the_same_function(name, chosen, dtype, energy, f
     assert all(isinstance(x, TabulatedInteraction) for x in interactions(table))
     exact, found = evaluate(model, graph), evaluate(table, graph)
     assert found.forces.dtype == dtype
-    assert worst(found.energy, exact.energy) < energy
+    # Of the total, as a share of the energies of atoms: they nearly cancel in some cases.
+    size = np.abs(exact.atom_energies).sum()
+    assert np.abs(np.asarray(found.energy - exact.energy)).max() < energy * size
+    assert worst(found.atom_energies, exact.atom_energies) < energy
     assert worst(found.forces, exact.forces) < force
     assert worst(found.stress, exact.stress) < force
 

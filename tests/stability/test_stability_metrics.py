@@ -57,6 +57,8 @@ def test_distances_are_not_rounded():
 
 
 def test_errors_of_distances_are_those_of_formation_energies(rng):
+    by_hand = predicted_distance(np.array([-0.02]), np.array([-1.0]), np.array([-0.95]))
+    np.testing.assert_allclose(by_hand, [0.03])
     d, formation = rng.normal(size=50), rng.normal(size=50)
     predicted = formation + 0.03 * rng.normal(size=50)
     m = stability_metrics(d, predicted_distance(d, formation, predicted))

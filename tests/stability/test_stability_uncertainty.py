@@ -6,9 +6,15 @@ from scipy.optimize import linprog
 from scipy.stats import norm
 
 from kohn.errors import InputError
-from kohn.stability.fast import cheapest_mixtures, elements_of, highest, lower_facets
+from kohn.stability.fast import (
+    below_their_elements,
+    cheapest_mixtures,
+    elements_of,
+    highest,
+    lower_facets,
+)
 from kohn.stability.hull import LowerHull
-from kohn.stability.uncertainty import Errors, draws, probability_stable
+from kohn.stability.uncertainty import Errors, _SampledHull, draws, probability_stable
 
 BINARY = np.array([[1.0, 0.0], [0.0, 1.0]])
 AB = np.array([[0.5, 0.5]])
@@ -55,6 +61,33 @@ def test_facets_mixtures_and_programs_agree(elements):
     np.testing.assert_allclose(
         mixed[:20], [height_by_program(x, e, row, -1) for row in at[:20]], atol=1e-9
     )
+
+
+def test_six_elements_are_layered_and_the_facets_the_same(monkeypatch):
+    """With compounds of five and six elements among them, which belong to no smaller system."""
+    x, e = system(6, 120)
+    rng = np.random.default_rng(2)
+    more = rng.integers(0, 4, (60, 6)) + np.eye(6)[rng.integers(0, 6, 60)]
+    x = np.vstack([x, more / more.sum(axis=1, keepdims=True)])
+    e = np.concatenate([e, rng.uniform(-1.5, -0.2, 60)])
+    layered = lower_facets(x, e)
+    assert len(below_their_elements(x, e)) < 150
+    monkeypatch.setattr("kohn.stability.fast.LAYERED", 9)
+    whole = lower_facets(x, e)
+    facets = [set(map(tuple, np.sort(found[0], axis=1))) for found in (layered, whole)]
+    assert facets[0] == facets[1]
+    assert len(facets[0]) > 100
+
+
+def test_facets_between_dilute_compositions_are_kept():
+    """A facet of the size of 1e-6 is as good as any other."""
+    x = np.vstack([np.eye(3), [[1 - 3e-6, 1e-6, 2e-6], [1 - 3e-6, 2e-6, 1e-6]]])
+    e = np.array([0.0, 0.0, 0.0, -1e-5, -1e-5])
+    at = np.array([[1 - 2e-6, 1e-6, 1e-6], [0.9, 0.05, 0.05]])
+    start = elements_of(x, e, np.full(2, -1))
+    expected, _, _ = cheapest_mixtures(x, e, at, start)
+    np.testing.assert_allclose(highest(lower_facets(x, e)[1], at)[0], expected, atol=1e-12)
+    assert expected[0] < -6e-6
 
 
 def test_the_reference_of_the_energies_moves_the_planes_by_just_that(rng):
@@ -130,6 +163,19 @@ def test_many_candidates_and_few_have_the_same_distances():
     np.testing.assert_allclose(many.frequencies[:30], few.frequencies, atol=1e-12)
 
 
+def test_mixtures_on_coplanar_facets_have_the_composition():
+    """All on one plane: of the facets that are equally high, one that the composition is in."""
+    x, _ = system(3, 60)
+    at, _ = system(3, 200, seed=1)
+    e = x @ np.array([0.0, -1.0, 2.0]) - 0.1 * (x.max(axis=1) < 1)
+    hull = _SampledHull(x, e, at, np.full(200, -1))
+    heights, entries, shares = hull.mixtures(e)
+    assert hull.by_facets
+    assert shares.min() >= 0
+    np.testing.assert_allclose(np.einsum("md,mdk->mk", shares, x[entries]), at, atol=1e-8)
+    np.testing.assert_allclose(np.einsum("md,md->m", shares, e[entries]), heights, atol=1e-8)
+
+
 def test_seven_elements_and_one():
     x, e = system(7, 60)
     at, energies = system(7, 20, seed=1)
@@ -154,7 +200,7 @@ def test_the_draws_are_those_of_the_seed_and_of_the_sample():
     again = probability_stable(x, e, at, energies, errors, samples=12, seed=7)
     np.testing.assert_array_equal(again.distances, short.distances)
     other = probability_stable(x, e, at, energies, errors, samples=12, seed=8)
-    assert np.abs(other.distances - short.distances).min() > 0
+    assert not np.isin(other.distances, short.distances).any()  # in no order
     # the hull is drawn first: the same, whoever is held against it
     alone = [e_s for e_s, _ in draws(x, e, at[:1], energies[:1], np.array([-1]), errors, 3, 7)]
     beside = [e_s for e_s, _ in draws(x, e, at, energies, np.full(100, -1), errors, 3, 7)]
@@ -224,6 +270,7 @@ def test_competitors_are_those_that_it_falls_into():
     x = np.vstack([BINARY, [[0.75, 0.25]]])
     e, sigma = np.array([0.0, 0.0, 0.01]), np.array([0.0, 0.0, 0.02])
     found = probability_stable(x, e, AB, np.zeros(1), Errors(hull=sigma), samples=4000)
+    np.testing.assert_array_equal(found.competitors[0, :3], [1, 0, 2])  # most often first
     often = dict(zip(found.competitors[0].tolist(), found.frequencies[0], strict=True))
     assert often[1] == 1
     assert often[2] == pytest.approx(norm.cdf(-0.5), abs=0.03)

@@ -25,9 +25,11 @@ from kohn.typing import Float, Int
 
 BLOCK = 1 << 17
 """Numbers in a block of candidates times facets: 1 MiB, which stays in the cache."""
-LAYERED = 5
-"""From so many elements, the hulls of fewer are found first: Qhull's time grows with the entries,
-which are mostly made of fewer elements and above those."""
+LAYERED = 6
+"""From so many elements, the hulls of fewer are found first: most entries are above those, and
+what Qhull saves without them is more than the smaller hulls take."""
+STEEPEST = 1e9
+"""The largest number in A⁻¹ of a facet."""
 GAIN = 1e-12
 """eV/atom: what an entry must gain a mixture to take part in it."""
 GREEDY = 100
@@ -83,15 +85,18 @@ def lower_facets(
     found = Qhull(np.vstack([np.column_stack([x[:, 1:], e]), above]), qhull_options="Qt i")
     lower = (found.equations[:, -2] < 0) & (found.simplices != len(x)).all(axis=1)
     vertices = found.simplices[lower]
-    a = x[vertices]
-    sound = np.abs(np.linalg.det(a)) > 1e-12
-    vertices, inverses = vertices[sound], np.linalg.inv(a[sound])
+    # Upright ones are no facets of the lower hull. Not by their volume: between dilute
+    # compositions whole facets are small.
+    vertices = vertices[np.linalg.det(x[vertices]) != 0]
+    inverses = np.linalg.inv(x[vertices])
+    sound = np.abs(inverses).max(axis=(1, 2)) < STEEPEST
+    vertices, inverses = vertices[sound], inverses[sound]
     planes = np.einsum("fij,fj->fi", inverses, e[vertices])
     # A sliver's plane is badly determined, and may cut through the hull beside it. What is below
     # all corners of the hull is below all that is above it.
     corners = np.unique(vertices)
     above_corners = (x[corners] @ planes.T - e[corners, None]).max(axis=0)
-    below = above_corners <= 1e-10 * (1 + np.abs(planes).max(axis=1))
+    below = above_corners <= 1e-10 + 1e-13 * np.abs(planes).max(axis=1)
     return chosen[vertices[below]], planes[below] + reference, inverses[below]
 
 
