@@ -17,16 +17,15 @@ Source: Barber, Dobkin, Huhdanpaa, ACM Trans. Math. Softw. 22, 469 (1996), for Q
 linear programs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import linprog
-from scipy.spatial import ConvexHull as Qhull
 
 from kohn.errors import InputError
+from kohn.stability.fast import highest, lower_facets
 from kohn.typing import Float, Int
 
 Method = Literal["facets", "program"]
@@ -36,8 +35,6 @@ TOLERANCE = 1e-8
 """eV/atom: within this of the hull, a phase is on it."""
 EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
 """The least that HiGHS takes; by default a program may end 1e-7 eV/atom above the hull."""
-BLOCK = 1 << 21
-"""Numbers in a block of candidates times facets: small enough for the cache."""
 
 
 @dataclass(frozen=True)
@@ -104,26 +101,10 @@ class LowerHull:
 
     @cached_property
     def facets(self) -> Facets:
-        """Found by Qhull with a point far above, whose facets are not of the lower hull."""
+        """Found by Qhull; see `kohn.stability.fast`."""
         chosen = self.candidates
-        x, e, d = self.fractions[chosen], self.energies[chosen], self.elements
-        if d == 1:
-            vertices = np.array([[0]])
-        else:
-            points = np.column_stack([x[:, 1:], e])
-            far_up = np.array([*[1 / d] * (d - 1), 1.0 + abs(e).max()])
-            found = Qhull(np.vstack([points, far_up]), qhull_options="Qt i").simplices
-            vertices = found[(found != len(points)).all(axis=1)]
-        a = x[vertices]
-        # Not the volume: between dilute compositions whole facets are smaller than slivers.
-        sound = np.linalg.svd(a, compute_uv=False)[:, -1] > 1e-9
-        vertices, a = vertices[sound], a[sound]
-        inverses = np.linalg.inv(a)
-        planes = np.einsum("fij,fj->fi", inverses, e[vertices])
-        # A sliver's plane is badly determined, and may cut through the hull beside it.
-        above = (x @ planes.T - e[:, None]).max(axis=0)
-        below = above <= 1e-10 + 1e-13 * np.abs(planes).max(axis=1)
-        return Facets(chosen[vertices[below]], planes[below], inverses[below])
+        entries, planes, inverses = lower_facets(self.fractions[chosen], self.energies[chosen])
+        return Facets(chosen[entries], planes, inverses)
 
     @property
     def method(self) -> Method:
@@ -136,11 +117,7 @@ class LowerHull:
         """h(x), eV/atom; by one of the two methods on request."""
         if (method or self.method) == "program":
             return np.array([self.program(row)[0] for row in x])
-        planes = self.facets.planes
-        out = np.empty(len(x))
-        for part in blocks(len(x), len(planes)):
-            np.max(planes @ x[part].T, axis=0, out=out[part])
-        return out
+        return highest(self.facets.planes, x)[0]
 
     def distance(
         self,
@@ -157,19 +134,14 @@ class LowerHull:
         if self.method == "program":
             return self._decompose_by_programs(x)
         facets = self.facets
-        entries = np.empty((len(x), self.elements), int)
-        shares = np.empty((len(x), self.elements))
-        for part in blocks(len(x), len(facets.planes)):
-            heights = planes_at(facets, x[part])
-            best = np.argmax(heights, axis=0)
-            shares[part] = np.einsum("md,mdk->mk", x[part], facets.inverses[best])
-            for i in np.flatnonzero(shares[part].min(axis=1) < -1e-9):  # coplanar facets tie
-                tied = np.flatnonzero(heights[:, i] >= heights[best[i], i] - 1e-9)
-                of_tied = np.einsum("d,fdk->fk", x[part][i], facets.inverses[tied])
-                inside = int(np.argmax(of_tied.min(axis=1)))
-                best[i], shares[part.start + i] = tied[inside], of_tied[inside]
-            entries[part] = facets.entries[best]
-        return Decomposition(entries, np.where(shares > 1e-9, shares, 0.0))
+        heights, best = highest(facets.planes, x)
+        shares = np.einsum("md,mdk->mk", x, facets.inverses[best])
+        for i in np.flatnonzero(shares.min(axis=1) < -1e-9):  # coplanar facets tie
+            tied = np.flatnonzero(facets.planes @ x[i] >= heights[i] - 1e-9)
+            of_tied = np.einsum("d,fdk->fk", x[i], facets.inverses[tied])
+            inside = int(np.argmax(of_tied.min(axis=1)))
+            best[i], shares[i] = tied[inside], of_tied[inside]
+        return Decomposition(facets.entries[best], np.where(shares > 1e-9, shares, 0.0))
 
     def program(
         self, x: Float[np.ndarray, " D"], without: Int[np.ndarray, " k"] | None = None
@@ -215,15 +187,3 @@ class LowerHull:
             _, chosen, found = self.program(row)
             entries[i, : len(chosen)], shares[i, : len(chosen)] = chosen, found
         return Decomposition(entries, shares)
-
-
-def planes_at(facets: Facets, x: Float[np.ndarray, "M D"]) -> Float[np.ndarray, "F M"]:
-    """μ_f · x of all facets and compositions."""
-    return facets.planes @ x.T
-
-
-def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Slices of the rows such that a block has at most `BLOCK` numbers."""
-    size = max(1, BLOCK // max(columns, 1))
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
