@@ -1,4 +1,4 @@
-"""Thermodynamic stability: entries, their provenance, and phase diagrams of them."""
+"""Thermodynamic stability: entries, their provenance, phase diagrams of them, P(stable)."""
 
 from kohn.stability.entries import Entries as Entries
 from kohn.stability.entries import read_entries as read_entries
@@ -10,3 +10,6 @@ from kohn.stability.provenance import Provenance as Provenance
 from kohn.stability.references import ElementalReferences as ElementalReferences
 from kohn.stability.references import ElementBias as ElementBias
 from kohn.stability.references import element_bias as element_bias
+from kohn.stability.uncertainty import Errors as Errors
+from kohn.stability.uncertainty import StabilityPosterior as StabilityPosterior
+from kohn.stability.uncertainty import probability_stable as probability_stable
