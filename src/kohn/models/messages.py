@@ -2,7 +2,8 @@
 
     A_i,klm = Σ_k' W_kk'l Σ_j Σ_paths R_k'(r_ij) [h_j,k'l1 ⊗ Y_l2(r_ij)]_lm
 
-with h the features of atoms, Y the harmonics and R the learned radial functions of edges.
+with h the features of atoms, Y the harmonics and R = H W the learned radial functions of edges.
+For prediction H, the last hidden layer of their network, becomes a table of the distance.
 
 Source: Batzner et al., Nat. Commun. 13, 2453 (2022), eq. 4 and 5.
 """

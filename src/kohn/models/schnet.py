@@ -19,7 +19,7 @@ the distances of several layers only.
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -194,6 +194,7 @@ class SchNet(Network):
 class TabulatedSchNet(SchNet):
     """A SchNet for inference: the filters of each layer are a table, and their weights are gone."""
 
+    newer_fusion: ClassVar[bool] = True  # see `kohn.compilation.compiled`
     tables: tuple[RadialTable, ...]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:

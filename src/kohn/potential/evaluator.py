@@ -75,4 +75,5 @@ def _functions(static: _Static) -> tuple[Callable, Callable]:
         graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
         return energy_and_derivatives(model, graph)
 
-    return compiled(evaluate, often=True), compiled(move, often=True)
+    newer = getattr(static.rest, "newer_fusion", False)
+    return compiled(evaluate, newer_fusion=newer), compiled(move, newer_fusion=newer)
