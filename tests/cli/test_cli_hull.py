@@ -12,7 +12,7 @@ DATA = Path(__file__).parents[1] / "data" / "phase_diagrams"
 def ab(tmp_path):
     """A2B and AB on the hull of A and B, A3B above it."""
     file = tmp_path / "ab.csv"
-    file.write_text("id,formula,energy\na,Li,-2\nb,O,-5\nx,Li2O,-15\ny,LiO,-9\nz,Li3O,-13\n")
+    file.write_text("id,formula,energy\na,Li,-2\nb,O,-5\nx,Li2O,-15\ny,LiO,-10.5\nz,Li3O,-13\n")
     return file
 
 
@@ -29,13 +29,13 @@ def test_a_document_with_all_that_is_asked_for(ab, kohn_cli):
 
 
 def test_candidates_are_judged_and_drawn(ab, kohn_cli, tmp_path):
-    (tmp_path / "new.csv").write_text("id,formula,energy\np,Li2O2,-20\nq,Li4O,-16\nx,Li2O,-15\n")
+    (tmp_path / "new.csv").write_text("id,formula,energy\np,Li2O2,-22\nq,Li4O,-16\nx,Li2O,-15\n")
     command = ("hull", ab, "--candidates", "new.csv", "--plot", "hull.html", "--json")
     code, out, said = kohn_cli(*command)
     assert code == 0
     rows = {r["id"]: r for r in json.loads(out)["candidates"]}
-    # LiO at −10 instead of −9: half an eV an atom below; in the hull as x is Li2O itself.
-    assert rows["p"]["distance"] == pytest.approx(-0.5, abs=1e-12)
+    # LiO at −11 instead of −10.5: 0.25 eV an atom below; Li2O is in the hull as x.
+    assert rows["p"]["distance"] == pytest.approx(-0.25, abs=1e-12)
     assert rows["p"]["stable"]
     assert rows["x"]["in_hull"]
     assert rows["x"]["distance"] < 0

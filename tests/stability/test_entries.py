@@ -73,7 +73,7 @@ def test_columns():
     np.testing.assert_allclose(e.energies_per_atom[2], (-4 - 0.9) / 3)
     assert e.formulas == ("Fe", "O", "Fe2O", "FeO")
     assert e.systems == ("Fe", "O", "Fe-O", "Fe-O")
-    assert Entries.of(["Li0.5CoO2", "Fe4O6"], [-20, -60.0]).formulas == ("Co2LiO4", "Fe2O3")
+    assert Entries.of(["Li0.5CoO2", "Fe4O6"], [-20, -60.0]).formulas == ("LiCo2O4", "Fe2O3")
     assert e.select([3, 0]).ids == ("FeO", "Fe")
     wide = e.over(("Fe", "Li", "O"))
     assert wide.counts.shape == (4, 3)

@@ -21,8 +21,8 @@ def drift(case: Case) -> list[Measured]:
     The integrator's error I Δt² falls by 4 as the step is halved; what the model adds, D, does
     not. The slopes of E + K are s(Δt) = 4 I + D and s(Δt/2) = I + D, so
     D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D is beyond that and the
-    threshold, but not most of the slope, the step is halved again, twice at most: terms of Δt⁴
-    are left behind.
+    threshold, the step is halved again, twice at most: terms of Δt⁴ are left behind, which stiff
+    bonds have, and what the model loses stays.
     """
     needs_atoms(case.s)
     n, masses = len(case.s), atomic_masses[case.s.numbers][:, None]
@@ -35,7 +35,7 @@ def drift(case: Case) -> list[Measured]:
     rounding = CERTAIN * case.noise.energy * 1e3 / n * (12 / STEPS) ** 0.5 / time[-1]
     slopes: list[float] = []
     drift, error = np.inf, 0.0
-    while len(slopes) < 2 or (len(slopes) < 4 and max(0.1, error) < drift < 0.5 * abs(slopes[-1])):
+    while len(slopes) < 2 or (len(slopes) < 4 and drift > max(0.1, error)):
         finer = 2 ** len(slopes)
         energies = _total_energies(case, v, masses, step / finer, STEPS * finer)[::finer]
         slopes.append(float(np.polyfit(time, energies, 1)[0]) * 1e3 / n)

@@ -139,7 +139,7 @@ class Entries:
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:
-        """Reduced formulas, symbols in alphabetical order."""
+        """Reduced formulas, symbols by electronegativity."""
         return tuple(reduced(self.elements, row)[0] for row in self.counts)
 
     @cached_property

@@ -21,6 +21,14 @@ TOKEN = re.compile(r"([A-Z][a-z]?)|(\d+(?:\.\d+)?|\.\d+)|([([{])|([)\]}])|([Â·â€
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 DENOMINATOR = 1000
 """Fractions of atoms with denominators up to this become whole in reduced formulas."""
+ELECTRONEGATIVITY = (
+    "Fr Cs K Rb Ba Ra Na Sr Li Ca Ac La Tb Yb Ce Pm Pr Nd Sm Eu Gd Dy Y Ho Er Tm Lu Pu Am Bk Cf Cm "
+    "Es Fm Hf Lr Md No Th Mg Zr Np Sc U Pa Ta Ti Mn Be Nb Al Tl V Zn Cr Cd In Ga Fe Co Cu Re Si Tc "
+    "Ni Ag Sn Hg Po Ge Bi B Sb Te Mo As P At H Ir Os Pd Rn Ru Pt Rh Pb W Au C Se S Xe I Br Kr N Cl "
+    "O F Ar He Ne"
+)
+"""Elements by Pauling's electronegativity, the order in which formulas are written: LiFePO4."""
+RANK = {symbol: i for i, symbol in enumerate(ELECTRONEGATIVITY.split())}
 
 
 @cache
@@ -127,8 +135,8 @@ def _bad(text: object, where: str | None, problem: str, fix: str | None) -> Inpu
 
 
 def reduced(elements: tuple[str, ...], counts: Float[np.ndarray, " D"]) -> tuple[str, float]:
-    """The reduced formula, symbols in the order given, and the atoms in it: 'FeLiO4P', 7."""
-    present = np.flatnonzero(counts)
+    """The reduced formula, by electronegativity, and the atoms in it: 'LiFePO4', 7."""
+    present = sorted(np.flatnonzero(counts), key=lambda i: RANK.get(elements[i], len(RANK)))
     parts = [Fraction(float(counts[i])).limit_denominator(DENOMINATOR) for i in present]
     near = all(abs(float(p) - counts[i]) < 1e-6 for p, i in zip(parts, present, strict=True))
     if near and all(parts):
