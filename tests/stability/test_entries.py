@@ -9,11 +9,8 @@ from systems import FILES, textbook, totals
 
 from kohn.errors import InputError
 from kohn.stability import Entries, Provenance, parse_formula, read_entries
-from kohn.stability.entries import (
-    correction,
-    refuse_energies_per_atom,
-    refuse_formation_energies,
-)
+from kohn.stability.entries import refuse_energies_per_atom, refuse_formation_energies
+from kohn.stability.reading import correction
 
 
 @pytest.mark.parametrize(

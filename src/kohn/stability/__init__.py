@@ -1,12 +1,12 @@
 """Thermodynamic stability: entries, their provenance, phase diagrams of them, P(stable)."""
 
 from kohn.stability.entries import Entries as Entries
-from kohn.stability.entries import read_entries as read_entries
 from kohn.stability.formulas import parse_formula as parse_formula
 from kohn.stability.phase_diagram import ConvexHull as ConvexHull
 from kohn.stability.phase_diagram import Distances as Distances
 from kohn.stability.phase_diagram import GrandPotentialHull as GrandPotentialHull
 from kohn.stability.provenance import Provenance as Provenance
+from kohn.stability.reading import read_entries as read_entries
 from kohn.stability.references import ElementalReferences as ElementalReferences
 from kohn.stability.references import ElementBias as ElementBias
 from kohn.stability.references import element_bias as element_bias
