@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
@@ -28,6 +27,7 @@ from kohn.models import Derived, GaussianProcess, is_conservative
 from kohn.models.network import for_inference
 from kohn.models.posterior import Posterior
 from kohn.potential.evaluator import Evaluator
+from kohn.potential.trained import Trained
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
 
@@ -61,7 +61,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, eq=False)
-class Potential:
+class Potential(Trained):
     """A model with its reference energies and its history.
 
     Attributes:
@@ -70,19 +70,8 @@ class Potential:
         provenance: how it was made: data, checksums, settings, versions.
     """
 
-    model: Any
     e0s: dict[int, float]
     provenance: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows."""
-        return self.model.elements
-
-    @property
-    def cutoff(self) -> float:
-        """r_c, Å."""
-        return self.model.cutoff
 
     @property
     def dtype(self) -> type:
@@ -94,19 +83,6 @@ class Potential:
         """Whether forces and stress are derivatives of the energy. Where they are not, forces
         are predicted directly and there is no stress."""
         return is_conservative(self.model)
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that training adjusts."""
-        return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
-
-    def astype(self, dtype: type) -> "Potential":
-        """The same potential computing in float32 or float64."""
-
-        def cast(x):
-            return x.astype(dtype) if eqx.is_inexact_array(x) else x
-
-        return replace(self, model=jax.tree.map(cast, self.model))
 
     def evaluator(self, elements: tuple[int, ...]) -> Evaluator:
         """The compiled model for structures of these elements only: where a model knows many

@@ -1,7 +1,7 @@
 """A model of properties and its history: dipoles, polarizabilities, scalars of structures."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from kohn.errors import InputError
 from kohn.graphs import check_geometry, species_index
 from kohn.models.properties import PropertyNetwork, cartesian, molecules
 from kohn.potential.potential import batched
+from kohn.potential.trained import Trained
 from kohn.structures import Structure
 from kohn.typing import Float
 
@@ -24,7 +25,7 @@ CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
 
 
 @dataclass(frozen=True, eq=False)
-class PropertyModel:
+class PropertyModel(Trained):
     """A network with what its labels were, and its history.
 
     Attributes:
@@ -47,32 +48,9 @@ class PropertyModel:
         return self.model.config.targets
 
     @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows."""
-        return self.model.elements
-
-    @property
-    def cutoff(self) -> float:
-        """r_c, Å."""
-        return self.model.cutoff
-
-    @property
     def dtype(self) -> type:
         """float32 or float64: in what the network computes."""
         return self.model.dtype
-
-    @property
-    def n_parameters(self) -> int:
-        """Numbers that training adjusts."""
-        return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
-
-    def astype(self, dtype: type) -> "PropertyModel":
-        """The same computing in float32 or float64."""
-
-        def cast(x):
-            return x.astype(dtype) if eqx.is_inexact_array(x) else x
-
-        return replace(self, model=jax.tree.map(cast, self.model))
 
     @cached_property
     def _evaluate(self) -> Callable:
