@@ -7,11 +7,12 @@ structure, and a_z what its elements alone say of a part of degree 0:
     t_lm = s_l Σ_i w^l · h_i,lm                  degrees 1 (odd) and 2 (even)
     α    = α_00 1/√3 + Σ_m α_2m B_m              B_m the symmetric traceless basis, |B_m| = 1
     μ    = Σ_i [μ_i + q_i (r_i − R)]             μ_i from w¹ · h_i,1m
-    q_i  = q̃_i + (Q − Σ_j q̃_j)/n                q̃_i = s₁ w · h_i,00 / Å
+    q_i  = Q/n + Σ_j c(r_ij) (u_i − u_j)         u_i = s₁ w · h_i,00 / Å
 
-The charges q belong to molecules only, and add to the charge Q exactly. R is the centre of mass:
-the dipole of an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may have another
-(`dipole_origin`). Periodic structures have atomic dipoles alone.
+The charges q belong to molecules only. What flows from j to i, i loses to j: they add to the charge
+Q exactly, and neutral molecules that are far apart stay neutral, each by itself. R is the centre of
+mass: the dipole of an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may have
+another (`dipole_origin`). Periodic structures have atomic dipoles alone.
 
 Source: Veit et al., J. Chem. Phys. 153, 024113 (2020), for dipoles of atoms and charges; Wilkins et
 al., PNAS 116, 3401 (2019), for polarizabilities by degree.
@@ -28,7 +29,8 @@ import numpy as np
 from jax.typing import DTypeLike
 from pydantic import BaseModel, ConfigDict, Field
 
-from kohn.graphs import Graph
+from kohn.descriptors import polynomial_cutoff
+from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, one_hot
 from kohn.models.nequip import Body, NequipConfig
 from kohn.o3 import clebsch_gordan
@@ -218,8 +220,8 @@ class PropertyNetwork(eqx.Module):
                     total = total / number_of_atoms(graph)[:, None]
                 found[target][l] = total
         if self.charge is not None and molecules is not None:
-            raw = self.charge(h[0])[:, 0, 0] * self.scales["dipole"][1]
-            q = charges(raw, graph, molecules)
+            u = self.charge(h[0])[:, 0, 0] * self.scales["dipole"][1]
+            q = charges(u, graph, molecules, self.cutoff)
             of_charges = graph.sum_atoms(q[:, None] * molecules.positions)
             found["dipole"][1] = found["dipole"][1] + of_charges[:, np.argsort(XYZ)]
         return found
@@ -230,8 +232,12 @@ def number_of_atoms(graph: Graph) -> Float[Array, " G"]:
     return jnp.maximum(graph.sum_atoms(jnp.ones(graph.species.shape)), 1.0)
 
 
-def charges(raw: Float[Array, " N"], graph: Graph, m: Molecules) -> Float[Array, " N"]:
-    """q of the atoms, in float64 so that they add to Q; zero in periodic structures."""
-    isolated = m.isolated.astype(jnp.float64)
-    missing = (m.charge - graph.sum_atoms(raw)) / number_of_atoms(graph)
-    return (raw.astype(jnp.float64) + missing[graph.structure]) * isolated[graph.structure]
+def charges(u: Float[Array, " N"], graph: Graph, m: Molecules, cutoff: float) -> Array:
+    """q of the atoms, [N], in float64 so that they add to Q; zero in periodic structures."""
+    u, d = u.astype(jnp.float64), graph.displacement.astype(jnp.float64)
+    c = polynomial_cutoff(jnp.sqrt(jnp.sum(d * d, axis=-1)), cutoff, 5)
+    c = c * graph.edge_mask.astype(jnp.float64)
+    others = gather_neighbours(u[:, None], graph.index, graph.reverse)[..., 0]
+    share = m.charge / number_of_atoms(graph)
+    q = share[graph.structure] + jnp.sum(c * (u[:, None] - others), axis=1)
+    return q * m.isolated.astype(jnp.float64)[graph.structure]
