@@ -78,7 +78,7 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
 	@touch $@
 
 lock: setup
-	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --all-extras --strip-extras --allow-unsafe \
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --extra test --extra materials --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
 		--output-file requirements.txt pyproject.toml
 

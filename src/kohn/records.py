@@ -9,8 +9,9 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -26,24 +27,34 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     Raises:
         TrainingError: the disk refuses (full, read-only); the old file is untouched.
     """
+    with replacing(path) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+    """A stream whose bytes take the name `path` at the end of the block, all of them or none.
+
+    Raises:
+        TrainingError: the disk refuses; the old file is untouched.
+    """
     path = Path(path)
     handle, temporary = -1, None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        temporary = None
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
         if not path.parent.is_dir():
             fix = "make the folder first, or choose another one"
         else:
@@ -51,6 +62,9 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         raise TrainingError(
             f"could not write {path.name}: {error.strerror}", where=Place(file=path), fix=fix
         ) from error
+    finally:
+        if temporary is not None and os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def plain(value: Any) -> Any:

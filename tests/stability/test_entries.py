@@ -10,7 +10,7 @@ from systems import FILES, textbook, totals
 from kohn.errors import InputError
 from kohn.stability import Entries, Provenance, parse_formula, read_entries
 from kohn.stability.entries import refuse_energies_per_atom, refuse_formation_energies
-from kohn.stability.reading import correction
+from kohn.structures.computed_entries import correction
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_csv(tmp_path):
     e = read_entries(path, provenance=Provenance(scheme="none", source="VASP"))
     assert e.ids[0] == "a"
     assert e.unnamed == {e.ids[1]}
-    assert e.provenance[0] == Provenance("PBE", "none", "VASP")
+    assert e.provenance[0] == Provenance("PBE", "none needed", "VASP")
     path.write_text("formula,energy_per_atom\nFe2,-8.0\n")
     assert read_entries(path).energies.tolist() == [-16.0]
     path.write_text("formula,formation_energy_per_atom\nFe2O3,-1.0\nFe,0\nO,0\n")

@@ -4,8 +4,9 @@ import pytest
 from systems import FILES
 
 from kohn.errors import InputError
-from kohn.stability import ConvexHull, Entries, Provenance, read_entries
-from kohn.stability.provenance import conflicts, groups, notes, provenance_of, reconciled
+from kohn.stability import ConvexHull, Entries, Provenance, parse_formula, read_entries
+from kohn.stability.provenance import conflicts, groups, notes, reconciled
+from kohn.structures.provenance import provenance_of
 
 MP2020 = "MaterialsProject2020Compatibility"
 MIXING = "MaterialsProjectDFTMixingScheme"
@@ -19,8 +20,9 @@ def entry(run_type, *schemes, version=None, **parameters):
     }
 
 
-def of_file(*entries):
-    return reconciled([provenance_of(e) for e in entries])
+def of_file(*entries, of="Fe"):
+    counts = parse_formula(of)
+    return reconciled([provenance_of(e) for e in entries], [counts] * len(entries))
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,77 @@ def test_candidates_of_another_source():
         hull.distance(model)
     mixed = ConvexHull(read_entries(FILES["Mn_O"]), allow_mixed=True)
     assert mixed.distance(model).values.shape == (1,)
+
+
+def test_oxides_are_always_corrected():
+    """One without a correction was not processed with its file; r2SCAN is where mixing starts."""
+    raw, corrected = entry("GGA"), entry("GGA", MP2020)
+    assert len(set(of_file(raw, corrected, of="FeSi"))) == 1
+    assert len(set(of_file(raw, corrected, of="Fe2O3"))) == 2
+    assert len(set(of_file(raw, corrected, of="O2"))) == 1
+    assert len(set(of_file(entry("R2SCAN"), entry("GGA", MIXING), of="Fe2O3"))) == 1
+
+
+def corrected_hull(scheme=MP2020):
+    """Entries as a file of the Materials Project has them."""
+    formulas = ["Li", "Al", "O2", "Si", "Li2O", "Al2O3"]
+    plain = Provenance("PBE", "none", "VASP")
+    of = [plain] * 4 + [Provenance("PBE", scheme, "VASP")] * 2
+    told = reconciled(of, [parse_formula(f) for f in formulas])
+    return ConvexHull(Entries.of(formulas, [-1.9, -3.7, -9.9, -5.4, -14.9, -37], provenance=told))
+
+
+PLAIN = Provenance("PBE", "none", "VASP")
+
+
+@pytest.mark.parametrize("formula", ["Li3Al", "Al", "O2", "Si"])
+def test_what_needs_no_correction_stands_beside_corrected_entries(formula):
+    hull = corrected_hull()
+    candidates = Entries.of([formula], [-9.5], provenance=PLAIN)
+    assert candidates.provenance[0].scheme == "none needed"
+    assert hull.distance(candidates).values.shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("formula", "provenance", "named"),
+    [
+        ("LiAlO2", PLAIN, "schemes of corrections differ"),
+        ("LiAlO2", Provenance("PBE+U", "none", "VASP"), "schemes of corrections differ"),
+        ("Li3Al", Provenance("PBE+U", "none", "VASP"), "functionals differ"),
+        ("Li2Si", PLAIN, "schemes of corrections differ"),
+        ("Li3Al", Provenance("SCAN", "none", "VASP"), "functionals differ: .*SCAN"),
+        ("Li3Al", Provenance("PBE", "none", "MACE"), "codes or models differ"),
+    ],
+)
+def test_what_does_is_refused(formula, provenance, named):
+    with pytest.raises(InputError, match=named):
+        corrected_hull().distance(Entries.of([formula], [-9.5], provenance=provenance))
+
+
+def test_other_schemes_leave_nothing_alone():
+    """The mixing scheme depends on all entries; the older one corrects gases."""
+    for scheme in (MIXING, "MaterialsProjectCompatibility"):
+        with pytest.raises(InputError, match="schemes of corrections differ"):
+            corrected_hull(scheme).distance(Entries.of(["Li3Al"], [-9.5], provenance=PLAIN))
+
+
+def test_uncorrected_entries_are_of_one_kind():
+    hull = ConvexHull(Entries.of(["Li", "O2", "Li2O"], [-1.9, -9.9, -14], provenance=PLAIN))
+    assert (hull.conflicts, hull.notes) == ([], [])
+    corrected = Entries.of(["LiO2"], [-12.0], provenance=Provenance("PBE", MP2020, "VASP"))
+    with pytest.raises(InputError, match=r"none \(1 entry: entry 2\)"):
+        hull.distance(corrected)
+    elements = ConvexHull(Entries.of(["Li", "O2"], [-1.9, -9.9], provenance=PLAIN))
+    assert elements.distance(corrected).values.shape == (1,)
+
+
+def test_files_apart(tmp_path):
+    """An intermetallic in a file of its own, as people have their candidates."""
+    path = tmp_path / "new.csv"
+    header = "id,formula,energy,functional,scheme,source\n"
+    path.write_text(header + "a,Li3Al,-9.5,PBE,none,VASP\n")
+    hull = corrected_hull()
+    assert len(hull.distance(read_entries(path)).values) == 1
+    path.write_text(path.read_text() + "b,LiAlO2,-25,PBE,none,VASP\n")
+    with pytest.raises(InputError, match=r"none \(1 entry: b\)"):
+        hull.distance(read_entries(path))

@@ -41,6 +41,8 @@ def test_a_run_leaves_what_it_says(run):
     assert evaluation["errors"]["forces_count"] == 4 * 9 * 3
     potential = kohn.load(run)
     assert potential.provenance["sources"][0]["keys"]["energy"] == {"REF_energy": 20}
+    unknown = dict.fromkeys(("functional", "scheme", "source"), "unknown")
+    assert potential.provenance["labels"] == [{**unknown, "structures": 20}]
     assert "seconds" not in json.dumps(potential.provenance)
 
 

@@ -1,8 +1,13 @@
 """Settings files: what is refused, with the line where it stands."""
 
+import hashlib
+from dataclasses import replace
+
 import pytest
 
+import kohn
 from kohn.errors import CheckFailed, ConfigError, InputError
+from kohn.records import to_json
 from kohn.training.preparation import prepare
 from kohn.training.settings import parse, read_settings
 from kohn.training.train import settings_from
@@ -109,3 +114,30 @@ def test_only_isolated_atoms(tmp_path, ethanol):
     )
     with pytest.raises(InputError, match="all training structures are isolated atoms"):
         prepare(parse({"data": {"train": [str(path)], "valid": [str(ethanol)]}}))
+
+
+def test_labels_say_how_they_were_computed(ethanol, tmp_path, tiny):
+    """What a frame says of itself goes before what the settings say of all."""
+    said = {"functional": "r2SCAN", "source": "VASP"}
+    frames = [replace(s, info=said) if k < 4 else s for k, s in enumerate(kohn.read(ethanol))]
+    kohn.write(frames, tmp_path / "some.extxyz")
+    data = {"train": [str(tmp_path / "some.extxyz")], "functional": "GGA", "scheme": "none"}
+    potential = prepare(parse({"data": data, "model": tiny["model"]})).potential
+    assert potential.provenance["labels"] == [
+        {"functional": "PBE", "scheme": "none", "source": "unknown", "structures": 20},
+        {"functional": "r2SCAN", "scheme": "none", "source": "VASP", "structures": 4},
+    ]
+
+
+def test_runs_from_before_labels_said_it_can_be_resumed(ethanol, tiny):
+    """A setting that is not made is not in the fingerprint; one that is made is."""
+    document = {"data": {"train": [str(ethanol)]}, "model": tiny["model"]}
+    settings = parse(document)
+    dump = settings.model_dump(mode="json")
+    for name in ("functional", "scheme", "source", "train", "valid", "test"):
+        del dump["data"][name]
+    sha256 = kohn.read(ethanol).sources[0].sha256
+    text = to_json([dump, [sha256] * 3, {"train": 23, "valid": 1}])
+    assert prepare(settings).fingerprint == hashlib.sha256(text.encode()).hexdigest()
+    document["data"]["source"] = "ORCA"
+    assert prepare(parse(document)).fingerprint != prepare(settings).fingerprint

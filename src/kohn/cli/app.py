@@ -1,5 +1,5 @@
-"""`kohn check`, `template`, `train`, `audit`, `eval`, `predict`, `describe`, `similarity`, `report`
-and `demo`.
+"""`kohn check`, `template`, `train`, `audit`, `eval`, `predict`, `describe`, `similarity`, `hull`,
+`screen`, `report` and `demo`.
 
 Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
 done; 1: a check failed; 2: bad input or usage.
@@ -467,6 +467,87 @@ def hull(
         Console(highlight=False).print(hull_table(document))
 
 
+@app.command(
+    "screen",
+    epilog="Examples: `kohn screen runs/a runs/b new.xyz --hull entries.json.gz -o ranked.csv` · "
+    "`kohn screen predicted.csv --hull entries.json.gz -o ranked.parquet`",
+)
+def screen_candidates(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[MODEL...] CANDIDATES...",
+            help="a potential, or several of an ensemble, and structures; or tables (CSV, Parquet) "
+            "with energies",
+        ),
+    ],
+    hull: Annotated[
+        list[Path], typer.Option(help="entries, of any number of chemical systems; repeatable")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .csv or .parquet")],
+    refs: Annotated[
+        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
+    ] = None,
+    relax: Annotated[
+        bool, typer.Option("--relax", help="relax atoms, and cells of crystals, with the model")
+    ] = False,
+    fmax: Annotated[float, typer.Option(help="until forces are below, eV/Å")] = 0.05,
+    relax_steps: Annotated[int, typer.Option(min=1, help="of a relaxation, at most")] = 500,
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms alone")] = False,
+    error: Annotated[
+        float, typer.Option(min=0, help="σ to add to that of every candidate, eV/atom")
+    ] = 0.0,
+    hull_error: Annotated[
+        float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom: joint samples")
+    ] = 0.0,
+    samples: Annotated[int, typer.Option(min=1, help="where the hull is uncertain")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
+    by: Annotated[
+        str | None, typer.Option(help="rank by probability (where there is one) or distance")
+    ] = None,
+    formation: Annotated[
+        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
+    ] = False,
+    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
+    allow_mixed: Annotated[
+        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
+    ] = False,
+    not_periodic: NotPeriodic = False,
+    json: Json = False,
+) -> None:
+    """Rank candidates by their distance to the hull, and by the probability to lie on it.
+
+    Uncertainty comes from the spread of several models, from a gaussian-process, from the columns
+    energy_std or energy_std_per_atom of a table, and from --error. Without any, candidates are
+    ranked by distance. What was stopped goes on when the command is repeated.
+    """
+    from kohn.cli.screening import document, run_screen, say, show
+    from kohn.discovery.predicting import Relaxation
+    from kohn.discovery.screening import Options
+
+    if by not in (None, "probability", "distance"):
+        raise ConfigError("cannot rank by that", expected="probability or distance", received=by)
+    cell = False if fixed_cell else None
+    options = Options(
+        formation=formation,
+        allow_mixed=allow_mixed,
+        tolerance=tolerance,
+        error=error,
+        hull_error=hull_error,
+        samples=samples,
+        seed=seed,
+        by=by,  # type: ignore[arg-type]
+        relaxation=Relaxation(fmax, relax_steps, cell) if relax else None,
+        periodic=False if not_periodic else None,
+    )
+    found = run_screen(paths, hull, out, refs, options, stderr)
+    say(found, stderr)
+    if json:
+        emit(document(found))
+    else:
+        show(found, Console(highlight=False))
+
+
 @app.command(epilog="Example: `kohn report runs/first`")
 def report(
     run: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
@@ -533,6 +614,7 @@ def main() -> None:
         raise SystemExit(2) from None
     if code == STOPPED:
         again = "; `--resume` goes on from the last checkpoint" if "train" in sys.argv else ""
+        again = "; the same command goes on" if "screen" in sys.argv else again
         stderr.print(f"stopped{again}")
         # No clean-up: leaving while XLA compiles can crash, and files are replaced whole or not.
         sys.stdout.flush()

@@ -73,16 +73,7 @@ def run_hull(
         remarks += [f"Mixed, as allowed: {c}" for c in conflicts(both) if c not in hull.conflicts]
         bias = element_bias(new, entries) if not formation else None
         if bias is not None and bias.detected:
-            offsets = ", ".join(
-                f"{e} {o:+.3f} ± {s:.3f}"
-                for e, o, s in zip(bias.elements, bias.offsets, bias.errors, strict=True)
-            )
-            remarks.append(
-                f"Candidates differ from the hull's entries by energies of their elements, eV/atom:"
-                f" {offsets} (over {bias.compositions} shared compositions; without them "
-                f"{1e3 * bias.before:.0f} meV/atom become {1e3 * bias.after:.0f}). Another "
-                "reference or correction was used: distances are off by as much."
-            )
+            remarks.append(bias.sentence())
         document["candidates"] = judged(hull, new)
         known = sum(row["in_hull"] for row in document["candidates"])
         if known:
@@ -96,7 +87,8 @@ def run_hull(
 
 def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:
     """A record for each candidate, nearest first."""
-    distances, falls = hull.distance(candidates), hull.decompose(candidates)
+    distances = hull.distance(candidates)
+    falls = hull.shares(distances)
     over = (
         candidates.over(hull.elements) if set(candidates.elements) <= set(hull.elements) else None
     )

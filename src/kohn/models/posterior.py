@@ -58,30 +58,38 @@ class Posterior:
         self._r = np.zeros((m, m))
         self._r[np.tril_indices(m)] = np.asarray(model.posterior, np.float64)
 
-    def variances(self, structure: Structure) -> Variances:
-        """Of one structure; memory grows with atoms × neighbours × features."""
+    def variances(self, structure: Structure, *, forces: bool = True) -> Variances:
+        """Of one structure; memory grows with atoms × neighbours × features.
+
+        Args:
+            structure: any.
+            forces: those of the forces too, which take most of the time; NaN without.
+        """
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
         block = centres([structure], [rows], elements, max(rows.width, 1))
-        asked = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
+        zeros = np.zeros((n, 3)) if forces else None
+        asked = structure.with_labels(energy=np.zeros(()), forces=zeros, stress=None)
         plain = config.model_copy(update={"config_noise": {}})
-        y = labels([asked], [0.0], block, plain, ("energy", "forces"))
+        y = labels([asked], [0.0], block, plain, ("energy", "forces") if forces else ("energy",))
         a = whitened_covariances(block, y, elements, config, self._inducing)
         a[:, 0] *= np.sqrt(n)  # undo the factor on the noise of an energy
         s = float(model.scale) ** 2
         explained = np.sum(a**2, axis=0)
         left = np.sum(solve_triangular(self._r, a, lower=True) ** 2, axis=0)
-        energy, forces = prior_variances(block, elements, model)
-        prior = np.concatenate([[energy], forces.ravel()])
+        energy, of_forces = prior_variances(block, elements, model, forces=forces)
+        prior = np.concatenate([[energy], of_forces.ravel() if forces else []])
         variance = s * np.maximum(prior - explained, 0.0) + s * left
-        return Variances(float(variance[0]), variance[1:].reshape(n, 3))
+        found = variance[1:].reshape(n, 3) if forces else of_forces
+        return Variances(float(variance[0]), found)
 
 
 def prior_variances(
-    block: Centres, elements: tuple[int, ...], model: GaussianProcess
+    block: Centres, elements: tuple[int, ...], model: GaussianProcess, *, forces: bool = True
 ) -> tuple[float, np.ndarray]:
-    """k_** of the energy and of the force components [n, 3] of one structure, with δ = 1."""
+    """k_** of the energy and of the force components [n, 3] of one structure, with δ = 1; the
+    second NaN where they are not asked for."""
     zeta, table = model.config.zeta, expansion(model.config.soap, elements)
     n = len(block.centre)
     some = padded(np.arange(n), 8)
@@ -93,16 +101,16 @@ def prior_variances(
     own = np.sum(lone[block.centre] ** 2, axis=1)
     from_zero = (s**zeta) - (s_lone[:, None] ** zeta) - s_lone**zeta + own**zeta
     energy = float(np.sum(from_zero * same))
-    forces = np.empty((n, 3))
-    for atom in range(n):
+    of_forces = np.full((n, 3), np.nan)
+    for atom in range(n if forces else 0):
         near, slots = np.nonzero((block.index == atom) & block.mask)
         involved = np.union1d(near, [atom])
         for axis in range(3):
             d = np.zeros((len(involved), u.shape[1]))
             np.add.at(d, np.searchsorted(involved, near), du[near, slots, axis])
             d[np.searchsorted(involved, atom)] -= du[atom, :, axis].sum(axis=0)
-            forces[atom, axis] = _pairs(d, u[involved], same[np.ix_(involved, involved)], zeta)
-    return energy, forces
+            of_forces[atom, axis] = _pairs(d, u[involved], same[np.ix_(involved, involved)], zeta)
+    return energy, of_forces
 
 
 def _pairs(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:

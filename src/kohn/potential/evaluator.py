@@ -25,11 +25,15 @@ class Evaluator:
         self.elements: tuple[int, ...] = model.elements
         weights, rest = eqx.partition(model, eqx.is_array)
         self._weights, structure = jax.tree.flatten(weights)
-        self._evaluate, self._move = _functions(_Static(rest, structure))
+        self._evaluate, self._move, self._energies = _functions(_Static(rest, structure))
 
     def __call__(self, graph: Graph) -> Derived:
         """Of a batch; compiled once for each shape."""
         return self._evaluate(self._weights, graph)
+
+    def energies(self, graph: Graph) -> Float[Array, " G"]:
+        """Of a batch, without derivatives, eV: a third of the time."""
+        return self._energies(self._weights, graph)
 
     def move(
         self, topology: Topology, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"]
@@ -66,7 +70,7 @@ class _Static:
 
 
 @lru_cache(maxsize=32)
-def _functions(static: _Static) -> tuple[Callable, Callable]:
+def _functions(static: _Static) -> tuple[Callable, Callable, Callable]:
     def evaluate(weights: list[Array], graph: Graph) -> Derived:
         return energy_and_derivatives(static.model(weights), graph)
 
@@ -75,5 +79,11 @@ def _functions(static: _Static) -> tuple[Callable, Callable]:
         graph = topology.graph(positions, cell, model.cutoff, model.scale.dtype)
         return energy_and_derivatives(model, graph)
 
+    def energies(weights: list[Array], graph: Graph) -> Float[Array, " G"]:
+        return evaluate(weights, graph).energy  # the rest is not computed, once compiled
+
     newer = getattr(static.rest, "newer_fusion", False)
-    return compiled(evaluate, newer_fusion=newer), compiled(move, newer_fusion=newer)
+    evaluate_, move_, energies_ = (
+        compiled(f, newer_fusion=newer) for f in (evaluate, move, energies)
+    )
+    return evaluate_, move_, energies_

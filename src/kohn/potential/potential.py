@@ -172,6 +172,51 @@ class Potential(Trained):
                 advance(len(indices))
         return [r for r in results if r is not None]
 
+    def energies(
+        self,
+        structures: Sequence[Structure],
+        *,
+        elements: Sequence[int] | None = None,
+        slots: int = 65_536,
+        deviations: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Energies alone, of very many structures that come in portions.
+
+        Batches are filled to few different shapes, so that later portions compile nothing new.
+
+        Args:
+            structures: a portion.
+            elements: atomic numbers of all portions.
+            slots: edges in a batch, which bounds memory.
+            deviations: posterior standard deviations too, one structure at a time.
+
+        Returns:
+            E, eV, [M], and their standard deviations, eV, [M], or None.
+
+        Raises:
+            InputError, ConfigError: see `predict`.
+        """
+        for s in structures:
+            species_index(s, self.elements)
+            check_geometry(s, self.cutoff)
+        present = {int(z) for s in structures for z in np.unique(s.numbers)}
+        evaluate = self.evaluator(tuple(sorted(present | set(elements or ()))))
+        found = np.empty(len(structures))
+        batches = filled_batches(structures, evaluate.elements, self.cutoff, self.dtype, slots)
+        for indices, graph in batches:
+            energies = np.asarray(jax.device_get(evaluate.energies(graph)), np.float64)
+            e0 = [self.e0(structures[i]).sum() for i in indices]
+            found[indices] = np.array(e0) + energies[: len(indices)]
+        if not deviations:
+            return found, None
+        variances = [self._posterior.variances(s, forces=False).energy for s in structures]
+        return found, np.sqrt(variances)
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether it tells how sure it is."""
+        return isinstance(self.model, GaussianProcess)
+
     def _prediction(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
         e0 = self.e0(structure)
         stressed = self.conservative and bool(structure.periodic.all())
@@ -214,6 +259,48 @@ def batched(
         rows.append(h)
     if batch:
         yield batch, graph()
+
+
+WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
+"""Slots a row of filled batches."""
+FILLED = 512
+"""Structures in a filled batch, at most."""
+
+
+def filled_batches(
+    structures: Sequence[Structure],
+    elements: tuple[int, ...],
+    cutoff: float,
+    dtype: type,
+    slots: int,
+) -> Iterator[tuple[list[int], Graph]]:
+    """Batches of one shape for each width of neighbourhoods, with the indices of structures.
+
+    Their last ones are padded to the same shape. A structure that is too large for it has a
+    shape of its own.
+    """
+    waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
+
+    def graph(batch: list[int], rows: list[Neighbourhood], shape: Shape) -> Graph:
+        return collate([structures[i] for i in batch], rows, elements, shape, dtype=dtype)
+
+    def full(width: int) -> Shape:
+        return Shape(max(slots // width, 2), width, FILLED)
+
+    for i, s in enumerate(structures):
+        h = neighbourhood(s, cutoff)
+        width = next((w for w in WIDTHS if w >= h.width), 0)
+        if not width or len(s) >= full(width).rows:
+            yield [i], graph([i], [h], roomy(needed_shape([h])))
+            continue
+        batch, rows = waiting.setdefault(width, ([], []))
+        if len(batch) == FILLED or needed_shape([*rows, h]).rows > full(width).rows:
+            yield batch, graph(batch, rows, full(width))
+            batch, rows = waiting[width] = ([], [])
+        batch.append(i)
+        rows.append(h)
+    for width, (batch, rows) in sorted(waiting.items()):
+        yield batch, graph(batch, rows, full(width))
 
 
 def roomy(shape: Shape) -> Shape:

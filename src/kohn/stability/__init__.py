@@ -5,7 +5,6 @@ from kohn.stability.formulas import parse_formula as parse_formula
 from kohn.stability.phase_diagram import ConvexHull as ConvexHull
 from kohn.stability.phase_diagram import Distances as Distances
 from kohn.stability.phase_diagram import GrandPotentialHull as GrandPotentialHull
-from kohn.stability.provenance import Provenance as Provenance
 from kohn.stability.reading import read_entries as read_entries
 from kohn.stability.references import ElementalReferences as ElementalReferences
 from kohn.stability.references import ElementBias as ElementBias
@@ -13,3 +12,4 @@ from kohn.stability.references import element_bias as element_bias
 from kohn.stability.uncertainty import Errors as Errors
 from kohn.stability.uncertainty import StabilityPosterior as StabilityPosterior
 from kohn.stability.uncertainty import probability_stable as probability_stable
+from kohn.structures.provenance import Provenance as Provenance

@@ -23,8 +23,9 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.stability.formulas import counted, parse_formula, reduced
-from kohn.stability.provenance import UNSTATED, Provenance
+from kohn.stability.provenance import unneeded
 from kohn.structures import Structure
+from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
 
 ZERO = 1e-6
@@ -54,7 +55,7 @@ class Entries:
     counts: Float[np.ndarray, "N D"]
     energies: Float[np.ndarray, " N"]
     provenance: tuple[Provenance, ...]
-    places: tuple[str, ...]
+    places: Sequence[str]
     structures: tuple[Structure, ...] | None = None
     unnamed: frozenset[str] = frozenset()
     formation: bool = False
@@ -133,8 +134,7 @@ class Entries:
     @cached_property
     def compositions(self) -> tuple[bytes, ...]:
         """Keys that are equal where reduced compositions over the same elements are."""
-        rounded = np.round(self.fractions, 9) + 0.0
-        return tuple(row.tobytes() for row in rounded)
+        return tuple(composition_keys(self.fractions))
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -167,7 +167,7 @@ class Entries:
             raise InputError(
                 f"{len(bad)} of {len(self)} entries have elements that the hull lacks: "
                 f"{', '.join(missing)}",
-                where=self.places[bad[0]],
+                where=self.places[int(bad[0])],
                 expected=f"compounds of {', '.join(elements)}",
                 received=", ".join(f"{self.ids[i]} ({self.formulas[i]})" for i in bad[:3]),
                 fix="add entries of those elements and their compounds to the hull, or leave "
@@ -201,7 +201,7 @@ class Entries:
             counts=np.vstack([a.counts, b.counts]),
             energies=np.concatenate([a.energies, b.energies]),
             provenance=a.provenance + b.provenance,
-            places=a.places + b.places,
+            places=(*a.places, *b.places),
             structures=(*a.structures, *b.structures) if with_atoms else None,  # type: ignore
             unnamed=a.unnamed | b.unnamed,
             formation=a.formation,
@@ -229,6 +229,12 @@ class Row:
     provenance: Provenance = UNSTATED
     per_atom: bool = False
     structure: Structure | None = None
+
+
+def composition_keys(fractions: Float[np.ndarray, "N D"]) -> list[bytes]:
+    """Keys that are equal where fractions over the same elements are."""
+    rounded = np.round(fractions, 9) + 0.0  # no negative zeros
+    return [row.tobytes() for row in rounded]
 
 
 def composition_of(given: str | Mapping[str, float], where: str) -> dict[str, float]:
@@ -271,7 +277,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
         elements=elements,
         counts=counts,
         energies=np.array([r.energy for r in rows]) * times,
-        provenance=tuple(r.provenance for r in rows),
+        provenance=tuple(unneeded(r.provenance, r.counts) for r in rows),
         places=tuple(r.place for r in rows),
         structures=tuple(structures) if len(structures) == len(rows) else None,
         unnamed=frozenset(name for name, r in zip(ids, rows, strict=True) if r.id is None),

@@ -42,10 +42,12 @@ class Decomposition:
     """What compositions fall into, by row.
 
     Attributes:
+        heights: h(x), eV/atom, [M].
         entries: indices of entries of the hull, [M, D].
         shares: λ, the fraction of the atoms that goes into each, [M, D]; 0 where there are fewer.
     """
 
+    heights: Float[np.ndarray, " M"]
     entries: Int[np.ndarray, "M D"]
     shares: Float[np.ndarray, "M D"]
 
@@ -128,10 +130,10 @@ class LowerHull:
         """e − h(x): negative below the hull."""
         return e - self.height(x, method)
 
-    def decompose(self, x: Float[np.ndarray, "M D"]) -> Decomposition:
+    def decompose(self, x: Float[np.ndarray, "M D"], method: Method | None = None) -> Decomposition:
         """The entries that a mixture of lowest energy consists of; where several mixtures have that
         energy, one of them."""
-        if self.method == "program":
+        if (method or self.method) == "program":
             return self._decompose_by_programs(x)
         facets = self.facets
         heights, best = highest(facets.planes, x)
@@ -141,7 +143,7 @@ class LowerHull:
             of_tied = np.einsum("d,fdk->fk", x[i], facets.inverses[tied])
             inside = int(np.argmax(of_tied.min(axis=1)))
             best[i], shares[i] = tied[inside], of_tied[inside]
-        return Decomposition(facets.entries[best], np.where(shares > 1e-9, shares, 0.0))
+        return Decomposition(heights, facets.entries[best], np.where(shares > 1e-9, shares, 0.0))
 
     def program(
         self, x: Float[np.ndarray, " D"], without: Int[np.ndarray, " k"] | None = None
@@ -181,9 +183,9 @@ class LowerHull:
         )
 
     def _decompose_by_programs(self, x: Float[np.ndarray, "M D"]) -> Decomposition:
-        entries = np.zeros((len(x), self.elements), int)
-        shares = np.zeros((len(x), self.elements))
+        heights = np.zeros(len(x))
+        entries, shares = np.zeros(x.shape, int), np.zeros(x.shape)
         for i, row in enumerate(x):
-            _, chosen, found = self.program(row)
+            heights[i], chosen, found = self.program(row)
             entries[i, : len(chosen)], shares[i, : len(chosen)] = chosen, found
-        return Decomposition(entries, shares)
+        return Decomposition(heights, entries, shares)

@@ -19,6 +19,7 @@ Mater. 6, 97 (2020), for ΔH_d.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,23 +33,27 @@ from kohn.stability.references import ElementalReferences, lowest_elemental
 from kohn.typing import Bool, Float, Int
 
 SAME = 1e-9
-"""eV/atom: entries of one composition this near are copies of each other."""
+"""eV/atom, and fractions: entries this near in composition and energy are copies of each other."""
 WRONG = 1.0
 """eV/atom: no batch of compounds lies as far above the hull."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far candidates are from a hull.
+    """How far candidates are from a hull, and what they fall into.
 
     Attributes:
         values: d, eV/atom, [M]; negative below the hull.
         known: those that are in the hull's own set, by id or as copies, and were left out of
             their own hull, [M].
+        entries: rows of the hull's entries that each falls into, [M, D].
+        shares: of the atoms, [M, D]; 0 where there are fewer entries.
     """
 
     values: Float[np.ndarray, " M"]
     known: Bool[np.ndarray, " M"]
+    entries: Int[np.ndarray, "M D"]
+    shares: Float[np.ndarray, "M D"]
 
 
 class ConvexHull:
@@ -155,16 +160,49 @@ class ConvexHull:
             ids = [*self.entries.ids, *candidates.ids]
             refuse_mixed(groups(ids, [*self.entries.provenance, *candidates.provenance]))
         x, e = candidates.fractions, self._energies(candidates)
-        values = self.hull.distance(x, e, method)
-        copies = self._copies(candidates)
-        corners = self._corners()
-        for i, own in enumerate(copies):
-            if len(own) and not corners.isdisjoint(own.tolist()):
-                values[i] = e[i] - self._height_without(x[i], own, otherwise=e[i])
-        known = np.array([len(own) > 0 for own in copies], bool)
-        if not candidates.formation and not known.any():
-            self._refuse_formation_energies(candidates, values)
-        return Distances(values, known)
+        found = self.judge(x, e, self.copies(candidates, e), method=method)
+        if not candidates.formation and not found.known.any():
+            refuse_formation_energies_of_candidates(
+                found.values, candidates.energies_per_atom - e, candidates.places[0]
+            )
+        return found
+
+    def judge(
+        self,
+        x: Float[np.ndarray, "M D"],
+        e: Float[np.ndarray, " M"],
+        own: Mapping[int, Int[np.ndarray, " k"]],
+        *,
+        method: Method | None = None,
+    ) -> Distances:
+        """The same of arrays that have been checked.
+
+        Args:
+            x: fractions over `elements`.
+            e: formation energies from the hull's own lowest elements (`relative`), eV/atom.
+            own: candidate -> the rows of the entries that it is (`copies`).
+            method: see `distance`.
+        """
+        found = self.hull.decompose(x, method)
+        values = e - found.heights
+        known = np.zeros(len(x), bool)
+        known[list(own)] = True
+        for i, rows in own.items():
+            if not self._corners.isdisjoint(rows.tolist()):
+                try:
+                    height, chosen, shares = self.hull.program(x[i], rows)
+                except InputError:  # the only entry of an element has nothing else
+                    height, chosen, shares = e[i], rows[:1], np.ones(1)
+                values[i] = e[i] - height
+                found.entries[i], found.shares[i] = rows[0], 0.0
+                found.entries[i, : len(chosen)], found.shares[i, : len(chosen)] = chosen, shares
+        return Distances(values, known, found.entries, found.shares)
+
+    def relative(
+        self, x: Float[np.ndarray, "M D"], energies: Float[np.ndarray, " M"]
+    ) -> Float[np.ndarray, " M"]:
+        """Energies per atom less those of the hull's own lowest elements, eV/atom, [M]."""
+        return energies - x @ self._zero
 
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
         """What candidates fall into: id -> share of the atoms.
@@ -175,8 +213,11 @@ class ConvexHull:
         Raises:
             InputError: an element that the hull lacks.
         """
-        found = self.hull.decompose(candidates.over(self.elements).fractions)
-        return [self._shares(found, i) for i in range(len(candidates))]
+        return self.shares(self.hull.decompose(candidates.over(self.elements).fractions))
+
+    def shares(self, found: Decomposition | Distances) -> list[dict[str, float]]:
+        """What was found, by id: id -> share of the atoms."""
+        return [self._shares(found, i) for i in range(len(found.shares))]
 
     def decompositions(self) -> list[dict[str, float]]:
         """What each entry falls into: id -> share of the atoms; a stable one is itself."""
@@ -302,8 +343,7 @@ class ConvexHull:
         }
 
     def _energies(self, entries: Entries) -> Float[np.ndarray, " N"]:
-        """e from the hull's own lowest elements, of entries over its elements, eV/atom."""
-        return entries.energies_per_atom - entries.fractions @ self._zero
+        return self.relative(entries.fractions, entries.energies_per_atom)
 
     def _comparable(self, candidates: Entries) -> Entries:
         """Candidates over the hull's elements, as totals where the hull has totals."""
@@ -320,62 +360,50 @@ class ConvexHull:
             )
         return candidates
 
-    def _copies(self, candidates: Entries) -> list[Int[np.ndarray, " k"]]:
-        """Rows of the hull's entries that each candidate is, by id or by composition and energy."""
-        members: dict[bytes, list[int]] = {}
-        for i, key in enumerate(self.entries.compositions):
-            members.setdefault(key, []).append(i)
-        e, found = self._energies(candidates), []
-        for i, (name, key) in enumerate(zip(candidates.ids, candidates.compositions, strict=True)):
-            own = {j for j in members.get(key, ()) if abs(self.hull.energies[j] - e[i]) < SAME}
-            named = name in self.entries.row and name not in candidates.unnamed
-            if named and name not in self.entries.unnamed:
-                j = self.entries.row[name]
-                if self.entries.compositions[j] != key:
-                    raise InputError(
-                        "a candidate has the id of an entry of another composition",
-                        where=candidates.places[i],
-                        expected=f"{self.formulas[j]}, as in {self.entries.places[j]}",
-                        received=f"{candidates.formulas[i]} as {name!r}",
-                        fix="rename one of them",
-                    )
-                own.add(j)
-            found.append(np.array(sorted(own), int))
-        return found
+    def copies(
+        self, candidates: Entries, e: Float[np.ndarray, " M"]
+    ) -> dict[int, Int[np.ndarray, " k"]]:
+        """Candidate -> rows of the hull's entries that it is: by id, or by composition and energy.
 
+        Args:
+            candidates: over the hull's elements.
+            e: their energies (`relative`), eV/atom.
+
+        Raises:
+            InputError: an id that is of another composition here.
+        """
+        x, found = candidates.fractions, {}
+        order = np.argsort(self.hull.energies)
+        sorted_energies = self.hull.energies[order]
+        first = np.searchsorted(sorted_energies, e - SAME)
+        last = np.searchsorted(sorted_energies, e + SAME)
+        for i in np.flatnonzero(last > first).tolist():
+            rows = order[first[i] : last[i]]
+            found[i] = set(rows[_same(self.hull.fractions[rows], x[i])].tolist())
+        nameless = candidates.unnamed | self.entries.unnamed
+        for i, name in enumerate(candidates.ids):
+            j = self.entries.row.get(name)
+            if j is None or name in nameless:
+                continue
+            if not _same(self.hull.fractions[j], x[i]):
+                raise InputError(
+                    "a candidate has the id of an entry of another composition",
+                    where=candidates.places[i],
+                    expected=f"{self.formulas[j]}, as in {self.entries.places[j]}",
+                    received=f"{candidates.formulas[i]} as {name!r}",
+                    fix="rename one of them",
+                )
+            found.setdefault(i, set()).add(j)
+        return {i: np.array(sorted(rows), int) for i, rows in sorted(found.items()) if rows}
+
+    @cached_property
     def _corners(self) -> set[int]:
         """Entries that the hull would change without; all in the hull where facets are too many."""
         if self.hull.method == "program":
             return set(np.flatnonzero(self.stable).tolist())
         return set(np.unique(self.hull.facets.entries).tolist())
 
-    def _height_without(self, x: np.ndarray, own: np.ndarray, otherwise: float) -> float:
-        """h of the hull without some entries; the only entry of an element has nothing else."""
-        try:
-            return self.hull.program(x, own)[0]
-        except InputError:
-            return otherwise
-
-    def _refuse_formation_energies(self, candidates: Entries, values: np.ndarray) -> None:
-        """Raises InputError where candidates make sense as formation energies only.
-
-        All lie more than `WRONG` above the hull as totals, and within 0.3 eV/atom of it (median) as
-        formation energies; at least three.
-        """
-        height = self.hull.height(candidates.fractions)
-        as_given = np.abs(candidates.energies_per_atom - height)
-        if len(candidates) > 2 and values.min() > WRONG and np.median(as_given) < 0.3:
-            raise InputError(
-                "the candidates look like formation energies beside a hull of total energies",
-                where=candidates.places[0],
-                expected="total energies in eV",
-                received=f"all of {len(candidates)} candidates at least {values.min():.2f} eV/atom "
-                f"above the hull; as formation energies {np.median(as_given):.2f} from it (median)",
-                fix="give total energies; or say that these are formation energies in eV/atom "
-                "(formation=True)",
-            )
-
-    def _shares(self, found: Decomposition, row: int) -> dict[str, float]:
+    def _shares(self, found: Decomposition | Distances, row: int) -> dict[str, float]:
         shares: dict[str, float] = {}
         for j, share in zip(found.entries[row], found.shares[row], strict=True):
             if share > 0:
@@ -453,12 +481,45 @@ class GrandPotentialHull(ConvexHull):
         if len(empty):
             raise InputError(
                 f"{len(empty)} candidates consist of open elements only",
-                where=candidates.places[empty[0]],
+                where=candidates.places[int(empty[0])],
                 expected=f"some {' or '.join(self.elements)}",
                 received=", ".join(candidates.ids[i] for i in empty[:3]),
                 fix="leave them out",
             )
         return replace(_phi(candidates, self.open), formation=False)
+
+
+def _same(x: np.ndarray, of: Float[np.ndarray, " D"]) -> Any:
+    """Whether compositions are one, [...] of [..., D]."""
+    return np.abs(x - of).max(axis=-1) < SAME
+
+
+def refuse_formation_energies_of_candidates(
+    distances: Float[np.ndarray, " M"], zero: Float[np.ndarray, " M"], where: str
+) -> None:
+    """Raises InputError where candidates make sense as formation energies only.
+
+    All lie more than `WRONG` above the hull as totals, and within 0.3 eV/atom of it (median) as
+    formation energies; at least three.
+
+    Args:
+        distances: d as totals, eV/atom.
+        zero: x · μ, what formation energies lack, eV/atom.
+        where: place of the first.
+    """
+    if len(distances) < 3 or distances.min() < WRONG:
+        return
+    otherwise = float(np.median(np.abs(distances + zero)))
+    if otherwise < 0.3:
+        raise InputError(
+            "the candidates look like formation energies beside a hull of total energies",
+            where=where,
+            expected="total energies in eV",
+            received=f"all of {len(distances)} candidates at least {distances.min():.2f} eV/atom "
+            f"above the hull; as formation energies {otherwise:.2f} from it (median)",
+            fix="give total energies; or say that these are formation energies in eV/atom "
+            "(formation=True)",
+        )
 
 
 def _closed_atoms(entries: Entries, open: Mapping[str, float]) -> Float[np.ndarray, " N"]:

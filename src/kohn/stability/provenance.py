@@ -1,43 +1,39 @@
-"""How energies were computed, and which of them may stand on one hull.
+"""Which energies may stand on one hull.
 
 A hull compares differences of some meV/atom between energies of hundreds of eV. Two functionals,
 two sets of corrections or two models differ by far more, and by another amount for each element.
 So all entries of a hull must agree in functional, scheme of corrections, and source. A scheme may
-reconcile functionals, and then its entries are of one kind, those that it leaves as they are
-(elements, intermetallics) among them:
+reconcile functionals, and then its entries are of one kind:
 
     MaterialsProject2020Compatibility     PBE with PBE+U
     MaterialsProjectDFTMixingScheme       PBE and PBE+U with r2SCAN
 
+Some entries the schemes leave as they are. In a file where others carry a scheme, uncorrected ones
+have been through it too; but PBE+U and oxides of PBE are always corrected, and without it do not
+belong there. The scheme of 2020 corrects by composition alone: the elements in `CORRECTED` where
+they are anions, and metals computed with U in oxides and fluorides. So an element, or what has none
+of these, is the same with and without it: 'none needed', and at home beside its entries and beside
+uncorrected ones. (The mixing scheme depends on what else is there, and an older one corrects
+gases.)
+
 What is unknown cannot contradict: it is no conflict, but a note.
 
-Source: Wang et al., Sci. Rep. 11, 15496 (2021), for the first; Kingsbury et al., npj Comput. Mater.
-8, 195 (2022), for the second.
+Source: Wang et al., Sci. Rep. 11, 15496 (2021), for the scheme of 2020, with its elements as in
+pymatgen's MP2020Compatibility.yaml; Kingsbury et al., npj Comput. Mater. 8, 195 (2022), for mixing.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 from kohn.errors import InputError
+from kohn.structures.provenance import NONE, RECONCILED, UNKNOWN, Provenance
+from kohn.structures.provenance import UNSTATED as UNSTATED
 
-UNKNOWN, NONE = "unknown", "none"
-RECONCILED: dict[str, tuple[str, ...]] = {
-    "MaterialsProjectDFTMixingScheme": ("PBE", "PBE+U", "r2SCAN"),
-    "MaterialsProject2020Compatibility": ("PBE", "PBE+U"),
-    "MaterialsProjectCompatibility": ("PBE", "PBE+U"),
-}
-"""Functionals that each scheme puts on one scale; the widest scheme first."""
-FUNCTIONALS = {
-    "GGA": "PBE",
-    "PBE": "PBE",
-    "GGA+U": "PBE+U",
-    "PBE+U": "PBE+U",
-    "R2SCAN": "r2SCAN",
-    "SCAN": "SCAN",
-    "PBESOL": "PBEsol",
-}
-"""Names of run types of the Materials Project, in upper case -> ours."""
+MP2020 = "MaterialsProject2020Compatibility"
+NOT_NEEDED = "none needed"
+"""The scheme of uncorrected entries that the scheme of 2020 leaves as they are."""
+CORRECTED = frozenset({"O", "S", "F", "Cl", "Br", "I", "N", "Se", "Si", "Sb", "Te", "H"})
+"""Elements that the scheme of 2020 corrects as anions; O also in peroxides and superoxides."""
 FIELDS = {
     "functional": "functionals",
     "scheme": "schemes of corrections",
@@ -45,81 +41,54 @@ FIELDS = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class Provenance:
-    """How an energy was computed.
+def unneeded(p: Provenance, counts: Mapping[str, float]) -> Provenance:
+    """How an entry was computed, with 'none needed' for 'none' where this holds.
 
-    Attributes:
-        functional: 'PBE', 'r2SCAN' …, or 'unknown'.
-        scheme: name, and version where it is known, of what corrected it; 'none' or 'unknown'.
-        source: the code or the model, or 'unknown'.
+    Args:
+        p: as it was found.
+        counts: symbol -> number of atoms.
     """
-
-    functional: str = UNKNOWN
-    scheme: str = UNKNOWN
-    source: str = UNKNOWN
-
-
-UNSTATED = Provenance()
-"""Nothing is known."""
+    alone = len(counts) == 1 or CORRECTED.isdisjoint(counts)
+    if p.functional == "PBE" and p.scheme == NONE and alone:
+        return replace(p, scheme=NOT_NEEDED)
+    return p
 
 
-def provenance_of(entry: Mapping[str, Any]) -> Provenance:
-    """What a dict of pymatgen's ComputedEntry says of itself."""
-    parameters = entry.get("parameters") or {}
-    schemes = {_scheme(a) for a in entry.get("energy_adjustments") or ()}
-    if not schemes:
-        schemes = {UNKNOWN if entry.get("correction") else NONE}
-    named = ("model", "calculator", "software", "code")
-    vasp = "VASP" if {"potcar_symbols", "pseudo_potential"} & set(parameters) else UNKNOWN
-    source = next((str(parameters[k]) for k in named if parameters.get(k)), vasp)
-    return Provenance(functional(parameters.get("run_type")), _widest(schemes), source)
-
-
-def functional(run_type: str | None) -> str:
-    """Our name of a functional: 'GGA_U' is 'PBE+U'; names that we do not know stay."""
-    text = str(run_type or UNKNOWN).strip()
-    return FUNCTIONALS.get(text.upper().replace("_", "+"), text)
-
-
-def _scheme(adjustment: Mapping[str, Any]) -> str:
-    made_by = adjustment.get("cls") or {}
-    name, version = made_by.get("@class"), made_by.get("@version")
-    return f"{name} {version}" if name and version else str(name or UNKNOWN)
-
-
-def _widest(schemes: set[str]) -> str:
-    """One name for what corrected an entry: of known schemes the widest, else all."""
-    for known in RECONCILED:
-        found = sorted(s for s in schemes if s.split(" ")[0] == known)
-        if found:
-            return " and ".join(found)
-    return " and ".join(sorted(schemes))
-
-
-def reconciled(file: Sequence[Provenance]) -> list[Provenance]:
+def reconciled(
+    file: Sequence[Provenance], counts: Sequence[Mapping[str, float]]
+) -> list[Provenance]:
     """Provenances of the entries of one file, where a scheme that is carried by some covers others.
 
-    An uncorrected PBE+U entry is not covered: the schemes correct every such entry.
+    Uncorrected entries of PBE+U, and oxides of PBE, are not covered: the schemes correct each.
+
+    Args:
+        file: of each entry.
+        counts: of each entry, symbol -> number of atoms.
     """
-    carried = sorted({p.scheme for p in file if p.scheme.split(" ")[0] in RECONCILED})
+    carried = sorted({p.scheme for p in file if _name(p) in RECONCILED})
     if not carried:
         return list(file)
     scheme = min(carried, key=lambda s: list(RECONCILED).index(s.split(" ")[0]))
     covers = RECONCILED[scheme.split(" ")[0]]
     same_scheme = [s for s in carried if s.split(" ")[0] == scheme.split(" ")[0]]
 
-    def covered(p: Provenance) -> Provenance:
+    def covered(p: Provenance, n: Mapping[str, float]) -> Provenance:
         together = ", ".join(covers)
         if p.scheme in same_scheme and p.functional in (*covers, UNKNOWN):
             return Provenance(together, p.scheme, p.source)
         if p.scheme in carried and p.functional in covers:  # a narrower scheme goes before
             return Provenance(together, scheme, p.source)
-        if p.scheme == NONE and p.functional in covers and p.functional != "PBE+U":
+        oxide = p.functional == "PBE" and "O" in n and len(n) > 1
+        if p.scheme == NONE and p.functional in covers and p.functional != "PBE+U" and not oxide:
             return Provenance(together, scheme, p.source)
         return p
 
-    return [covered(p) for p in file]
+    return [covered(p, n) for p, n in zip(file, counts, strict=True)]
+
+
+def _name(p: Provenance) -> str:
+    """The scheme without its version."""
+    return p.scheme.split(" ")[0]
 
 
 Groups = Mapping[Provenance, Sequence[str]]
@@ -134,9 +103,21 @@ def groups(ids: Sequence[str], provenance: Sequence[Provenance]) -> dict[Provena
     return found
 
 
+def settled(groups: Groups) -> dict[Provenance, list[str]]:
+    """Groups in which entries that need no scheme are of one kind with those that carry it; where
+    none does, with uncorrected ones."""
+    carrier = min((p for p in groups if _name(p) == MP2020), default=Provenance("PBE", NONE))
+    found: dict[Provenance, list[str]] = {}
+    for p, ids in groups.items():
+        if p.scheme == NOT_NEEDED:
+            p = replace(p, functional=carrier.functional, scheme=carrier.scheme)
+        found.setdefault(p, []).extend(ids)
+    return found
+
+
 def conflicts(groups: Groups) -> list[str]:
     """What the entries disagree in, one sentence for each of functional, scheme and source."""
-    found = []
+    found, groups = [], settled(groups)
     for name, plural in FIELDS.items():
         by_value = _by_value(groups, name)
         by_value.pop(UNKNOWN, None)
@@ -148,7 +129,7 @@ def conflicts(groups: Groups) -> list[str]:
 
 def notes(groups: Groups) -> list[str]:
     """What of the entries is unknown, where something else is known."""
-    found = []
+    found, groups = [], settled(groups)
     for name in FIELDS:
         by_value = _by_value(groups, name)
         ids = by_value.pop(UNKNOWN, [])

@@ -1,19 +1,21 @@
 """Reading entries: pymatgen's JSON, tables, and structures with total energies."""
 
 import csv
-import gzip
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kohn.errors import InputError, nearest
+from kohn.errors import InputError, Place, nearest
 from kohn.stability.entries import Entries, Row, assemble, composition_of
 from kohn.stability.formulas import parse_formula
-from kohn.stability.provenance import UNKNOWN, Provenance, provenance_of, reconciled
-from kohn.structures import read
+from kohn.stability.provenance import reconciled
+from kohn.structures import Structure, computed_entries, read
+from kohn.structures.computed_entries import number
+from kohn.structures.labels import KeysUsed, structure_of, wanted
+from kohn.structures.provenance import UNKNOWN, Provenance, filled, provenance_of, stated
+from kohn.structures.reading import settle_cell
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "entry_id", "material_id"),
@@ -37,9 +39,10 @@ def read_entries(
     """Entries of one file or several.
 
     JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
-    or {"entries": [...]}; the energy is the raw one plus the corrections. CSV has columns formula,
-    energy (total, eV) or energy_per_atom or formation_energy_per_atom, and may have id,
-    functional, scheme and source. Everything else is read as structures with total energies.
+    or {"entries": [...]}; the energy is the raw one plus the corrections, and structures are kept
+    where all entries have ordered ones. CSV has columns formula, energy (total, eV) or
+    energy_per_atom or formation_energy_per_atom, and may have id, functional, scheme and source.
+    Everything else is read as structures with total energies.
 
     Args:
         paths: files.
@@ -55,9 +58,9 @@ def read_entries(
     rows: list[Row] = []
     for file in map(Path, files):
         found = _rows(file, formation)
-        told = reconciled([r.provenance for r in found])
+        told = reconciled([r.provenance for r in found], [r.counts for r in found])
         for r, p in zip(found, told, strict=True):
-            known = p if provenance is None else _filled(p, provenance)
+            known = p if provenance is None else filled(p, provenance)
             rows.append(replace(r, provenance=known))
     return assemble(rows, formation)
 
@@ -77,28 +80,10 @@ def _rows(file: Path, formation: bool) -> list[Row]:
     return rows
 
 
-def _filled(found: Provenance, given: Provenance) -> Provenance:
-    """What the file does not say, as it was given."""
-    return Provenance(
-        *(g if f == UNKNOWN else f for f, g in zip(_fields(found), _fields(given), strict=True))
-    )
-
-
-def _fields(p: Provenance) -> tuple[str, str, str]:
-    return p.functional, p.scheme, p.source
-
-
 def _json_rows(file: Path, formation: bool) -> list[Row]:
-    try:
-        opened = gzip.open if file.name.lower().endswith(".gz") else open
-        with opened(file, "rt", encoding="utf-8") as stream:
-            data = json.load(stream)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "the file is not JSON", where=str(file), received=str(error)[:120], fix="write it anew"
-        ) from None
-    entries = data.get("entries") if isinstance(data, dict) else data
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
+    data = computed_entries.read_json(file, str(file))
+    entries = computed_entries.listed(data)
+    if entries is None:
         raise InputError(
             "the file has no list of entries",
             where=str(file),
@@ -106,75 +91,33 @@ def _json_rows(file: Path, formation: bool) -> list[Row]:
             received=type(data).__name__,
             fix="write the entries with pymatgen's as_dict, or use CSV",
         )
-    return [_json_row(e, f"{file}, entry {k}", formation) for k, e in enumerate(entries)]
+    return [_json_row(e, file, k, formation) for k, e in enumerate(entries)]
 
 
-def _json_row(entry: Mapping[str, Any], place: str, formation: bool) -> Row:
-    missing = [key for key in ("composition", "energy") if entry.get(key) is None]
-    if missing:
-        raise InputError(
-            f"the entry has no {' and no '.join(missing)}",
-            where=place,
-            expected="composition and energy, as in a ComputedEntry",
-            received=", ".join(map(str, entry))[:120],
-            fix="write the entries with pymatgen's as_dict, or use CSV",
-        )
-    name = entry.get("entry_id") or (entry.get("data") or {}).get("material_id")
+def _json_row(entry: Mapping[str, Any], file: Path, k: int, formation: bool) -> Row:
+    where = computed_entries.place_of(str(file), k)
+    computed_entries.required(entry, where)
+    counts = composition_of(entry["composition"], where)
     return Row(
-        counts=composition_of(entry["composition"], place),
-        energy=_number(entry["energy"], "energy", place) + correction(entry, place),
-        id=None if name is None else str(name),
-        place=place,
+        counts=counts,
+        energy=computed_entries.total_energy(entry, where),
+        id=computed_entries.identity(entry),
+        place=where,
         provenance=provenance_of(entry),
         per_atom=formation,
+        structure=_structure(entry, counts, Place(str(file), k), formation),
     )
 
 
-def correction(entry: Mapping[str, Any], place: str) -> float:
-    """The sum of the energy adjustments, eV; or the correction where there are none.
-
-    Raises:
-        InputError: both are there, and disagree.
-    """
-    adjustments = entry.get("energy_adjustments") or ()
-    said = entry.get("correction")
-    values = [adjustment_value(a) for a in adjustments]
-    if not adjustments or any(v is None for v in values):
-        return 0.0 if said is None else _number(said, "correction", place)
-    total = sum(v for v in values if v is not None)
-    if said is not None and abs(total - float(said)) > 1e-6 * max(1.0, abs(total)):
-        raise InputError(
-            "the correction is not the sum of the energy adjustments",
-            where=place,
-            expected=f"{total} eV, the sum",
-            received=f"{said} eV",
-            fix="process the entries anew with one version of the scheme",
-        )
-    return total
-
-
-def adjustment_value(a: Mapping[str, Any]) -> float | None:
-    """One adjustment, eV; None where its kind is not known."""
-    if a.get("value") is not None:
-        return float(a["value"])
-    if a.get("adj_per_atom") is not None and a.get("n_atoms") is not None:
-        return float(a["adj_per_atom"]) * float(a["n_atoms"])
-    if {"adj_per_deg", "temp", "n_atoms"} <= set(a):
-        return float(a["adj_per_deg"]) * float(a["temp"]) * float(a["n_atoms"])
-    return None
-
-
-def _number(value: Any, name: str, place: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"the {name} is not a number",
-            where=place,
-            expected="a number in eV",
-            received=repr(value)[:80],
-            fix="correct it, or remove the entry",
-        ) from None
+def _structure(
+    entry: Mapping[str, Any], counts: Mapping[str, float], place: Place, formation: bool
+) -> Structure | None:
+    """Its atoms; None where it has none, or is disordered: its energy can be used all the same."""
+    if not computed_entries.is_whole(entry, counts):
+        return None
+    raw = computed_entries.geometry(entry, counts, place)
+    found = structure_of(settle_cell(raw), wanted(), {}, KeysUsed())
+    return found.with_labels(energy=None) if formation else found
 
 
 def _csv_rows(file: Path, formation: bool) -> list[Row]:
@@ -189,7 +132,7 @@ def _csv_rows(file: Path, formation: bool) -> list[Row]:
             rows.append(
                 Row(
                     counts=parse_formula(said["formula"], where=place),
-                    energy=_number(said[energy], columns[energy], place),
+                    energy=number(said[energy], columns[energy], place),
                     id=said.get("id") or None,
                     place=place,
                     provenance=Provenance(
@@ -258,9 +201,7 @@ def _structure_rows(file: Path, formation: bool) -> list[Row]:
                 energy=float(s.labels["energy"]),
                 id=None if name is None else str(name),
                 place=place,
-                provenance=Provenance(
-                    *(str(s.info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source"))
-                ),
+                provenance=stated(s.info),
                 per_atom=formation,
                 structure=s,
             )

@@ -26,7 +26,8 @@ from scipy.stats import f as f_distribution
 from kohn.errors import InputError
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import counted
-from kohn.stability.provenance import UNSTATED, Provenance
+from kohn.stability.provenance import unneeded
+from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
 
 
@@ -79,7 +80,7 @@ class ElementalReferences:
                 )
         known = sorted(table)
         values = np.array([float(table[e]) for e in known])
-        return cls(tuple(known), values, (provenance,) * len(known))
+        return cls(tuple(known), values, tuple(unneeded(provenance, {e: 1.0}) for e in known))
 
     def over(self, elements: tuple[str, ...]) -> "ElementalReferences":
         """Those of these elements, in this order. Raises InputError naming what is missing."""
@@ -170,6 +171,19 @@ class ElementBias:
     def detected(self) -> bool:
         """Whether offsets explain at least half of y, which chance would at most once in 1000."""
         return self.p < 1e-3 and self.after < 0.5 * self.before
+
+    def sentence(self) -> str:
+        """What was found, in words."""
+        offsets = ", ".join(
+            f"{e} {o:+.3f} ± {s:.3f}"
+            for e, o, s in zip(self.elements, self.offsets, self.errors, strict=True)
+        )
+        return (
+            f"Candidates differ from the hull's entries by energies of their elements, eV/atom: "
+            f"{offsets} (over {self.compositions} shared compositions; without them "
+            f"{1e3 * self.before:.0f} meV/atom become {1e3 * self.after:.0f}). Another "
+            "reference or correction was used: distances are off by as much."
+        )
 
 
 def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:

@@ -3,7 +3,7 @@
 from kohn.structures.ase_conversion import from_ase, to_ase
 from kohn.structures.fingerprints import duplicates, fingerprint, orientation
 from kohn.structures.properties import PROPERTIES, Property
-from kohn.structures.reading import read
+from kohn.structures.reading import read, scan
 from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
 from kohn.structures.splits import split
 from kohn.structures.structure import Dataset, Source, Structure
@@ -23,6 +23,7 @@ __all__ = [
     "orientation",
     "read",
     "reference_energies",
+    "scan",
     "split",
     "to_ase",
     "write",

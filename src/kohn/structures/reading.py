@@ -1,7 +1,7 @@
 """Reading: from paths, or from Atoms in memory, to a `Dataset` that says where it came from."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from kohn.errors import InputError, Place, nearest
-from kohn.structures import ase_conversion, extxyz
+from kohn.structures import ase_conversion, computed_entries, extxyz
 from kohn.structures.extxyz import RawFrame
 from kohn.structures.labels import KeysUsed, Wanted, near_keys, structure_of, wanted
 from kohn.structures.structure import Dataset, Source, Structure
@@ -36,8 +36,9 @@ def read(
     a stress (-virial / V); energy and free energy are kept apart.
 
     Args:
-        paths: a file or several: extended XYZ, ASE databases, vasprun.xml, OUTCAR, and whatever
-            else ASE reads; or `ase.Atoms` or a list of them.
+        paths: a file or several: extended XYZ, ASE databases, vasprun.xml, OUTCAR, lists of
+            pymatgen's ComputedStructureEntry dicts (.json, .json.gz; energies with their
+            corrections), and whatever else ASE reads; or `ase.Atoms` or a list of them.
         keys: property name -> key in the file, where it is to be read from another key.
         config_weights: config_type -> weight in losses; multiplies `config_weight` of a frame.
         periodic: sets the periodic flags of all frames, whatever the files say.
@@ -49,7 +50,8 @@ def read(
 
     Raises:
         InputError: a file that cannot be read, a label that cannot be used, a named key that is
-            not there, periodic flags without a cell; with file, frame and line.
+            not there, periodic flags without a cell, an entry without an ordered structure; with
+            file, frame and line.
     """
     if isinstance(paths, Dataset):
         return paths
@@ -63,6 +65,20 @@ def read(
     _named_keys_exist(want, [tally for *_, tally in parts], data.sources)
     _weights_exist(weights, data)
     return data
+
+
+def scan(
+    paths: "str | Path | Sequence[str | Path]", *, periodic: bool | None = None
+) -> Iterator[Structure]:
+    """Structures of files one after the other; only one is in memory at a time.
+
+    Arguments and errors as of `read`, of files alone.
+    """
+    want, tally = wanted(None, "energy"), KeysUsed()
+    for item in _items(paths):
+        _checksum(Path(item), str(item))
+        for raw in _opened(Path(item), str(item))[0]:
+            yield structure_of(settle_cell(raw, periodic), want, {}, tally)
 
 
 def settle_cell(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
@@ -122,15 +138,14 @@ def _part(
     item: Any, want: Wanted, weights: dict[str, float], periodic: bool | None
 ) -> tuple[list[Structure], Source, KeysUsed]:
     """What one file, or one list in memory, gives."""
-    tally = KeysUsed()
+    tally, told = KeysUsed(), ()
     if isinstance(item, list):
         name, checksum = "(in memory)", None
         structures = [_in_memory(x, k, want, weights, periodic, tally) for k, x in enumerate(item)]
     else:
         path, name = Path(item), str(item)
         checksum = _checksum(path, name)
-        xyz = extxyz.looks_like_xyz(path) or path.suffix in (".xyz", ".extxyz")
-        stream = extxyz.frames(path, name) if xyz else ase_conversion.frames_of_file(path, name)
+        stream, told = _opened(path, name)
         structures = [
             structure_of(settle_cell(raw, periodic), want, weights, tally) for raw in stream
         ]
@@ -144,11 +159,23 @@ def _part(
         sha256=checksum or _checksum_of(structures),
         frames=len(structures),
         keys={name: dict(counts) for name, counts in tally.used.items()},
-        notes=(*notes, *_notes_on_format(name)),
+        notes=(*notes, *told),
         near_keys=near_keys(tally),
         other_keys=tuple(tally.others),
     )
     return structures, source, tally
+
+
+def _opened(path: Path, name: str) -> tuple[Iterable[RawFrame], tuple[str, ...]]:
+    """The frames of a file, and what is to be noted of its format."""
+    if extxyz.looks_like_xyz(path) or path.suffix in (".xyz", ".extxyz"):
+        return extxyz.frames(path, name), ()
+    if path.name.lower().endswith(computed_entries.SUFFIXES):
+        entries = computed_entries.listed(computed_entries.read_json(path, name))
+        if entries is not None:
+            note = "energy is that of the entries with their corrections"
+            return computed_entries.frames(entries, name), (note,)
+    return ase_conversion.frames_of_file(path, name), _notes_on_format(name)
 
 
 def _in_memory(

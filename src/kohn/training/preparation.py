@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -28,6 +29,7 @@ from kohn.structures import (
     split,
 )
 from kohn.structures.elements import symbol
+from kohn.structures.provenance import UNKNOWN, Provenance, filled, functional, stated
 from kohn.training.loader import Loader
 from kohn.training.losses import EnergyTask, LossWeights
 from kohn.training.properties import Ions, PropertyTask, Statistics, means_of
@@ -326,9 +328,20 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[
     return {
         "settings": settings.model_dump(mode="json"),
         "sources": [asdict(source) for source in data.sources],
+        "labels": _labels(settings.data, data),
         "overridden_findings": list(report.overrides),
         "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
     }
+
+
+def _labels(said: DataSettings, data: Dataset) -> list[dict[str, Any]]:
+    """How the labels were computed, each kind with its number of structures.
+
+    What frames say of themselves goes before what the settings say of all.
+    """
+    given = Provenance(functional(said.functional), said.scheme or UNKNOWN, said.source or UNKNOWN)
+    kinds = Counter(filled(stated(s.info), given) for s in data)
+    return [{**asdict(p), "structures": n} for p, n in sorted(kinds.items())]
 
 
 def _provenance_of_energies(train: Dataset, e0s: E0s) -> dict[str, Any]:
@@ -347,8 +360,10 @@ def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Datase
     """Settings, bytes of the files, and sizes of the parts; where files lie does not matter."""
     sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
     sizes = {name: len(part) for name, part in parts.items()}
-    places = {"data": {"train", "valid", "test"}}
-    text = to_json([settings.model_dump(mode="json", exclude=places), sources, sizes])
+    # Runs that were begun before these settings existed can be resumed.
+    unsaid = {k for k in ("functional", "scheme", "source") if getattr(settings.data, k) is None}
+    left_out = {"data": {"train", "valid", "test", *unsaid}}
+    text = to_json([settings.model_dump(mode="json", exclude=left_out), sources, sizes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

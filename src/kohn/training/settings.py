@@ -68,6 +68,15 @@ class DataSettings(_Section):
         dict[str, pydantic.NonNegativeFloat],
         Field(description="config_type -> weight in the loss"),
     ] = {}
+    functional: Annotated[
+        str | None, Field(description="of the labels, as PBE, where files do not say; recorded")
+    ] = None
+    scheme: Annotated[
+        str | None, Field(description="the same: what corrected the energies, or none")
+    ] = None
+    source: Annotated[
+        str | None, Field(description="the same: code or model that computed them")
+    ] = None
     periodic: Annotated[
         bool | None, Field(description="overrides the periodic flags of all frames")
     ] = None

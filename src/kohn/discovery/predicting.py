@@ -1,0 +1,254 @@
+"""Energies of candidates by models, portion by portion, each portion kept as it is done.
+
+    one model         E; σ where it has a posterior
+    S models          E = Σ_s E_s / S,  s² = Σ_s (E_s − E)²/(S − 1),  σ = s √(1 + 1/S)
+
+Structures are read one after the other and never kept. What cannot be computed (atoms on top of
+each other, a relaxation that runs away) is NaN with its reason, and the others go on.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.graphs import check_geometry
+from kohn.interfaces.relaxation import Relaxer
+from kohn.potential import Potential
+from kohn.records import replacing
+from kohn.stability.candidates import Candidates, Parser
+from kohn.stability.formulas import reduced
+from kohn.stability.provenance import UNSTATED
+from kohn.stability.reading import COLUMNS
+from kohn.structures import Structure, scan, write
+from kohn.structures.elements import symbol
+from kohn.typing import Float
+
+PORTION, RELAXED_PORTION = 1024, 32
+"""Structures that are predicted, or relaxed, between two records."""
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """How structures are relaxed before their energy is taken.
+
+    Attributes:
+        fmax: until forces are below, eV/Å.
+        steps: at most.
+        cell: whether cells relax; by default those of crystals.
+    """
+
+    fmax: float = 0.05
+    steps: int = 500
+    cell: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Listed:
+    """What is in the files, before anything is computed.
+
+    Attributes:
+        candidates: without energies.
+        elements: atomic numbers that occur.
+        labelled: energies that the files have, eV/atom, [M]; NaN where there are none.
+    """
+
+    candidates: Candidates
+    elements: tuple[int, ...]
+    labelled: Float[np.ndarray, " M"]
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Energies of candidates by models.
+
+    Attributes:
+        energies: by each model, eV/atom, [S, M].
+        deviations: of the posterior of one model, eV/atom, [M]; None without one.
+        problems: why there is no energy, or no minimum; empty where all is well, [M].
+    """
+
+    energies: Float[np.ndarray, "S M"]
+    deviations: Float[np.ndarray, " M"] | None
+    problems: Sequence[str]
+
+    @property
+    def freedom(self) -> float:
+        """ν of the errors: S − 1 of an ensemble."""
+        return len(self.energies) - 1.0 if len(self.energies) > 1 else np.inf
+
+    @property
+    def mean(self) -> Float[np.ndarray, " M"]:
+        """E, eV/atom."""
+        return self.energies.mean(axis=0)
+
+    @property
+    def std(self) -> Float[np.ndarray, " M"] | None:
+        """σ, eV/atom; None where the models do not tell."""
+        members = len(self.energies)
+        if members == 1:
+            return self.deviations
+        return self.energies.std(axis=0, ddof=1) * np.sqrt(1 + 1 / members)
+
+
+def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
+    """Go through the files once: ids, formulas, elements, labels.
+
+    Raises:
+        InputError: see `kohn.read`.
+    """
+    parser, ids, which, labelled, places = Parser(), [], [], [], []
+    elements: set[int] = set()
+    named = True
+    for file in files:
+        places.append((str(file), len(ids)))
+        for k, s in enumerate(scan(file, periodic=periodic)):
+            z, n = np.unique(s.numbers, return_counts=True)
+            elements.update(z.tolist())
+            symbols = tuple(symbol(int(i)) for i in z)
+            formula = reduced(symbols, n.astype(float))[0]
+            counts = dict(zip(symbols, n.astype(float).tolist(), strict=True))
+            # Energies are per atom, and so are compositions: cells of one formula are the same.
+            which.append(parser.of_counts(formula, counts))
+            name = next((s.info[c] for c in (*COLUMNS["id"], "name") if c in s.info), None)
+            named &= name is not None
+            ids.append(f"{Path(file).name}:{k}" if name is None else str(name))
+            labelled.append(float(s.labels["energy"]) / len(s) if "energy" in s.labels else np.nan)
+    candidates = Candidates(
+        ids=ids,
+        compositions=parser.compositions(),
+        which=np.array(which, np.int32),
+        energies=np.full(len(ids), np.nan),
+        deviations=None,
+        provenance={UNSTATED: ids},
+        places=tuple(places),
+        unnamed=not named,
+    )
+    return Listed(candidates, tuple(sorted(elements)), np.array(labelled))
+
+
+class Predictor:
+    """Models, and how their energies are taken.
+
+    Args:
+        models: potentials; the first one relaxes.
+        elements: atomic numbers of all structures to come.
+        relaxation: None for the structures as they are.
+
+    Raises:
+        InputError: an element that a model has not seen.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Potential],
+        elements: Sequence[int],
+        relaxation: Relaxation | None = None,
+    ):
+        self.models, self.elements, self.relaxation = models, tuple(elements), relaxation
+        for model in models:
+            model.evaluator(self.elements)
+        self._relaxer = None if relaxation is None else Relaxer(models[0], elements=elements)
+
+    @property
+    def portion(self) -> int:
+        """Structures between two records."""
+        return PORTION if self._relaxer is None else RELAXED_PORTION
+
+    @property
+    def posterior(self) -> bool:
+        """Whether a single model tells its uncertainty."""
+        return len(self.models) == 1 and self.models[0].has_posterior
+
+    def __call__(self, structures: Sequence[Structure]) -> tuple[Predicted, list[Structure]]:
+        """Energies of one portion, and the structures as they are after relaxation."""
+        kept, problems = list(structures), [""] * len(structures)
+        sound = []
+        for i, s in enumerate(structures):
+            try:
+                check_geometry(s, self.models[0].cutoff)
+                if self._relaxer is not None and self.relaxation is not None:
+                    found = self._relaxer(s, **vars(self.relaxation))
+                    kept[i], problems[i] = found.structure, found.problem
+                sound.append(i)
+            except InputError as error:
+                problems[i] = error.message
+        energies = np.full((len(self.models), len(structures)), np.nan)
+        deviations = np.full(len(structures), np.nan) if self.posterior else None
+        atoms = np.array([len(kept[i]) for i in sound], float)
+        for k, model in enumerate(self.models):
+            e, std = model.energies(
+                [kept[i] for i in sound], elements=self.elements, deviations=self.posterior
+            )
+            energies[k, sound] = e / atoms
+            if deviations is not None and std is not None:
+                deviations[sound] = std / atoms
+        return Predicted(energies, deviations, problems), kept
+
+
+def predicted(
+    predictor: Predictor,
+    files: Sequence[Path],
+    work: Path,
+    *,
+    periodic: bool | None = None,
+    advance: Callable[[int], None] | None = None,
+) -> Predicted:
+    """Energies of all structures of files; portions that are in the folder are not done again.
+
+    Args:
+        predictor: models.
+        files: as `listed` went through them.
+        work: folder of the records.
+        periodic: as there.
+        advance: called with the number of structures done since the last call.
+
+    Raises:
+        TrainingError: the disk refuses.
+    """
+    parts = []
+    for k, portion in enumerate(_portions(files, periodic, predictor.portion)):
+        record = work / f"predicted-{k:06d}.npz"
+        if not record.is_file():
+            found, structures = predictor(portion)
+            if predictor.relaxation is not None:
+                _write_relaxed(structures, found, work / f"relaxed-{k:06d}.extxyz")
+            _write(found, record)
+        parts.append(_read(record))
+        if advance is not None:
+            advance(len(portion))
+    deviations = [p.deviations for p in parts if p.deviations is not None]
+    return Predicted(
+        np.concatenate([p.energies for p in parts], axis=1),
+        np.concatenate(deviations) if deviations else None,
+        [text for p in parts for text in p.problems],
+    )
+
+
+def _portions(files: Sequence[Path], periodic: bool | None, size: int) -> Iterator[list[Structure]]:
+    structures = (s for file in files for s in scan(file, periodic=periodic))
+    while portion := list(islice(structures, size)):
+        yield portion
+
+
+def _write(found: Predicted, record: Path) -> None:
+    arrays = {"energies": found.energies, "problems": np.array(found.problems, str)}
+    if found.deviations is not None:
+        arrays["deviations"] = found.deviations
+    with replacing(record) as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+
+
+def _read(record: Path) -> Predicted:
+    with np.load(record) as data:
+        return Predicted(data["energies"], data.get("deviations"), data["problems"].tolist())
+
+
+def _write_relaxed(structures: Sequence[Structure], found: Predicted, file: Path) -> None:
+    """The relaxed structures with their energy; written before the record that they are there."""
+    bare = [replace(s, labels={}) for s in structures]
+    told = zip(structures, found.mean.tolist(), strict=True)
+    write(bare, file, predictions=[{"energy": e * len(s)} if e == e else {} for s, e in told])

@@ -1,0 +1,90 @@
+"""Hulls of many chemical systems, from one set of entries.
+
+A compound falls into entries made of its own elements, since no others can take part. So the hull
+of the elements of a candidate, from the entries within these, is all that it needs: small, exact,
+and built once for all candidates of the system.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.stability.entries import Entries
+from kohn.stability.hull import TOLERANCE
+from kohn.stability.phase_diagram import ConvexHull
+from kohn.stability.references import ElementalReferences
+
+KEPT = 1000
+"""Hulls that are kept for another time."""
+
+
+class SystemHulls:
+    """Hulls by chemical system.
+
+    Attributes:
+        entries: of all systems.
+        references: of formation energies; the lowest entries of the elements unless given.
+        tolerance: eV/atom.
+    """
+
+    def __init__(
+        self,
+        entries: Entries,
+        references: ElementalReferences | None = None,
+        *,
+        tolerance: float = TOLERANCE,
+        kept: int = KEPT,
+    ):
+        """Hulls of entries; each is built when it is first asked for.
+
+        Whether entries were computed in one way is not looked at: that is for all of them at
+        once, see `kohn.stability.provenance`.
+        """
+        self.entries, self.references, self.tolerance = entries, references, tolerance
+        self._has = entries.counts > 0
+        self._kept = kept
+        self._hulls: OrderedDict[tuple[str, ...], ConvexHull] = OrderedDict()
+
+    def of(self, system: Iterable[str]) -> ConvexHull:
+        """The hull of some elements.
+
+        Raises:
+            InputError: an element without entry and reference.
+        """
+        elements = tuple(sorted(system))
+        found = self._hulls.pop(elements, None)
+        if found is None:
+            found = self._built(elements)
+        self._hulls[elements] = found
+        if len(self._hulls) > self._kept:
+            self._hulls.popitem(last=False)
+        return found
+
+    def lacking(self, systems: Iterable[Iterable[str]]) -> list[str]:
+        """Elements of the systems that have neither an entry of their own nor a reference."""
+        asked = sorted({e for system in systems for e in system})
+        alone = self._has.sum(axis=1) == 1
+        known = {e for j, e in enumerate(self.entries.elements) if (alone & self._has[:, j]).any()}
+        if self.references is not None:
+            known.update(self.references.elements)
+        return [e for e in asked if e not in known]
+
+    def rows(self, elements: Iterable[str]) -> np.ndarray:
+        """Rows of the entries that are made of these elements alone."""
+        wanted = set(elements)
+        others = [j for j, e in enumerate(self.entries.elements) if e not in wanted]
+        return np.flatnonzero(~self._has[:, others].any(axis=1))
+
+    def _built(self, elements: tuple[str, ...]) -> ConvexHull:
+        missing = self.lacking([elements])
+        if missing:
+            raise InputError(
+                f"the hull has no entry of {', '.join(missing)} alone",
+                expected=f"an entry or a reference energy of each of {', '.join(elements)}",
+                fix="add them, computed in the same way",
+            )
+        inside = self.entries.select(self.rows(elements)).over(elements)
+        # Mixed energies were refused or allowed for all systems together.
+        return ConvexHull(inside, self.references, tolerance=self.tolerance, allow_mixed=True)

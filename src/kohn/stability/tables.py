@@ -1,0 +1,180 @@
+"""Tables on disk, block by block: CSV with what Python brings, Parquet with pyarrow."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from io import TextIOWrapper
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.errors import InputError
+from kohn.records import replacing
+from kohn.typing import Int
+
+ROWS = 65_536
+"""Rows in a block."""
+SUFFIXES = (".csv", ".parquet")
+HEAD = 100
+"""Rows of a sorted table that are given back."""
+
+
+def is_table(file: Path) -> bool:
+    """Whether a name is that of a table."""
+    return file.suffix.lower() in SUFFIXES
+
+
+def pyarrow(name: str) -> Any:
+    """A module of pyarrow. Raises InputError where it is not installed."""
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError:
+        raise InputError(
+            "Parquet files need pyarrow, which is not installed",
+            fix="pip install 'kohn[materials]', or use CSV",
+        ) from None
+
+
+def columns_of(file: Path) -> list[str]:
+    """Names of the columns.
+
+    Raises:
+        InputError: no such file, or one that cannot be read.
+    """
+    if not file.is_file():
+        raise InputError("there is no such file", where=str(file), fix="check the path")
+    if file.suffix.lower() == ".parquet":
+        return list(_parquet(file).schema_arrow.names)
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        return next(csv.reader(stream), [])
+
+
+def blocks(file: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Sequence[Any]]]:
+    """Some columns of a table, `ROWS` rows at a time; CSV gives text.
+
+    Raises:
+        InputError: a file that cannot be read, a row with more or fewer fields than the header.
+    """
+    if file.suffix.lower() == ".parquet":
+        for batch in _parquet(file).iter_batches(ROWS, columns=list(columns)):
+            yield {name: batch.column(name).to_pylist() for name in columns}
+        return
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream)
+        header = next(reader, [])
+        chosen = [(name, header.index(name)) for name in columns]
+        while rows := [row for row in islice(reader, ROWS) if row]:
+            bad = next((row for row in rows if len(row) != len(header)), None)
+            if bad is not None:
+                raise InputError(
+                    "a row has not as many fields as the header",
+                    where=f"{file}, near line {reader.line_num}",
+                    expected=f"{len(header)} fields: {', '.join(header)}",
+                    received=f"{len(bad)}: {','.join(bad)[:120]}",
+                    fix="correct the row; put fields that have commas between quotes",
+                )
+            turned = list(zip(*rows, strict=True))
+            yield {name: turned[k] for name, k in chosen}
+
+
+def _parquet(file: Path) -> Any:
+    try:
+        return pyarrow("pyarrow.parquet").ParquetFile(file)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise InputError(
+            "the file is not Parquet",
+            where=str(file),
+            received=str(error)[:120],
+            fix="write it anew",
+        ) from None
+
+
+def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Write columns of one length, so that the file is there whole or not at all.
+
+    Raises:
+        InputError: Parquet without pyarrow.
+        TrainingError: the disk refuses.
+    """
+    if file.suffix.lower() == ".parquet":
+        _write_parquet(file, pyarrow("pyarrow").table(dict(columns)))
+        return
+    rows = zip(*(_plain(column) for column in columns.values()), strict=True)
+    with replacing(file) as stream:
+        text = TextIOWrapper(stream, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+        text.detach()
+
+
+def reorder_tables(
+    parts: Sequence[Path],
+    order: Int[np.ndarray, " M"],
+    out: Path,
+    *,
+    text: Sequence[str] = (),
+    rank: str = "rank",
+) -> list[dict[str, Any]]:
+    """Join tables, and write their rows in another order.
+
+    Args:
+        parts: tables of the same columns that `write_table` wrote.
+        order: rows, counted through all parts, in the order in which they are to stand.
+        out: where the result goes, a table of the same kind.
+        text: columns that are no numbers, whatever they look like.
+        rank: name of a first column, 1 for the first row.
+
+    Returns:
+        The first `HEAD` rows.
+
+    Raises:
+        TrainingError: the disk refuses.
+    """
+    if out.suffix.lower() == ".parquet":
+        read = pyarrow("pyarrow.parquet").read_table
+        joined = pyarrow("pyarrow").concat_tables([read(p) for p in parts]).take(order)
+        joined = joined.add_column(0, rank, [np.arange(1, len(order) + 1)])
+        _write_parquet(out, joined)
+        return joined.slice(0, HEAD).to_pylist()
+    header, lines = "", []
+    for part in parts:
+        with part.open(newline="", encoding="utf-8") as stream:
+            header = next(stream)
+            lines.extend(stream)  # a row is a line: ids with line breaks are refused
+    with replacing(out) as stream:
+        stream.write(f"{rank},{header}".encode())
+        for n, i in enumerate(order.tolist(), start=1):
+            stream.write(f"{n},{lines[i]}".encode())
+    first = csv.DictReader([header, *(lines[i] for i in order[:HEAD].tolist())])
+    return [
+        {rank: n, **{k: v if k in text else _value(v) for k, v in row.items()}}
+        for n, row in enumerate(first, start=1)
+    ]
+
+
+def _plain(column: Sequence[Any]) -> Sequence[Any]:
+    """Text as CSV takes it: numbers in full, nothing for NaN, true and false."""
+    if isinstance(column, np.ndarray) and column.dtype == bool:
+        return np.where(column, "true", "false").tolist()
+    if isinstance(column, np.ndarray) and column.dtype.kind == "f" and np.isnan(column).any():
+        return ["" if v != v else v for v in column.tolist()]
+    return column.tolist() if isinstance(column, np.ndarray) else column
+
+
+def _value(text: str) -> Any:
+    """What a field of CSV means."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return float(text)
+    except ValueError:
+        return text or None
+
+
+def _write_parquet(file: Path, table: Any) -> None:
+    with replacing(file) as stream:
+        pyarrow("pyarrow.parquet").write_table(table, stream)
