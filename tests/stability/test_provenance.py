@@ -74,7 +74,7 @@ def test_conflicts(file, named):
 def test_what_is_unknown_is_noted():
     found = groups(["a", "b", "c"], [Provenance("PBE"), Provenance(), Provenance("PBE")])
     assert conflicts(found) == []
-    assert notes(found) == ["the functional of these is unknown (1 entry: b)"]
+    assert notes(found) == ["functional unknown (1 entry: b)"]
 
 
 def test_candidates_of_another_source():

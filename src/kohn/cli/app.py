@@ -494,6 +494,9 @@ def screen_candidates(
     fmax: Annotated[float, typer.Option(help="until forces are below, eV/Å")] = 0.05,
     relax_steps: Annotated[int, typer.Option(min=1, help="of a relaxation, at most")] = 500,
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms alone")] = False,
+    scale: Annotated[
+        float, typer.Option(min=0, help="factor on the σ that models or tables tell")
+    ] = 1.0,
     error: Annotated[
         float, typer.Option(min=0, help="σ to add to that of every candidate, eV/atom")
     ] = 0.0,
@@ -532,6 +535,7 @@ def screen_candidates(
         formation=formation,
         allow_mixed=allow_mixed,
         tolerance=tolerance,
+        scale=scale,
         error=error,
         hull_error=hull_error,
         samples=samples,

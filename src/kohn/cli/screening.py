@@ -1,5 +1,6 @@
 """`kohn screen`: which are models, which are candidates; progress; what came of it."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from kohn.errors import ConfigError
 
 SHOWN = 25
 """Rows of the table in the terminal."""
+OF_ENTRY = re.compile(r" \([^ ]*\)(?= \+ |$)")
+"""The ids in a decomposition, which the file has."""
 
 
 def run_screen(
@@ -101,7 +104,7 @@ def show(found: Screening, console: Console) -> None:
             row["id"],
             f"{row['distance']:.4f}",
             *sure,
-            row["decomposition"],
+            OF_ENTRY.sub("", row["decomposition"]),
             style="green" if row["stable"] else None,
         )
     console.print(table)
@@ -119,10 +122,12 @@ def say(found: Screening, console: Console) -> None:
             f"DAF {m['daf']:.2f}"
         )
         if "calibration" in m:
-            c = m["calibration"]
+            c, z2 = m["calibration"], m["mean_z2"]
             text += (
                 f"; P(stable): Brier {c['brier']:.3f}, calibration error {c['expected_error']:.3f}"
             )
+            if z2 is not None:
+                text += f"; mean (error/σ)² {z2:.2f}, so --scale {z2**0.5:.2g} would suit σ"
         console.print(text, markup=False)
     console.print(f"table       {found.file}", markup=False)
     if found.structures is not None:

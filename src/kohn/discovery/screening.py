@@ -36,7 +36,7 @@ from kohn.typing import Float, Int
 
 ROWS = 50_000
 """Candidates that are judged between two records."""
-KEYS = {"distance", "probability_stable", "in_hull", "distance_labelled"}
+KEYS = {"distance", "distance_std", "probability_stable", "in_hull", "distance_labelled"}
 """Columns that are kept beside the rows, for ranking and summary."""
 Monitor = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it more is done, and of how much."""
@@ -50,6 +50,7 @@ class Options:
         formation: energies of tables are formation energies, eV/atom.
         allow_mixed: do not refuse energies that were computed in different ways.
         tolerance: stable within this distance, eV/atom.
+        scale: factor on the σ that models or tables tell.
         error: σ to be added to that of all candidates, independent, eV/atom.
         hull_error: σ of each entry of the hull, independent, eV/atom.
         samples: joint samples where the hull is uncertain.
@@ -62,6 +63,7 @@ class Options:
     formation: bool = False
     allow_mixed: bool = False
     tolerance: float = 1e-8
+    scale: float = 1.0
     error: float = 0.0
     hull_error: float = 0.0
     samples: int = 1000
@@ -179,7 +181,7 @@ def screen(
     else:
         asked = _Asked(read_candidates(files, formation=options.formation, advance=_rows(tell)))
         mixed, unknown = comparable(asked.candidates)
-    asked = _with_error(asked, options.error)
+    asked = _with_error(asked, options)
     _refuse_probability_without_uncertainty(asked, options)
     parts = _judge(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), tell)
     tell("ranking", 0, None)
@@ -303,12 +305,12 @@ def _by_models(
     return asked, mixed
 
 
-def _with_error(asked: _Asked, error: float) -> _Asked:
-    """σ² + error² in the place of σ²."""
-    if not error:
+def _with_error(asked: _Asked, options: Options) -> _Asked:
+    """√((scale · σ)² + error²) in the place of σ."""
+    told = asked.candidates.deviations
+    if told is None and not options.error:
         return asked
-    before = asked.candidates.deviations
-    sigma = np.hypot(0.0 if before is None else before, error)
+    sigma = np.hypot(0.0 if told is None else options.scale * told, options.error)
     deviations = np.broadcast_to(sigma, len(asked.candidates))
     return replace(asked, candidates=replace(asked.candidates, deviations=deviations))
 
@@ -473,7 +475,8 @@ def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> dict[str, A
     d, p = columns["distance"], columns.get("probability_stable")
     metrics = asdict(stability_metrics(truth[known], d[known], threshold=tolerance))
     metrics["compared"] = int(known.sum())
-    told = None if p is None else known & np.isfinite(p)
-    if told is not None and p is not None and told.any():
+    if p is not None and (told := known & np.isfinite(p)).any():
+        z2 = ((truth - d)[told] / columns["distance_std"][told]) ** 2
+        metrics["mean_z2"] = float(z2[np.isfinite(z2)].mean()) if np.isfinite(z2).any() else None
         metrics["calibration"] = asdict(calibration(p[told], truth[told] <= tolerance))
     return metrics

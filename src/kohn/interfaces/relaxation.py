@@ -114,8 +114,8 @@ class Relaxer:
                 fix="relax with a conservative potential",
             )
         held = potential.elements if elements is None else tuple(sorted(set(map(int, elements))))
-        potential.evaluator(held)  # refuses elements that it has not seen
         self._calculator = _Watched(potential.astype(np.float64), held)
+        self._calculator.potential.evaluator(held)  # refuses elements that it has not seen
 
     @property
     def compilations(self) -> int:

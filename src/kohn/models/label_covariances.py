@@ -28,6 +28,10 @@ KINDS = ("energy", "forces", "stress")
 _VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
 
 
+CENTRES = 128
+"""Centres that are described at a time, where no derivatives are asked for."""
+
+
 @dataclass(frozen=True, eq=False)
 class Centres:
     """Atoms with their neighbours, padded to one width, of some structures one after another.
@@ -211,14 +215,18 @@ def whitened_covariances(
     inducing: Inducing,
 ) -> np.ndarray:
     """V = L⁻¹ K_MN of the labels of a block, [M, R]."""
-    _, derivatives = compiled_kernels(expansion(config.soap, elements), config.zeta)
+    features, derivatives = compiled_kernels(expansion(config.soap, elements), config.zeta)
     k = block.mask.shape[1]
     of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
+    energies_alone = of_derivatives.nnz == 0
     parts = []
     for a, points in enumerate(inducing.points):
         covariance = np.zeros((len(y.values), len(points)))
         chosen = np.flatnonzero(block.centre == a)
-        if len(chosen) and len(points):
+        if len(chosen) and len(points) and energies_alone:
+            value = (unit_features(block, chosen, features) @ points.T) ** config.zeta
+            covariance += of_energies[:, chosen] @ (value - inducing.zero[a])
+        elif len(chosen) and len(points):
             value, slope = derivatives(points, *block.rows(padded(chosen, 8)))
             value = np.asarray(value)[: len(chosen)] - inducing.zero[a]
             slope = np.asarray(slope)[: len(chosen)].reshape(-1, len(points))
@@ -227,6 +235,14 @@ def whitened_covariances(
             covariance += of_derivatives[:, columns] @ slope
         parts.append(solve_triangular(inducing.factors[a], covariance.T, lower=True))
     return np.concatenate(parts)
+
+
+def unit_features(block: Centres, chosen: np.ndarray, features: Callable) -> np.ndarray:
+    """p̂ of some centres, [n, D], a fixed number at a time, so that one shape is compiled."""
+    parts = [chosen[i : i + CENTRES] for i in range(0, len(chosen), CENTRES)]
+    return np.concatenate(
+        [np.asarray(features(*block.rows(padded(part, CENTRES))))[: len(part)] for part in parts]
+    )
 
 
 def padded(chosen: np.ndarray, step: int) -> np.ndarray:

@@ -10,28 +10,39 @@ The prior variances k_** are sums over pairs of centres i, j of one element:
 with s = û_i · û_j and û = p/|p|.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from kohn.compilation import compiled
 from kohn.descriptors.soap import Expansion, expansion, soap_jacobian
-from kohn.graphs import neighbourhood
+from kohn.graphs import Neighbourhood, neighbourhood
 from kohn.models.gaussian_process import GaussianProcess, lone_atoms
 from kohn.models.label_covariances import (
     Centres,
     Inducing,
     centres,
+    compiled_kernels,
     factor_of,
     labels,
     padded,
+    unit_features,
     whitened_covariances,
 )
 from kohn.structures import Structure
+from kohn.typing import Float, Int
+
+WIDTH = 16
+"""Widths of rows are multiples of this, so that few shapes are compiled."""
+ATOMS = 1024
+"""Atoms whose energies are taken together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,59 +69,114 @@ class Posterior:
         self._r = np.zeros((m, m))
         self._r[np.tril_indices(m)] = np.asarray(model.posterior, np.float64)
 
-    def variances(self, structure: Structure, *, forces: bool = True) -> Variances:
-        """Of one structure; memory grows with atoms × neighbours × features.
-
-        Args:
-            structure: any.
-            forces: those of the forces too, which take most of the time; NaN without.
-        """
+    def variances(self, structure: Structure) -> Variances:
+        """Of one structure; memory grows with atoms × neighbours × features."""
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
         block = centres([structure], [rows], elements, max(rows.width, 1))
-        zeros = np.zeros((n, 3)) if forces else None
-        asked = structure.with_labels(energy=np.zeros(()), forces=zeros, stress=None)
+        asked = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
         plain = config.model_copy(update={"config_noise": {}})
-        y = labels([asked], [0.0], block, plain, ("energy", "forces") if forces else ("energy",))
+        y = labels([asked], [0.0], block, plain, ("energy", "forces"))
         a = whitened_covariances(block, y, elements, config, self._inducing)
         a[:, 0] *= np.sqrt(n)  # undo the factor on the noise of an energy
         s = float(model.scale) ** 2
         explained = np.sum(a**2, axis=0)
         left = np.sum(solve_triangular(self._r, a, lower=True) ** 2, axis=0)
-        energy, of_forces = prior_variances(block, elements, model, forces=forces)
-        prior = np.concatenate([[energy], of_forces.ravel() if forces else []])
+        energy, forces = prior_variances(block, elements, model)
+        prior = np.concatenate([[energy], forces.ravel()])
         variance = s * np.maximum(prior - explained, 0.0) + s * left
-        found = variance[1:].reshape(n, 3) if forces else of_forces
-        return Variances(float(variance[0]), found)
+        return Variances(float(variance[0]), variance[1:].reshape(n, 3))
+
+    def energy_variances(self, structures: Sequence[Structure]) -> np.ndarray:
+        """Of the energies of structures, eV², [M], without derivatives; a few at a time."""
+        found = np.empty(len(structures))
+        waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
+        for i, structure in enumerate(structures):
+            rows = neighbourhood(structure, self.model.cutoff)
+            width = -(-max(rows.width, 1) // WIDTH) * WIDTH
+            batch, of_batch = waiting.setdefault(width, ([], []))
+            batch.append(i)
+            of_batch.append(rows)
+            if sum(len(r.index) for r in of_batch) >= ATOMS:
+                found[batch] = self._energy_variances(
+                    [structures[k] for k in batch], of_batch, width
+                )
+                del waiting[width]
+        for width, (batch, of_batch) in waiting.items():
+            found[batch] = self._energy_variances([structures[k] for k in batch], of_batch, width)
+        return found
+
+    def _energy_variances(
+        self, structures: Sequence[Structure], rows: Sequence[Neighbourhood], width: int
+    ) -> np.ndarray:
+        model = self.model
+        config, elements, zeta = model.config, model.elements, model.config.zeta
+        features, _ = compiled_kernels(expansion(config.soap, elements), zeta)
+        block = centres(structures, rows, elements, width)
+        u = unit_features(block, np.arange(len(block.centre)), features)
+        member = sparse.csr_array(
+            (np.ones(len(u)), (block.structure, np.arange(len(u)))),
+            shape=(len(structures), len(u)),
+        ).tocsc()
+        whitened = []
+        for a, points in enumerate(self._inducing.points):
+            here = np.flatnonzero(block.centre == a)
+            value = (u[here] @ points.T) ** zeta - self._inducing.zero[a]
+            covariance = member[:, here] @ value
+            factor = self._inducing.factors[a]
+            whitened.append(solve_triangular(factor, covariance.T, lower=True))
+        a = np.concatenate(whitened)
+        left = np.sum(solve_triangular(self._r, a, lower=True) ** 2, axis=0)
+        lone = lone_atoms(config.soap, elements)
+        starts = np.cumsum([0, *(len(s) for s in structures)])
+        prior = np.array(
+            [prior_of_energy(u[i:j], block.centre[i:j], lone, zeta) for i, j in pairwise(starts)]
+        )
+        explained = np.sum(a**2, axis=0)
+        return float(model.scale) ** 2 * (np.maximum(prior - explained, 0.0) + left)
+
+
+def prior_of_energy(
+    u: Float[np.ndarray, "n D"],
+    species: Int[np.ndarray, " n"],
+    lone: Float[np.ndarray, "S D"],
+    zeta: int,
+) -> float:
+    """k_** of the energy of one structure, δ = 1.
+
+    Args:
+        u: û of its centres. species: index of their elements.
+        lone: û of an atom without neighbours, of each element.
+    """
+    same = species[:, None] == species
+    s, s_lone = u @ u.T, np.sum(u * lone[species], axis=1)
+    own = np.sum(lone[species] ** 2, axis=1)
+    from_zero = (s**zeta) - (s_lone[:, None] ** zeta) - s_lone**zeta + own**zeta
+    return float(np.sum(from_zero * same))
 
 
 def prior_variances(
-    block: Centres, elements: tuple[int, ...], model: GaussianProcess, *, forces: bool = True
+    block: Centres, elements: tuple[int, ...], model: GaussianProcess
 ) -> tuple[float, np.ndarray]:
-    """k_** of the energy and of the force components [n, 3] of one structure, with δ = 1; the
-    second NaN where they are not asked for."""
+    """k_** of the energy and of the force components [n, 3] of one structure, with δ = 1."""
     zeta, table = model.config.zeta, expansion(model.config.soap, elements)
     n = len(block.centre)
     some = padded(np.arange(n), 8)
     found = _unit_and_jacobian(table)(*(jnp.asarray(x) for x in block.rows(some)))
     u, du = (np.asarray(x)[:n] for x in found)
     same = block.centre[:, None] == block.centre
-    lone = lone_atoms(model.config.soap, elements)
-    s, s_lone = u @ u.T, np.sum(u * lone[block.centre], axis=1)
-    own = np.sum(lone[block.centre] ** 2, axis=1)
-    from_zero = (s**zeta) - (s_lone[:, None] ** zeta) - s_lone**zeta + own**zeta
-    energy = float(np.sum(from_zero * same))
-    of_forces = np.full((n, 3), np.nan)
-    for atom in range(n if forces else 0):
+    energy = prior_of_energy(u, block.centre, lone_atoms(model.config.soap, elements), zeta)
+    forces = np.empty((n, 3))
+    for atom in range(n):
         near, slots = np.nonzero((block.index == atom) & block.mask)
         involved = np.union1d(near, [atom])
         for axis in range(3):
             d = np.zeros((len(involved), u.shape[1]))
             np.add.at(d, np.searchsorted(involved, near), du[near, slots, axis])
             d[np.searchsorted(involved, atom)] -= du[atom, :, axis].sum(axis=0)
-            of_forces[atom, axis] = _pairs(d, u[involved], same[np.ix_(involved, involved)], zeta)
-    return energy, of_forces
+            forces[atom, axis] = _pairs(d, u[involved], same[np.ix_(involved, involved)], zeta)
+    return energy, forces
 
 
 def _pairs(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:

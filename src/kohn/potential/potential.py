@@ -188,7 +188,7 @@ class Potential(Trained):
             structures: a portion.
             elements: atomic numbers of all portions.
             slots: edges in a batch, which bounds memory.
-            deviations: posterior standard deviations too, one structure at a time.
+            deviations: posterior standard deviations too.
 
         Returns:
             E, eV, [M], and their standard deviations, eV, [M], or None.
@@ -209,8 +209,7 @@ class Potential(Trained):
             found[indices] = np.array(e0) + energies[: len(indices)]
         if not deviations:
             return found, None
-        variances = [self._posterior.variances(s, forces=False).energy for s in structures]
-        return found, np.sqrt(variances)
+        return found, np.sqrt(self._posterior.energy_variances(structures))
 
     @property
     def has_posterior(self) -> bool:

@@ -28,7 +28,7 @@ from kohn.errors import InputError, nearest
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import reduced
 from kohn.stability.hull import TOLERANCE, Decomposition, LowerHull, Method
-from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed
+from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed, settled
 from kohn.stability.references import ElementalReferences, lowest_elemental
 from kohn.typing import Bool, Float, Int
 
@@ -329,7 +329,7 @@ class ConvexHull:
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON takes it: elements, references, provenance, and the rows."""
-        of_kind = groups(self.entries.ids, self.entries.provenance)
+        of_kind = settled(groups(self.entries.ids, self.entries.provenance))
         return {
             "elements": list(self.elements),
             "references": dict(

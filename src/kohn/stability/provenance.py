@@ -129,13 +129,14 @@ def conflicts(groups: Groups) -> list[str]:
 
 def notes(groups: Groups) -> list[str]:
     """What of the entries is unknown, where something else is known."""
-    found, groups = [], settled(groups)
+    unknown: dict[tuple[str, ...], list[str]] = {}
+    groups = settled(groups)
     for name in FIELDS:
         by_value = _by_value(groups, name)
         ids = by_value.pop(UNKNOWN, [])
         if ids and by_value:
-            found.append(f"the {name} of {_counted('these is unknown', ids)}")
-    return found
+            unknown.setdefault(tuple(ids), []).append(name)
+    return [_counted(f"{' and '.join(n)} unknown", ids) for ids, n in unknown.items()]
 
 
 def _by_value(groups: Groups, name: str) -> dict[str, list[str]]:
