@@ -18,6 +18,7 @@ from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from kohn.stability import ConvexHull, Errors, probability_stable
 from kohn.stability.entries import Entries
+from kohn.stability.formulas import reduced
 from kohn.stability.phase_diagram import Distances, refuse_formation_energies_of_candidates
 from kohn.typing import Float, Int
 
@@ -161,7 +162,10 @@ def sampled(
 
 def decompositions(hull: ConvexHull, found: Distances) -> list[str]:
     """'0.25 Li2O (mp-1960) + 0.75 FeO (mp-2)': shares of the atoms."""
-    labels = [f"{f} ({i})" for f, i in zip(hull.formulas, hull.entries.ids, strict=True)]
+    labels = {
+        j: f"{reduced(hull.elements, hull.entries.counts[j])[0]} ({hull.entries.ids[j]})"
+        for j in np.unique(found.entries).tolist()
+    }
     # By columns: a million small lists would keep the garbage collector busy.
     parts = [
         [f"{s:.4g} {labels[j]}" if s > 0 else "" for j, s in zip(js, ss, strict=True)]

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -143,15 +144,20 @@ class Entries:
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Entries":
         """The entries of these rows, in the order given, over the same elements."""
-        rows = [int(i) for i in rows]
+        rows = np.asarray(rows, int)
+        those = rows.tolist()
+
+        def of(column: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple([column[i] for i in those])
+
         return replace(
             self,
-            ids=tuple(self.ids[i] for i in rows),
+            ids=of(self.ids),
             counts=self.counts[rows],
             energies=self.energies[rows],
-            provenance=tuple(self.provenance[i] for i in rows),
-            places=tuple(self.places[i] for i in rows),
-            structures=self.structures and tuple(self.structures[i] for i in rows),
+            provenance=of(self.provenance),
+            places=of(self.places),
+            structures=self.structures and of(self.structures),
         )
 
     def over(self, elements: Sequence[str]) -> "Entries":

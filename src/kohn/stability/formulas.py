@@ -146,16 +146,25 @@ def _bad(text: object, where: str | None, problem: str, fix: str | None) -> Inpu
     )
 
 
+def _whole(amounts: list[float]) -> list[float]:
+    """The smallest whole numbers in the same ratio, where there are any."""
+    if all(n.is_integer() for n in amounts):
+        divisor = gcd(*map(int, amounts))
+        return [n / divisor for n in amounts]
+    parts = [Fraction(n).limit_denominator(DENOMINATOR) for n in amounts]
+    near = all(abs(float(p) - n) < 1e-6 for p, n in zip(parts, amounts, strict=True))
+    if not near or not all(parts):
+        return amounts
+    whole = lcm(*(p.denominator for p in parts))
+    return _whole([float(p * whole) for p in parts])
+
+
 def reduced(elements: tuple[str, ...], counts: Float[np.ndarray, " D"]) -> tuple[str, float]:
     """The reduced formula, by electronegativity, and the atoms in it: 'LiFePO4', 7."""
-    present = sorted(np.flatnonzero(counts), key=lambda i: RANK.get(elements[i], len(RANK)))
-    parts = [Fraction(float(counts[i])).limit_denominator(DENOMINATOR) for i in present]
-    near = all(abs(float(p) - counts[i]) < 1e-6 for p, i in zip(parts, present, strict=True))
-    if near and all(parts):
-        whole = lcm(*(p.denominator for p in parts))
-        n = [int(p * whole) for p in parts]
-        amounts = [float(k // gcd(*n)) for k in n]
-    else:
-        amounts = [float(counts[i]) for i in present]
+    row = counts.tolist()
+    present = sorted(
+        (i for i, n in enumerate(row) if n), key=lambda i: RANK.get(elements[i], len(RANK))
+    )
+    amounts = _whole([row[i] for i in present])
     named = zip((elements[i] for i in present), amounts, strict=True)
     return "".join(e if n == 1 else f"{e}{n:g}" for e, n in named), sum(amounts)

@@ -30,6 +30,7 @@ from kohn.stability.formulas import reduced
 from kohn.stability.hull import TOLERANCE, Decomposition, LowerHull, Method
 from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed, settled
 from kohn.stability.references import ElementalReferences, lowest_elemental
+from kohn.structures.provenance import Provenance
 from kohn.typing import Bool, Float, Int
 
 SAME = 1e-9
@@ -64,8 +65,6 @@ class ConvexHull:
             entries 'reference:O'.
         references: what formation energies count from.
         tolerance: eV/atom.
-        conflicts: in what the entries disagree, where that is allowed.
-        notes: what is not known of some entries.
     """
 
     def __init__(
@@ -102,12 +101,9 @@ class ConvexHull:
             entries = _with_references(entries, references)
         self.allow_mixed = allow_mixed
         self.tolerance = tolerance
-        of_kind = groups(entries.ids, entries.provenance)
-        if not allow_mixed:
-            refuse_mixed(of_kind)
-        self.conflicts = conflicts(of_kind)
-        self.notes = notes(of_kind)
         self.entries = entries
+        if not allow_mixed:
+            refuse_mixed(self._groups)
         lowest = ElementalReferences.from_entries(entries)
         self.references = lowest if references is None else references
         # The hull counts from its own lowest elements, whatever formation energies count from.
@@ -119,6 +115,20 @@ class ConvexHull:
     def elements(self) -> tuple[str, ...]:
         """Symbols, [D]."""
         return self.entries.elements
+
+    @property
+    def conflicts(self) -> list[str]:
+        """In what the entries disagree, where that is allowed."""
+        return conflicts(self._groups)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not known of some entries."""
+        return notes(self._groups)
+
+    @cached_property
+    def _groups(self) -> dict[Provenance, list[str]]:
+        return groups(self.entries.ids, self.entries.provenance)
 
     @property
     def formulas(self) -> tuple[str, ...]:
@@ -329,7 +339,7 @@ class ConvexHull:
 
     def document(self) -> dict[str, Any]:
         """All of it as JSON takes it: elements, references, provenance, and the rows."""
-        of_kind = settled(groups(self.entries.ids, self.entries.provenance))
+        of_kind = settled(self._groups)
         return {
             "elements": list(self.elements),
             "references": dict(

@@ -15,6 +15,7 @@ from kohn.stability.entries import Entries
 from kohn.stability.hull import TOLERANCE
 from kohn.stability.phase_diagram import ConvexHull
 from kohn.stability.references import ElementalReferences
+from kohn.typing import Bool, Int
 
 KEPT = 1000
 """Hulls that are kept for another time."""
@@ -43,7 +44,12 @@ class SystemHulls:
         once, see `kohn.stability.provenance`.
         """
         self.entries, self.references, self.tolerance = entries, references, tolerance
-        self._has = entries.counts > 0
+        has = entries.counts > 0
+        self._words = _words(has)
+        pure = has[has.sum(axis=1) == 1].any(axis=0)
+        self._known = {entries.elements[j] for j in np.flatnonzero(pure).tolist()}
+        if references is not None:
+            self._known.update(references.elements)
         self._kept = kept
         self._hulls: OrderedDict[tuple[str, ...], ConvexHull] = OrderedDict()
 
@@ -64,18 +70,13 @@ class SystemHulls:
 
     def lacking(self, systems: Iterable[Iterable[str]]) -> list[str]:
         """Elements of the systems that have neither an entry of their own nor a reference."""
-        asked = sorted({e for system in systems for e in system})
-        alone = self._has.sum(axis=1) == 1
-        known = {e for j, e in enumerate(self.entries.elements) if (alone & self._has[:, j]).any()}
-        if self.references is not None:
-            known.update(self.references.elements)
-        return [e for e in asked if e not in known]
+        return sorted({e for system in systems for e in system} - self._known)
 
     def rows(self, elements: Iterable[str]) -> np.ndarray:
         """Rows of the entries that are made of these elements alone."""
-        wanted = set(elements)
-        others = [j for j, e in enumerate(self.entries.elements) if e not in wanted]
-        return np.flatnonzero(~self._has[:, others].any(axis=1))
+        inside = set(elements)
+        others = np.array([e not in inside for e in self.entries.elements])
+        return np.flatnonzero(((self._words & _words(others[None])) == 0).all(axis=1))
 
     def _built(self, elements: tuple[str, ...]) -> ConvexHull:
         missing = self.lacking([elements])
@@ -88,3 +89,10 @@ class SystemHulls:
         inside = self.entries.select(self.rows(elements)).over(elements)
         # Mixed energies were refused or allowed for all systems together.
         return ConvexHull(inside, self.references, tolerance=self.tolerance, allow_mixed=True)
+
+
+def _words(has: Bool[np.ndarray, "N D"]) -> Int[np.ndarray, "N W"]:
+    """Rows of booleans as integers of 62 bits: sets of elements that are compared at once."""
+    bits = np.int64(1) << np.arange(62)
+    parts = [has[:, j : j + 62] for j in range(0, has.shape[1], 62)]
+    return np.column_stack([part @ bits[: part.shape[1]] for part in parts])
