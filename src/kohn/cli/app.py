@@ -503,6 +503,12 @@ def screen_candidates(
     hull_error: Annotated[
         float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom: joint samples")
     ] = 0.0,
+    prior: Annotated[
+        bool,
+        typer.Option(
+            "--prior", help="P(stable) knows how often the hull's own compounds were stable"
+        ),
+    ] = False,
     samples: Annotated[int, typer.Option(min=1, help="where the hull is uncertain")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
     by: Annotated[
@@ -538,6 +544,7 @@ def screen_candidates(
         scale=scale,
         error=error,
         hull_error=hull_error,
+        prior=prior,
         samples=samples,
         seed=seed,
         by=by,  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
     d = e − h(x)                       signed; the hull without the candidate itself
     P(stable) = T_ν((t − d)/σ)         the hull's energies certain: σ of e, t the tolerance
     P(stable) = share of samples       uncertain: hull and candidates are drawn together
+    P(stable) by `kohn.discovery.prior` where it is asked for
 
 T_ν is Student's distribution function. A posterior has ν = ∞, the normal distribution. S members of
 an ensemble have ν = S − 1 and σ = s √(1 + 1/S), with s their standard deviation: what S draws tell
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
+from kohn.discovery.prior import Prior
 from kohn.stability import ConvexHull, Errors, probability_stable
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import reduced
@@ -41,12 +43,14 @@ class Uncertainty:
         hull: σ of the hull's entries, independent, eV/atom; 0 where they are certain.
         samples: joint samples, where the hull is uncertain.
         seed: of the samples.
+        prior: how often compounds are stable at all; None for every distance alike.
     """
 
     freedom: float = np.inf
     hull: float = 0.0
     samples: int = 1000
     seed: int = 0
+    prior: Prior | None = None
 
 
 def judged(
@@ -96,20 +100,26 @@ def judged(
         if uncertainty.hull > 0:
             columns |= sampled(hull, x, e, own, sigma, uncertainty)
         else:
-            columns |= closed_form(found.values, sigma, hull.tolerance, uncertainty.freedom)
+            columns |= closed_form(found.values, sigma, hull.tolerance, uncertainty)
     if labelled is not None:
         columns["distance_labelled"] = hull.judge(x, hull.relative(x, labelled), own).values
     return columns | {"decomposition": decompositions(hull, found)}
 
 
 def closed_form(
-    d: Float[np.ndarray, " M"], sigma: Float[np.ndarray, " M"], tolerance: float, freedom: float
+    d: Float[np.ndarray, " M"],
+    sigma: Float[np.ndarray, " M"],
+    tolerance: float,
+    uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
     """P(stable) and quantiles beside a hull that is certain."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (tolerance - d) / sigma
+    freedom = uncertainty.freedom
     normal = np.isinf(freedom)
     p = np.asarray(ndtr(z) if normal else stdtr(freedom, z))
+    if uncertainty.prior is not None:
+        p = uncertainty.prior.probability(d, sigma, tolerance)
     high = ndtri(HIGH) if normal else stdtrit(freedom, HIGH)
     return {
         "distance_std": sigma,

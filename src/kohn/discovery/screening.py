@@ -23,6 +23,7 @@ from kohn.discovery.judging import TEXT, Uncertainty, judged
 from kohn.discovery.models import opened
 from kohn.discovery.plan import begin, checksum
 from kohn.discovery.predicting import Predictor, Relaxation, listed, predicted
+from kohn.discovery.prior import prior_of
 from kohn.errors import ConfigError, InputError
 from kohn.records import replacing
 from kohn.stability import ElementalReferences, element_bias, read_entries
@@ -53,6 +54,7 @@ class Options:
         scale: factor on the σ that models or tables tell.
         error: σ to be added to that of all candidates, independent, eV/atom.
         hull_error: σ of each entry of the hull, independent, eV/atom.
+        prior: P(stable) knows how often the hull's own compounds were stable.
         samples: joint samples where the hull is uncertain.
         seed: of these.
         by: what to rank by; P(stable) where there is one.
@@ -66,6 +68,7 @@ class Options:
     scale: float = 1.0
     error: float = 0.0
     hull_error: float = 0.0
+    prior: bool = False
     samples: int = 1000
     seed: int = 0
     by: Literal["probability", "distance"] | None = None
@@ -347,7 +350,13 @@ def _judge(
     tell: Monitor,
 ) -> list[Path]:
     """The rows of all candidates by chemical system, in files; those that are there stay."""
-    uncertainty = Uncertainty(asked.freedom, options.hull_error, options.samples, options.seed)
+    uncertainty = Uncertainty(
+        asked.freedom,
+        options.hull_error,
+        options.samples,
+        options.seed,
+        prior_of(hulls) if options.prior else None,
+    )
     parts = []
     for k, block in enumerate(_blocks(asked.candidates)):
         part = work / f"judged-{k:06d}{suffix}"

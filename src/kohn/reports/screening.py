@@ -146,10 +146,10 @@ def read_ranked(table: str | Path) -> Ranked:
         above = np.maximum(numbers["distance"][-1], 0.0)
         words = [block[w] for w in WORDS]
         near += [(above[i], read + i, [w[i] for w in words]) for i in _lowest(above)]
+        near = sorted(near, key=lambda kept: kept[:2])[:FEW]
         read += len(above)
-    near = sorted(near, key=lambda kept: kept[:2])[:FEW]
     joined = {n: np.concatenate([np.zeros(0), *parts]) for n, parts in numbers.items()}
-    words = {int(row): text for _, row, text in near}
+    words = {row: text for _, row, text in near}
     return Ranked(joined.pop("distance"), np.concatenate(stable), joined, words)
 
 
@@ -310,8 +310,10 @@ def distances_figure(rows: Ranked) -> Figure:
     layout["xaxis"] |= {"title": axis_title("distance to the hull, meV/atom")}
     layout["xaxis"] |= {"range": [float(edges[0]), float(edges[-1])]}
     layout["yaxis"] |= {"title": axis_title("candidates")}
-    if all_.max() > 200 * max(1, stable.max()):  # bars that a linear axis would not show
-        layout["yaxis"] |= _decades(0.5, 2.0 * float(all_.max()))
+    most = float(all_.max())
+    layout["yaxis"] |= {"range": [0, 1.05 * most]}
+    if most > 200 * max(1, stable.max()):  # bars that a linear axis would not show
+        layout["yaxis"] |= _decades(0.5, 2.0 * most)
     beyond = int(np.isfinite(d).sum() - chosen.sum())
     note = f"{plural(int(rows.stable.sum()), 'candidate')} on the hull or below it"
     note += f"; {number(float(np.nansum(p)))} expected to be stable" if p is not None else ""
@@ -395,7 +397,7 @@ def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
     half = int(np.searchsorted(expected, total / 2)) + 1
     note = f"half of the {number(total)} expected are among the first {half:,} of {m:,}"
     says = f"Expected number of stable candidates among the first n of the ranking. {note}."
-    return Figure("yield", "Stable ones among the first", note, lines, layout, says)
+    return Figure("yield", "Stable among the first n", note, lines, layout, says)
 
 
 def _sums(
@@ -448,7 +450,7 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     room, top = 0.04 * max(high - low, 1.0), 1.1 * max(window(y)[1], 0.1)
     marker = {"size": 6, "opacity": 0.85, "color": np.round(p[near], 4).tolist()}
     marker |= {"cmin": 0, "cmax": 1, "colorscale": [[0, "@sparse"], [1, "@dense"]]}
-    marker |= {"showscale": True, "colorbar": _scale("P(stable)")}
+    marker |= {"showscale": True, "colorbar": {"thickness": 10, "outlinewidth": 0, "len": 0.9}}
     points = {"type": "scatter", "mode": "markers", "x": _short(x), "y": _short(y)}
     points |= {"marker": marker, "customdata": _hovers(rows, near)}
     points |= {"hovertemplate": "%{customdata}<extra></extra>"}
@@ -457,11 +459,11 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     layout["xaxis"] |= {"range": [float(low - room), float(high + room)]}
     layout["yaxis"] |= {"title": axis_title("σ of the distance, meV/atom")}
     layout["yaxis"] |= {"range": [0, float(top)]}
-    layout["shapes"] = [_upright(0.0)]
     layout["shapes"], layout["annotations"] = _wedge(rows, near, (low - room, high + room), top)
     rest = int(np.isfinite(rows.distance).sum()) - len(near)
-    note = f"{plural(len(near), 'candidate')} nearest to the hull" if rest else "all candidates"
-    says = f"Distances to the hull against their standard deviations, {note}, shaded by P(stable)."
+    note = f"the {len(near):,} nearest to the hull" if rest else "all candidates"
+    note += ", shaded by P(stable)"
+    says = f"Distances to the hull against their standard deviations: {note}."
     return Figure("sigma", "How sure the distances are", note, [points], layout, says)
 
 
@@ -602,11 +604,6 @@ def _mark(x: float, y: float, text: str, side: str = "center") -> dict[str, Any]
     """Words at the end of a line."""
     place = {"x": x, "y": y, "text": text, "xanchor": side, "yanchor": "bottom"}
     return place | {"showarrow": False, "font": {"size": 11, "color": "@muted"}}
-
-
-def _scale(title: str) -> dict[str, Any]:
-    font = {"size": 12}
-    return {"title": {"text": title, "font": font}, "thickness": 10, "outlinewidth": 0, "len": 0.9}
 
 
 def _short(values: np.ndarray) -> list[float]:

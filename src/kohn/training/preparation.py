@@ -293,7 +293,8 @@ def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
                 raise InputError(
                     f"the loss wants {label}, and no {name} structure has it",
                     where=part.sources[0].file if part.sources else None,
-                    fix=f"name its key under data.keys, or set its loss weight to 0: {label}: 0",
+                    fix=f"name its key under data.keys; to do without, set {label}: 0 in "
+                    "loss.weights and in loss.late_weights",
                 )
 
 
