@@ -13,6 +13,7 @@ from kohn.stability import ConvexHull, Entries
 from kohn.stability.metrics import calibration
 
 DEVIATIONS = np.array([0.01, 0.05, 0.2, 0.08, 0.1])
+CERTAIN = Uncertainty()
 FORMULAS = ["FeO", "Fe2O", "FeO2", "Fe3O4", "FeO"]
 ENERGIES = np.array([-0.42, -0.25, -0.1, -0.37, -0.38])
 """Formation energies, eV/atom."""
@@ -81,12 +82,12 @@ def test_the_closed_form_is_the_share_of_draws(freedom, rng):
 def test_the_closed_form_is_that_of_scipy():
     d, tolerance = np.array([-0.1, 0.0, 0.05, 0.3]), 1e-8
     sigma = np.array([0.02, 0.1, 0.05, 0.1])
-    normal = closed_form(d, sigma, tolerance, np.inf)
+    normal = closed_form(d, sigma, tolerance, CERTAIN)
     expected = norm.cdf(tolerance, d, sigma)
     np.testing.assert_allclose(normal["probability_stable"], expected, rtol=1e-12)
     np.testing.assert_allclose(normal["distance_95"], norm.ppf(0.95, d, sigma), rtol=0, atol=1e-12)
     for freedom in (1.0, 2.0, 9.0):
-        found = closed_form(d, sigma, tolerance, freedom)
+        found = closed_form(d, sigma, tolerance, Uncertainty(freedom))
         expected = t.cdf(tolerance, freedom, d, sigma)
         np.testing.assert_allclose(found["probability_stable"], expected, rtol=1e-9)
         expected = t.ppf(0.05, freedom, d, sigma)
@@ -94,7 +95,7 @@ def test_the_closed_form_is_that_of_scipy():
 
 
 def test_without_deviation_p_is_one_or_nothing():
-    found = closed_form(np.array([-0.1, 0.0, 1e-8, 2e-8, 0.1]), np.zeros(5), 1e-8, np.inf)
+    found = closed_form(np.array([-0.1, 0.0, 1e-8, 2e-8, 0.1]), np.zeros(5), 1e-8, CERTAIN)
     np.testing.assert_array_equal(found["probability_stable"], [1, 1, 1, 0, 0])
 
 
@@ -117,7 +118,7 @@ def test_an_uncertain_hull_beside_a_closed_form():
         expected = norm.ppf(level, formation, spread)
         np.testing.assert_array_less(np.abs(found[name] - expected), 5 * error)
     # The hull for certain would have said another thing.
-    certain = closed_form(formation, sigma, 1e-8, np.inf)["probability_stable"]
+    certain = closed_form(formation, sigma, 1e-8, CERTAIN)["probability_stable"]
     assert np.abs(found["probability_stable"] - certain).max() > 0.05
 
 
@@ -144,7 +145,7 @@ def test_draws_in_blocks_are_draws_of_the_same_hull(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("members", "beyond", "surer"), [BEYOND]
+    ("members", "beyond", "surer"), [(3, 0.12087, 10.0), (4, 0.09927, 6.0), (5, 0.08767, 4.5)]
 )
 def test_probabilities_of_an_ensemble_hold(members, beyond, surer):
     """The truth is one more draw beside S; distances are spread evenly around the hull.
@@ -163,8 +164,8 @@ def test_probabilities_of_an_ensemble_hold(members, beyond, surer):
     np.testing.assert_allclose(
         models.std, np.sqrt(np.var(energies, axis=0, ddof=1) * (1 + 1 / members)), rtol=1e-12
     )
-    student = closed_form(models.mean, models.std, 0.0, models.freedom)
-    normal = closed_form(models.mean, models.std, 0.0, np.inf)
+    student = closed_form(models.mean, models.std, 0.0, Uncertainty(models.freedom))
+    normal = closed_form(models.mean, models.std, 0.0, CERTAIN)
 
     # 1. The truth lies beyond the quantiles as often as they say.
     assert t.sf(norm.ppf(0.95), members - 1) == pytest.approx(beyond, abs=5e-6)
@@ -195,7 +196,7 @@ def test_without_the_mean_s_own_error_an_ensemble_is_too_sure(rng):
     energies = rng.standard_normal((members, n))
     truth = rng.standard_normal(n)
     s = energies.std(axis=0, ddof=1)
-    found = closed_form(energies.mean(axis=0), s, 0.0, members - 1.0)
+    found = closed_form(energies.mean(axis=0), s, 0.0, Uncertainty(members - 1.0))
     assert abs((truth < found["distance_05"]).mean() - 0.05) > 0.01
 
 

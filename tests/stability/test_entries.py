@@ -226,3 +226,20 @@ def test_lengths():
     with pytest.raises(InputError, match="no entries"):
         Entries.of([], [])
     assert totals({"FeO": -0.4}) == [-3.8]
+
+
+def test_objects_that_say_what_their_dict_is_are_read_like_its_file(tmp_path):
+    """pymatgen's entries, which Kohn does not import."""
+
+    class Computed:
+        def __init__(self, data):
+            self.as_dict = lambda: data
+
+    file = FILES / "Mn_O_entries.json.gz"
+    with gzip.open(file, "rt") as stream:
+        objects = [Computed(entry) for entry in json.load(stream)]
+    found, expected = read_entries(objects), read_entries(file)
+    assert found.ids == expected.ids
+    assert found.provenance == expected.provenance
+    np.testing.assert_array_equal(found.energies, expected.energies)
+    assert found.places[3] == "(in memory), entry 3"

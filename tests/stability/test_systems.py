@@ -119,6 +119,24 @@ def test_only_so_many_hulls_are_kept_the_last_used_first(rng):
     np.testing.assert_array_equal(hulls.of(("Cu",)).distances, b.distances)
 
 
+def test_more_elements_than_a_word_has_bits(rng):
+    """All elements up to uranium, and compounds of the first and the last of them."""
+    from ase.data import chemical_symbols
+
+    symbols = sorted(chemical_symbols[1:93])
+    of = [{e: 1.0} for e in symbols]
+    for _ in range(300):
+        chosen = rng.choice([*symbols[:3], *symbols[59:66], *symbols[-3:]], 2, replace=False)
+        of.append({str(e): float(rng.integers(1, 5)) for e in chosen})
+    entries = Entries.of(of, [-3.0 * sum(c.values()) - rng.random() for c in of])
+    hulls = SystemHulls(entries)
+    for system in ((symbols[0], symbols[62]), (symbols[61], symbols[-1]), tuple(symbols[60:64])):
+        inside = [i for i, c in enumerate(of) if set(c) <= set(system)]
+        np.testing.assert_array_equal(hulls.rows(system), inside)
+        assert len(inside) > len(system)
+        assert hulls.of(system).entries.ids == tuple(entries.ids[i] for i in inside)
+
+
 def test_elements_that_are_lacking_are_named():
     entries = Entries.of(["Li", "O2", "Li2O", "FeO"], [-2.0, -10.0, -15.0, -13.0])
     hulls = SystemHulls(entries)

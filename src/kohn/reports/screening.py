@@ -325,7 +325,7 @@ def distances_figure(rows: Ranked) -> Figure:
 def window(values: Float[np.ndarray, " m"]) -> tuple[float, float]:
     """A range that few values far away from all others do not stretch."""
     low, high = np.percentile(values, [1, 99])
-    room = high - low
+    room = (high - low) / 2
     return max(values.min(), low - room), min(values.max(), high + room)
 
 
@@ -390,7 +390,7 @@ def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
     highest = max(total, 0 if labelled is None else float(labelled[-1]), 1e-3)
     if m > STRAIGHT:
         layout["xaxis"] |= _decades(1.0, 1.2 * m)
-        layout["yaxis"] |= _decades(max(min(total / m, expected[0]), 1e-3 * highest), 2 * highest)
+        layout["yaxis"] |= _decades(max(min(total / m, expected[0]), 1e-3), 2 * max(highest, 1.0))
     else:
         layout["xaxis"] |= {"range": [0, 1.02 * m]}
         layout["yaxis"] |= {"range": [0, 1.05 * highest]}
@@ -446,7 +446,7 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     if not near:
         return None
     x, y = MEV * rows.distance[near], MEV * sigma[near]
-    low, high = window(x)
+    low, high = window(np.append(x, 0.0))
     room, top = 0.04 * max(high - low, 1.0), 1.1 * max(window(y)[1], 0.1)
     marker = {"size": 6, "opacity": 0.85, "color": np.round(p[near], 4).tolist()}
     marker |= {"cmin": 0, "cmax": 1, "colorscale": [[0, "@sparse"], [1, "@dense"]]}
@@ -461,7 +461,7 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     layout["yaxis"] |= {"range": [0, float(top)]}
     layout["shapes"], layout["annotations"] = _wedge(rows, near, (low - room, high + room), top)
     rest = int(np.isfinite(rows.distance).sum()) - len(near)
-    note = f"the {len(near):,} nearest to the hull" if rest else "all candidates"
+    note = f"the {len(near):,} below the hull or nearest above" if rest else "all candidates"
     note += ", shaded by P(stable)"
     says = f"Distances to the hull against their standard deviations: {note}."
     return Figure("sigma", "How sure the distances are", note, [points], layout, says)
@@ -581,7 +581,8 @@ def _with_legend(height: int) -> dict[str, Any]:
 
 def _decades(low: float, high: float) -> dict[str, Any]:
     """A logarithmic axis whose ticks are powers of ten."""
-    return {"type": "log", "range": [log10(low), log10(high)], "dtick": 1, "tickformat": ",~g"}
+    ticks = "~s" if low >= 0.5 else ",~r"  # 10k; 0.1
+    return {"type": "log", "range": [log10(low), log10(high)], "dtick": 1, "tickformat": ticks}
 
 
 def _segment(x0: float, y0: float, x1: float, y1: float) -> dict[str, Any]:

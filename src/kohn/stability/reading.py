@@ -31,12 +31,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 def read_entries(
-    paths: str | Path | Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path] | Sequence[Any],
     *,
     provenance: Provenance | None = None,
     formation: bool = False,
 ) -> Entries:
-    """Entries of one file or several.
+    """Entries of one file or several, or of pymatgen's objects.
 
     JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
     or {"entries": [...]}; the energy is the raw one plus the corrections, and structures are kept
@@ -45,7 +45,7 @@ def read_entries(
     Everything else is read as structures with total energies.
 
     Args:
-        paths: files.
+        paths: files; or ComputedEntry objects of pymatgen.
         provenance: how all were computed, where the files do not say it.
         formation: the files have formation energies, eV/atom.
 
@@ -54,10 +54,15 @@ def read_entries(
             energies, energies that are not finite or another quantity; an id twice; with file and
             row.
     """
-    files = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    given: list[Any] = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    files = [Path(item) for item in given if isinstance(item, (str, Path))]
+    objects = [item.as_dict() for item in given if not isinstance(item, (str, Path))]
+    groups = [_rows(file, formation) for file in files]
+    if objects:
+        memory = Path("(in memory)")
+        groups.append([_json_row(e, memory, k, formation) for k, e in enumerate(objects)])
     rows: list[Row] = []
-    for file in map(Path, files):
-        found = _rows(file, formation)
+    for found in groups:
         told = reconciled([r.provenance for r in found], [r.counts for r in found])
         for r, p in zip(found, told, strict=True):
             known = p if provenance is None else filled(p, provenance)

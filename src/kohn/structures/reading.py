@@ -70,7 +70,7 @@ def read(
 def scan(
     paths: "str | Path | Sequence[str | Path]", *, periodic: bool | None = None
 ) -> Iterator[Structure]:
-    """Structures of files one after the other; only one is in memory at a time.
+    """Structures of files one after the other; only one is in memory at a time, but for JSON.
 
     Arguments and errors as of `read`, of files alone.
     """
