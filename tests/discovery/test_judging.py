@@ -104,7 +104,7 @@ def test_an_uncertain_hull_beside_a_closed_form():
     ends = ConvexHull(entries(["Fe", "O"], [0.0, 0.0], "h"))
     formation = np.array([-0.1, -0.02, 0.0, 0.03, 0.15])
     at = entries(["FeO"] * 5, formation, "c").over(("Fe", "O"))
-    sigma, of_hull, n = np.full(5, 0.04), 0.06, 20_000
+    sigma, of_hull, n = np.full(5, 0.04), 0.06, 8000
     found = judged(ends, at, ["FeO"] * 5, sigma, Uncertainty(hull=of_hull, samples=n))
     spread = np.hypot(sigma, of_hull / np.sqrt(2))
     expected = ndtr((1e-8 - formation) / spread)
@@ -123,10 +123,10 @@ def test_an_uncertain_hull_beside_a_closed_form():
 
 
 def test_a_hull_nearly_certain_is_one_that_is():
-    few = result(Uncertainty(hull=1e-9, samples=20_000))
+    few = result(Uncertainty(hull=1e-9, samples=8000))
     certain = result()
     p = certain["probability_stable"]
-    error = np.sqrt(np.maximum(p * (1 - p), 1e-4) / 20_000)
+    error = np.sqrt(np.maximum(p * (1 - p), 1e-4) / 8000)
     np.testing.assert_array_less(np.abs(few["probability_stable"] - p), 5 * error)
 
 
@@ -182,7 +182,7 @@ def test_probabilities_of_an_ensemble_hold(members, beyond, surer):
     error = np.sqrt(bins.predicted * (1 - bins.predicted) / bins.counts)
     np.testing.assert_array_less(np.abs(bins.observed - bins.predicted), 5 * error)
     told = calibration(student["probability_stable"], stable)
-    assert told.expected_error < {3: 0.01, 4: 0.006, 5: 0.005}[members]
+    assert told.expected_error < {3: 0.013, 4: 0.008, 5: 0.006}[members]
 
     # 3. The normal law is too sure.
     few = normal["probability_stable"] < 0.01
@@ -281,7 +281,7 @@ def test_an_entry_as_candidate_is_without_itself(of_hull):
 )
 def test_errors_of_few_models_stay_student_s_beside_an_uncertain_hull():
     """The smaller the error of the hull, the nearer to the closed form."""
-    few = result(Uncertainty(freedom=2.0, hull=1e-9, samples=20_000))
+    few = result(Uncertainty(freedom=2.0, hull=1e-9, samples=8000))
     p = result(Uncertainty(freedom=2.0))["probability_stable"]
-    error = np.sqrt(np.maximum(p * (1 - p), 1e-4) / 20_000)
+    error = np.sqrt(np.maximum(p * (1 - p), 1e-4) / 8000)
     np.testing.assert_array_less(np.abs(few["probability_stable"] - p), 5 * error)

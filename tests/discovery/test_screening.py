@@ -229,14 +229,14 @@ def test_deviations_are_scaled_and_added(files):
 
 def test_an_uncertain_hull_spreads_all_of_them_and_the_seed_tells_how(files):
     _, certain = run(files)
-    one, a = run(files, "a.csv", hull_error=0.05, samples=200)
-    two, _ = run(files, "b.csv", hull_error=0.05, samples=200)
+    one, a = run(files, "a.csv", hull_error=0.05, samples=60)
+    two, _ = run(files, "b.csv", hull_error=0.05, samples=60)
     assert one.file.read_bytes() == two.file.read_bytes()
-    _, other = run(files, "c.csv", hull_error=0.05, samples=200, seed=1)
+    _, other = run(files, "c.csv", hull_error=0.05, samples=60, seed=1)
     same(a, other, names=("distance",))
     assert any(a[i]["probability_stable"] != other[i]["probability_stable"] for i in a)
     lone = [i for i in a if a[i]["in_hull"]]
-    wider = [a[i]["distance_std"] > 0.8 * certain[i]["distance_std"] for i in a if i not in lone]
+    wider = [a[i]["distance_std"] > 0.6 * certain[i]["distance_std"] for i in a if i not in lone]
     assert all(wider)
     assert np.mean([a[i]["distance_std"] > certain[i]["distance_std"] for i in a]) > 0.6
 
@@ -566,10 +566,10 @@ def test_ranking_by_what_is_not_there_is_refused(files):
 @pytest.mark.xfail(strict=True, reason="beside an uncertain hull the prior is left out, unsaid")
 def test_a_prior_is_used_or_refused(files):
     try:
-        _, with_prior = run(files, hull_error=0.03, samples=100, prior=True)
+        _, with_prior = run(files, hull_error=0.03, samples=40, prior=True)
     except ConfigError:
         return
-    _, without = run(files, "b.csv", hull_error=0.03, samples=100)
+    _, without = run(files, "b.csv", hull_error=0.03, samples=40)
     assert any(
         with_prior[i]["probability_stable"] != without[i]["probability_stable"] for i in without
     )

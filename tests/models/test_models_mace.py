@@ -193,6 +193,31 @@ def test_a_training_step_has_no_scatter_and_no_stray_dtype(dtype):
         assert re.findall(rf"f64\[{n},{k},\d+", text) == []
 
 
+def test_energies_alone_cost_no_forces_and_teach_the_same():
+    model = tiny(TINY, np.float64)
+    theta, unravel = flatten(model)
+    graph, shape = graph_for(np.float64), shape_with_room()
+    alone, all_of_it = LossWeights(1.0, 0.0, 0.0), LossWeights(1.0, 1.0, 1.0)
+
+    def gradient(late):
+        task = EnergyTask(lambda s: 0.0, alone, late)
+        labelled = [s.with_labels(energy=np.array(1.0)) for s in STRUCTURES]
+        t = jax.tree.map(jnp.asarray, task.labels(labelled, shape))
+
+        def total(theta):
+            found = task.predict(unravel(theta), graph, t)
+            return task.loss(found, t, task.weights(False))[0]
+
+        compiled = jax.jit(jax.grad(total)).lower(theta).compile()
+        return compiled(theta), compiled.cost_analysis()["flops"]
+
+    without, fewer = gradient(alone)
+    with_forces, operations = gradient(all_of_it)  # forces of weight zero, at first
+    np.testing.assert_allclose(without, with_forces, rtol=1e-12, atol=1e-14)
+    assert np.abs(without).max() > 1e-3
+    assert fewer < 0.7 * operations
+
+
 def test_a_count_of_scatters_counts():
     text = str(jax.make_jaxpr(jax.grad(lambda x: x[jnp.array([0, 0])].sum()))(jnp.ones(3)))
     assert scatters_in(text) != []

@@ -235,7 +235,7 @@ def test_objects_that_say_what_their_dict_is_are_read_like_its_file(tmp_path):
         def __init__(self, data):
             self.as_dict = lambda: data
 
-    file = FILES / "Mn_O_entries.json.gz"
+    file = FILES["Mn_O"]
     with gzip.open(file, "rt") as stream:
         objects = [Computed(entry) for entry in json.load(stream)]
     found, expected = read_entries(objects), read_entries(file)

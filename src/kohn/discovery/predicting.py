@@ -169,7 +169,7 @@ class Predictor:
         sound = []
         for i, s in enumerate(structures):
             try:
-                check_geometry(s, self.models[0].cutoff)
+                check_geometry(s, max(model.cutoff for model in self.models))
                 if self._relaxer is not None and self.relaxation is not None:
                     found = self._relaxer(s, **vars(self.relaxation))
                     kept[i], problems[i] = found.structure, found.problem

@@ -20,7 +20,7 @@ import numpy as np
 
 import kohn
 from kohn.discovery.judging import TEXT, Uncertainty, judged
-from kohn.discovery.models import opened
+from kohn.discovery.models import Models, opened
 from kohn.discovery.plan import begin, checksum
 from kohn.discovery.predicting import Predictor, Relaxation, listed, predicted
 from kohn.discovery.prior import prior_of
@@ -33,6 +33,7 @@ from kohn.stability.metrics import calibration, stability_metrics
 from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed
 from kohn.stability.systems import SystemHulls
 from kohn.stability.tables import SUFFIXES, is_table, pyarrow, reorder_tables, write_table
+from kohn.structures.elements import symbol
 from kohn.typing import Float, Int
 
 ROWS = 50_000
@@ -229,20 +230,45 @@ def _check(files: list[Path], models: list[Path], target: Path, options: Options
 
 def _refuse_lacking(candidates: Candidates, hulls: SystemHulls) -> None:
     """Raises InputError where candidates have elements that the hull lacks."""
-    missing = set(hulls.lacking(candidates.compositions.systems))
-    if not missing:
+    _refuse_elements(
+        candidates,
+        hulls.lacking(candidates.compositions.systems),
+        "that the hull lacks",
+        expected="an entry, or a reference energy, of each element by itself",
+        fix="add entries of those elements and their compounds to the hull, or leave these out",
+    )
+
+
+def _refuse_unseen(candidates: Candidates, models: Models) -> None:
+    """Raises InputError where candidates have elements that a model has not seen."""
+    for potential in models.potentials:
+        seen = {symbol(z) for z in potential.elements}
+        _refuse_elements(
+            candidates,
+            sorted({e for s in candidates.compositions.systems for e in s} - seen),
+            "that the model has not seen",
+            expected=f"only {', '.join(sorted(seen))}",
+            fix="leave these out, or train a model that knows the elements",
+        )
+
+
+def _refuse_elements(
+    candidates: Candidates, elements: Sequence[str], which: str, *, expected: str, fix: str
+) -> None:
+    """Raises InputError naming candidates with these elements, if there are any."""
+    if not elements:
         return
     system = candidates.compositions.system[candidates.which]
-    bad = np.array([bool(missing.intersection(s)) for s in candidates.compositions.systems])
+    bad = np.array([not set(s).isdisjoint(elements) for s in candidates.compositions.systems])
     rows = np.flatnonzero(bad[system])
-    first = ", ".join(f"{candidates.ids[i]} ({candidates.formula(i)})" for i in rows[:3].tolist())
     raise InputError(
-        f"{len(rows)} of {len(candidates)} candidates have elements that the hull lacks: "
-        f"{', '.join(sorted(missing))}",
+        f"{len(rows)} of {len(candidates)} candidates have elements {which}: {', '.join(elements)}",
         where=candidates.place(int(rows[0])),
-        expected="an entry, or a reference energy, of each element by itself",
-        received=first,
-        fix="add entries of those elements and their compounds to the hull, or leave these out",
+        expected=expected,
+        received=", ".join(
+            f"{candidates.ids[i]} ({candidates.formula(i)})" for i in rows[:3].tolist()
+        ),
+        fix=fix,
     )
 
 
@@ -285,6 +311,7 @@ def _by_models(
     unpredicted = replace(
         found.candidates, provenance=dict.fromkeys(models.provenance, found.candidates.ids)
     )
+    _refuse_unseen(unpredicted, models)
     mixed = comparable(unpredicted)
     predictor = Predictor(models.potentials, found.elements, options.relaxation)
     total = len(unpredicted)
@@ -367,7 +394,11 @@ def _judge(
             if warning:  # whatever comes of mixed energies says so itself
                 columns["warning"] = [f"mixed: {warning}"] * rows
             with replacing(part.with_suffix(".npz")) as stream:
-                np.savez(stream, allow_pickle=False, **{n: columns[n] for n in KEYS & set(columns)})
+                np.savez(
+                    stream,
+                    allow_pickle=False,
+                    **{n: columns[n] for n in sorted(KEYS & set(columns))},
+                )
             write_table(part, columns)
         parts.append(part)
         tell("judging", rows, len(asked.candidates))
