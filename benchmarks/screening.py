@@ -295,8 +295,9 @@ def real_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         "scaled, the third with the prior too:",
         "",
         "| split | learned, screened | MAE | RMSE | F1 | DAF | mean (error/σ)² | stable | expected "
-        "| Brier score | calibration error | train, s | screen, s |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| Brier score | of the share of stable ones for all | calibration error | train, s "
+        "| screen, s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
         ways = [r[name] for name in ("told", "scaled", "prior")]
@@ -312,13 +313,24 @@ def real_table(rows: Sequence[dict[str, Any]]) -> list[str]:
             str(m["true_positives"] + m["false_negatives"]),
             ", ".join(f"{w['expected']:.0f}" for w in ways),
             ", ".join(f"{w['calibration']['brier']:.3f}" for w in ways),
+            f"{m['prevalence'] * (1 - m['prevalence']):.3f}",
             ", ".join(f"{w['calibration']['expected_error']:.2f}" for w in ways),
             f"{r['train']:.0f}",
             f"{r['wall']:.0f}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     maes = [1e3 * r["told"]["mae"] for r in rows]
-    lines += ["", f"MAE {mean(maes):.0f} meV/atom on average, {min(maes):.0f} to {max(maes):.0f}."]
+    brier, error = (
+        [mean(r[w]["calibration"][k] for r in rows) for w in ("told", "scaled", "prior")]
+        for k in ("brier", "expected_error")
+    )
+    share = mean(r["told"]["prevalence"] * (1 - r["told"]["prevalence"]) for r in rows)
+    lines += [
+        "",
+        f"MAE {mean(maes):.0f} meV/atom on average, {min(maes):.0f} to {max(maes):.0f}. Brier score "
+        f"{', '.join(f'{x:.3f}' for x in brier)} on average, {share:.3f} for the share; calibration "
+        f"error {', '.join(f'{x:.2f}' for x in error)}.",
+    ]
     return lines
 
 

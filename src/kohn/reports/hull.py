@@ -1,6 +1,7 @@
 """A convex hull as one HTML page: the picture, what is on it, and what lies how far above."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from itertools import combinations
 from math import sqrt
 from pathlib import Path
@@ -13,7 +14,7 @@ from kohn.records import write_atomically
 from kohn.reports.figures import Figure, axis_title, base_layout
 from kohn.reports.page import _environment, _file, _plotly, script_json
 from kohn.reports.sections import Cell, Table
-from kohn.reports.text import plural
+from kohn.reports.text import fixed, plural
 
 CORNERS = {
     3: np.array([[0.0, 0.0], [1.0, 0.0], [0.5, sqrt(3) / 2]]),
@@ -24,6 +25,8 @@ SHADED = 0.2
 """eV/atom above the hull at which points are palest."""
 MOST = 500
 """Entries above the hull in the table."""
+ALSO = 3
+"""Further entries at one place that are named."""
 
 
 def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
@@ -112,7 +115,9 @@ def _simplex(document: Mapping[str, Any]) -> Figure:
         for name in ("xaxis", "yaxis"):
             layout.pop(name)
         layout["scene"] = {f"{k}axis": hidden for k in "xyz"} | {"aspectmode": "data"}
-        layout["scene"] |= {"camera": {"eye": {"x": 0.95, "y": -0.95, "z": 0.45}}}
+        camera = {"eye": {"x": 0.35, "y": -1.6, "z": 0.2}, "center": {"x": 0, "y": 0, "z": -0.1}}
+        layout["scene"] |= {"camera": camera}
+        layout["margin"] = dict.fromkeys("lrtb", 0)
     return _figure(document, data, layout)
 
 
@@ -155,7 +160,7 @@ def _points(at: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> list[dict[s
     stable = np.array([e["stable"] for e in entries], bool)
     chosen = np.array([e.get("candidate", False) for e in entries], bool)
     above = np.array([e["e_above_hull"] for e in entries])
-    traces = []
+    traces, hovers = [], _hovers(at, entries)
     rest = np.flatnonzero(~stable & ~chosen)
     shade = {
         "color": np.round(np.minimum(above[rest], SHADED), 4).tolist(),
@@ -164,12 +169,12 @@ def _points(at: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> list[dict[s
         "colorscale": [[0, "@dense"], [1, "@sparse"]],
         "size": 6 if at.shape[1] == 2 else 3.5,
     }
-    traces.append(_markers(at, rest, entries, shade, "above the hull"))
+    traces.append(_markers(at, rest, hovers, shade, "above the hull"))
     big = 9 if at.shape[1] == 2 else 5
     candidates = {"color": "@second", "size": big, "symbol": "diamond"}
-    traces.append(_markers(at, np.flatnonzero(chosen & ~stable), entries, candidates, "candidate"))
+    traces.append(_markers(at, np.flatnonzero(chosen & ~stable), hovers, candidates, "candidate"))
     on = np.flatnonzero(stable)
-    traces.append(_markers(at, on, entries, {"color": "@accent", "size": big}, "stable"))
+    traces.append(_markers(at, on, hovers, {"color": "@accent", "size": big}, "stable"))
     if len(on) <= 60:
         traces[-1] |= {"mode": "markers+text", "textposition": "bottom center"}
         traces[-1] |= {"text": [entries[int(i)]["formula"] for i in on]}
@@ -180,7 +185,7 @@ def _points(at: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> list[dict[s
 def _markers(
     at: np.ndarray,
     chosen: np.ndarray,
-    entries: Sequence[Mapping[str, Any]],
+    hovers: Sequence[str],
     marker: dict[str, Any],
     name: str,
 ) -> dict[str, Any]:
@@ -189,20 +194,44 @@ def _markers(
         "mode": "markers",
         "name": name,
         "marker": marker,
-        "customdata": [_hover(entries[int(i)]) for i in chosen],
+        "customdata": [hovers[int(i)] for i in chosen],
         "hovertemplate": "%{customdata}<extra></extra>",
         **_places(at[chosen]),
     }
 
 
+def _hovers(at: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What is told of each entry; the same of those at one place, of which only one is seen."""
+    places: dict[tuple, list[int]] = {}
+    for i, place in enumerate(np.round(at, 6).tolist()):
+        places.setdefault(tuple(place), []).append(i)
+    told = [""] * len(entries)
+    for found in places.values():
+        lowest, *others = sorted(found, key=lambda i: _height(entries[i]))
+        lines = [_hover(entries[lowest]), *(_also(entries[i]) for i in others[:ALSO])]
+        lines += [f"and {len(others) - ALSO:,} more here"] if len(others) > ALSO else []
+        for i in found:
+            told[i] = "<br>".join(lines)
+    return told
+
+
+def _height(entry: Mapping[str, Any]) -> float:
+    """How far above the hull; below it for candidates that are."""
+    return entry.get("distance", entry["e_above_hull"])
+
+
+def _also(entry: Mapping[str, Any]) -> str:
+    return f"also {escape(entry['id'])}, {fixed(entry['e_above_hull'], 4)} eV/atom above the hull"
+
+
 def _hover(entry: Mapping[str, Any]) -> str:
     lines = [
-        f"<b>{entry['formula']}</b> {entry['id']}",
-        f"formation energy {entry['formation_energy_per_atom']:.4f} eV/atom",
-        f"{entry['e_above_hull']:.4f} eV/atom above the hull",
+        f"<b>{escape(entry['formula'])}</b> {escape(entry['id'])}",
+        f"formation energy {fixed(entry['formation_energy_per_atom'], 4)} eV/atom",
+        f"{fixed(entry['e_above_hull'], 4)} eV/atom above the hull",
     ]
     if not entry["stable"]:
-        lines.append("falls into " + _falls_into(entry))
+        lines.append("falls into " + escape(_falls_into(entry)).replace(" + ", "<br>+ "))
     return "<br>".join(lines)
 
 
@@ -258,4 +287,4 @@ def unstable_table(document: Mapping[str, Any]) -> Table:
 
 
 def _number(value: float) -> Cell:
-    return Cell(f"{value:.4f}")
+    return Cell(fixed(value, 4))

@@ -12,6 +12,7 @@ hundred points; ids and decompositions are kept of the rows nearest to the hull 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
+from itertools import pairwise
 from math import log10
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,9 @@ def _lowest(above: Float[np.ndarray, " m"]) -> list[int]:
 
 def sentence(summary: Mapping[str, Any]) -> str:
     """What came out."""
-    stable, candidates = summary["stable"], summary["candidates"]
-    text = f"{stable:,} of {plural(candidates, 'candidate')} {_is(stable)} on the hull or below it"
+    stable, of = summary["stable"], summary["candidates"]
+    verb = _is(1 if of == 1 else stable)
+    text = f"{stable:,} of {plural(of, 'candidate')} {verb} on the hull or below it"
     if summary["expected_stable"] is not None:
         text += f", and {number(summary['expected_stable'])} are expected to be stable"
     metrics = summary["metrics"]
@@ -206,13 +208,15 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def yield_table(rows: Ranked, metrics: Mapping[str, Any]) -> Table | None:
-    """How many stable ones are expected among the first 10, 30, 100 …; None without P."""
+    """How many stable ones are expected among the first 10, 30 …; None of few, or without P."""
     found = _sums(rows, metrics)
     if found is None:
         return None
     expected, labelled = found
     m, total = len(expected), float(expected[-1])
     steps = [n for k in range(1, 10) for n in (10**k, 3 * 10**k) if n < m]
+    if not steps:
+        return None
     lines = []
     for n in [*steps, m]:
         value = float(expected[n - 1])
@@ -297,21 +301,26 @@ def distances_figure(rows: Ranked) -> Figure:
     low, high = window(np.append(d[np.isfinite(d)], 0.0))
     edges = _edges(low, high)
     chosen = np.isfinite(d) & (d >= edges[0]) & (d <= edges[-1])
-    all_, stable = (np.histogram(d[k], edges)[0] for k in (chosen, chosen & rows.stable))
+    counts, stable = (np.histogram(d[k], edges)[0] for k in (chosen, chosen & rows.stable))
     data = [
-        _bars(edges, all_, "above the hull", "@sparse"),
+        _bars(edges, counts, "above the hull", "@sparse"),
         _bars(edges, stable, "on the hull or below it", "@accent"),
     ]
+    expected = None
     if p is not None:
         told = chosen & np.isfinite(p)
-        data.append(_outline(edges, np.histogram(d[told], edges, weights=p[told])[0]))
+        expected = np.histogram(d[told], edges, weights=p[told])[0]
+        data.append(_outline(edges, expected))
+    texts = _of_bars(edges, counts, stable, expected)
+    for trace in data:
+        trace["customdata"] = [*texts, texts[-1]][: len(trace["x"])]
     layout = _with_legend(360)
     layout |= {"barmode": "overlay", "bargap": 0, "shapes": [_upright(0.0)]}
     layout["xaxis"] |= {"title": axis_title("distance to the hull, meV/atom")}
     layout["xaxis"] |= {"range": [float(edges[0]), float(edges[-1])]}
     layout["yaxis"] |= {"title": axis_title("candidates")}
-    most = float(all_.max())
-    layout["yaxis"] |= {"range": [0, 1.05 * most]}
+    most = float(counts.max())
+    layout["yaxis"] |= {"range": [0, 1.05 * most]} | ({"dtick": 1} if most < 6 else {})
     if most > 200 * max(1, stable.max()):  # bars that a linear axis would not show
         layout["yaxis"] |= _decades(0.5, 2.0 * most)
     beyond = int(np.isfinite(d).sum() - chosen.sum())
@@ -347,14 +356,9 @@ def _bars(
         "x": _short((edges[1:] + edges[:-1]) / 2),
         "y": counts.tolist(),
         "width": float(f"{edges[1] - edges[0]:.6g}"),
-        "customdata": [f"{a:,.6g} to {b:,.6g} meV/atom" for a, b in zip(edges, edges[1:])],
         "marker": {"color": colour, "line": {"width": 0}},
-        "hovertemplate": f"%{{customdata}}<br>%{{y:,}} {_of_bar(name)}<extra></extra>",
+        "hovertemplate": "%{customdata}<extra></extra>",
     }
-
-
-def _of_bar(name: str) -> str:
-    return "candidates in all" if name == "above the hull" else name
 
 
 def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> dict[str, Any]:
@@ -366,8 +370,25 @@ def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> dict[str
         "x": _short(edges),
         "y": _short(np.append(expected, expected[-1])),
         "line": {"color": "@second", "width": 2, "shape": "hv"},
-        "hovertemplate": "%{y:.3~g} expected stable<extra></extra>",
+        "hovertemplate": "%{customdata}<extra></extra>",
     }
+
+
+def _of_bars(
+    edges: Float[np.ndarray, " B+1"],
+    counts: Int[np.ndarray, " B"],
+    stable: Int[np.ndarray, " B"],
+    expected: Float[np.ndarray, " B"] | None,
+) -> list[str]:
+    """What is told of each bar."""
+    told = []
+    for k, (a, b) in enumerate(pairwise(edges.tolist())):
+        text = f"{a:,.6g} to {b:,.6g} meV/atom".replace("-", "−")
+        text += f"<br>{plural(int(counts[k]), 'candidate')}"
+        text += f", {stable[k]:,} on the hull or below it" if stable[k] else ""
+        text += "" if expected is None else f"<br>{number(float(expected[k]))} expected stable"
+        told.append(text)
+    return told
 
 
 def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
@@ -389,9 +410,13 @@ def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
     layout["yaxis"] |= {"title": axis_title("stable among them")}
     highest = max(total, 0 if labelled is None else float(labelled[-1]), 1e-3)
     if m > STRAIGHT:
+        for line in lines:
+            line["y"] = [y or None for y in line["y"]]  # a logarithmic axis has no 0
         layout["xaxis"] |= _decades(1.0, 1.2 * m)
         layout["yaxis"] |= _decades(max(min(total / m, expected[0]), 1e-3), 2 * max(highest, 1.0))
     else:
+        for line in lines:
+            line["x"], line["y"] = [0, *line["x"]], [0.0, *line["y"]]
         layout["xaxis"] |= {"range": [0, 1.02 * m]}
         layout["yaxis"] |= {"range": [0, 1.05 * highest]}
     half = int(np.searchsorted(expected, total / 2)) + 1
@@ -403,9 +428,12 @@ def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
 def _sums(
     rows: Ranked, metrics: Mapping[str, Any]
 ) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"] | None] | None:
-    """Σ P up to each rank, of rows that have a P; and how many of these labels call stable."""
+    """Σ P up to each rank, of rows that have a P; and how many of these labels call stable.
+
+    None of fewer than two.
+    """
     p = rows.numbers.get("probability_stable")
-    if p is None or not np.isfinite(p).any():
+    if p is None or np.isfinite(p).sum() < 2:
         return None
     known, truth = np.isfinite(p), rows.numbers.get("distance_labelled")
     if truth is None or not metrics:
@@ -427,12 +455,11 @@ def _line(
 ) -> dict[str, Any]:
     return {
         "type": "scatter",
-        "mode": "lines" if len(x) > 1 else "markers",
+        "mode": "lines",
         "name": name,
         "x": x.tolist(),
         "y": _short(y),
         "line": {"color": colour, "width": 2, "dash": dash},
-        "marker": {"color": colour},
         "hovertemplate": f"first %{{x:,}}: %{{y:,.4~g}} {name}<extra></extra>",
     }
 
@@ -462,7 +489,8 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     layout["shapes"], layout["annotations"] = _wedge(rows, near, (low - room, high + room), top)
     rest = int(np.isfinite(rows.distance).sum()) - len(near)
     note = f"the {len(near):,} below the hull or nearest above" if rest else "all candidates"
-    note += ", shaded by P(stable)"
+    beyond = int(((x < low - room) | (x > high + room) | (y > top)).sum())
+    note += ", shaded by P(stable)" + (f"; {beyond:,} beyond the axes" if beyond else "")
     says = f"Distances to the hull against their standard deviations: {note}."
     return Figure("sigma", "How sure the distances are", note, [points], layout, says)
 
@@ -481,11 +509,12 @@ def _wedge(
         return shapes, marks
     for sign, text in ((1, "P = 5 %"), (-1, "95 %")):
         x, y = sign * z[0] * top, top
-        edge = across[1] if sign > 0 else across[0]
+        edge = across[1] if sign > 0 else across[0]  # 0 is between them
         if abs(x) > abs(edge):  # leaves at the side
             x, y = edge, abs(edge) / z[0]
         shapes.append(_segment(0.0, 0.0, float(x), float(y)))
-        marks.append(_mark(float(x), float(y), text, "right" if sign > 0 else "left"))
+        if abs(x) > 0.1 * (across[1] - across[0]):  # else in the way of the hull's
+            marks.append(_mark(float(x), float(y), text, "right" if sign > 0 else "left"))
     return shapes, marks
 
 
@@ -545,7 +574,10 @@ def reliability_figure(metrics: Mapping[str, Any]) -> Figure | None:
         for k, lo, hi in zip(b.tolist(), low, high, strict=True)
     ]
     bars = _bars(edges, counts, "candidates", "@sparse") | {"yaxis": "y2", "xaxis": "x"}
-    bars["customdata"] = [f"P {lo:.2g} to {hi:.2g}" for lo, hi in zip(edges, edges[1:])]
+    bars["customdata"] = [
+        f"{plural(int(counts[k]), 'candidate')} with P {lo:.2g} to {hi:.2g}"
+        for k, (lo, hi) in enumerate(pairwise(edges.tolist()))
+    ]
     note = f"Brier {number(c['brier'], 2)} · calibration error {number(c['expected_error'], 2)}"
     if (z2 := metrics.get("mean_z2")) is not None:
         note += f" · mean (error/σ)² {number(z2, 2)}; 1 is right"
