@@ -128,6 +128,12 @@ SECTIONS = {
         "python -m benchmarks.hulls",
         "",
     ),
+    "screening": (
+        "Screening",
+        "python -m benchmarks.screening",
+        "The first two were measured on an idle machine of two cores; the times of the last beside "
+        "other work.",
+    ),
     "families": (
         "Speed of the families",
         "python -m benchmarks.families",

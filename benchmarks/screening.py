@@ -327,9 +327,9 @@ def real_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     share = mean(r["told"]["prevalence"] * (1 - r["told"]["prevalence"]) for r in rows)
     lines += [
         "",
-        f"MAE {mean(maes):.0f} meV/atom on average, {min(maes):.0f} to {max(maes):.0f}. Brier score "
-        f"{', '.join(f'{x:.3f}' for x in brier)} on average, {share:.3f} for the share; calibration "
-        f"error {', '.join(f'{x:.2f}' for x in error)}.",
+        f"MAE {mean(maes):.0f} meV/atom on average, {min(maes):.0f} to {max(maes):.0f}. Brier "
+        f"score {', '.join(f'{x:.3f}' for x in brier)} on average, {share:.3f} for the share; "
+        f"calibration error {', '.join(f'{x:.2f}' for x in error)}.",
     ]
     return lines
 

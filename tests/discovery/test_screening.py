@@ -515,8 +515,8 @@ def test_formation_energies_of_many_systems_are_refused(tmp_path):
 )
 def test_formation_energies_in_a_column_of_totals_are_refused(tmp_path):
     """As databases tell them, in eV/atom, and a good part of 1 eV or more."""
-    new = "p,Li2O,-1.9\nq,Li2O2,-1.7\nr,Li3O,-1.4\ns,Li4O2,-1.95\nt,Li4O,-1.2\n"
-    with pytest.raises(InputError, match="look like formation energies"):
+    new = "p,Li2O,-1.9\nq,Li2O2,-1.7\nr,Li3O,-1.4\nt,Li4O,-1.2\n"
+    with pytest.raises(InputError, match="look like"):
         small(tmp_path, "id,formula,energy\n" + new)
 
 

@@ -98,6 +98,10 @@ def test_figures_are_what_the_table_says(tmp_path, suffix):
     assert (sum(whole["y"]), sum(stable["y"])) == (5, 2)
     assert sum(expected["y"][:-1]) == pytest.approx(p.sum(), rel=1e-5)
     at = dict(zip(whole["x"], whole["y"], strict=True))
+    first = "−20 to −15 meV/atom<br>1 candidate, 1 on the hull or below it<br>0.655 expected stable"
+    for trace in (whole, stable, expected):
+        assert len(trace["customdata"]) == len(trace["x"])
+        assert trace["customdata"][0] == first
     assert {x for x, n in at.items() if n} == {-17.5, 2.5, 32.5, 102.5, 252.5}  # bars of 5 meV
 
     ranked, random, found = figures["yield"]["data"]

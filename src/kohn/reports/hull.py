@@ -115,7 +115,7 @@ def _simplex(document: Mapping[str, Any]) -> Figure:
         for name in ("xaxis", "yaxis"):
             layout.pop(name)
         layout["scene"] = {f"{k}axis": hidden for k in "xyz"} | {"aspectmode": "data"}
-        camera = {"eye": {"x": 0.35, "y": -1.6, "z": 0.2}, "center": {"x": 0, "y": 0, "z": -0.1}}
+        camera = {"eye": {"x": 1.25, "y": -1.15, "z": 0.3}, "center": {"x": 0, "y": 0, "z": -0.1}}
         layout["scene"] |= {"camera": camera}
         layout["margin"] = dict.fromkeys("lrtb", 0)
     return _figure(document, data, layout)
