@@ -226,11 +226,7 @@ def test_what_has_no_energy_has_no_numbers_and_stops_nobody(of_hull):
 
 
 @pytest.mark.parametrize("of_hull", [0.0, 0.05])
-def test_what_has_no_energy_has_no_probability(of_hull, request):
-    if of_hull == 0:
-        request.applymarker(
-            pytest.mark.xfail(strict=True, reason="0 where σ is NaN or 0 beside a certain hull")
-        )
+def test_what_has_no_energy_has_no_probability(of_hull):
     energies, sigma = ENERGIES.copy(), DEVIATIONS.copy()
     energies[1] = sigma[1] = np.nan
     at = entries(FORMULAS, ENERGIES, "c").over(("Fe", "O"))
@@ -253,9 +249,6 @@ def test_the_only_entry_of_an_element_is_stable(of_hull):
         np.testing.assert_array_equal(found["distance_std"], 0.0)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="σ of the candidate counts although the distance is 0 by definition"
-)
 def test_the_only_entry_of_an_element_is_stable_for_certain_beside_a_certain_hull():
     """As it is beside an uncertain one."""
     same = entries(["Fe", "O"], [0.0, 0.0], "h").over(("Fe", "O"))
@@ -276,9 +269,6 @@ def test_an_entry_as_candidate_is_without_itself(of_hull):
         assert middle == pytest.approx(expected, abs=0.01)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="beside an uncertain hull the errors of S models are taken for normal"
-)
 def test_errors_of_few_models_stay_student_s_beside_an_uncertain_hull():
     """The smaller the error of the hull, the nearer to the closed form."""
     few = result(Uncertainty(freedom=2.0, hull=1e-9, samples=8000))

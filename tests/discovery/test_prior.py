@@ -76,7 +76,6 @@ def test_too_few_tell_nothing(rng):
     assert Prior.of(known(rng, 30)).compounds == 30
 
 
-@pytest.mark.xfail(strict=True, reason="0 where the distance and σ are NaN")
 def test_what_has_no_distance_has_no_probability(rng):
     nothing = np.array([np.nan])
     assert np.isnan(Prior.of(known(rng)).probability(nothing, nothing, 0.0)[0])

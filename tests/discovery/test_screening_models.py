@@ -17,8 +17,8 @@ import kohn.discovery.models
 from kohn.descriptors import polynomial_cutoff
 from kohn.descriptors.soap import SoapConfig
 from kohn.discovery import screen
+from kohn.discovery.options import Options
 from kohn.discovery.predicting import Predictor, Relaxation, listed
-from kohn.discovery.screening import Options
 from kohn.errors import ConfigError, InputError, KohnError
 from kohn.graphs import gather_neighbours, neighbourhood
 from kohn.models import GaussianProcessConfig, SchNet, SchNetConfig
@@ -255,8 +255,8 @@ def test_names_of_structures(folder, tmp_path):
     assert listed([tmp_path / "a.extxyz"]).candidates.ids == ["x", "y", "mp-1", "z"]
     write([replace(s, info={}) for s in some], tmp_path / "b.extxyz")
     found = listed([tmp_path / "b.extxyz", tmp_path / "b.extxyz"]).candidates
-    assert found.unnamed
-    assert found.ids[:4] == [f"b.extxyz:{k}" for k in range(4)]
+    assert not found.named.any()
+    assert found.ids[:4] == [f"{tmp_path / 'b.extxyz'}:{k}" for k in range(4)]
 
 
 # --- refused before anything is computed --------------------------------------------------
@@ -541,9 +541,6 @@ def test_what_has_no_energy_is_last_with_an_error_for_all_too(metals):
 # --- faults that were found ---------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True, reason="without relaxation nothing looks for it, and the model refuses them all"
-)
 def test_a_broken_structure_stops_nobody(metals):
     found, rows = relaxed(metals, relaxation=None)
     assert found.failed == 1
@@ -551,7 +548,6 @@ def test_a_broken_structure_stops_nobody(metals):
     assert sum(np.isfinite(r["distance"]) for r in rows.values()) == 5
 
 
-@pytest.mark.xfail(strict=True, reason="errors of structures with σ = 0 divide by it: a warning")
 @pytest.mark.filterwarnings("error::RuntimeWarning:kohn")
 def test_lone_atoms_with_labels_divide_by_nothing(folder, tmp_path):
     """All members give E0 to a lone atom."""
@@ -562,14 +558,6 @@ def test_lone_atoms_with_labels_divide_by_nothing(folder, tmp_path):
     run(tmp_path, tmp_path / "o.csv", "ab")
 
 
-@pytest.mark.xfail(strict=True, reason="'007' of extended XYZ is read as the number 7")
-def test_ids_of_structures_stay_text(folder, tmp_path):
-    text = (folder / "new.extxyz").read_text().replace("id=s0", "id=007", 1)
-    (tmp_path / "a.extxyz").write_text(text)
-    assert "007" in listed([tmp_path / "a.extxyz"]).candidates.ids
-
-
-@pytest.mark.xfail(strict=True, reason="relaxed structures that are there are written over")
 @pytest.mark.slow
 def test_relaxed_structures_that_are_there_are_kept(metals):
     folder, _ = metals
@@ -579,7 +567,6 @@ def test_relaxed_structures_that_are_there_are_kept(metals):
     assert (folder / "o.relaxed.extxyz").read_text() == "of o.parquet"
 
 
-@pytest.mark.xfail(strict=True, reason="that there will be no probability is said after all work")
 def test_ranking_by_no_probability_is_refused_at_once(folder, tmp_path, nothing_computed):
     with pytest.raises(ConfigError, match="no probability"):
         run(folder, tmp_path / "o.csv", "a", by="probability")

@@ -131,7 +131,7 @@ def test_without_ids_names_are_made_up_and_identify_nothing(tmp_path):
     (tmp_path / "more").mkdir()
     b = text(tmp_path / "more", "a.csv", "formula,energy\nLi2O,-14.3\n")
     found = read_candidates([a, b])
-    assert found.unnamed
+    assert not found.named.any()
     assert len(set(found.ids)) == 3
     ((_, rows),) = found.by_system()
     assert found.entries(rows).unnamed == set(found.ids)
@@ -176,10 +176,10 @@ def test_several_files_follow_each_other_with_their_places(rng, tmp_path, monkey
 
 def test_places_count_from_the_file_of_the_row():
     places = (("a.csv", 0), ("b.json", 5), ("c.CSV", 6))
-    assert place_of(places, 0) == "a.csv, line 2"
-    assert place_of(places, 4) == "a.csv, line 6"
-    assert place_of(places, 5) == "b.json, row 1"
-    assert place_of(places, 7) == "c.CSV, line 3"
+    assert place_of(places, 0, 2) == "a.csv, line 2"
+    assert place_of(places, 4, 6) == "a.csv, line 6"
+    assert place_of(places, 5, 1) == "b.json, row 1"
+    assert place_of(places, 7, 3) == "c.CSV, line 3"
 
 
 SCHEME = "MaterialsProject2020Compatibility"
@@ -362,9 +362,6 @@ def test_other_quantities_than_totals_are_refused(rng, tmp_path):
 # --- faults that were found ---------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the counts of a cell are kept under its reduced formula, and used again"
-)
 def test_a_cell_in_json_says_nothing_of_a_formula_in_a_table(tmp_path):
     cell = {"entry_id": "j", "composition": {"Li": 2, "O": 2}, "energy": -21.0, "correction": 0.0}
     first = text(tmp_path, "a.json", json.dumps([cell]))
@@ -373,16 +370,12 @@ def test_a_cell_in_json_says_nothing_of_a_formula_in_a_table(tmp_path):
     np.testing.assert_allclose(read_candidates([first, second]).energies, -5.25)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="formation energies in a column energy are divided; entries' are not"
-)
 def test_formation_energies_in_a_column_energy_are_per_atom(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy\na,Li2O,-2\n")
     assert read_entries(file, formation=True).energies_per_atom == pytest.approx(-2.0)
     assert read_candidates(file, formation=True).energies == pytest.approx(-2.0)
 
 
-@pytest.mark.xfail(strict=True, reason="of two columns of σ the last is taken for the first")
 @pytest.mark.parametrize(
     "names", ["energy_std,energy_std_per_atom", "energy_std_per_atom,energy_std"]
 )
@@ -392,7 +385,6 @@ def test_two_columns_of_deviations_are_refused(names, tmp_path):
         read_candidates(file)
 
 
-@pytest.mark.xfail(strict=True, reason="files without σ count as certain beside files with it")
 def test_deviations_that_some_files_lack_are_not_zero(tmp_path):
     a = text(tmp_path, "a.csv", "id,formula,energy,energy_std\na,Li2O,-14,0.3\n")
     b = text(tmp_path, "b.csv", "id,formula,energy\nb,Li2O,-14\n")
@@ -403,7 +395,6 @@ def test_deviations_that_some_files_lack_are_not_zero(tmp_path):
     assert found is None or np.isnan(found[1])
 
 
-@pytest.mark.xfail(strict=True, reason="the line told is the last that was read, not the bad one")
 def test_a_ragged_row_is_named_by_its_line(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy\n" + GOOD + "x,Li2O\n" + GOOD)
     with pytest.raises(InputError, match="not as many fields") as error:
@@ -411,7 +402,6 @@ def test_a_ragged_row_is_named_by_its_line(tmp_path):
     assert str(error.value.where).endswith("line 7")
 
 
-@pytest.mark.xfail(strict=True, reason="empty lines are not counted")
 def test_empty_lines_are_counted(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy\na,Li2O,-14\n\n\nb,Xx,-1\n")
     with pytest.raises(InputError) as error:
@@ -419,33 +409,28 @@ def test_empty_lines_are_counted(tmp_path):
     assert str(error.value.where).endswith("line 5")
 
 
-@pytest.mark.xfail(strict=True, reason="a block of empty lines ends the reading, and rows are lost")
 def test_empty_lines_end_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("kohn.stability.tables.ROWS", 2)
     file = text(tmp_path, "a.csv", "id,formula,energy\na,Li,-1\nb,Li,-2\n\n\nc,Li,-3\nd,Li,-4\n")
     assert read_candidates(file).ids == ["a", "b", "c", "d"]
 
 
-@pytest.mark.xfail(strict=True, reason="UnicodeDecodeError, which is no message")
 def test_a_table_in_another_encoding_is_refused(tmp_path):
     (tmp_path / "a.csv").write_bytes("id,formula,energy\né,Li2O,-14\n".encode("latin-1"))
     with pytest.raises(InputError, match="UTF-8"):
         read_candidates(tmp_path / "a.csv")
 
 
-@pytest.mark.xfail(strict=True, reason="no files at all: ValueError of NumPy")
 def test_no_files_are_refused():
     with pytest.raises(InputError):
         read_candidates([])
 
 
-@pytest.mark.xfail(strict=True, reason="entries' ids lose spaces around them, candidates' do not")
 def test_ids_are_the_same_in_both_readers(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy\n p ,Li2O,-14\n")
     assert tuple(read_candidates(file).ids) == read_entries(file).ids
 
 
-@pytest.mark.xfail(strict=True, reason="a null id is the text None, an empty one is empty")
 def test_ids_that_are_missing_are_made_up(tmp_path):
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"id": ["a", None], "formula": ["Li"] * 2, "energy": [-1.0] * 2}), file)
@@ -453,9 +438,6 @@ def test_ids_that_are_missing_are_made_up(tmp_path):
     assert "" not in read_candidates(text(tmp_path, "a.csv", "id,formula,energy\n,Li,-1\n")).ids
 
 
-@pytest.mark.xfail(
-    strict=True, reason="'none' becomes 'none needed' before the scheme of the file covers it"
-)
 @pytest.mark.parametrize("scheme", [SCHEME, "MaterialsProjectDFTMixingScheme"])
 def test_what_needs_no_scheme_is_covered_as_among_entries(scheme, tmp_path):
     """With the mixing scheme, candidates that entries agree with are refused as mixed."""
@@ -466,7 +448,6 @@ def test_what_needs_no_scheme_is_covered_as_among_entries(scheme, tmp_path):
     assert found == expected
 
 
-@pytest.mark.xfail(strict=True, reason="entries of CSV keep GGA, candidates are called PBE")
 def test_functionals_have_one_name_in_both_readers(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy,functional\na,Li2O,-14,GGA\n")
     entries = read_entries(file)

@@ -169,9 +169,6 @@ def test_the_tolerance_is_that_of_all(rng):
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="elements count as lacking, though formation energies put them at zero"
-)
 def test_formation_energies_need_no_entries_of_elements():
     entries = Entries.of(["Li2O"], [-2.0], ["x"], formation=True)
     assert ConvexHull(entries).stable[0]

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from kohn.cli.options import assignments
 from kohn.errors import ConfigError, InputError, KohnError, nearest
-from kohn.records import to_json
+from kohn.records import plain, to_json
 
 stderr = Console(stderr=True, highlight=False)
 
@@ -488,6 +488,7 @@ def screen_candidates(
     refs: Annotated[
         Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
     ] = None,
+    plot: Annotated[Path | None, typer.Option(help="HTML file for the pictures")] = None,
     relax: Annotated[
         bool, typer.Option("--relax", help="relax atoms, and cells of crystals, with the model")
     ] = False,
@@ -531,11 +532,9 @@ def screen_candidates(
     ranked by distance. What was stopped goes on when the command is repeated.
     """
     from kohn.cli.screening import document, run_screen, say, show
+    from kohn.discovery.options import Options
     from kohn.discovery.predicting import Relaxation
-    from kohn.discovery.screening import Options
 
-    if by not in (None, "probability", "distance"):
-        raise ConfigError("cannot rank by that", expected="probability or distance", received=by)
     cell = False if fixed_cell else None
     options = Options(
         formation=formation,
@@ -553,6 +552,10 @@ def screen_candidates(
     )
     found = run_screen(paths, hull, out, refs, options, stderr)
     say(found, stderr)
+    if plot is not None:
+        from kohn.reports.screening import screening_page
+
+        stderr.print(f"wrote {screening_page(found.file, plain(document(found)), plot)}")
     if json:
         emit(document(found))
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kohn.errors import ConfigError
@@ -152,11 +153,11 @@ def hull_table(document: Mapping[str, Any]) -> Table:
         parts = " + ".join(f"{s:.3f} {named[i]}" for i, s in row["decomposition"].items())
         formation = row["formation_energy_per_atom"]
         table.add_row(
-            row["formula"],
-            row["id"],
+            escape(row["formula"]),
+            escape(row["id"]),
             "" if formation is None else f"{formation:.4f}",
             f"{distance:.4f}",
-            "stable" if row["stable"] else parts,
+            "stable" if row["stable"] else escape(parts),
             style="green" if row["stable"] else None,
         )
     if len(rows) > SHOWN:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import TaskID
 from rich.table import Table
 
 from kohn.cli.running import _progress
-from kohn.discovery.screening import Monitor, Options, Screening, screen
+from kohn.discovery.options import Monitor, Options
+from kohn.discovery.ranking import Screening
+from kohn.discovery.screening import screen
 from kohn.errors import ConfigError
 
 SHOWN = 25
@@ -95,19 +98,22 @@ def show(found: Screening, console: Console) -> None:
         table.add_column(name, justify="right", no_wrap=True, header_style="dim")
     table.add_column("would fall into", overflow="fold", header_style="dim")
     for row in found.head[:SHOWN]:
-        sure = (
-            [f"{row['distance_std']:.3f}", f"{row['probability_stable']:.3f}"] if probable else []
-        )
+        sure = [number(row[n], 3) for n in ("distance_std", "probability_stable") if probable]
         table.add_row(
             str(row["rank"]),
-            row["formula"],
-            row["id"],
-            f"{row['distance']:.4f}",
+            escape(row["formula"]),
+            escape(row["id"]),
+            number(row["distance"], 4),
             *sure,
-            OF_ENTRY.sub("", row["decomposition"]),
+            escape(OF_ENTRY.sub("", row["decomposition"] or "")),
             style="green" if row["stable"] else None,
         )
     console.print(table)
+
+
+def number(value: float | None, digits: int) -> str:
+    """A number; a dash where there is none."""
+    return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def say(found: Screening, console: Console) -> None:

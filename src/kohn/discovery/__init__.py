@@ -1,5 +1,8 @@
 """Decisions: which of many candidates are worth computing, or making."""
 
-from kohn.discovery.screening import Screening, screen
+from kohn.discovery.options import Options
+from kohn.discovery.predicting import Relaxation
+from kohn.discovery.ranking import Screening
+from kohn.discovery.screening import screen
 
-__all__ = ["Screening", "screen"]
+__all__ = ["Options", "Relaxation", "Screening", "screen"]

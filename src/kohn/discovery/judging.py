@@ -2,7 +2,7 @@
 
     d = e − h(x)                       signed; the hull without the candidate itself
     P(stable) = T_ν((t − d)/σ)         the hull's energies certain: σ of e, t the tolerance
-    P(stable) = share of samples       uncertain: hull and candidates are drawn together
+    P(stable) = its mean over samples of the hull, where that is uncertain
     P(stable) by `kohn.discovery.prior` where it is asked for
 
 T_ν is Student's distribution function. A posterior has ν = ∞, the normal distribution. S members of
@@ -21,8 +21,8 @@ from kohn.discovery.prior import Prior
 from kohn.stability import ConvexHull, Errors, probability_stable
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import reduced
-from kohn.stability.phase_diagram import Distances, refuse_formation_energies_of_candidates
-from kohn.typing import Float, Int
+from kohn.stability.phase_diagram import Distances
+from kohn.typing import Bool, Float, Int
 
 LOW, HIGH = 0.05, 0.95
 """Quantiles of the distance that are told."""
@@ -83,8 +83,6 @@ def judged(
     e = hull.relative(x, per_atom)
     own = hull.copies(candidates, e)
     found = hull.judge(x, e, own)
-    if not candidates.formation and not own:
-        refuse_formation_energies_of_candidates(found.values, x @ mu, candidates.places[0])
     columns: dict[str, Any] = {
         "id": candidates.ids,
         "formula": formulas,
@@ -97,6 +95,8 @@ def judged(
     }
     if deviations is not None or uncertainty.hull > 0:
         sigma = np.zeros(len(x)) if deviations is None else deviations
+        # The only entry of an element is stable by definition, whatever its error.
+        sigma = np.where(only_ones(hull, own, len(x)), 0.0, sigma)
         if uncertainty.hull > 0:
             columns |= sampled(hull, x, e, own, sigma, uncertainty)
         else:
@@ -120,13 +120,30 @@ def closed_form(
     p = np.asarray(ndtr(z) if normal else stdtr(freedom, z))
     if uncertainty.prior is not None:
         p = uncertainty.prior.probability(d, sigma, tolerance)
-    high = ndtri(HIGH) if normal else stdtrit(freedom, HIGH)
+    high = quantile(freedom, HIGH)
     return {
         "distance_std": sigma,
-        "probability_stable": np.where(sigma > 0, p, d <= tolerance),
+        "probability_stable": np.where(np.isnan(d) | (sigma > 0), p, d <= tolerance),
         "distance_05": d - high * sigma,
         "distance_95": d + high * sigma,
     }
+
+
+def quantile(freedom: float, level: Any) -> Any:
+    """T_ν⁻¹."""
+    return ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level)
+
+
+def only_ones(
+    hull: ConvexHull, own: Mapping[int, Int[np.ndarray, " k"]], count: int
+) -> Bool[np.ndarray, " M"]:
+    """Which candidates are all that the hull has of an element."""
+    found = np.zeros(count, bool)
+    for i, rows in own.items():
+        others = np.ones(len(hull.entries), bool)
+        others[rows] = False
+        found[i] = hull.hull.fractions[others].max(axis=0, initial=0.0).min() < 1 - 1e-9
+    return found
 
 
 def sampled(
@@ -137,37 +154,57 @@ def sampled(
     sigma: Float[np.ndarray, " M"],
     uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
-    """The same by joint samples of hull and candidates.
+    """The same by joint samples of the hull; a candidate's own error is integrated exactly:
 
-    A candidate that is an entry, with another energy, is held against the others alone.
+        P = Σ_s T_ν((t − d_s)/σ)/S           quantiles of d_s + σ T_ν⁻¹(u_s), u_s = (s' + ½)/S
+
+    with s' the numbers of the samples in another order. A candidate that is an entry, with another
+    energy, is held against the others alone.
     """
     columns = {name: np.full(len(x), np.nan) for name in QUANTITIES}
     most = max(1, DRAWN // uncertainty.samples)
+    only = only_ones(hull, own, len(x))
     others = np.setdiff1d(np.flatnonzero(np.isfinite(e)), list(own))
     alone = [np.array([i]) for i in own if np.isfinite(e[i])]
     for rows in [*np.split(others, range(most, len(others), most)), *alone]:
+        if not len(rows):
+            continue
         kept = np.ones(len(hull.entries), bool)
-        kept[own.get(int(rows[0]), np.zeros(0, int)) if len(rows) else []] = False
-        if not (hull.hull.fractions[kept].max(axis=0, initial=0.0) > 1 - 1e-9).all():
-            found = (0.0, 1.0, 0.0, 0.0)  # the only entry of an element is stable by definition
-        elif len(rows):
+        kept[own.get(int(rows[0]), np.zeros(0, int))] = False
+        if only[rows[0]]:
+            found = (0.0, 1.0, 0.0, 0.0)
+        else:
             posterior = probability_stable(
                 hull.hull.fractions[kept],
                 hull.hull.energies[kept],
                 x[rows],
                 e[rows],
-                Errors(hull=uncertainty.hull, candidates=sigma[rows]),
+                Errors(hull=uncertainty.hull),
                 samples=uncertainty.samples,
                 seed=uncertainty.seed,
-                tolerance=hull.tolerance,
-                levels=(LOW, HIGH),
             )
-            found = (posterior.std, posterior.probability, *posterior.quantiles.T)
-        else:
-            continue
+            found = with_own_error(posterior.distances, sigma[rows], hull.tolerance, uncertainty)
         for name, value in zip(QUANTITIES, found, strict=True):
             columns[name][rows] = value
     return columns
+
+
+def with_own_error(
+    d: Float[np.ndarray, "S M"],
+    sigma: Float[np.ndarray, " M"],
+    tolerance: float,
+    uncertainty: Uncertainty,
+) -> tuple[np.ndarray, ...]:
+    """σ, P and quantiles of sampled distances with an error of their own."""
+    samples = len(d)
+    shuffled = np.random.default_rng([uncertainty.seed, samples]).permutation(samples)
+    at = quantile(uncertainty.freedom, (shuffled + 0.5) / samples)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = (tolerance - d) / sigma
+    p = ndtr(z) if np.isinf(uncertainty.freedom) else stdtr(uncertainty.freedom, z)
+    p = np.where(sigma > 0, p, d <= tolerance).mean(axis=0)
+    low, high = np.quantile(d + sigma * at[:, None], (LOW, HIGH), axis=0)
+    return np.sqrt(d.var(axis=0) + sigma**2), p, low, high
 
 
 def decompositions(hull: ConvexHull, found: Distances) -> list[str]:

@@ -29,8 +29,7 @@ def opened(paths: Sequence[Path]) -> Models:
     """Open models.
 
     Raises:
-        ModelFileError: a file that is no model.
-        InputError: a model of properties.
+        ModelFileError: a file that is no potential.
     """
     potentials = tuple(load(path) for path in paths)
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}

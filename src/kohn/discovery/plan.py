@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ def checksum(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def begin(out: Path, work: Path, plan: Mapping[str, Any]) -> bool:
+def begin(out: Path, work: Path, plan: Mapping[str, Any], *more: Path) -> bool:
     """Make the folder of the records, or go on with one.
 
     Args:
         out: where the result will be.
         work: the folder.
         plan: what is to be done: whatever the result depends on.
+        more: other files that will be written at the end.
 
     Returns:
         Whether there was something to go on with.
@@ -41,11 +43,14 @@ def begin(out: Path, work: Path, plan: Mapping[str, Any]) -> bool:
             where=str(out),
             fix="make it first, or choose another -o",
         )
-    if out.exists():
-        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
+    there = next((f for f in (out, *more) if f.exists()), None)
+    if there is not None:
+        fix = "choose another -o"
+        raise InputError("the output file exists already", where=str(there), fix=fix)
     file = work / PLAN
-    if not file.is_file():
-        work.mkdir(exist_ok=True)
+    if not begun(work):
+        discard(work)
+        work.mkdir()
         write_atomically(file, (to_json(plan, indent=2) + "\n").encode())
         return False
     before, now = json.loads(file.read_text(encoding="utf-8")), plain(dict(plan))
@@ -59,6 +64,17 @@ def begin(out: Path, work: Path, plan: Mapping[str, Any]) -> bool:
             fix=f"repeat the first command to go on, remove {work}, or choose another -o",
         )
     return True
+
+
+def begun(work: Path) -> bool:
+    """Whether the folder has records of a plan, and not the plan alone, or records of none."""
+    return (work / PLAN).is_file() and any(work.glob("*-*"))
+
+
+def discard(work: Path) -> None:
+    """Remove the folder, if it is there."""
+    if work.is_dir():
+        shutil.rmtree(work)
 
 
 def _short(value: Any) -> str:

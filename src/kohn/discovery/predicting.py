@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from kohn.errors import InputError
-from kohn.graphs import check_geometry
+from kohn.graphs import check_geometry, neighbourhood
 from kohn.interfaces.relaxation import Relaxer
 from kohn.potential import Potential
 from kohn.records import replacing
@@ -102,7 +102,8 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
     """
     parser, ids, which, labelled, places = Parser(), [], [], [], []
     elements: set[int] = set()
-    named = True
+    named: list[bool] = []
+    lines: list[int] = []
     for file in files:
         places.append((str(file), len(ids)))
         for k, s in enumerate(scan(file, periodic=periodic)):
@@ -112,10 +113,11 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
             formula = reduced(symbols, n.astype(float))[0]
             counts = dict(zip(symbols, n.astype(float).tolist(), strict=True))
             # Energies are per atom, and so are compositions: cells of one formula are the same.
-            which.append(parser.of_counts(formula, counts))
+            which.append(parser.of_cell(formula, counts))
             name = next((s.info[c] for c in (*COLUMNS["id"], "name") if c in s.info), None)
-            named &= name is not None
-            ids.append(f"{Path(file).name}:{k}" if name is None else str(name))
+            named.append(name is not None)
+            lines.append(k + 1)
+            ids.append(f"{file}:{k}" if name is None else str(name))
             labelled.append(float(s.labels["energy"]) / len(s) if "energy" in s.labels else np.nan)
     candidates = Candidates(
         ids=ids,
@@ -125,7 +127,8 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
         deviations=None,
         provenance={UNSTATED: ids},
         places=tuple(places),
-        unnamed=not named,
+        lines=np.array(lines),
+        named=np.array(named, bool),
     )
     return Listed(candidates, tuple(sorted(elements)), np.array(labelled))
 
@@ -166,27 +169,53 @@ class Predictor:
     def __call__(self, structures: Sequence[Structure]) -> tuple[Predicted, list[Structure]]:
         """Energies of one portion, and the structures as they are after relaxation."""
         kept, problems = list(structures), [""] * len(structures)
-        sound = []
-        for i, s in enumerate(structures):
-            try:
-                check_geometry(s, max(model.cutoff for model in self.models))
-                if self._relaxer is not None and self.relaxation is not None:
-                    found = self._relaxer(s, **vars(self.relaxation))
-                    kept[i], problems[i] = found.structure, found.problem
-                sound.append(i)
-            except InputError as error:
-                problems[i] = error.message
-        energies = np.full((len(self.models), len(structures)), np.nan)
-        deviations = np.full(len(structures), np.nan) if self.posterior else None
-        atoms = np.array([len(kept[i]) for i in sound], float)
-        for k, model in enumerate(self.models):
-            e, std = model.energies(
-                [kept[i] for i in sound], elements=self.elements, deviations=self.posterior
-            )
-            energies[k, sound] = e / atoms
-            if deviations is not None and std is not None:
-                deviations[sound] = std / atoms
-        return Predicted(energies, deviations, problems), kept
+        sound = [i for i in range(len(structures)) if self._prepare(i, kept, problems)]
+        try:
+            energies, deviations = self._energies([kept[i] for i in sound])
+        except InputError:  # of one of them: which is only looked for now
+            sound = [i for i in sound if self._has_neighbours(i, kept, problems)]
+            energies, deviations = self._energies([kept[i] for i in sound])
+        whole = np.full((len(self.models), len(structures)), np.nan)
+        whole[:, sound] = energies
+        if deviations is None:
+            return Predicted(whole, None, problems), kept
+        spread = np.full(len(structures), np.nan)
+        spread[sound] = deviations
+        return Predicted(whole, spread, problems), kept
+
+    def _prepare(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
+        """Relax one, if that is wanted; whether it has an energy."""
+        try:
+            check_geometry(kept[i], self._cutoff)
+            if self._relaxer is not None and self.relaxation is not None:
+                found = self._relaxer(kept[i], **vars(self.relaxation))
+                kept[i], problems[i] = found.structure, found.problem
+        except InputError as error:
+            problems[i] = error.message
+            return False
+        return True
+
+    def _has_neighbours(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
+        try:
+            neighbourhood(kept[i], self._cutoff)
+        except InputError as error:
+            problems[i] = error.message
+            return False
+        return True
+
+    def _energies(self, structures: Sequence[Structure]) -> tuple[np.ndarray, np.ndarray | None]:
+        """By each model, eV/atom, and σ of a posterior."""
+        atoms = np.array([len(s) for s in structures], float)
+        found = [
+            model.energies(structures, elements=self.elements, deviations=self.posterior)
+            for model in self.models
+        ]
+        std = found[0][1]
+        return np.array([e for e, _ in found]) / atoms, None if std is None else std / atoms
+
+    @property
+    def _cutoff(self) -> float:
+        return max(model.cutoff for model in self.models)
 
 
 def predicted(

@@ -12,6 +12,8 @@ most are above. With what is known of compounds like them,
 d_k are the distances of the hull's own compounds, each from the hull without its composition: what
 they were before they were known.
 
+Errors are taken for normal, those of ensembles too.
+
 Source: Bayes' theorem for a mixture of normal distributions.
 """
 
@@ -89,7 +91,8 @@ class Prior:
         with np.errstate(divide="ignore", invalid="ignore"):
             below = ndtr((tolerance - m) / np.sqrt(s2 * h2 / both))
         p = (v * below).sum(axis=1) / v.sum(axis=1)
-        return np.where(sigma[:, 0] > 0, p, (d[:, 0] <= tolerance).astype(float))
+        known = np.where(np.isnan(d[:, 0]), np.nan, (d[:, 0] <= tolerance).astype(float))
+        return np.where(sigma[:, 0] > 0, p, known)
 
 
 def prior_of(hulls: SystemHulls) -> Prior:

@@ -140,7 +140,7 @@ def read_ranked(table: str | Path) -> Ranked:
     names = ["distance", *(n for n in NUMBERS if n in there)]
     numbers: dict[str, list[np.ndarray]] = {n: [] for n in names}
     stable, near, read = [np.zeros(0, bool)], [], 0
-    for block in blocks(file, [*names, "stable", *WORDS]):
+    for block, _ in blocks(file, [*names, "stable", *WORDS]):
         for n in names:
             numbers[n].append(_numbers(block[n]))
         stable.append(np.array([v in (True, "true") for v in block["stable"]], bool))

@@ -28,7 +28,7 @@ from kohn.stability.provenance import UNSTATED, Provenance, reconciled, unneeded
 from kohn.stability.reading import csv_columns, read_entries
 from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures.provenance import UNKNOWN, functional
-from kohn.typing import Float, Int
+from kohn.typing import Bool, Float, Int
 
 SAMPLE = 2000
 """Rows, evenly spaced, that the rules against other quantities look at."""
@@ -70,6 +70,7 @@ class Parser:
 
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
+        self._formulas: list[str] = []
         self._systems: dict[tuple[str, ...], int] = {}
         self._order: list[tuple[str, ...]] = []
         self._system: list[int] = []
@@ -79,15 +80,15 @@ class Parser:
     def index(self, formula: str) -> int:
         """Of a formula's composition. Raises InputError as `parse_formula`."""
         found = self._index.get(formula)
-        return self.add(formula, parse_formula(formula)) if found is None else found
+        return self._add(formula, formula, parse_formula(formula)) if found is None else found
 
-    def of_counts(self, formula: str, counts: Mapping[str, float]) -> int:
-        """Of a composition that has been read, by its formula."""
-        found = self._index.get(formula)
-        return self.add(formula, counts) if found is None else found
+    def of_cell(self, formula: str, counts: Mapping[str, float]) -> int:
+        """Of the atoms of a cell, by its reduced formula. The numbers of atoms are those of the
+        first cell: only energies per atom may go with it."""
+        found = self._index.get(f"cell of {formula}")
+        return self._add(f"cell of {formula}", formula, counts) if found is None else found
 
-    def add(self, formula: str, counts: Mapping[str, float]) -> int:
-        """Index of a composition that was not there."""
+    def _add(self, key: str, formula: str, counts: Mapping[str, float]) -> int:
         symbols = tuple(sorted(counts))
         if symbols not in self._systems:
             self._systems[symbols] = len(self._order)
@@ -95,8 +96,9 @@ class Parser:
         self._system.append(self._systems[symbols])
         self._start.append(len(self._amounts))
         self._amounts.extend(counts[s] for s in symbols)
-        self._index[formula] = index = len(self._start) - 1
-        return index
+        self._formulas.append(formula)
+        self._index[key] = len(self._start) - 1
+        return len(self._start) - 1
 
     def system(self, index: int) -> tuple[str, ...]:
         """Symbols of a composition."""
@@ -105,7 +107,7 @@ class Parser:
     def compositions(self) -> Compositions:
         """All so far."""
         return Compositions(
-            tuple(self._index),
+            tuple(self._formulas),
             tuple(self._order),
             np.array(self._system, np.int32),
             np.array(self._start, np.int64),
@@ -125,8 +127,9 @@ class Candidates:
         deviations: σ of e, eV/atom, [M]; None where nothing is known of it.
         provenance: how the energies were computed -> ids.
         places: file and first row of each part, for messages.
+        lines: where each stands in its file, from 1, [M].
+        named: whether ids are the files'; others were made up, and identify nothing, [M].
         formation: whether energies count from the elements at zero.
-        unnamed: whether ids were made up here; they identify nothing.
     """
 
     ids: Sequence[str]
@@ -136,15 +139,16 @@ class Candidates:
     deviations: Float[np.ndarray, " M"] | None
     provenance: Mapping[Provenance, Sequence[str]]
     places: tuple[tuple[str, int], ...]
+    lines: Int[np.ndarray, " M"]
+    named: Bool[np.ndarray, " M"]
     formation: bool = False
-    unnamed: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def place(self, row: int) -> str:
-        """File and row within it."""
-        return place_of(self.places, row)
+        """File and line."""
+        return place_of(self.places, row, int(self.lines[row]))
 
     def formula(self, row: int) -> str:
         """As it was written."""
@@ -176,7 +180,7 @@ class Candidates:
             energies=self.energies[rows] * counts.sum(axis=1),
             provenance=(UNSTATED,) * len(rows),
             places=Places(self, rows),
-            unnamed=frozenset(ids) if self.unnamed else frozenset(),
+            unnamed=frozenset(ids[k] for k in np.flatnonzero(~self.named[rows])),
             formation=self.formation,
         )
 
@@ -253,7 +257,10 @@ def read_candidates(
             Parquet file without pyarrow.
     """
     reader = _Reader(formation)
-    for file in [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]:
+    files = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
+    if not files:
+        raise InputError("there are no files of candidates", fix="name at least one")
+    for file in files:
         for n in reader.table(file) if is_table(file) else reader.entries(file):
             if advance is not None:
                 advance(n)
@@ -274,31 +281,38 @@ class _Reader:
         self.provenance: dict[Provenance, list[str]] = {}
         self.said: dict[tuple[Provenance, tuple[str, ...]], list[str]] = {}
         self.places: list[tuple[str, int]] = []
-        self.named = True
+        self.lines: list[np.ndarray] = []
+        self.named: list[np.ndarray] = []
 
     def table(self, file: Path) -> Iterator[int]:
         """Read a table; numbers of rows read."""
         names = columns_of(file)
         columns = csv_columns(names, str(file), self.formation)
         energy = next(c for c in ("formation", "per atom", "total") if c in columns)
-        spread = {n.strip().lower(): n for n in names if n.strip().lower() in DEVIATIONS}
-        self.named &= "id" in columns
+        spread = [n for n in names if n.strip().lower() in DEVIATIONS]
+        if len(spread) > 1:
+            raise InputError(
+                "the file has two columns of standard deviations",
+                where=str(file),
+                received=", ".join(spread),
+                fix="remove one",
+            )
         self.places.append((str(file), len(self.ids)))
-        for block in blocks(file, [*columns.values(), *spread.values()]):
+        for block, lines in blocks(file, [*columns.values(), *spread]):
             given = {what: block[name] for what, name in columns.items()}
-            size, first = len(given["formula"]), len(self.ids)
-            made_up = (f"{file.name}:{first + i}" for i in range(size))
-            ids: list[str] = [str(i) for i in given["id"]] if "id" in given else list(made_up)
-            deviations = np.full(size, np.nan)
-            for name in spread.values():
-                deviations = self._numbers(block[name], name, first, least=0.0)
+            self.lines.append(lines)
+            ids = self._names(given.get("id"), file, lines)
+            deviations = np.full(len(lines), np.nan)
+            for name in spread:
+                deviations = self._numbers(block[name], name, lines, least=0.0)
             self.ids += ids
-            self.which.append(self._compositions(given["formula"], first))
-            self.energies.append(self._numbers(given[energy], columns[energy], first))
+            self.which.append(self._compositions(given["formula"], lines))
+            self.energies.append(self._numbers(given[energy], columns[energy], lines))
             self.deviations.append(deviations)
-            self.totals.append((energy == "total", "energy_std" in spread))
+            of_cell = energy == "total" and not self.formation
+            self.totals.append((of_cell, any(n.strip().lower() == "energy_std" for n in spread)))
             self._told(given, ids)
-            yield size
+            yield len(lines)
         self._settle()
         if len(self.ids) == self.places[-1][1]:
             raise InputError(
@@ -313,14 +327,15 @@ class _Reader:
         counts = [
             {e: n for e, n in zip(found.elements, row, strict=True) if n} for row in found.counts
         ]
-        which = [self.parser.of_counts(f, c) for f, c in zip(found.formulas, counts, strict=True)]
+        which = [self.parser.of_cell(f, c) for f, c in zip(found.formulas, counts, strict=True)]
         self.which.append(np.array(which, np.int32))
         self.energies.append(found.energies_per_atom)
         self.deviations.append(np.full(len(found), np.nan))
         self.totals.append((False, False))
         for name, p in zip(found.ids, found.provenance, strict=True):
             self.provenance.setdefault(p, []).append(name)
-        self.named &= not found.unnamed
+        self.lines.append(np.arange(1, len(found) + 1))
+        self.named.append(np.array([name not in found.unnamed for name in found.ids], bool))
         yield len(found)
 
     def candidates(self) -> Candidates:
@@ -335,27 +350,38 @@ class _Reader:
             compositions=compositions,
             which=which,
             energies=np.concatenate(self.energies) / np.where(of_cell[:, 0], atoms, 1.0),
-            deviations=None if np.isnan(deviations).all() else np.nan_to_num(deviations),
+            deviations=None if np.isnan(deviations).all() else deviations,
             provenance=self.provenance,
             places=tuple(self.places),
+            lines=np.concatenate(self.lines),
+            named=np.concatenate(self.named),
             formation=self.formation,
-            unnamed=not self.named,
         )
         refuse_twice(found)
+        refuse_some_deviations(found)
         if not self.formation:
             refuse_other_quantities(found, totals=bool(of_cell[:, 0].all()))
         return found
 
-    def _compositions(self, formulas: Sequence[str], first: int) -> np.ndarray:
+    def _names(
+        self, given: Sequence[Any] | None, file: Path, lines: Int[np.ndarray, " m"]
+    ) -> list[str]:
+        """Ids of rows, made up where there is none."""
+        told = [str(i).strip() if i is not None else "" for i in given or [None] * len(lines)]
+        self.named.append(np.array([name != "" for name in told], bool))
+        numbers = lines.tolist()
+        return [name or f"{file}:{n}" for name, n in zip(told, numbers, strict=True)]
+
+    def _compositions(self, formulas: Sequence[str], lines: np.ndarray) -> np.ndarray:
         try:
             return np.fromiter(map(self.parser.index, formulas), np.int32, len(formulas))
-        except InputError:
-            for i, formula in enumerate(formulas):
-                parse_formula(formula, where=self._place(first + i))
+        except (InputError, TypeError):  # Parquet may have nothing where a formula should be
+            for formula, line in zip(formulas, lines.tolist(), strict=True):
+                parse_formula(formula or "", where=self._place(line))
             raise
 
     def _numbers(
-        self, values: Sequence[Any], name: str, first: int, least: float = -np.inf
+        self, values: Sequence[Any], name: str, lines: np.ndarray, least: float = -np.inf
     ) -> np.ndarray:
         """Finite numbers, not below the least."""
         try:
@@ -367,7 +393,7 @@ class _Reader:
             raise InputError(
                 f"{name} is no finite number{' that is not negative' if least == 0 else ''} "
                 f"in {len(bad)} of the {len(values)} rows read together",
-                where=self._place(first + int(bad[0])),
+                where=self._place(int(lines[bad[0]])),
                 expected="a number in eV",
                 received=repr(values[bad[0]]),
                 fix="correct these rows, or remove them",
@@ -388,33 +414,43 @@ class _Reader:
         for (system, *texts), those in groups.items():
             said = {c: str(t or "").strip() or UNKNOWN for c, t in zip(names, texts, strict=True)}
             p = Provenance(functional(said.pop("functional", UNKNOWN)), **said)
-            self.said.setdefault((unneeded(p, dict.fromkeys(system, 1.0)), system), []).extend(
-                those
-            )
+            self.said.setdefault((p, system), []).extend(those)
 
     def _settle(self) -> None:
         """Provenance of what one file said, reconciled where a scheme does so."""
         counts = [dict.fromkeys(system, 1.0) for _, system in self.said]
         told = reconciled([p for p, _ in self.said], counts)
-        for p, those in zip(told, self.said.values(), strict=True):
-            self.provenance.setdefault(p, []).extend(those)
+        for p, n, those in zip(told, counts, self.said.values(), strict=True):
+            self.provenance.setdefault(unneeded(p, n), []).extend(those)
         self.said = {}
 
-    def _place(self, row: int) -> str:
-        return place_of(self.places, row)
+    def _place(self, line: int) -> str:
+        return place_of(self.places, len(self.ids), line)
 
 
-def place_of(places: Sequence[tuple[str, int]], row: int) -> str:
-    """File and line, or row, counted from one; lines where no field is broken over several."""
-    file, first = next(p for p in reversed(places) if p[1] <= row)
-    if file.lower().endswith(".csv"):
-        return f"{file}, line {row - first + 2}"
-    return f"{file}, row {row - first + 1}"
+def place_of(places: Sequence[tuple[str, int]], row: int, line: int) -> str:
+    """The file of a row, and its line there."""
+    file = next(name for name, first in reversed(places) if first <= row)
+    return f"{file}, {'line' if file.lower().endswith('.csv') else 'row'} {line}"
+
+
+def refuse_some_deviations(candidates: Candidates) -> None:
+    """Raises InputError where σ of some is known, and of others not."""
+    if candidates.deviations is None:
+        return
+    without = np.flatnonzero(np.isnan(candidates.deviations))
+    if len(without):
+        raise InputError(
+            f"{len(without)} of {len(candidates)} candidates have no standard deviation",
+            where=candidates.place(int(without[0])),
+            expected="energy_std or energy_std_per_atom of all, or of none",
+            fix="add it; or screen these files by themselves",
+        )
 
 
 def refuse_twice(candidates: Candidates) -> None:
     """Raises InputError where an id is given twice, or has a line break."""
-    broken = next((i for i, name in enumerate(candidates.ids) if "\n" in name), None)
+    broken = next((i for i, s in enumerate(candidates.ids) if "\n" in s or "\r" in s), None)
     if broken is not None:
         raise InputError(
             "an id has a line break",

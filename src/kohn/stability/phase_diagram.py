@@ -173,7 +173,11 @@ class ConvexHull:
         found = self.judge(x, e, self.copies(candidates, e), method=method)
         if not candidates.formation and not found.known.any():
             refuse_formation_energies_of_candidates(
-                found.values, candidates.energies_per_atom - e, candidates.places[0]
+                found.values,
+                candidates.energies_per_atom,
+                e,
+                candidates.atoms,
+                candidates.places[0],
             )
         return found
 
@@ -505,28 +509,37 @@ def _same(x: np.ndarray, of: Float[np.ndarray, " D"]) -> Any:
 
 
 def refuse_formation_energies_of_candidates(
-    distances: Float[np.ndarray, " M"], zero: Float[np.ndarray, " M"], where: str
+    d: Float[np.ndarray, " M"],
+    per_atom: Float[np.ndarray, " M"],
+    e: Float[np.ndarray, " M"],
+    atoms: Float[np.ndarray, " M"],
+    where: str,
 ) -> None:
     """Raises InputError where candidates make sense as formation energies only.
 
     All lie more than `WRONG` above the hull as totals, and within 0.3 eV/atom of it (median) as
-    formation energies; at least three.
+    formation energies, of the cell or of an atom; at least three.
 
     Args:
-        distances: d as totals, eV/atom.
-        zero: x · μ, what formation energies lack, eV/atom.
+        d: distances as totals, eV/atom.
+        per_atom: E/N, eV/atom.
+        e: the same from the hull's elements, eV/atom.
+        atoms: N.
         where: place of the first.
     """
-    if len(distances) < 3 or distances.min() < WRONG:
+    if len(d) < 3 or not d.min() > WRONG:
         return
-    otherwise = float(np.median(np.abs(distances + zero)))
+    height = e - d
+    otherwise = min(
+        float(np.median(np.abs(energies - height))) for energies in (per_atom, per_atom * atoms)
+    )
     if otherwise < 0.3:
         raise InputError(
             "the candidates look like formation energies beside a hull of total energies",
             where=where,
             expected="total energies in eV",
-            received=f"all of {len(distances)} candidates at least {distances.min():.2f} eV/atom "
-            f"above the hull; as formation energies {otherwise:.2f} from it (median)",
+            received=f"all of {len(d)} candidates at least {d.min():.2f} eV/atom above the hull; "
+            f"as formation energies {otherwise:.2f} from it (median)",
             fix="give total energies; or say that these are formation energies in eV/atom "
             "(formation=True)",
         )

@@ -1,6 +1,5 @@
 """Reading entries: pymatgen's JSON, tables, and structures with total energies."""
 
-import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,10 +10,18 @@ from kohn.errors import InputError, Place, nearest
 from kohn.stability.entries import Entries, Row, assemble, composition_of
 from kohn.stability.formulas import parse_formula
 from kohn.stability.provenance import reconciled
+from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures import Structure, computed_entries, read
 from kohn.structures.computed_entries import number
 from kohn.structures.labels import KeysUsed, structure_of, wanted
-from kohn.structures.provenance import UNKNOWN, Provenance, filled, provenance_of, stated
+from kohn.structures.provenance import (
+    UNKNOWN,
+    Provenance,
+    filled,
+    functional,
+    provenance_of,
+    stated,
+)
 from kohn.structures.reading import settle_cell
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -40,7 +47,7 @@ def read_entries(
 
     JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
     or {"entries": [...]}; the energy is the raw one plus the corrections, and structures are kept
-    where all entries have ordered ones. CSV has columns formula, energy (total, eV) or
+    where all entries have ordered ones. CSV and Parquet have columns formula, energy (total, eV) or
     energy_per_atom or formation_energy_per_atom, and may have id, functional, scheme and source.
     Everything else is read as structures with total energies.
 
@@ -76,8 +83,8 @@ def _rows(file: Path, formation: bool) -> list[Row]:
     name = file.name.lower()
     if name.endswith((".json", ".json.gz")):
         rows = _json_rows(file, formation)
-    elif name.endswith(".csv"):
-        rows = _csv_rows(file, formation)
+    elif is_table(file):
+        rows = _table_rows(file, formation)
     else:
         rows = _structure_rows(file, formation)
     if not rows:
@@ -125,15 +132,19 @@ def _structure(
     return found.with_labels(energy=None) if formation else found
 
 
-def _csv_rows(file: Path, formation: bool) -> list[Row]:
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = csv_columns(reader.fieldnames or (), str(file), formation)
-        energy = next(c for c in ("formation", "per atom", "total") if c in columns)
-        rows = []
-        for record in reader:
-            place = f"{file}, line {reader.line_num}"
-            said = {c: (record.get(key) or "").strip() for c, key in columns.items()}
+def _table_rows(file: Path, formation: bool) -> list[Row]:
+    columns = csv_columns(columns_of(file), str(file), formation)
+    energy = next(c for c in ("formation", "per atom", "total") if c in columns)
+    what = "line" if file.suffix.lower() == ".csv" else "row"
+    rows = []
+    for block, lines in blocks(file, list(columns.values())):
+        told = zip(*(block[name] for name in columns.values()), strict=True)
+        for values, line in zip(told, lines.tolist(), strict=True):
+            place = f"{file}, {what} {line}"
+            said = {
+                c: "" if value is None else str(value).strip()
+                for c, value in zip(columns, values, strict=True)
+            }
             rows.append(
                 Row(
                     counts=parse_formula(said["formula"], where=place),
@@ -141,7 +152,8 @@ def _csv_rows(file: Path, formation: bool) -> list[Row]:
                     id=said.get("id") or None,
                     place=place,
                     provenance=Provenance(
-                        *(said.get(c) or UNKNOWN for c in ("functional", "scheme", "source"))
+                        functional(said.get("functional") or None),
+                        *(said.get(c) or UNKNOWN for c in ("scheme", "source")),
                     ),
                     per_atom=formation or energy != "total",
                 )

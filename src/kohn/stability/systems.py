@@ -48,6 +48,8 @@ class SystemHulls:
         self._words = _words(has)
         pure = has[has.sum(axis=1) == 1].any(axis=0)
         self._known = {entries.elements[j] for j in np.flatnonzero(pure).tolist()}
+        if entries.formation:  # counted from the elements, which need no entry
+            self._known.update(entries.elements)
         if references is not None:
             self._known.update(references.elements)
         self._kept = kept

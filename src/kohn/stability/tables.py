@@ -1,6 +1,7 @@
 """Tables on disk, block by block: CSV with what Python brings, Parquet with pyarrow."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
 from itertools import islice
@@ -13,11 +14,16 @@ from kohn.errors import InputError
 from kohn.records import replacing
 from kohn.typing import Int
 
-ROWS = 65_536
+ROWS = 16_384
 """Rows in a block."""
 SUFFIXES = (".csv", ".parquet")
 HEAD = 100
 """Rows of a sorted table that are given back."""
+
+
+BREAK = re.compile(r"[\r\n]+")
+Block = Mapping[str, Sequence[Any]]
+"""Columns by name."""
 
 
 def is_table(file: Path) -> bool:
@@ -48,36 +54,70 @@ def columns_of(file: Path) -> list[str]:
         raise InputError("there is no such file", where=str(file), fix="check the path")
     if file.suffix.lower() == ".parquet":
         return list(_parquet(file).schema_arrow.names)
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        return next(csv.reader(stream), [])
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            return next(csv.reader(stream), [])
+    except UnicodeDecodeError as error:
+        raise _not_text(file, error) from None
 
 
-def blocks(file: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Sequence[Any]]]:
-    """Some columns of a table, `ROWS` rows at a time; CSV gives text.
+def blocks(file: Path, columns: Sequence[str]) -> Iterator[tuple[Block, Int[np.ndarray, " m"]]]:
+    """Some columns of a table, `ROWS` rows at a time, with the number of each row's line (of
+    Parquet, of the row), from 1. CSV gives text; empty lines are left out.
 
     Raises:
         InputError: a file that cannot be read, a row with more or fewer fields than the header.
     """
     if file.suffix.lower() == ".parquet":
+        start = 1
         for batch in _parquet(file).iter_batches(ROWS, columns=list(columns)):
-            yield {name: batch.column(name).to_pylist() for name in columns}
+            numbers = np.arange(start, start + batch.num_rows)
+            start += batch.num_rows
+            yield {name: batch.column(name).to_pylist() for name in columns}, numbers
         return
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, [])
-        chosen = [(name, header.index(name)) for name in columns]
-        while rows := [row for row in islice(reader, ROWS) if row]:
-            bad = next((row for row in rows if len(row) != len(header)), None)
-            if bad is not None:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            yield from _csv_blocks(file, csv.reader(stream), columns)
+    except UnicodeDecodeError as error:
+        raise _not_text(file, error) from None
+
+
+def _csv_blocks(
+    file: Path, reader: Any, columns: Sequence[str]
+) -> Iterator[tuple[Block, Int[np.ndarray, " m"]]]:
+    header = next(reader, [])
+    chosen = [header.index(name) for name in columns]
+    more = True
+    while more:
+        more, lines = False, []
+        kept: list[list[str]] = [[] for _ in chosen]
+        # Only what is wanted is kept: a list for each row would busy the garbage collector.
+        put = [(column.append, k) for column, k in zip(kept, chosen, strict=True)]
+        for row in islice(reader, ROWS):
+            more = True
+            if len(row) == len(header):
+                lines.append(reader.line_num)
+                for append, k in put:
+                    append(row[k])
+            elif row:
                 raise InputError(
                     "a row has not as many fields as the header",
-                    where=f"{file}, near line {reader.line_num}",
+                    where=f"{file}, line {reader.line_num}",
                     expected=f"{len(header)} fields: {', '.join(header)}",
-                    received=f"{len(bad)}: {','.join(bad)[:120]}",
+                    received=f"{len(row)}: {','.join(row)[:120]}",
                     fix="correct the row; put fields that have commas between quotes",
                 )
-            turned = list(zip(*rows, strict=True))
-            yield {name: turned[k] for name, k in chosen}
+        if lines:
+            yield dict(zip(columns, kept, strict=True)), np.array(lines)
+
+
+def _not_text(file: Path, error: UnicodeDecodeError) -> InputError:
+    return InputError(
+        "the file is not UTF-8 text",
+        where=str(file),
+        received=str(error)[:120],
+        fix="write it as UTF-8",
+    )
 
 
 def _parquet(file: Path) -> Any:
@@ -93,7 +133,8 @@ def _parquet(file: Path) -> Any:
 
 
 def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of one length, so that the file is there whole or not at all.
+    """Write columns of one length, so that the file is there whole or not at all. In CSV line
+    breaks become spaces, so that a row is a line.
 
     Raises:
         InputError: Parquet without pyarrow.
@@ -144,7 +185,7 @@ def reorder_tables(
     for part in parts:
         with part.open(newline="", encoding="utf-8") as stream:
             header = next(stream)
-            lines.extend(stream)  # a row is a line: ids with line breaks are refused
+            lines.extend(stream)  # a row is a line
     with replacing(out) as stream:
         stream.write(f"{rank},{header}".encode())
         for n, i in enumerate(order.tolist(), start=1):
@@ -162,7 +203,9 @@ def _plain(column: Sequence[Any]) -> Sequence[Any]:
         return np.where(column, "true", "false").tolist()
     if isinstance(column, np.ndarray) and column.dtype.kind == "f" and np.isnan(column).any():
         return ["" if v != v else v for v in column.tolist()]
-    return column.tolist() if isinstance(column, np.ndarray) else column
+    if isinstance(column, np.ndarray):
+        return column.tolist()
+    return [BREAK.sub(" ", v) if isinstance(v, str) and BREAK.search(v) else v for v in column]
 
 
 def _value(text: str) -> Any:
@@ -177,4 +220,4 @@ def _value(text: str) -> Any:
 
 def _write_parquet(file: Path, table: Any) -> None:
     with replacing(file) as stream:
-        pyarrow("pyarrow.parquet").write_table(table, stream)
+        pyarrow("pyarrow.parquet").write_table(table, stream, row_group_size=ROWS)

@@ -62,7 +62,8 @@ def provenance_of(entry: Mapping[str, Any]) -> Provenance:
 
 def stated(info: Mapping[str, Any]) -> Provenance:
     """What the `info` of a structure says under functional, scheme and source."""
-    return Provenance(*(str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")))
+    said = [str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")]
+    return Provenance(functional(said[0]), *said[1:])
 
 
 def filled(found: Provenance, given: Provenance) -> Provenance:

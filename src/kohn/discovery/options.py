@@ -1,0 +1,100 @@
+"""How a screening is to be done, and what of it cannot be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from kohn.discovery.predicting import Relaxation
+from kohn.errors import ConfigError
+from kohn.stability.tables import SUFFIXES, is_table, pyarrow
+
+Monitor = Callable[[str, int, int | None], None]
+"""Told what is being done, how much of it more is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How candidates are judged.
+
+    Attributes:
+        formation: energies of tables are formation energies, eV/atom.
+        allow_mixed: do not refuse energies that were computed in different ways.
+        tolerance: stable within this distance, eV/atom.
+        scale: factor on the σ that models or tables tell.
+        error: σ to be added to that of all candidates, independent, eV/atom.
+        hull_error: σ of each entry of the hull, independent, eV/atom.
+        prior: P(stable) knows how often the hull's own compounds were stable.
+        samples: joint samples where the hull is uncertain.
+        seed: of these.
+        by: what to rank by; P(stable) where there is one.
+        relaxation: of structures before their energy is taken; None for as they are.
+        periodic: flags of all structures, whatever the files say.
+    """
+
+    formation: bool = False
+    allow_mixed: bool = False
+    tolerance: float = 1e-8
+    scale: float = 1.0
+    error: float = 0.0
+    hull_error: float = 0.0
+    prior: bool = False
+    samples: int = 1000
+    seed: int = 0
+    by: Literal["probability", "distance"] | None = None
+    relaxation: Relaxation | None = None
+    periodic: bool | None = None
+
+
+def check(files: list[Path], models: list[Path], target: Path, options: Options) -> None:
+    """Raises ConfigError or InputError for what does not go together."""
+    if target.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "the output is neither CSV nor Parquet",
+            expected="a name that ends in .csv or .parquet",
+            received=str(target),
+        )
+    if target.suffix.lower() == ".parquet":
+        pyarrow("pyarrow.parquet")
+    tables = [f for f in files if is_table(f)]
+    if models and tables:
+        raise ConfigError(
+            "a model needs structures, and these have energies instead",
+            expected="structures with a model, or tables without one",
+            received=", ".join(map(str, tables[:3])),
+        )
+    if options.relaxation is not None and not models:
+        raise ConfigError("only a model can relax structures", fix="name one, or leave --relax out")
+    if models and options.formation:
+        raise ConfigError(
+            "a model predicts total energies, and a hull of formation energies has none",
+            fix="give a hull of total energies",
+        )
+    if not files:
+        raise ConfigError("there are no candidates", fix="name at least one file")
+    if options.by not in (None, "probability", "distance"):
+        raise ConfigError(
+            "cannot rank by that", expected="probability or distance", received=options.by
+        )
+    if options.prior and options.hull_error:
+        raise ConfigError(
+            "the prior is for a hull without errors", fix="leave out --prior or --hull-error"
+        )
+    numbers = ("scale", "error", "hull_error", "tolerance", "seed", "samples")
+    bad = [f"{k} {v}" for k in numbers if not 0 <= (v := getattr(options, k)) < np.inf]
+    if bad or options.samples < 1:
+        raise ConfigError(
+            "numbers among the options must not be negative, and there must be a sample",
+            received=", ".join(bad) or "no samples",
+        )
+
+
+def refuse_probability(options: Options, sure: bool) -> None:
+    """Raises ConfigError where it is to be ranked by, and there is no uncertainty."""
+    if options.by == "probability" and not (sure or options.error or options.hull_error):
+        raise ConfigError(
+            "there is no uncertainty, and so no probability to rank by",
+            fix="give --error, several models, or energy_std in the table; or rank by distance",
+        )

@@ -1,0 +1,255 @@
+"""Rows of all candidates, by chemical system, in pieces that outlive a kill; and their order."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.discovery.judging import TEXT, Uncertainty, judged
+from kohn.discovery.options import Monitor, Options
+from kohn.discovery.prior import prior_of
+from kohn.records import replacing
+from kohn.stability.candidates import Candidates
+from kohn.stability.metrics import calibration, stability_metrics
+from kohn.stability.phase_diagram import refuse_formation_energies_of_candidates
+from kohn.stability.systems import SystemHulls
+from kohn.stability.tables import reorder_tables, write_table
+from kohn.typing import Float, Int
+
+ROWS = 50_000
+"""Candidates that are judged between two records."""
+KEYS = {"distance", "distance_std", "probability_stable", "in_hull", "distance_labelled"}
+"""Columns that are kept beside the rows, for ranking and summary."""
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """What came of it.
+
+    Attributes:
+        file: the ranked table.
+        structures: the relaxed structures, if any.
+        ranked_by: distance, or probability_stable and then distance.
+        candidates: rows.
+        systems: chemical systems.
+        stable: candidates within the tolerance of the hull, or below it.
+        expected_stable: Σ P(stable); None without uncertainty.
+        in_hull: candidates that are entries of the hull, which were left out of their own hull.
+        failed: candidates without energy.
+        remarks: what users should know.
+        metrics: of predicted distances against those by labels of the structures; None without.
+        head: the first rows.
+    """
+
+    file: Path
+    structures: Path | None
+    ranked_by: str
+    candidates: int
+    systems: int
+    stable: int
+    expected_stable: float | None
+    in_hull: int
+    failed: int
+    remarks: list[str]
+    metrics: dict[str, Any] | None
+    head: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """Candidates with all that is known of their energies.
+
+    Attributes:
+        candidates: with energies.
+        freedom: ν of their errors.
+        labelled: energies by labels, eV/atom, [M]; None where there are none.
+        problems: why there is no energy, [M]; None for tables.
+        remarks: of models.
+    """
+
+    candidates: Candidates
+    freedom: float = np.inf
+    labelled: Float[np.ndarray, " M"] | None = None
+    problems: Sequence[str] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def judge(
+    asked: Asked,
+    hulls: SystemHulls,
+    options: Options,
+    work: Path,
+    suffix: str,
+    warning: str,
+    tell: Monitor,
+) -> list[Path]:
+    """The rows of all candidates by chemical system, in files; those that are there stay."""
+    uncertainty = Uncertainty(
+        asked.freedom,
+        options.hull_error,
+        options.samples,
+        options.seed,
+        prior_of(hulls) if options.prior else None,
+    )
+    parts = []
+    for k, block in enumerate(_blocks(asked.candidates)):
+        part = work / f"judged-{k:06d}{suffix}"
+        rows = sum(len(r) for _, r in block)
+        if not part.is_file():
+            tables = [_table(asked, hulls, system, r, uncertainty) for system, r in block]
+            columns = {n: _joined([t[n] for t in tables]) for n in tables[0]}
+            if k == 0:
+                _refuse_formation_energies(asked.candidates, columns, block)
+            if warning:  # whatever comes of mixed energies says so itself
+                columns["warning"] = [f"mixed: {warning}"] * rows
+            with replacing(part.with_suffix(".npz")) as stream:
+                np.savez(
+                    stream,
+                    allow_pickle=False,
+                    **{n: columns[n] for n in sorted(KEYS & set(columns))},
+                )
+            write_table(part, columns)
+        parts.append(part)
+        tell("judging", rows, len(asked.candidates))
+    return parts
+
+
+def _refuse_formation_energies(
+    candidates: Candidates, columns: Mapping[str, Any], block: Sequence[tuple[Any, np.ndarray]]
+) -> None:
+    """Raises InputError where the first candidates make sense as formation energies only."""
+    if candidates.formation or columns["in_hull"].any():
+        return
+    rows = np.concatenate([rows for _, rows in block])
+    d = columns["distance"]
+    sound = np.isfinite(d)
+    refuse_formation_energies_of_candidates(
+        d[sound],
+        columns["energy_per_atom"][sound],
+        columns["formation_energy_per_atom"][sound],
+        candidates.compositions.atoms[candidates.which[rows]][sound],
+        candidates.place(int(rows[0])),
+    )
+
+
+def _table(
+    asked: Asked,
+    hulls: SystemHulls,
+    system: tuple[str, ...],
+    rows: Int[np.ndarray, " m"],
+    uncertainty: Uncertainty,
+) -> dict[str, Any]:
+    """Columns of some candidates of one chemical system."""
+    candidates = asked.candidates
+    formulas = [candidates.formula(i) for i in rows.tolist()]
+    sigma = None if candidates.deviations is None else candidates.deviations[rows]
+    entries = candidates.entries(rows)
+    labelled = None if asked.labelled is None else asked.labelled[rows]
+    columns = judged(hulls.of(system), entries, formulas, sigma, uncertainty, labelled)
+    if asked.problems is not None:
+        columns["problem"] = [asked.problems[i] for i in rows.tolist()]
+    return columns
+
+
+def _blocks(
+    candidates: Candidates,
+) -> Iterator[list[tuple[tuple[str, ...], Int[np.ndarray, " m"]]]]:
+    """Rows by chemical system, `ROWS` at a time."""
+    block, room = [], ROWS
+    for system, rows in candidates.by_system():
+        while len(rows):
+            block.append((system, rows[:room]))
+            rows, room = rows[room:], room - len(rows[:room])
+            if room == 0:
+                yield block
+                block, room = [], ROWS
+    if block:
+        yield block
+
+
+def _joined(columns: Sequence[Any]) -> Any:
+    if isinstance(columns[0], np.ndarray):
+        return np.concatenate(columns)
+    return [value for column in columns for value in column]
+
+
+def ranked(
+    asked: Asked,
+    parts: Sequence[Path],
+    target: Path,
+    work: Path,
+    options: Options,
+    remarks: list[str],
+) -> Screening:
+    """Sort the rows, write the table, and remove the records."""
+    columns = _columns(parts)
+    d, p = columns["distance"], columns.get("probability_stable")
+    by_probability = p is not None and options.by != "distance"
+    order = np.lexsort((d, -p) if by_probability and p is not None else (d,))  # NaN is last
+    done = work / f"ranked{target.suffix.lower()}"
+    head = reorder_tables(parts, order, done, text=TEXT)
+    relaxed = _relaxed(work, target) if options.relaxation is not None else None
+    done.replace(target)
+    shutil.rmtree(work)
+    in_hull, failed = int(columns["in_hull"].sum()), int(np.isnan(d).sum())
+    if in_hull:
+        remarks.append(
+            f"{in_hull} of {len(d)} candidates are entries of the hull too, and were left out of "
+            "their own hull."
+        )
+    if failed:
+        remarks.append(f"{failed} of {len(d)} candidates have no energy; the table says why.")
+    return Screening(
+        file=target,
+        structures=relaxed,
+        ranked_by="probability_stable" if by_probability else "distance",
+        candidates=len(d),
+        systems=len(np.unique(asked.candidates.compositions.system[asked.candidates.which])),
+        stable=int((d <= options.tolerance).sum()),
+        expected_stable=None if p is None else float(np.nansum(p)),
+        in_hull=in_hull,
+        failed=failed,
+        remarks=remarks,
+        metrics=_metrics(columns, options.tolerance),
+        head=head,
+    )
+
+
+def relaxed_file(target: Path) -> Path:
+    return target.with_suffix(".relaxed.extxyz")
+
+
+def _relaxed(work: Path, target: Path) -> Path:
+    """All relaxed structures in one file beside the table."""
+    file = relaxed_file(target)
+    with replacing(file) as stream:
+        for part in sorted(work.glob("relaxed-*.extxyz")):
+            stream.write(part.read_bytes())
+    return file
+
+
+def _columns(parts: Sequence[Path]) -> dict[str, np.ndarray]:
+    """What was kept beside the rows, of all parts."""
+    kept = [dict(np.load(part.with_suffix(".npz"))) for part in parts]
+    return {name: np.concatenate([k[name] for k in kept]) for name in kept[0]}
+
+
+def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> dict[str, Any] | None:
+    """Predicted distances against those by labels, and how far P(stable) can be trusted."""
+    truth = columns.get("distance_labelled")
+    if truth is None:
+        return None
+    known = np.isfinite(truth)
+    d, p = columns["distance"], columns.get("probability_stable")
+    metrics = asdict(stability_metrics(truth[known], d[known], threshold=tolerance))
+    metrics["compared"] = int(known.sum())
+    if p is not None and (told := known & np.isfinite(p)).any():
+        sigma = columns["distance_std"]
+        sure = told & (sigma > 0)
+        z2 = ((truth - d)[sure] / sigma[sure]) ** 2
+        metrics["mean_z2"] = float(z2.mean()) if len(z2) else None
+        metrics["calibration"] = asdict(calibration(p[told], truth[told] <= tolerance))
+    return metrics
