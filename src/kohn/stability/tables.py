@@ -188,8 +188,9 @@ def reorder_tables(
             lines.extend(stream)  # a row is a line
     with replacing(out) as stream:
         stream.write(f"{rank},{header}".encode())
-        for n, i in enumerate(order.tolist(), start=1):
-            stream.write(f"{n},{lines[i]}".encode())
+        for start in range(0, len(order), ROWS):
+            some = enumerate(order[start : start + ROWS].tolist(), start=start + 1)
+            stream.write("".join([f"{n},{lines[i]}" for n, i in some]).encode())
     first = csv.DictReader([header, *(lines[i] for i in order[:HEAD].tolist())])
     return [
         {rank: n, **{k: v if k in text else _value(v) for k, v in row.items()}}
@@ -205,7 +206,10 @@ def _plain(column: Sequence[Any]) -> Sequence[Any]:
         return ["" if v != v else v for v in column.tolist()]
     if isinstance(column, np.ndarray):
         return column.tolist()
-    return [BREAK.sub(" ", v) if isinstance(v, str) and BREAK.search(v) else v for v in column]
+    whole = "".join(column)
+    if "\n" not in whole and "\r" not in whole:
+        return column
+    return [BREAK.sub(" ", text) for text in column]
 
 
 def _value(text: str) -> Any:
