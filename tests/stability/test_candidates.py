@@ -9,8 +9,9 @@ import pytest
 
 from kohn.errors import InputError
 from kohn.stability import read_entries
-from kohn.stability.candidates import Parser, place_of, read_candidates
+from kohn.stability.candidates import Parser, place_of
 from kohn.stability.provenance import conflicts, groups
+from kohn.stability.reading_candidates import read_candidates
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

@@ -16,53 +16,12 @@ from rich.panel import Panel
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from kohn.cli.options import assignments
+from kohn.cli import stability
+from kohn.cli.root import Files, Json, Keys, NotPeriodic, Settings, app, emit, parse_keys, stderr
 from kohn.errors import ConfigError, InputError, KohnError, nearest
-from kohn.records import plain, to_json
-
-stderr = Console(stderr=True, highlight=False)
 
 STOPPED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
-
-app = typer.Typer(
-    name="kohn",
-    help="Machine learning of molecules and materials in which the physics holds.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
-
-Files = Annotated[list[Path], typer.Argument(help="labelled structures: extxyz, vasprun.xml, …")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option("--key", help="label=key in the file, e.g. energy=dft_energy; repeatable"),
-]
-NotPeriodic = Annotated[
-    bool, typer.Option("--not-periodic", help="ignore the periodic flags of the files")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="name=value of a setting, e.g. r_cut=5; repeatable"),
-]
-
-
-def parse_keys(keys: list[str] | None) -> dict[str, str]:
-    """['energy=dft_energy'] as a dictionary."""
-    return assignments(
-        keys or [],
-        "--key",
-        "label=key, e.g. --key energy=dft_energy, once for a label",
-        twice="a label is named twice",
-        nothing="--key names no key",
-    )
-
-
-def emit(document: Any) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(to_json(document, indent=2) + "\n")
 
 
 @app.command(epilog="Example: `kohn check train.extxyz --test test.extxyz`")
@@ -405,161 +364,14 @@ def similarity(
         show_similarity(document["similarity"], Console(highlight=False))
 
 
-@app.command(epilog="Example: `kohn hull entries.json.gz --candidates new.csv --plot hull.html`")
-def hull(
-    files: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="ENTRIES...",
-            help="pymatgen JSON (.gz), CSV (formula, energy), or structures with total energies",
-        ),
-    ],
-    candidates: Annotated[
-        list[Path] | None, typer.Option(help="entries to judge by the hull; repeatable")
-    ] = None,
-    refs: Annotated[
-        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="HTML file for the picture")] = None,
-    open_: Annotated[
-        list[str] | None,
-        typer.Option("--open", help="ELEMENT=μ in eV/atom: exchanged with a reservoir; repeatable"),
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="of the reservoir, K; noted")] = None,
-    pressure: Annotated[float | None, typer.Option(help="of the reservoir, bar; noted")] = None,
-    formation: Annotated[
-        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
-    ] = False,
-    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Say which compounds are stable, how far the others are from it, and what they fall into."""
-    from kohn.cli.hulls import hull_table, picture, run_hull, say
-    from kohn.reports.hull import hull_page
-
-    chosen = assignments(
-        open_ or (),
-        "--open",
-        "ELEMENT=μ, as O=-5.2",
-        twice="an element is open twice",
-        nothing="an open element needs a chemical potential",
-    )
-    document = run_hull(
-        files,
-        candidates or (),
-        references=refs,
-        formation=formation,
-        allow_mixed=allow_mixed,
-        tolerance=tolerance,
-        reservoirs=chosen,
-        temperature=temperature,
-        pressure=pressure,
-    )
-    say(document, stderr)
-    if plot is not None:
-        stderr.print(f"wrote {hull_page(picture(document), plot)}")
-    if json:
-        emit(document)
-    else:
-        Console(highlight=False).print(hull_table(document))
-
-
-@app.command(
+app.command(
+    "hull", epilog="Example: `kohn hull entries.json.gz --candidates new.csv --plot hull.html`"
+)(stability.hull)
+app.command(
     "screen",
     epilog="Examples: `kohn screen runs/a runs/b new.xyz --hull entries.json.gz -o ranked.csv` · "
     "`kohn screen predicted.csv --hull entries.json.gz -o ranked.parquet`",
-)
-def screen_candidates(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="[MODEL...] CANDIDATES...",
-            help="a potential, or several of an ensemble, and structures; or tables (CSV, Parquet) "
-            "with energies",
-        ),
-    ],
-    hull: Annotated[
-        list[Path], typer.Option(help="entries, of any number of chemical systems; repeatable")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .csv or .parquet")],
-    refs: Annotated[
-        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
-    ] = None,
-    plot: Annotated[Path | None, typer.Option(help="HTML file for the pictures")] = None,
-    relax: Annotated[
-        bool, typer.Option("--relax", help="relax atoms, and cells of crystals, with the model")
-    ] = False,
-    fmax: Annotated[float, typer.Option(help="until forces are below, eV/Å")] = 0.05,
-    relax_steps: Annotated[int, typer.Option(min=1, help="of a relaxation, at most")] = 500,
-    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms alone")] = False,
-    scale: Annotated[
-        float, typer.Option(min=0, help="factor on the σ that models or tables tell")
-    ] = 1.0,
-    error: Annotated[
-        float, typer.Option(min=0, help="σ to add to that of every candidate, eV/atom")
-    ] = 0.0,
-    hull_error: Annotated[
-        float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom: joint samples")
-    ] = 0.0,
-    prior: Annotated[
-        bool,
-        typer.Option(
-            "--prior", help="P(stable) knows how often the hull's own compounds were stable"
-        ),
-    ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="where the hull is uncertain")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
-    by: Annotated[
-        str | None, typer.Option(help="rank by probability (where there is one) or distance")
-    ] = None,
-    formation: Annotated[
-        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
-    ] = False,
-    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
-    ] = False,
-    not_periodic: NotPeriodic = False,
-    json: Json = False,
-) -> None:
-    """Rank candidates by their distance to the hull, and by the probability to lie on it.
-
-    Uncertainty comes from the spread of several models, from a gaussian-process, from the columns
-    energy_std or energy_std_per_atom of a table, and from --error. Without any, candidates are
-    ranked by distance. What was stopped goes on when the command is repeated.
-    """
-    from kohn.cli.screening import document, run_screen, say, show
-    from kohn.discovery.options import Options
-    from kohn.discovery.predicting import Relaxation
-
-    cell = False if fixed_cell else None
-    options = Options(
-        formation=formation,
-        allow_mixed=allow_mixed,
-        tolerance=tolerance,
-        scale=scale,
-        error=error,
-        hull_error=hull_error,
-        prior=prior,
-        samples=samples,
-        seed=seed,
-        by=by,  # type: ignore[arg-type]
-        relaxation=Relaxation(fmax, relax_steps, cell) if relax else None,
-        periodic=False if not_periodic else None,
-    )
-    found = run_screen(paths, hull, out, refs, options, stderr)
-    say(found, stderr)
-    if plot is not None:
-        from kohn.reports.screening import screening_page
-
-        stderr.print(f"wrote {screening_page(found.file, plain(document(found)), plot)}")
-    if json:
-        emit(document(found))
-    else:
-        show(found, Console(highlight=False))
+)(stability.screen)
 
 
 @app.command(epilog="Example: `kohn report runs/first`")

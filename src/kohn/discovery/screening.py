@@ -30,8 +30,9 @@ from kohn.discovery.refusals import (
 )
 from kohn.errors import KohnError
 from kohn.stability import ElementalReferences, element_bias, read_entries
-from kohn.stability.candidates import Candidates, read_candidates, refuse_twice
+from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
+from kohn.stability.reading_candidates import read_candidates, refuse_twice
 from kohn.stability.systems import SystemHulls
 
 DEFAULT = Options()

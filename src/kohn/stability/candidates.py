@@ -7,33 +7,20 @@ A formula that occurs often is parsed once. Rows stay in the order of the files;
 those of each chemical system, with dense fractions over its elements alone.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 
-from kohn.errors import InputError
-from kohn.stability.entries import (
-    Entries,
-    composition_keys,
-    distinct,
-    refuse_energies_per_atom,
-    refuse_formation_energies,
-)
+from kohn.stability.entries import Entries, composition_keys
 from kohn.stability.formulas import parse_formula
-from kohn.stability.provenance import UNSTATED, Provenance, reconciled, unneeded
-from kohn.stability.reading import csv_columns, read_entries
-from kohn.stability.tables import blocks, columns_of, is_table
-from kohn.structures.provenance import UNKNOWN, functional
+from kohn.stability.provenance import UNSTATED, Provenance
 from kohn.typing import Bool, Float, Int
 
 SAMPLE = 2000
 """Rows, evenly spaced, that the rules against other quantities look at."""
-DEVIATIONS = {"energy_std": "total", "energy_std_per_atom": "per atom"}
-"""Columns of standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,245 +222,7 @@ class Places(Sequence[str]):
         return self.candidates.place(int(self.rows[index]))
 
 
-def read_candidates(
-    paths: str | Path | Sequence[str | Path],
-    *,
-    formation: bool = False,
-    advance: Callable[[int], None] | None = None,
-) -> Candidates:
-    """Candidates with energies from tables (CSV, Parquet), or from whatever `read_entries` reads.
-
-    Tables have columns formula, energy (total, eV) or energy_per_atom or
-    formation_energy_per_atom, and may have id, functional, scheme, source, and the energy's
-    standard deviation as energy_std (eV) or energy_std_per_atom.
-
-    Args:
-        paths: files.
-        formation: energies are formation energies, eV/atom.
-        advance: called with the number of rows read since the last call.
-
-    Raises:
-        InputError: see `read_entries`; a standard deviation that is negative or not finite; a
-            Parquet file without pyarrow.
-    """
-    reader = _Reader(formation)
-    files = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
-    if not files:
-        raise InputError("there are no files of candidates", fix="name at least one")
-    for file in files:
-        for n in reader.table(file) if is_table(file) else reader.entries(file):
-            if advance is not None:
-                advance(n)
-    return reader.candidates()
-
-
-class _Reader:
-    """Columns as they grow from file to file."""
-
-    def __init__(self, formation: bool):
-        self.formation = formation
-        self.parser = Parser()
-        self.ids: list[str] = []
-        self.which: list[np.ndarray] = []
-        self.energies: list[np.ndarray] = []
-        self.deviations: list[np.ndarray] = []
-        self.totals: list[tuple[bool, bool]] = []  # energies, deviations: of the whole cell?
-        self.provenance: dict[Provenance, list[str]] = {}
-        self.said: dict[tuple[Provenance, tuple[str, ...]], list[str]] = {}
-        self.places: list[tuple[str, int]] = []
-        self.lines: list[np.ndarray] = []
-        self.named: list[np.ndarray] = []
-
-    def table(self, file: Path) -> Iterator[int]:
-        """Read a table; numbers of rows read."""
-        names = columns_of(file)
-        columns = csv_columns(names, str(file), self.formation)
-        energy = next(c for c in ("formation", "per atom", "total") if c in columns)
-        spread = [n for n in names if n.strip().lower() in DEVIATIONS]
-        if len(spread) > 1:
-            raise InputError(
-                "the file has two columns of standard deviations",
-                where=str(file),
-                received=", ".join(spread),
-                fix="remove one",
-            )
-        self.places.append((str(file), len(self.ids)))
-        for block, lines in blocks(file, [*columns.values(), *spread]):
-            given = {what: block[name] for what, name in columns.items()}
-            self.lines.append(lines)
-            ids = self._names(given.get("id"), file, lines)
-            deviations = np.full(len(lines), np.nan)
-            for name in spread:
-                deviations = self._numbers(block[name], name, lines, least=0.0)
-            self.ids += ids
-            self.which.append(self._compositions(given["formula"], lines))
-            self.energies.append(self._numbers(given[energy], columns[energy], lines))
-            self.deviations.append(deviations)
-            of_cell = energy == "total" and not self.formation
-            self.totals.append((of_cell, any(n.strip().lower() == "energy_std" for n in spread)))
-            self._told(given, ids)
-            yield len(lines)
-        self._settle()
-        if len(self.ids) == self.places[-1][1]:
-            raise InputError(
-                "the file has no rows", where=str(file), fix="check how it was written"
-            )
-
-    def entries(self, file: Path) -> Iterator[int]:
-        """Read a file of another kind; its number of entries."""
-        found = read_entries(file, formation=self.formation)
-        self.places.append((str(file), len(self.ids)))
-        self.ids += found.ids
-        counts = [
-            {e: n for e, n in zip(found.elements, row, strict=True) if n} for row in found.counts
-        ]
-        which = [self.parser.of_cell(f, c) for f, c in zip(found.formulas, counts, strict=True)]
-        self.which.append(np.array(which, np.int32))
-        self.energies.append(found.energies_per_atom)
-        self.deviations.append(np.full(len(found), np.nan))
-        self.totals.append((False, False))
-        for name, p in zip(found.ids, found.provenance, strict=True):
-            self.provenance.setdefault(p, []).append(name)
-        self.lines.append(np.arange(1, len(found) + 1))
-        self.named.append(np.array([name not in found.unnamed for name in found.ids], bool))
-        yield len(found)
-
-    def candidates(self) -> Candidates:
-        """All that was read, checked."""
-        compositions, which = self.parser.compositions(), np.concatenate(self.which)
-        sizes = [len(part) for part in self.which]
-        of_cell = np.repeat(np.array(self.totals), sizes, axis=0)
-        atoms = compositions.atoms[which]
-        deviations = np.concatenate(self.deviations) / np.where(of_cell[:, 1], atoms, 1.0)
-        found = Candidates(
-            ids=self.ids,
-            compositions=compositions,
-            which=which,
-            energies=np.concatenate(self.energies) / np.where(of_cell[:, 0], atoms, 1.0),
-            deviations=None if np.isnan(deviations).all() else deviations,
-            provenance=self.provenance,
-            places=tuple(self.places),
-            lines=np.concatenate(self.lines),
-            named=np.concatenate(self.named),
-            formation=self.formation,
-        )
-        refuse_twice(found)
-        refuse_some_deviations(found)
-        if not self.formation:
-            refuse_other_quantities(found, totals=bool(of_cell[:, 0].all()))
-        return found
-
-    def _names(
-        self, given: Sequence[Any] | None, file: Path, lines: Int[np.ndarray, " m"]
-    ) -> list[str]:
-        """Ids of rows, made up where there is none."""
-        told = [str(i).strip() if i is not None else "" for i in given or [None] * len(lines)]
-        self.named.append(np.array([name != "" for name in told], bool))
-        numbers = lines.tolist()
-        return [name or f"{file}:{n}" for name, n in zip(told, numbers, strict=True)]
-
-    def _compositions(self, formulas: Sequence[str], lines: np.ndarray) -> np.ndarray:
-        try:
-            return np.fromiter(map(self.parser.index, formulas), np.int32, len(formulas))
-        except (InputError, TypeError):  # Parquet may have nothing where a formula should be
-            for formula, line in zip(formulas, lines.tolist(), strict=True):
-                parse_formula(formula or "", where=self._place(line))
-            raise
-
-    def _numbers(
-        self, values: Sequence[Any], name: str, lines: np.ndarray, least: float = -np.inf
-    ) -> np.ndarray:
-        """Finite numbers, not below the least."""
-        try:
-            numbers = np.fromiter(map(float, values), float, len(values))
-        except (TypeError, ValueError):
-            numbers = np.array([_number(v) for v in values])
-        bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= least)))
-        if len(bad):
-            raise InputError(
-                f"{name} is no finite number{' that is not negative' if least == 0 else ''} "
-                f"in {len(bad)} of the {len(values)} rows read together",
-                where=self._place(int(lines[bad[0]])),
-                expected="a number in eV",
-                received=repr(values[bad[0]]),
-                fix="correct these rows, or remove them",
-            )
-        return numbers
-
-    def _told(self, given: Mapping[str, Sequence[Any]], ids: Sequence[str]) -> None:
-        """What a table says of how its energies were computed, by that and by chemical system."""
-        names = [c for c in ("functional", "scheme", "source") if c in given]
-        if not names:
-            self.said.setdefault((UNSTATED, ()), []).extend(ids)
-            return
-        groups: dict[tuple[Any, ...], list[str]] = {}
-        systems = [self.parser.system(k) for k in self.which[-1].tolist()]
-        told = zip(*(given[c] for c in names), strict=True)
-        for name, texts, system in zip(ids, told, systems, strict=True):
-            groups.setdefault((system, *texts), []).append(name)
-        for (system, *texts), those in groups.items():
-            said = {c: str(t or "").strip() or UNKNOWN for c, t in zip(names, texts, strict=True)}
-            p = Provenance(functional(said.pop("functional", UNKNOWN)), **said)
-            self.said.setdefault((p, system), []).extend(those)
-
-    def _settle(self) -> None:
-        """Provenance of what one file said, reconciled where a scheme does so."""
-        counts = [dict.fromkeys(system, 1.0) for _, system in self.said]
-        told = reconciled([p for p, _ in self.said], counts)
-        for p, n, those in zip(told, counts, self.said.values(), strict=True):
-            self.provenance.setdefault(unneeded(p, n), []).extend(those)
-        self.said = {}
-
-    def _place(self, line: int) -> str:
-        return place_of(self.places, len(self.ids), line)
-
-
 def place_of(places: Sequence[tuple[str, int]], row: int, line: int) -> str:
     """The file of a row, and its line there."""
     file = next(name for name, first in reversed(places) if first <= row)
     return f"{file}, {'line' if file.lower().endswith('.csv') else 'row'} {line}"
-
-
-def refuse_some_deviations(candidates: Candidates) -> None:
-    """Raises InputError where σ of some is known, and of others not."""
-    if candidates.deviations is None:
-        return
-    without = np.flatnonzero(np.isnan(candidates.deviations))
-    if len(without):
-        raise InputError(
-            f"{len(without)} of {len(candidates)} candidates have no standard deviation",
-            where=candidates.place(int(without[0])),
-            expected="energy_std or energy_std_per_atom of all, or of none",
-            fix="add it; or screen these files by themselves",
-        )
-
-
-def refuse_twice(candidates: Candidates) -> None:
-    """Raises InputError where an id is given twice, or has a line break."""
-    broken = next((i for i, s in enumerate(candidates.ids) if "\n" in s or "\r" in s), None)
-    if broken is not None:
-        raise InputError(
-            "an id has a line break",
-            where=candidates.place(broken),
-            received=repr(candidates.ids[broken]),
-            fix="rename it",
-        )
-    if len(set(candidates.ids)) < len(candidates):
-        places = Places(candidates, np.arange(len(candidates)))
-        distinct(candidates.ids, places)
-
-
-def refuse_other_quantities(candidates: Candidates, totals: bool) -> None:
-    """Raises InputError where energies look like formation energies or energies per atom."""
-    rows = np.unique(np.linspace(0, len(candidates) - 1, SAMPLE).astype(int))
-    sample = candidates.sample(rows)
-    refuse_formation_energies(sample)
-    if totals:
-        refuse_energies_per_atom(sample)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
