@@ -243,3 +243,9 @@ def test_objects_that_say_what_their_dict_is_are_read_like_its_file(tmp_path):
     assert found.provenance == expected.provenance
     np.testing.assert_array_equal(found.energies, expected.energies)
     assert found.places[3] == "(in memory), entry 3"
+
+
+def test_totals_that_are_said_to_be_formation_energies():
+    Entries.of(["Li", "O", "Li2O"], [0.0, 0.05, -2.0], formation=True)
+    with pytest.raises(InputError, match="look like total energies"):
+        Entries.of(["Li", "O", "Li2O"], [-1.9, -4.9, -4.8], formation=True)

@@ -6,6 +6,7 @@ Energies are totals of the cell that the formula states. Formation energies are 
 are called so (`formation=True`), in eV/atom as everywhere, and count from elements at zero. What
 looks like another quantity is refused, by these rules:
 
+- total energies, where formation energies are meant: an element is below −`BELOW` eV/atom;
 - formation energies: two or more elements have an entry, and the lowest of each is 0 within
   `ZERO` eV/atom;
 - energies per atom: entries of one composition with different numbers of atoms agree twice as well
@@ -31,6 +32,8 @@ from kohn.typing import Float
 
 ZERO = 1e-6
 """eV/atom: the lowest entries of all elements this near zero are formation energies."""
+BELOW = 0.01
+"""eV/atom: no element has a formation energy so far below zero."""
 ENOUGH = 10
 """Entries that a slope needs."""
 
@@ -289,7 +292,9 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
         unnamed=frozenset(name for name, r in zip(ids, rows, strict=True) if r.id is None),
         formation=formation,
     )
-    if not formation:
+    if formation:
+        refuse_total_energies(entries)
+    else:
         refuse_formation_energies(entries)
         if not any(r.per_atom for r in rows):
             refuse_energies_per_atom(entries)
@@ -324,6 +329,20 @@ def refuse_formation_energies(entries: Entries) -> None:
             received=f"{len(lowest)} elements, all at 0 eV/atom",
             fix="give total energies; or say that these are formation energies in eV/atom "
             "(formation=True)",
+        )
+
+
+def refuse_total_energies(entries: Entries) -> None:
+    """Raises InputError where an element is below zero, from which formation energies count."""
+    below = (entries.fractions.max(axis=1) == 1) & (entries.energies_per_atom < -BELOW)
+    if below.any():
+        i = int(np.flatnonzero(below)[0])
+        raise InputError(
+            "these look like total energies: an element has a negative formation energy",
+            where=entries.places[i],
+            expected="elements at zero, or above it",
+            received=f"{entries.energies_per_atom[i]:.4g} eV/atom of {entries.formulas[i]}",
+            fix="leave formation=True (--formation) out, or subtract the elements' energies",
         )
 
 

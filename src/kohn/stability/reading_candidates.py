@@ -12,6 +12,7 @@ from kohn.stability.entries import (
     distinct,
     refuse_energies_per_atom,
     refuse_formation_energies,
+    refuse_total_energies,
 )
 from kohn.stability.formulas import parse_formula
 from kohn.stability.provenance import UNSTATED, Provenance, reconciled, unneeded
@@ -148,8 +149,7 @@ class _Reader:
         )
         refuse_twice(found)
         refuse_some_deviations(found)
-        if not self.formation:
-            refuse_other_quantities(found, totals=bool(of_cell[:, 0].all()))
+        refuse_other_quantities(found, totals=bool(of_cell[:, 0].all()))
         return found
 
     def _names(
@@ -247,9 +247,12 @@ def refuse_twice(candidates: Candidates) -> None:
 
 
 def refuse_other_quantities(candidates: Candidates, totals: bool) -> None:
-    """Raises InputError where energies look like formation energies or energies per atom."""
+    """Raises InputError where energies look like another quantity than they are said to be."""
     rows = np.unique(np.linspace(0, len(candidates) - 1, SAMPLE).astype(int))
     sample = candidates.sample(rows)
+    if candidates.formation:
+        refuse_total_energies(sample)
+        return
     refuse_formation_energies(sample)
     if totals:
         refuse_energies_per_atom(sample)
