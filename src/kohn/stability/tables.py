@@ -206,10 +206,10 @@ def _plain(column: Sequence[Any]) -> Sequence[Any]:
         return ["" if v != v else v for v in column.tolist()]
     if isinstance(column, np.ndarray):
         return column.tolist()
-    whole = "".join(column)
+    whole = "".join([v for v in column if isinstance(v, str)])
     if "\n" not in whole and "\r" not in whole:
         return column
-    return [BREAK.sub(" ", text) for text in column]
+    return [BREAK.sub(" ", v) if isinstance(v, str) else v for v in column]
 
 
 def _value(text: str) -> Any:
