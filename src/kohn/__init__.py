@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from kohn.compilation import keep_compiled
+from kohn.compilation import keep_compiled, warn_of_wrong
 from kohn.memory import keep_memory
 
+warn_of_wrong()
 jax.config.update("jax_enable_x64", True)
 keep_compiled()
 keep_memory()

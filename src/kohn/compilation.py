@@ -3,11 +3,30 @@
 import hashlib
 import os
 import platform
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
+
+WRONG = {
+    "0.10.2": "computes wrong numbers on CPU (jax-ml/jax#39103)",
+    "0.11.0": "crashes on CPU and computes wrong numbers on GPU (jax-ml/jax#39257, #40633)",
+    "0.11.1": "computes wrong numbers on GPU (jax-ml/jax#40633)",
+}
+"""Versions of jaxlib that are known to be wrong; `pyproject.toml` excludes the same ones."""
+
+
+def warn_of_wrong(version: str = jaxlib.__version__) -> None:
+    """Warn of a jaxlib that is known to compute wrong numbers."""
+    if version in WRONG:
+        warnings.warn(
+            f"jaxlib {version} {WRONG[version]}: install another version, "
+            "for example pip install 'jax==0.10.1'",
+            stacklevel=3,
+        )
 
 
 def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
