@@ -26,11 +26,16 @@ def atomic_number(element: int | str) -> int:
     if text.capitalize() in atomic_numbers and text.upper() != "X":
         return atomic_numbers[text.capitalize()]
     guess = nearest(text, chemical_symbols[1:])
+    fix = f"did you mean {guess!r}?" if guess else "correct the symbol"
+    if text.upper() in ("D", "T"):
+        fix = f"{text} is an isotope of hydrogen: write H; energies do not depend on masses"
+    if text.upper() == "X":
+        fix = "X is a ghost or dummy atom: remove it, or write which element it is"
     raise InputError(
         "this is not a chemical element",
         expected="a symbol such as 'Si', or an atomic number",
         received=repr(element),
-        fix=f"did you mean {guess!r}?" if guess else "correct the symbol",
+        fix=fix,
     )
 
 

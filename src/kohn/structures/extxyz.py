@@ -1,8 +1,7 @@
 """Extended XYZ, frame by frame, with exact places in every error.
 
-The grammar of the comment line is ASE's (`ase.io.extxyz.key_val_str_to_dict` does the parsing).
-The rows are parsed here, because ASE neither names the line of an error nor refuses a row with
-too many columns, stops silently at a blank line, and cannot read a stress of six components.
+The comment line is read by `comment_line`. The rows are parsed here, because ASE neither names the
+line of an error nor refuses a row with too many columns, and stops silently at a blank line.
 """
 
 import codecs
@@ -10,45 +9,27 @@ import gzip
 import re
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kohn.errors import InputError, Place
+from kohn.errors import InputError, Place, nearest
+from kohn.structures import comment_line
 from kohn.structures.elements import atomic_number
+from kohn.structures.properties import known_keys
+from kohn.structures.raw_frames import RawFrame
+from kohn.units import UNIT_NAMES
 
-
-@dataclass(frozen=True)
-class RawFrame:
-    """One frame before any key is understood.
-
-    Attributes:
-        numbers: atomic numbers, int32 [n].
-        positions: Å, float64 [n, 3].
-        cell: rows, Å, float64 [3, 3].
-        periodic: bool [3].
-        info: key -> value of what the file says once per frame.
-        arrays: key -> array [n, ...] of what it says once per atom.
-        place: file, frame, and the line with the number of atoms (where there are lines).
-    """
-
-    numbers: np.ndarray
-    positions: np.ndarray
-    cell: np.ndarray
-    periodic: np.ndarray
-    info: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    place: Place
-
-    def place_of(self, atom: int | None = None) -> Place:
-        """The comment line of this frame, or the line of one of its atoms."""
-        if self.place.line is None:
-            return self.place
-        offset = 1 if atom is None else 2 + atom
-        return Place(self.place.file, self.place.frame, self.place.line + offset)
+PLAIN = "species:S:1:pos:R:3"
+"""Columns of a frame that does not state them."""
+ELEMENTS = ("species", "element", "elements", "symbol", "symbols")
+"""Names of the column of chemical symbols; ours is the first."""
+CELLS = ("cell", "box", "lattice")
+"""Words in the keys that other programs use for what is Lattice here."""
+FLAGS = ("periodic", "periodicity", "boundary", "boundary_conditions")
+"""Keys that other programs use for what is pbc here."""
 
 
 def frames(path: Path, name: str) -> Iterator[RawFrame]:
@@ -76,12 +57,7 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
                 line_number += n + 1
                 frame += 1
         except UnicodeDecodeError as error:
-            raise InputError(
-                "this is not a text file",
-                where=Place(name, frame),
-                expected="an extended XYZ file",
-                fix="give it the file suffix of its format, so that it is read as that",
-            ) from error
+            raise _not_utf8(path, Place(name, frame)) from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(
                 "the gzip file is damaged or truncated",
@@ -89,6 +65,33 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
                 received=str(error),
                 fix="copy or compress it again; if it is not gzip, remove the suffix .gz",
             ) from error
+
+
+def _not_utf8(path: Path, place: Place) -> InputError:
+    """What is wrong with the first line that cannot be decoded."""
+    binary = False
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            binary = binary or b"\0" in line
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                if binary:
+                    break
+                return InputError(
+                    "a character is not in UTF-8",
+                    where=Place(place.file, place.frame, number),
+                    expected="a text file in UTF-8",
+                    received=f"the byte 0x{line[error.start]:02x} in "
+                    f"{line.decode('latin-1').strip()[:60]!r}",
+                    fix="convert the file: iconv -f latin1 -t utf-8",
+                )
+    return InputError(
+        "this is not a text file",
+        where=place,
+        expected="an extended XYZ file",
+        fix="give it the file suffix of its format, so that it is read as that",
+    )
 
 
 def looks_like_xyz(path: Path) -> bool:
@@ -106,6 +109,14 @@ def _count(header: str, place: Place) -> int:
     text = header.strip()
     if re.fullmatch("[0-9]{1,12}", text) and int(text) > 0:
         return int(text)
+    if re.fullmatch("0+", text):
+        raise InputError(
+            "the frame has no atoms",
+            where=place,
+            expected="a line with the number of atoms, 1 or more",
+            received=repr(text),
+            fix="remove this line and the comment line after it",
+        )
     if text.startswith("VEC"):
         fix = 'write the cell as Lattice="..." in the comment line instead of VEC rows'
     elif place.frame:
@@ -131,20 +142,116 @@ def _frame(rows: list[str], n: int, place: Place) -> RawFrame:
             received=f"{max(len(rows) - 1, 0)} atoms" if rows else "nothing",
             fix="copy or write the file again, or remove its last frame",
         )
-    info = _comment(rows[0], Place(place.file, place.frame, place.line + 1))
-    columns = _columns(info.pop("Properties", "species:S:1:pos:R:3"), place)
-    arrays = _table(rows[1 : n + 1], columns, place)
-    lattice, flags = info.pop("Lattice", None), info.pop("pbc", None)
-    cell = np.zeros((3, 3)) if lattice is None else np.array(lattice, dtype=np.float64).T
+    line = Place(place.file, place.frame, place.line + 1)
+    info, notes = _comment(rows[0], line)
+    stated, lattice, flags = (info.pop(key, None) for key in ("Properties", "Lattice", "pbc"))
+    _refuse_other_names(info, lattice is None, flags is None, line)
+    columns, words = _columns(PLAIN if stated is None else stated, line), rows[1 : n + 1]
+    if stated is None and any(len(row.split()) > 4 for row in words):
+        words = [" ".join(row.split()[:4]) for row in words]
+        notes.append("columns after the fourth were left out: no Properties says what they are")
+    arrays = _table(words, columns, place)
+    if ELEMENTS[0] not in arrays and (other := [e for e in ELEMENTS if e in arrays]):
+        notes.append(f"the column {other[0]} was read as {ELEMENTS[0]}")
     return RawFrame(
         numbers=_numbers(arrays, place),
         positions=_positions(arrays, place),
-        cell=np.ascontiguousarray(cell),
-        periodic=_periodic(flags, lattice is not None, place),
+        cell=np.zeros((3, 3)) if lattice is None else _cell(lattice, line),
+        periodic=_periodic(flags, lattice is not None, line),
         info=info,
         arrays=arrays,
         place=place,
+        notes=tuple(notes),
     )
+
+
+def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values of a comment line, and what is to be noted of it."""
+    try:
+        info = comment_line.parse(line)
+    except comment_line.NotReadable as error:
+        if not _has_keys(line):  # of a plain XYZ file, with words of any kind
+            return {"comment": line.strip()}, []
+        raise InputError(
+            "the comment line of a frame cannot be read",
+            where=place,
+            expected="key=value pairs as in extended XYZ, each key once",
+            received=str(error),
+            fix="correct this line",
+        ) from error
+    stated = [key for key, value in info.items() if value is True and key in UNIT_NAMES]
+    if stated and any(key in known_keys() for key in info):
+        raise InputError(
+            "the comment line states a unit",
+            where=place,
+            expected="numbers in eV and Å, and no units beside them",
+            received=stated[0],
+            fix="convert the numbers (kohn.units has the factors), and remove the unit",
+        )
+    notes = [_renamed(info, key, place) for key in ("Properties", "Lattice", "pbc")]
+    return info, [note for note in notes if note]
+
+
+def _has_keys(line: str) -> bool:
+    """Whether a line has keys that mean something, so that it is more than a remark."""
+    keys = {"properties", "lattice", "pbc", *(key.lower() for key in known_keys())}
+    return any(key.lower() in keys for key in re.findall(r"""([^\s=,"']+)\s*=""", line))
+
+
+def _renamed(info: dict[str, Any], key: str, place: Place) -> str:
+    """Put what stands under `key` in another case under `key`; a note of it."""
+    others = [k for k in info if k != key and k.lower() == key.lower()]
+    if not others:
+        return ""
+    if key in info or len(others) > 1:
+        raise InputError(
+            f"{key} is there twice",
+            where=place,
+            received=", ".join(k for k in info if k.lower() == key.lower()),
+            fix="keep one of them",
+        )
+    info[key] = info.pop(others[0])
+    return f"{others[0]} was read as {key}"
+
+
+def _refuse_other_names(info: dict[str, Any], no_cell: bool, no_flags: bool, place: Place) -> None:
+    """Cells and flags under names that are not those of extended XYZ would be lost."""
+    for key, value in info.items():
+        numbers = np.asarray(value)
+        sizes = (3, 6, 9) if key.lower() in CELLS else (9,)
+        named = re.search("|".join(CELLS), key.lower()) or nearest(key, ["lattice"], cutoff=0.7)
+        if no_cell and named and numbers.dtype.kind in "if" and numbers.size in sizes:
+            raise InputError(
+                f"{key} is not how extended XYZ names the cell",
+                where=place,
+                expected='Lattice="ax ay az bx by bz cx cy cz"',
+                received=f"{key}={numbers.tolist()}",
+                fix="rename it to Lattice, or to something else if it is no cell",
+            )
+        words = str(value).lower().split() if isinstance(value, str) else []
+        flag = numbers.dtype.kind == "b" or (words and set("".join(words)) <= set("pfsmtn"))
+        if no_flags and flag and key.lower() in FLAGS:
+            raise InputError(
+                f"{key} is not how extended XYZ names the periodic flags",
+                where=place,
+                expected='pbc="T T F"',
+                received=f"{key}={value}",
+                fix="rename it to pbc",
+            )
+
+
+def _cell(lattice: Any, place: Place) -> np.ndarray:
+    """Cell vectors as rows, from 9 numbers or a 3×3 matrix."""
+    array = np.asarray(lattice)
+    if array.dtype.kind not in "if" or array.shape not in ((9,), (3, 3)):
+        raise InputError(
+            "Lattice cannot be read",
+            where=place,
+            expected='9 numbers: Lattice="ax ay az bx by bz cx cy cz"',
+            received=str(array.tolist())[:80],
+            fix="correct Lattice in this line",
+        )
+    return np.ascontiguousarray(array.reshape(3, 3), dtype=np.float64)
 
 
 def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
@@ -153,39 +260,12 @@ def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
     if array.shape not in ((), (1,), (3,)) or not np.isin(array, (False, True)).all():
         raise InputError(
             "pbc cannot be read",
-            where=Place(place.file, place.frame, (place.line or 0) + 1),
+            where=place,
             expected='three flags, as in pbc="T T F"',
             received=repr(flags if isinstance(flags, str) else array.tolist()),
             fix="correct pbc in this line",
         )
     return np.broadcast_to(array.astype(bool), 3).copy()
-
-
-_SIX = re.compile(r"""(?<![\w-])(stress|virial)\s*=\s*(["'{\[])([^"'}\]]*)["'}\]]""")
-
-
-def _comment(line: str, place: Place) -> dict[str, Any]:
-    """The key-value pairs of a comment line. `stress` and `virial` may have 6 components."""
-    from ase.io.extxyz import key_val_str_to_dict
-
-    def nine(match: re.Match) -> str:
-        parts = match[3].replace(",", " ").split()
-        if len(parts) != 6:
-            return match[0]
-        xx, yy, zz, yz, xz, xy = parts
-        return f'{match[1]}="{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}"'
-
-    try:
-        return key_val_str_to_dict(_SIX.sub(nine, line)) if line.strip() else {}
-    except (ValueError, TypeError, IndexError) as error:
-        raise InputError(
-            "the comment line of a frame cannot be read",
-            where=place,
-            expected="key=value pairs as in extended XYZ; 9 numbers for Lattice, "
-            "6 or 9 for stress and virial",
-            received=str(error),
-            fix="correct this line",
-        ) from error
 
 
 def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
@@ -199,10 +279,19 @@ def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
     if not well or not triples:
         raise InputError(
             "Properties cannot be read",
-            where=Place(place.file, place.frame, (place.line or 0) + 1),
+            where=place,
             expected="name:type:columns triples, as in species:S:1:pos:R:3:REF_forces:R:3",
             received=repr(properties),
             fix="correct Properties in this line",
+        )
+    names = [name for name, _, _ in triples]
+    if len(set(names)) < len(names):
+        raise InputError(
+            "a column is there twice",
+            where=place,
+            expected="each name once in Properties",
+            received=next(name for name in names if names.count(name) > 1),
+            fix="rename one of them, or keep one of them in all rows",
         )
     return [(name, kind, int(count)) for name, kind, count in triples]
 
@@ -233,12 +322,18 @@ def _table(
     return arrays
 
 
-_TRUTH = {"T": True, "True": True, "true": True, "1": True}
-_FALSEHOOD = {"F": False, "False": False, "false": False, "0": False}
+_LOGICAL = comment_line.LOGICAL | {"1": True, "0": False}
+
+
+def _real(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return comment_line.real(word)
 
 
 def _convert(part: list[list[str]], kind: str, name: str, place: Place) -> np.ndarray:
-    one: Any = {"R": float, "I": int, "S": str, "L": (_TRUTH | _FALSEHOOD).__getitem__}[kind]
+    one: Any = {"R": _real, "I": int, "S": str, "L": _LOGICAL.__getitem__}[kind]
     for k, row in enumerate(part):
         try:
             part[k] = [one(word) for word in row]
@@ -255,33 +350,61 @@ def _convert(part: list[list[str]], kind: str, name: str, place: Place) -> np.nd
 
 
 def _numbers(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
-    elements = arrays.pop("species", None)
-    for name in ("Z", "numbers"):
-        stated = arrays.pop(name, None)
-        elements = stated if elements is None else elements
-    if elements is None:
+    """Atomic numbers, from the column of symbols, or that of atomic numbers; both must agree."""
+    symbols = next((arrays.pop(name) for name in ELEMENTS if name in arrays), None)
+    stated = next((arrays.pop(name) for name in ("Z", "numbers") if name in arrays), None)
+    if symbols is None and stated is None:
         raise InputError(
             "the frame does not say what its atoms are",
             where=Place(place.file, place.frame, (place.line or 0) + 1),
             expected="species:S:1 or Z:I:1 in Properties",
-            fix="add the column",
+            received=f"the columns {', '.join(arrays)}",
+            fix="name the column of the elements so",
         )
-    known = {}
-    for k, element in enumerate(elements.tolist()):
+    found = [_atomic_numbers(column, place) for column in (symbols, stated) if column is not None]
+    if symbols is not None:
+        _refuse_types(symbols, place)
+    differ = np.flatnonzero(found[0] != found[-1])
+    if len(differ):
+        k = int(differ[0])
+        raise InputError(
+            "two columns say that an atom is of different elements",
+            where=Place(place.file, place.frame, (place.line or 0) + 2 + k),
+            received=f"atomic numbers {found[0][k]} and {found[-1][k]}",
+            fix="keep the column that is right",
+        )
+    return found[0]
+
+
+def _refuse_types(symbols: np.ndarray, place: Place) -> None:
+    """Numbers where symbols should be are types of a simulation, or else atomic numbers."""
+    numbers = [k for k, word in enumerate(symbols.tolist()) if str(word).isdigit()]
+    if numbers:
+        raise InputError(
+            "the column of elements holds numbers: types, perhaps",
+            where=Place(place.file, place.frame, (place.line or 0) + 2 + numbers[0]),
+            expected="chemical symbols",
+            received=", ".join(sorted({str(symbols[k]) for k in numbers})[:8]),
+            fix="write the symbols; if they are atomic numbers, name the column Z:I:1",
+        )
+
+
+def _atomic_numbers(column: np.ndarray, place: Place) -> np.ndarray:
+    known: dict[Any, int] = {}
+    for k, element in enumerate(column.tolist()):
         if element in known:
             continue
         try:
             known[element] = atomic_number(element)
         except InputError as error:
-            error.where = Place(place.file, place.frame, (place.line or 0) + 2 + k)
             raise InputError(
                 error.message,
                 expected=error.expected,
                 received=error.received,
-                where=error.where,
+                where=Place(place.file, place.frame, (place.line or 0) + 2 + k),
                 fix=error.fix,
             ) from None
-    return np.array([known[element] for element in elements.tolist()], dtype=np.int32)
+    return np.array([known[element] for element in column.tolist()], dtype=np.int32)
 
 
 def _positions(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:

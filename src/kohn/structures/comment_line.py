@@ -1,0 +1,271 @@
+r"""The comment line of a frame of extended XYZ: pairs key=value, and words that stand for true.
+
+    value   bare word | "text" | 'text' | {1 2 3} | "1 2 3" | [1, 2, 3] | [[1, 2], [3, 4]]
+    number  an integer without leading zeros, or a real number with an exponent of d, D, e or E
+    truth   T true True TRUE F false False FALSE
+
+Words between delimiters are an array where all of them are numbers, or all are truths; else the
+text itself. A backslash takes the next character as it is (``\n`` in quotes is a new line). Text
+that starts with ``_JSON`` is JSON, as ASE writes it. An empty value is the empty text: the key
+after it is a key of its own.
+
+Source: the specification of libAtoms/extxyz; single quotes, bare lists with commas, ``_JSON`` and
+nan are ASE's (`ase.io.extxyz`).
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from kohn.records import plain
+
+CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
+_TRUTH = {word: True for word in ("T", "true", "True", "TRUE")}
+_FALSEHOOD = {word: False for word in ("F", "false", "False", "FALSE")}
+LOGICAL = _TRUTH | _FALSEHOOD
+"""Words of logical values."""
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
+_REAL = re.compile(
+    r"[+-]?((?!0[0-9]+$)([0-9]+\.?[0-9]*|\.[0-9]+)([dDeE][+-]?[0-9]+)?|nan|inf(inity)?)",
+    re.IGNORECASE,
+)
+_SPECIAL = re.compile(r"""[\s=,"'{}\[\]\\]""")
+"""Characters that need quotes around a text."""
+_NEXT_KEY = re.compile(r"""[A-Za-z_][^\s=,"'{}\[\]]*\s*=""")
+
+
+class NotReadable(ValueError):
+    """A comment line that is none; the message says why."""
+
+
+def parse(line: str) -> dict[str, Any]:
+    """The keys of a comment line and their values.
+
+    Returns:
+        key -> bool, int, float, text, or an array of numbers or truths (of any shape in square
+        brackets); lists and dicts of JSON.
+
+    Raises:
+        NotReadable: a delimiter without its end; a key that comes twice with different values.
+    """
+    found: dict[str, Any] = {}
+    for key, value in _pairs(line):
+        if key in found and not _same(found[key], value):
+            raise NotReadable(f"{key} is there twice: {_shown(found[key])} and {_shown(value)}")
+        found[key] = value
+    return found
+
+
+def real(word: str) -> float:
+    """A real number, whose exponent may be written with d or D as Fortran does.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _REAL.fullmatch(word):
+        raise ValueError(f"not a real number: {word!r}")
+    return float(word.replace("d", "e").replace("D", "e"))
+
+
+def pair(key: str, value: Any) -> str:
+    """key=value, which `parse`, and ASE, read as the same value.
+
+    Numbers have as many digits as it takes to read them back exactly. What is no number, truth,
+    text or array of numbers is written as JSON.
+    """
+    name = f'"{_escaped(key)}"' if _SPECIAL.search(key) or not key else key
+    if isinstance(value, str):
+        return f"{name}={_text(value)}"
+    array = np.asarray(value)
+    if array.dtype.kind in "fiub" and array.ndim == 0:
+        return f"{name}={_word(array.item())}"
+    if array.dtype.kind in "fiub" and array.size and (array.ndim == 1 or array.shape == (3, 3)):
+        return f'{name}="{" ".join(map(_word, array.ravel().tolist()))}"'
+    return f'{name}="_JSON {_escaped(json.dumps(plain(value)))}"'
+
+
+def _word(x: bool | float) -> str:
+    return ("T" if x else "F") if isinstance(x, bool) else repr(x)
+
+
+def _text(value: str) -> str:
+    """Text, in quotes where it would not be read as the same without them."""
+    bare = value and not _SPECIAL.search(value)
+    return value if bare else f'"{_escaped(value)}"'
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _pairs(line: str) -> Iterator[tuple[str, Any]]:
+    line, at = line.strip(), 0
+    while at < len(line):
+        key, at = _key(line, at)
+        after = _skip(line, at)
+        if after == len(line) or line[after] != "=":
+            yield key, True  # a word of its own
+            at = after
+            continue
+        start = _skip(line, after + 1)
+        apart = start > after + 1
+        if start == len(line) or (apart and _NEXT_KEY.match(line, start)):
+            yield key, ""
+            at = start
+        else:
+            value, at = _value(line, start, key)
+            if at < len(line) and not line[at].isspace():
+                raise NotReadable(
+                    f"a space is missing after the value of {key}: {line[at - 1 : at + 20]!r}"
+                )
+            yield key, value
+        at = _skip(line, at)
+
+
+def _skip(line: str, at: int) -> int:
+    while at < len(line) and line[at].isspace():
+        at += 1
+    return at
+
+
+def _key(line: str, at: int) -> tuple[str, int]:
+    if line[at] == '"':
+        return _quoted(line, at, "a key")
+    end = at
+    while end < len(line) and not line[end].isspace() and line[end] != "=":
+        end += 1
+    if end == at:
+        raise NotReadable(f"there is no key before {line[at : at + 30]!r}")
+    return line[at:end], end
+
+
+def _value(line: str, at: int, key: str) -> tuple[Any, int]:
+    first = line[at]
+    if first == "[":
+        return _array(line, at, key)
+    if first in CLOSING:
+        text, end = _quoted(line, at, key)
+        return _of_text(text), end
+    end, text = at, ""
+    while end < len(line) and not line[end].isspace():
+        end += line[end] == "\\" and end + 1 < len(line)
+        text, end = text + line[end], end + 1
+    return _of_text(text), end
+
+
+def _quoted(line: str, at: int, key: str) -> tuple[str, int]:
+    """Text between delimiters, and where it ends."""
+    closing, text, end = CLOSING[line[at]], [], at + 1
+    while end < len(line) and line[end] != closing:
+        if line[end] == "\\" and end + 1 < len(line):
+            end += 1
+            text.append("\n" if line[end] == "n" else line[end])
+        else:
+            text.append(line[end])
+        end += 1
+    if end == len(line):
+        raise NotReadable(f"the value of {key} opens with {line[at]} and has no {closing}")
+    return "".join(text), end + 1
+
+
+def _array(line: str, at: int, key: str) -> tuple[Any, int]:
+    """Nested lists in square brackets as an array, or as lists where they hold text."""
+    depth, end, quoted = 0, at, False
+    for end in range(at, len(line)):
+        if line[end] == '"' and line[end - 1] != "\\":
+            quoted = not quoted
+        elif not quoted:
+            depth += (line[end] == "[") - (line[end] == "]")
+        if depth == 0:
+            break
+    else:
+        raise NotReadable(f"the value of {key} opens with [ and has no ]")
+    items, rest = _items(line[at : end + 1], 1)
+    if rest != end + 1 - at:
+        raise NotReadable(f"the value of {key} has brackets that do not match")
+    return _joined(items), end + 1
+
+
+def _items(text: str, at: int) -> tuple[list[Any], int]:
+    """Words and lists up to the closing bracket."""
+    items: list[Any] = []
+    while text[at] != "]":
+        if text[at] == "[":
+            inner, at = _items(text, at + 1)
+            items.append(inner)
+        elif text[at] == '"':
+            word, at = _quoted(text, at, "a list")
+            items.append(word)
+        elif text[at] == "," or text[at].isspace():
+            at += 1
+        else:
+            end = at
+            while text[end] not in "[], \t":
+                end += 1
+            items.append(text[at:end])
+            at = end
+    return items, at + 1
+
+
+def _joined(items: list[Any]) -> Any:
+    """An array of nested lists of words; the lists themselves where it cannot be one."""
+    try:
+        words = np.array(items, dtype=np.str_)
+    except ValueError:  # rows of different lengths
+        return items
+    values = _of_words(words.ravel().tolist())
+    return items if values is None else values.reshape(words.shape)
+
+
+def _of_text(text: str) -> Any:
+    """A number, a truth, an array of them, JSON, or the text."""
+    if text.startswith("_JSON "):
+        return _of_json(text.removeprefix("_JSON "))
+    values = _of_words(re.findall(r"[^\s,]+", text))
+    if values is None:
+        return text
+    return values[0].item() if len(values) == 1 else values
+
+
+def _of_words(words: list[str]) -> np.ndarray | None:
+    """All integers, all real numbers, or all truths; None where they are text, or none."""
+    if not words:
+        return None
+    if all(word in LOGICAL for word in words):
+        return np.array([LOGICAL[word] for word in words])
+    try:
+        if all(_INTEGER.fullmatch(word) for word in words):
+            return np.array([int(word) for word in words], dtype=np.int64)
+    except OverflowError:
+        pass
+    try:
+        return np.array([real(word) for word in words])
+    except ValueError:
+        return None
+
+
+def _of_json(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise NotReadable(f"what is said to be JSON is none: {error}") from error
+    try:
+        array = np.array(value)
+    except ValueError:
+        return value
+    return array if array.ndim and array.dtype.kind in "ifb" else value
+
+
+def _same(a: Any, b: Any) -> bool:
+    try:
+        return bool(np.array_equal(a, b, equal_nan=True))
+    except TypeError:  # text has no nan
+        return bool(np.array_equal(a, b))
+
+
+def _shown(value: Any) -> str:
+    text = str(value.tolist() if isinstance(value, np.ndarray) else value)
+    return text if len(text) <= 40 else text[:37] + "..."
