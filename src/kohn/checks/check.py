@@ -47,7 +47,9 @@ def check(
     """
     named = dict(data) if isinstance(data, Mapping) else {"data": data}
     sets = {
-        str(name): item if isinstance(item, Dataset) else read(item, keys=keys, **reading)
+        str(name): item
+        if isinstance(item, Dataset)
+        else read(item, keys=keys, labels="finite", **reading)
         for name, item in named.items()
     }
     if not sets or not all(len(s) for s in sets.values()):
@@ -127,6 +129,7 @@ def _summary(
         stress=_statistics(stress),
         shortest=shortest,
         duplicates=repeated,
+        left=data.left,
     )
 
 

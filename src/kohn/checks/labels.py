@@ -23,6 +23,7 @@ def judge_labels(data: Dataset, name: str) -> list[Finding]:
         *_free_energy(data, name),
         *_not_finite(data, name),
         *_zero_forces(data, name),
+        *_files_left_out(data, name),
     ]
 
 
@@ -54,7 +55,9 @@ def _missing(data: Dataset, name: str) -> list[Finding]:
 def _partial(data: Dataset, name: str) -> list[Finding]:
     findings = []
     for label in LEARNED:
-        able = [s for s in data if _can_have(s, label)]
+        # Labels that are not finite were left out on reading, and are a finding of their own.
+        gone = {u.place for source in data.sources for u in source.unusable if u.label == label}
+        able = [s for s in data if _can_have(s, label) and s.place not in gone]
         without = [s for s in able if label not in s.labels]
         if not without or len(without) == len(able):
             continue
@@ -166,18 +169,41 @@ def _free_energy(data: Dataset, name: str) -> list[Finding]:
 
 
 def _not_finite(data: Dataset, name: str) -> list[Finding]:
-    bad = [s for s in data if any(not np.isfinite(v).all() for v in s.labels.values())]
-    if not bad:
+    """Labels that were left out for that on reading, and those of structures in memory."""
+    frames = {s.place for s in data}
+    left_out = [u for source in data.sources for u in source.unusable if u.place in frames]
+    kept = [(k, s) for s in data for k, v in s.labels.items() if not np.isfinite(v).all()]
+    labels = sorted({u.label for u in left_out} | {k for k, _ in kept})
+    if not labels:
         return []
-    labels = sorted({k for s in bad for k, v in s.labels.items() if not np.isfinite(v).all()})
+    exact = [u.where if isinstance(u.where, Place) else u.place for u in left_out]
+    places = dict.fromkeys([*exact, *(s.place for _, s in kept)])
     return [
         Finding(
             kind="nonfinite-label",
             severity="error",
             message=f"{name}: {', '.join(labels)} not finite",
-            where=first_places(bad),
-            count=len(bad),
-            fix="remove these frames, or compute them again",
+            where=tuple(places)[:3],
+            count=len({u.place for u in left_out} | {s.place for _, s in kept}),
+            fix="compute these labels again, or remove them; if it is meant so, allow "
+            "nonfinite-label, and they are left out",
+        )
+    ]
+
+
+def _files_left_out(data: Dataset, name: str) -> list[Finding]:
+    unread = [left for left in data.left if left.broken]
+    if not unread:
+        return []
+    return [
+        Finding(
+            kind="file-left-out",
+            severity="warning",
+            message=f"{name}: {len(unread)} files of the folder cannot be read",
+            where=tuple(Place(left.file) for left in unread[:3]),
+            count=len(unread),
+            evidence=tuple(f"{left.file}: {left.reason}" for left in unread[:3]),
+            fix="mend them, or move them away",
         )
     ]
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kohn.errors import CheckFailed, InputError, Place, nearest
-from kohn.structures import E0s, Source
+from kohn.structures import E0s, Left, Source
 from kohn.structures.elements import symbol
 from kohn.units import GPA
 
@@ -44,11 +44,12 @@ KINDS: dict[str, str] = {
     "fitted-e0s": "E0s were fitted",
     "inconsistent-e0s": "energies do not fit to the energies of the atoms",
     "reference-energies": "there are no usable E0s",
+    "file-left-out": "a file of a folder cannot be read",
     "too-few-frames": "very few frames",
     "unseen-element": "an element that the training set does not have",
 }
 """Every kind of finding, and what it means."""
-FIRM = frozenset({"no-labels", "nonfinite-label", "unseen-element", "varying-charge"})
+FIRM = frozenset({"no-labels", "unseen-element", "varying-charge"})
 """Kinds that `check` may be told to pass over, but that no training can go on with."""
 
 
@@ -108,6 +109,7 @@ class SetSummary:
         stress: components, eV/Å³.
         shortest: 'C-H' -> (Å, place).
         duplicates: frames that repeat another one.
+        left: files of folders that were not read.
     """
 
     name: str
@@ -126,6 +128,7 @@ class SetSummary:
     stress: Statistics | None
     shortest: dict[str, tuple[float, Place]]
     duplicates: int
+    left: tuple[Left, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -267,6 +270,7 @@ def _set_json(s: SetSummary) -> dict[str, Any]:
             k: {"distance": r, "where": _place_json(p)} for k, (r, p) in s.shortest.items()
         },
         "duplicates": s.duplicates,
+        "left": [asdict(left) for left in s.left],
     }
 
 
@@ -285,8 +289,12 @@ def _keys_of(s: SetSummary, name: str) -> dict[str, int]:
 def render(report: Report) -> RenderableType:
     """The report as tables for a terminal (rich)."""
     parts: list[RenderableType] = [_sets_table(report), _labels_table(report)]
+    if any(s.left or len(s.sources) > 1 for s in report.sets):
+        parts.append(_files_table(report))
     if report.e0s is not None:
         parts.append(_e0_line(report.e0s))
+    notes = dict.fromkeys(n for s in report.sets for source in s.sources for n in _notes(source))
+    parts += [Text(f"\nnote: {text}", style="dim") for text in notes]
     parts += [_finding_text(f) for f in report.findings]
     errors = sum(f.severity == "error" for f in report.findings)
     warnings = sum(f.severity == "warning" for f in report.findings)
@@ -300,7 +308,7 @@ def render(report: Report) -> RenderableType:
 def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for k, column in enumerate(columns):
-        table.add_column(column, justify="left" if k == 0 else "right", header_style="dim")
+        table.add_column(Text(column), justify="left" if k == 0 else "right", header_style="dim")
     return table
 
 
@@ -308,7 +316,7 @@ def _sets_table(report: Report) -> Table:
     table = _table("Structures", ["", *(s.name for s in report.sets)])
 
     def row(name: str, values: Iterable[str]) -> None:
-        table.add_row(name, *values)
+        table.add_row(Text(name), *map(Text, values))
 
     sets = report.sets
     row("frames", (str(s.frames) for s in sets))
@@ -349,7 +357,8 @@ def _labels_table(report: Report) -> Table:
                 )
                 numbers = [f"{factor * v:.3f}" for v in values]
             keys = ", ".join(_keys_of(s, name))
-            table.add_row(f"{s.name} {name}", f"{frames} of {s.frames}", keys, *numbers, unit)
+            row = (f"{s.name} {name}", f"{frames} of {s.frames}", keys, *numbers, unit)
+            table.add_row(*map(Text, row))
     return table
 
 
@@ -375,6 +384,30 @@ def _finding_text(finding: Finding) -> Text:
     if finding.fix:
         text.append(f"\n  fix: {finding.fix}")
     return text
+
+
+MOST_FILES = 20
+"""Files in a table for people; all of them are in the JSON."""
+
+
+def _files_table(report: Report) -> Table:
+    """What each file gave, and what was left of folders."""
+    table = _table("\nFiles", ["", "frames", ""])
+    rows = [(source.file, str(source.frames), "") for s in report.sets for source in s.sources]
+    left = [(x.file, "", f"left: {x.reason}") for s in report.sets for x in s.left]
+    for part in (rows, left):
+        for row in part[:MOST_FILES]:
+            table.add_row(*map(Text, row))
+        if len(part) > MOST_FILES:
+            table.add_row(Text(f"and {len(part) - MOST_FILES} more"), "", "")
+    table.columns[2].justify = "left"
+    table.columns[2].overflow = "fold"
+    return table
+
+
+def _notes(source: Source) -> Iterator[str]:
+    for note in source.notes:
+        yield f"{source.file}: {note}"
 
 
 def _range(low: float, high: float) -> str:

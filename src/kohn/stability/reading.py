@@ -14,6 +14,7 @@ from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures import Structure, computed_entries, read
 from kohn.structures.computed_entries import number
 from kohn.structures.labels import KeysUsed, structure_of, wanted
+from kohn.structures.properties import PREDICTED_BY
 from kohn.structures.provenance import (
     UNKNOWN,
     Provenance,
@@ -22,7 +23,7 @@ from kohn.structures.provenance import (
     provenance_of,
     stated,
 )
-from kohn.structures.reading import settle_cell
+from kohn.structures.raw_frames import settled
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "entry_id", "material_id"),
@@ -128,7 +129,7 @@ def _structure(
     if not computed_entries.is_whole(entry, counts):
         return None
     raw = computed_entries.geometry(entry, counts, place)
-    found = structure_of(settle_cell(raw), wanted(), {}, KeysUsed())
+    found = structure_of(settled(raw), wanted(), {}, KeysUsed())
     return found.with_labels(energy=None) if formation else found
 
 
@@ -203,7 +204,8 @@ def _structure_rows(file: Path, formation: bool) -> list[Row]:
     rows = []
     for k, s in enumerate(read(file)):
         place = str(s.place) or f"{file}, frame {k}"
-        if "energy" not in s.labels:
+        predicted = PREDICTED_BY in s.info and isinstance(s.info.get("energy"), float)
+        if "energy" not in s.labels and not predicted:
             raise InputError(
                 "the structure has no energy",
                 where=place,
@@ -215,7 +217,7 @@ def _structure_rows(file: Path, formation: bool) -> list[Row]:
         rows.append(
             Row(
                 counts={e: float(n) for e, n in Counter(s.symbols).items()},
-                energy=float(s.labels["energy"]),
+                energy=float(s.info["energy"] if predicted else s.labels["energy"]),
                 id=None if name is None else str(name),
                 place=place,
                 provenance=stated(s.info),

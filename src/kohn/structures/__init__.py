@@ -3,20 +3,24 @@
 from kohn.structures.ase_conversion import from_ase, to_ase
 from kohn.structures.fingerprints import duplicates, fingerprint, orientation
 from kohn.structures.properties import PROPERTIES, Property
-from kohn.structures.reading import read, scan
+from kohn.structures.reading import Readable, files_of, read, scan, structures_of
 from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
 from kohn.structures.splits import split
-from kohn.structures.structure import Dataset, Source, Structure
+from kohn.structures.structure import Dataset, Left, Source, Structure, Unusable
 from kohn.structures.writing import write
 
 __all__ = [
     "PROPERTIES",
     "Dataset",
     "E0s",
+    "Left",
     "Property",
+    "Readable",
     "Source",
     "Structure",
+    "Unusable",
     "duplicates",
+    "files_of",
     "fingerprint",
     "from_ase",
     "is_isolated_atom",
@@ -25,6 +29,7 @@ __all__ = [
     "reference_energies",
     "scan",
     "split",
+    "structures_of",
     "to_ase",
     "write",
 ]

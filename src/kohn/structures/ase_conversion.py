@@ -1,15 +1,13 @@
-"""To and from `ase.Atoms`, and every file format that ASE reads."""
+"""To and from `ase.Atoms`."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kohn.errors import InputError, Place
-from kohn.structures.extxyz import RawFrame
-from kohn.structures.labels import KeysUsed, structure_of, wanted
-from kohn.structures.properties import PROPERTIES
+from kohn.structures.labels import Judging, KeysUsed, structure_of, wanted
+from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
+from kohn.structures.raw_frames import RawFrame, settled
 from kohn.structures.structure import Structure
 
 if TYPE_CHECKING:
@@ -24,17 +22,23 @@ def from_ase(
     *,
     keys: dict[str, str] | None = None,
     place: Place | None = None,
+    labels: Judging = "all",
 ) -> Structure:
     """One `Structure` from one `ase.Atoms`.
 
     Labels are taken from the results of its calculator as they are stored (so forces without
-    constraints applied), from `info` and from `arrays`. No calculation is started.
+    constraints applied), from `info` and from `arrays`. No calculation is started, and what a
+    Kohn model has computed is no label.
+
+    Args:
+        atoms: to convert. keys, labels: as of `read`. place: to name in errors.
 
     Raises:
-        InputError: a label of the wrong shape or not finite; results for other positions.
+        InputError: a geometry without sense; a label that cannot be used, as `labels` says;
+            results for other positions.
     """
-    raw = raw_from_ase(atoms, place or Place())
-    return structure_of(raw, wanted(keys), {}, KeysUsed())
+    raw = raw_from_ase(atoms, place or Place(), results=labels != "none")
+    return structure_of(settled(raw), wanted(keys), {}, KeysUsed(), labels)
 
 
 def to_ase(structure: Structure) -> "Atoms":
@@ -76,13 +80,13 @@ def voigt(tensor: np.ndarray) -> np.ndarray:
     return tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
-def raw_from_ase(atoms: "Atoms", place: Place) -> RawFrame:
-    """One frame before any key is understood."""
+def raw_from_ase(atoms: "Atoms", place: Place, *, results: bool = True) -> RawFrame:
+    """One frame before any key is understood, with the results of its calculator if wanted."""
     info = {k: v for k, v in atoms.info.items() if k not in ("key_value_pairs", "data")}
     info.update(atoms.info.get("key_value_pairs", {}))
     arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
     _sort_data(atoms.info.get("data", {}), len(atoms), info, arrays)
-    for name, value in _results(atoms, place).items():
+    for name, value in _results(atoms, place).items() if results else ():
         if value is not None:
             (arrays if name in PER_ATOM_RESULTS else info)[name] = value
     return RawFrame(
@@ -96,54 +100,14 @@ def raw_from_ase(atoms: "Atoms", place: Place) -> RawFrame:
     )
 
 
-def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
-    """The frames of a file in any format that ASE reads.
-
-    Raises:
-        InputError: ASE does not know the format, or cannot read the file.
-    """
-    import ase.io
-    from ase.io.formats import UnknownFileTypeError, filetype
-
-    frame = None
-    try:
-        kind = filetype(str(path))
-        stream = _rows(path) if kind in ("db", "json") else ase.io.iread(str(path), index=":")
-        for frame, atoms in enumerate(stream):
-            yield raw_from_ase(atoms, Place(name, frame))
-    except UnknownFileTypeError as error:
-        raise InputError(
-            "the format of this file is not known",
-            where=Place(name),
-            expected="extended XYZ, an ASE database, vasprun.xml, OUTCAR, or another format "
-            "that ASE reads",
-            fix="give it the file suffix of its format, or convert it to extended XYZ",
-        ) from error
-    except InputError:
-        raise
-    except Exception as error:  # readers raise whatever they happen to meet
-        raise InputError(
-            "ASE could not read this file",
-            where=Place(name, 0 if frame is None else frame + 1),
-            received=f"{type(error).__name__}: {error}",
-            fix="check that the file is complete and that its suffix says its format",
-        ) from error
-
-
-def _rows(path: Path) -> "Iterator[Atoms]":
-    """The rows of an ASE database, with their key-value pairs and data."""
-    import ase.db
-
-    for row in ase.db.connect(str(path)).select():
-        yield row.toatoms(add_additional_information=True)
-
-
 def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
     """What the calculator has computed already, if it was for these atoms."""
     calculator = atoms.calc
     results = getattr(calculator, "results", None)
     if not results:
         return {}
+    if getattr(calculator, "name", None) == PREDICTOR:  # also of one that ASE read from a file
+        return {PREDICTED_BY: PREDICTOR, **results}
     changed = getattr(calculator, "check_state", lambda _: [])(atoms)
     if changed:
         raise InputError(

@@ -1,6 +1,8 @@
-"""Entries of pymatgen, as its `as_dict` writes them, without pymatgen.
+"""Entries and structures of pymatgen, as its `as_dict` writes them, without pymatgen.
 
-A file (.json, .json.gz) has a list of dicts, or {"entries": [...]}. Of a ComputedStructureEntry:
+A file (.json, .json.gz) has one dict, a list of them, or {"entries": [...]}. A dict is an entry,
+a Structure or a Molecule, or a document with one under `structure`, as the Materials Project has
+them; only entries have energies. Of a ComputedStructureEntry:
 
     E = energy + Σ energy_adjustments            eV; `correction` where no adjustments are stated
     r_i = abc_i · matrix                         Å, rows of the lattice; xyz where there is no abc
@@ -23,8 +25,8 @@ import numpy as np
 
 from kohn.errors import InputError, Place
 from kohn.structures.elements import atomic_number, symbol
-from kohn.structures.extxyz import RawFrame
 from kohn.structures.provenance import UNKNOWN, provenance_of
+from kohn.structures.raw_frames import RawFrame
 
 SUFFIXES = (".json", ".json.gz")
 WHOLE = 1e-8
@@ -50,14 +52,16 @@ def read_json(path: Path, name: str) -> Any:
 
 
 def listed(data: Any) -> list[Entry] | None:
-    """The entries of what a JSON file has; None where it is no list of dicts."""
+    """The entries of what a JSON file has; None where it is no dict of pymatgen, nor a list."""
+    if isinstance(data, dict) and has_geometry(data):
+        return [data]
     entries = data.get("entries") if isinstance(data, dict) else data
     well = isinstance(entries, list) and all(isinstance(e, dict) for e in entries)
     return entries if well else None
 
 
 def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
-    """The structures of entries with their energies.
+    """The structures of entries with their energies, and structures alone.
 
     Args:
         entries: dicts.
@@ -68,18 +72,42 @@ def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
             refuses.
     """
     for k, entry in enumerate(entries):
-        where = place_of(name, k)
-        required(entry, where)
-        if not has_structure(entry):
-            raise InputError(
-                "the entry has no structure",
-                where=where,
-                expected="a ComputedStructureEntry",
-                received=str(entry.get("@class") or ", ".join(map(str, entry)))[:120],
-                fix="write ComputedStructureEntry dicts; for hulls of energies alone, read it "
-                "with kohn.stability.read_entries",
-            )
-        yield geometry(entry, composition(entry["composition"], where), Place(name, k))
+        place, where = Place(name, k), place_of(name, k)
+        if is_geometry(entry):
+            yield geometry({"structure": entry}, None, place)
+        elif has_structure(entry) and not _is_entry(entry):
+            yield geometry(entry, None, place)
+        else:
+            required(entry, where)
+            if not has_structure(entry):
+                raise InputError(
+                    "the entry has no structure",
+                    where=where,
+                    expected="a ComputedStructureEntry",
+                    received=str(entry.get("@class") or ", ".join(map(str, entry)))[:120],
+                    fix="write ComputedStructureEntry dicts; for hulls of energies alone, read it "
+                    "with kohn.stability.read_entries",
+                )
+            yield geometry(entry, composition(entry["composition"], where), place)
+
+
+def is_geometry(data: Mapping[str, Any]) -> bool:
+    """Whether it is a Structure or a Molecule itself."""
+    return isinstance(data.get("sites"), list) and ("lattice" in data or _is_molecule(data))
+
+
+def has_geometry(data: Mapping[str, Any]) -> bool:
+    """Whether it is a structure, or has one."""
+    return is_geometry(data) or has_structure(data)
+
+
+def _is_entry(data: Mapping[str, Any]) -> bool:
+    """Whether an energy is to be expected: documents have structures without one."""
+    return {"energy", "composition"} <= set(data) or str(data.get("@class")).endswith("Entry")
+
+
+def _is_molecule(structure: Mapping[str, Any]) -> bool:
+    return str(structure.get("@class")) in ("Molecule", "IMolecule")
 
 
 def place_of(name: str, k: int) -> str:
@@ -102,7 +130,8 @@ def required(entry: Entry, where: str) -> None:
 
 def identity(entry: Entry) -> str | None:
     """Its entry_id, or else its material_id."""
-    name = entry.get("entry_id") or (entry.get("data") or {}).get("material_id")
+    name = entry.get("entry_id") or entry.get("material_id")
+    name = name or (entry.get("data") or {}).get("material_id")
     return None if name is None else str(name)
 
 
@@ -198,12 +227,12 @@ def is_whole(entry: Entry, counts: Mapping[str, float]) -> bool:
     return len(sites) == sum(counts.values()) and all(_species(s) is not None for s in sites)
 
 
-def geometry(entry: Entry, counts: Mapping[str, float], place: Place) -> RawFrame:
+def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> RawFrame:
     """The structure of an entry, with its energy as a label.
 
     Args:
         entry: the dict, with a structure.
-        counts: symbol -> number of atoms, its composition.
+        counts: symbol -> number of atoms, its composition; None of a structure without energy.
         place: file, and the entry's number as the frame.
 
     Raises:
@@ -213,7 +242,8 @@ def geometry(entry: Entry, counts: Mapping[str, float], place: Place) -> RawFram
     where, structure = place_of(str(place.file), place.frame or 0), entry["structure"]
     cell, periodic = _lattice(structure, where)
     numbers = _numbers(structure, where)
-    _as_stated(numbers, counts, where)
+    if counts is not None:
+        _as_stated(numbers, counts, where)
     said = {k: v for k, v in asdict(provenance_of(entry)).items() if v != UNKNOWN}
     name = identity(entry)
     return RawFrame(
@@ -222,7 +252,7 @@ def geometry(entry: Entry, counts: Mapping[str, float], place: Place) -> RawFram
         cell=cell,
         periodic=periodic,
         info={
-            "energy": total_energy(entry, where),
+            **({} if counts is None else {"energy": total_energy(entry, where)}),
             **({} if name is None else {"id": name}),
             **said,
             **({"charge": structure["charge"]} if structure.get("charge") else {}),
@@ -234,6 +264,8 @@ def geometry(entry: Entry, counts: Mapping[str, float], place: Place) -> RawFram
 
 def _lattice(structure: Mapping[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
     """Cell vectors as rows, Å, and periodic flags; all three where none are stated."""
+    if _is_molecule(structure):
+        return np.zeros((3, 3)), np.zeros(3, bool)
     lattice = structure.get("lattice") or {}
     matrix = _array(lattice.get("matrix"), (3, 3))
     flags = _array(lattice.get("pbc") or (1, 1, 1), (3,))

@@ -4,16 +4,24 @@ For each property the key that the user names is taken, or else the first of its
 its aliases that the frame has. What was taken is counted, what was nearly right is remembered.
 """
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from kohn.errors import InputError, nearest
-from kohn.structures.extxyz import RawFrame
-from kohn.structures.properties import PROPERTIES, Property, known_keys
-from kohn.structures.structure import Structure
+from kohn.structures.properties import PREDICTED_BY, PROPERTIES, Property, known_keys
+from kohn.structures.raw_frames import RawFrame
+from kohn.structures.structure import Structure, Unusable
+from kohn.units import factor
+
+Judging: TypeAlias = Literal["all", "finite", "usable", "none"]
+"""How labels that cannot be used are treated: 'all' must be usable; those that are not 'finite' are
+left out, and others refused; whatever is not 'usable' is left out; 'none' is looked at."""
+ASYMMETRY = 0.05
+"""Of the largest component of a tensor: a difference between halves that is taken for noise."""
 
 UNCERTAIN = frozenset({"mu", "alpha", "initial_charges"})
 """Aliases so short or general that they may mean something else: where the shape does not fit,
@@ -28,11 +36,17 @@ class KeysUsed:
         used: property name -> key -> number of frames.
         others: keys that are no label -> shape of a value, and whether it is per atom.
         notes: note -> number of frames.
+        unusable: labels that were left out.
     """
 
     used: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     others: dict[str, tuple[tuple[int, ...], bool]] = field(default_factory=dict)
     notes: Counter[str] = field(default_factory=Counter)
+    unusable: list[Unusable] = field(default_factory=list)
+
+
+class _NotFinite(InputError):
+    """A label that is not a finite number: missing, as some programs write it."""
 
 
 @dataclass(frozen=True)
@@ -83,38 +97,46 @@ def wanted(keys: dict[str, str] | None = None, energy: str = "energy") -> Wanted
 
 
 def structure_of(
-    raw: RawFrame, want: Wanted, weights: dict[str, float], tally: KeysUsed
+    raw: RawFrame,
+    want: Wanted,
+    weights: dict[str, float],
+    tally: KeysUsed,
+    judging: Judging = "all",
 ) -> Structure:
     """A structure with the labels that a raw frame has.
 
     Args:
-        raw: the frame; its cell and periodic flags must be settled already.
+        raw: the frame; its geometry must be settled already.
         want: the keys to look for.
         weights: config_type -> weight.
         tally: counts are added here.
+        judging: what is done with labels that cannot be used.
 
     Raises:
-        InputError: a label has the wrong shape, is no number or not finite, or is asymmetric.
+        InputError: a label has the wrong shape, is no number or not finite, or is asymmetric;
+            the frame states units that are not Kohn's.
     """
+    _refuse_units(raw, judging)
     info, arrays = dict(raw.info), dict(raw.arrays)
-    labels, used = {}, {}
-    for p in PROPERTIES.values():
-        key = _key_for(p, want.names[p.name], raw)
-        if key is None:
-            continue
-        labels[p.name] = label_value(p, key, raw)
-        used[p.name] = key
-    for key in set(used.values()):
+    labels, used, gone = _labels(raw, want, tally, judging)
+    for key in gone | set(used.values()):
         _ = arrays.pop(key, None) if key in arrays else info.pop(key, None)
-    _virial_to_stress(labels, used, want.keys, raw, tally)
+    tally.notes.update(raw.notes)
     for name, key in used.items():
         tally.used[name][key] += 1
         for other in want.names[name]:
             if other in info or ("atoms" in PROPERTIES[name].shape and other in arrays):
                 tally.notes[f"{key} was read as {name}; {other} is also there"] += 1
-    config_type = str(info.pop("config_type", "Default"))
-    weight = _weight(info.pop("config_weight", 1.0), raw) * weights.get(config_type, 1.0)
+    config_type = str(info.pop("config_type", "")) or "Default"
+    weight = info.pop("config_weight", 1.0)
+    weight = _weight(weight, raw) if judging in ("all", "finite") else 1.0
+    predictions = PROPERTIES.keys() if PREDICTED_BY in info else ()
+    if predictions:
+        said = ", ".join(name for name in predictions if name in info or name in arrays)
+        tally.notes[f"{said}: predicted by {info[PREDICTED_BY]}, and no labels"] += 1
     for key, value in {**info, **arrays}.items():
+        if key in predictions or key.removesuffix("_std") in predictions:
+            continue
         if key not in tally.others and not isinstance(value, (str, bool, dict)):
             tally.others[key] = (np.shape(value), key in arrays)
     return Structure(
@@ -124,18 +146,85 @@ def structure_of(
         periodic=raw.periodic,
         labels=labels,
         config_type=config_type,
-        weight=weight,
+        weight=weight * weights.get(config_type, 1.0),
         place=raw.place,
         info=info,
         arrays=arrays,
     )
 
 
-def label_value(p: Property, key: str, raw: RawFrame) -> np.ndarray:
+def _labels(
+    raw: RawFrame, want: Wanted, tally: KeysUsed, judging: Judging
+) -> tuple[dict[str, np.ndarray], dict[str, str], set[str]]:
+    """The labels of a frame, the key that each was read from, and keys that are left out."""
+    labels: dict[str, np.ndarray] = {}
+    used: dict[str, str] = {}
+    gone: set[str] = set()
+    if judging == "none":
+        return labels, used, set(known_keys()) | set(want.keys.values())
+    skipped = (InputError,) if judging == "usable" else _NotFinite if judging == "finite" else ()
+
+    def leave_out(label: str, key: str, error: InputError) -> None:
+        gone.add(key)
+        tally.unusable.append(Unusable(label, key, error.message, raw.place, error.where))
+
+    for p in PROPERTIES.values():
+        key = _key_for(p, _readable(p, want, raw), raw)
+        if key is None:
+            continue
+        if p.name in ("stress", "virial") and not _has_volume(raw):
+            gone.add(key)
+            tally.notes[f"{key} of a structure that is not periodic was left out"] += 1
+            continue
+        try:
+            labels[p.name] = label_value(p, key, raw, tally)
+            used[p.name] = key
+        except skipped as error:
+            leave_out(p.name, key, error)
+    try:
+        _virial_to_stress(labels, used, want.keys, raw, tally)
+    except skipped as error:  # the two contradict each other
+        labels.pop("stress")
+        leave_out("stress", used.pop("stress"), error)
+    return labels, used, gone
+
+
+def _readable(p: Property, want: Wanted, raw: RawFrame) -> tuple[str, ...]:
+    """The keys to try. Of a frame with predictions they are those that hold no prediction."""
+    if PREDICTED_BY not in raw.info or p.name in want.keys:
+        return want.names[p.name]
+    return tuple(key for key in want.names[p.name] if key.lower() not in PROPERTIES)
+
+
+def _has_volume(raw: RawFrame) -> bool:
+    """Whether a stress has a meaning: periodic along some direction, in a cell with a volume."""
+    return bool(raw.periodic.any()) and abs(np.linalg.det(raw.cell)) > 1e-6
+
+
+def _refuse_units(raw: RawFrame, judging: Judging) -> None:
+    """Refuse a frame that says of its numbers that they are not in Kohn's units."""
+    for key, value in raw.info.items():
+        if not isinstance(value, str) or not re.search(r"(^|_)units?$", key, re.IGNORECASE):
+            continue
+        of_lengths = re.search("length|dist|pos", key, re.IGNORECASE)
+        one = factor(value)
+        if one in (None, 1.0) or (judging in ("usable", "none") and not of_lengths):
+            continue
+        raise InputError(
+            "the frame states a unit that is not Kohn's",
+            where=raw.place_of(),
+            expected="numbers in eV and Å",
+            received=f"{key}={value}",
+            fix="convert the numbers (kohn.units has the factors), and correct this key",
+        )
+
+
+def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.ndarray:
     """The label as a float64 array of the shape in the table.
 
     Tensors may come as 3×3 or 9 numbers, and a stress or virial as 6 in Voigt order
-    xx yy zz yz xz xy.
+    xx yy zz yz xz xy. Of a tensor the symmetric part is taken; where more than rounding is lost,
+    `tally` notes it.
     """
     per_atom = "atoms" in p.shape
     value = raw.arrays[key] if per_atom and key in raw.arrays else raw.info.get(key)
@@ -154,7 +243,7 @@ def label_value(p: Property, key: str, raw: RawFrame) -> np.ndarray:
     if array.shape != shape:
         raise _wrong_shape(p, key, array.shape, shape, raw)
     _finite(array, key, raw, per_atom and key in raw.arrays)
-    return _symmetric(array, key, raw) if p.shape == (3, 3) else array
+    return _symmetric(array, key, raw, tally) if p.shape == (3, 3) else array
 
 
 def near_keys(tally: KeysUsed) -> dict[str, str]:
@@ -238,25 +327,27 @@ def _finite(array: np.ndarray, key: str, raw: RawFrame, in_rows: bool) -> None:
     if len(bad) == 0:
         return
     first = bad[0]
-    raise InputError(
+    raise _NotFinite(
         f"the label {key} is not finite",
         where=raw.place_of(int(first[0]) if in_rows else None),
         expected="finite numbers",
         received=f"{array[tuple(first)]} ({len(bad)} of {array.size} numbers are not finite)",
-        fix="remove this frame, or compute it again",
+        fix="compute this label again, or remove it",
     )
 
 
-def _symmetric(array: np.ndarray, key: str, raw: RawFrame) -> np.ndarray:
-    difference = np.abs(array - array.T).max()
-    if difference > 1e-3 * np.abs(array).max() + 1e-8:
+def _symmetric(array: np.ndarray, key: str, raw: RawFrame, tally: KeysUsed) -> np.ndarray:
+    largest, difference = np.abs(array).max(), np.abs(array - array.T).max()
+    if difference > ASYMMETRY * largest + 1e-8:
         raise InputError(
             f"the label {key} is not symmetric",
             where=raw.place_of(),
             expected="a symmetric 3×3 matrix",
             received=f"off-diagonal elements that differ by up to {difference:.3g}",
-            fix="check the order of the components: 6 numbers are xx yy zz yz xz xy",
+            fix="check the order of the components: 9 numbers are xx xy xz yx yy yz zx zy zz",
         )
+    if difference > 1e-6 * largest + 1e-8:
+        tally.notes[f"{key} is not quite symmetric: its symmetric part was taken"] += 1
     return (array + array.T) / 2
 
 
@@ -270,16 +361,7 @@ def _virial_to_stress(
     """stress = -virial / V, where there is a virial and no other stress."""
     if "virial" not in labels:
         return
-    volume = abs(np.linalg.det(raw.cell))
-    if volume < 1e-6 or not raw.periodic.all():
-        raise InputError(
-            "a virial needs a cell that is periodic in three directions",
-            where=raw.place_of(),
-            expected='Lattice and pbc="T T T"',
-            received=f"volume {volume:.3g} Å³, pbc {raw.periodic.tolist()}",
-            fix=f"add the cell, or remove {used['virial']}",
-        )
-    stress = -labels.pop("virial") / volume
+    stress = -labels.pop("virial") / abs(np.linalg.det(raw.cell))
     key = used.pop("virial")
     if "stress" in labels and "virial" not in keys:
         _agree(labels["stress"], stress, used["stress"], key, "stress" in keys, raw)

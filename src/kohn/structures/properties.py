@@ -12,6 +12,11 @@ from typing import Literal
 
 Shape = tuple[int | Literal["atoms"], ...]
 
+PREDICTED_BY = "predicted_by"
+"""Key of a frame whose plain keys (all but `REF_`) hold what a model predicted: no labels."""
+PREDICTOR = "kohn"
+"""Name of Kohn's calculator, under which ASE's trajectories and databases keep its results."""
+
 
 @dataclass(frozen=True)
 class Property:

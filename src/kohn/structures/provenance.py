@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
+from kohn.structures.properties import PREDICTED_BY
+
 UNKNOWN, NONE = "unknown", "none"
 RECONCILED: dict[str, tuple[str, ...]] = {
     "MaterialsProjectDFTMixingScheme": ("PBE", "PBE+U", "r2SCAN"),
@@ -63,6 +65,7 @@ def provenance_of(entry: Mapping[str, Any]) -> Provenance:
 def stated(info: Mapping[str, Any]) -> Provenance:
     """What the `info` of a structure says under functional, scheme and source."""
     said = [str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")]
+    said[2] = str(info.get("source", info.get(PREDICTED_BY, UNKNOWN)))
     return Provenance(functional(said[0]), *said[1:])
 
 

@@ -7,9 +7,10 @@ from typing import Any, overload
 import numpy as np
 
 from kohn.errors import Place
+from kohn.structures.elements import formula, symbol
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Structure:
     """Atoms in space with the labels that are known of them.
 
@@ -41,10 +42,22 @@ class Structure:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __repr__(self) -> str:
+        along = "not periodic" if not self.periodic.any() else f"{self.periodic.sum()}D periodic"
+        said = [formula(self.numbers), f"{len(self)} atoms", along]
+        said += [f"labels {', '.join(self.labels)}"] if self.labels else []
+        said += [f"from {self.place}"] if str(self.place) else []
+        return f"Structure({'; '.join(said)})"
+
     @property
     def volume(self) -> float:
         """|det cell|, Å³; 0 where there is no cell."""
         return float(abs(np.linalg.det(self.cell)))
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether a stress has a meaning: periodic along some direction, in a cell of a volume."""
+        return bool(self.periodic.any()) and self.volume > 1e-6
 
     @property
     def symbols(self) -> list[str]:
@@ -68,6 +81,25 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class Unusable:
+    """A label that was left out.
+
+    Attributes:
+        label: property name.
+        key: as it stands in the file.
+        reason: why it cannot be used, in words.
+        place: of its frame.
+        where: the exact place, with the line.
+    """
+
+    label: str
+    key: str
+    reason: str
+    place: Place
+    where: Place | str | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """What one file gave: recorded so that a model can say where its labels come from.
 
@@ -80,6 +112,7 @@ class Source:
         near_keys: keys that mean nothing here -> the known key that they are nearly, where
             nothing was found under that.
         other_keys: keys that were kept but are no label.
+        unusable: labels that were left out, because they cannot be used.
     """
 
     file: str
@@ -89,17 +122,51 @@ class Source:
     notes: tuple[str, ...] = ()
     near_keys: dict[str, str] = field(default_factory=dict)
     other_keys: tuple[str, ...] = ()
+    unusable: tuple[Unusable, ...] = ()
 
 
 @dataclass(frozen=True)
+class Left:
+    """A file of a folder that was not read.
+
+    Attributes:
+        file: its path.
+        reason: why, in words.
+        broken: whether it should have been read, and could not be.
+    """
+
+    file: str
+    reason: str
+    broken: bool = False
+
+
+@dataclass(frozen=True, repr=False)
 class Dataset(Sequence[Structure]):
-    """Structures in a fixed order, with the sources they came from."""
+    """Structures in a fixed order, with the sources they came from.
+
+    Attributes:
+        structures: in the order of their files.
+        sources: what each file gave.
+        left: files of folders that were not read.
+    """
 
     structures: tuple[Structure, ...]
     sources: tuple[Source, ...] = ()
+    left: tuple[Left, ...] = ()
 
     def __len__(self) -> int:
         return len(self.structures)
+
+    def __repr__(self) -> str:
+        labels = {name: self.count(name) for s in self for name in s.labels}
+        said = [f"{len(self)} structures", f"elements {' '.join(map(symbol, self.elements))}"]
+        said += (
+            [f"labels {', '.join(f'{name} {n}' for name, n in labels.items())}"] if labels else []
+        )
+        files = [source.file for source in self.sources]
+        more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
+        said += [f"from {', '.join(files[:3])}{more}"] if files else []
+        return f"Dataset({'; '.join(said)})"
 
     def __iter__(self) -> Iterator[Structure]:
         return iter(self.structures)

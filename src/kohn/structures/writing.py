@@ -1,6 +1,6 @@
 """Writing extended XYZ that reads back exactly."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,63 +8,87 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.records import write_atomically
+from kohn.structures.comment_line import pair
 from kohn.structures.elements import symbol
-from kohn.structures.properties import PROPERTIES
+from kohn.structures.extxyz import PLAIN
+from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
+from kohn.structures.raw_frames import raw_of
+from kohn.structures.reading import Readable, read
 from kohn.structures.structure import Structure
 
 
 def write(
-    structures: Structure | Iterable[Structure],
+    structures: Readable,
     path: str | Path,
     *,
     predictions: Sequence[Mapping[str, Any]] | None = None,
-) -> None:
+    predicted_by: str = PREDICTOR,
+) -> tuple[str, ...]:
     """Write extended XYZ; numbers have as many digits as it takes to read them back exactly.
 
     Labels are written under their `REF_` keys. What a model predicts goes under the plain keys
     that ASE puts into a calculator: energy, forces, stress (9 numbers, eV/Å³); a standard
-    deviation goes under the same key with `_std`.
+    deviation goes under the same key with `_std`. A frame with predictions says so under
+    `predicted_by`: read again, its plain keys are no labels.
 
     Args:
-        structures: what to write.
+        structures: what to write: whatever `kohn.read` takes.
         path: is replaced at once when all is written.
-        predictions: property name -> value, for each structure.
+        predictions: property name -> value, for each structure; earlier ones are dropped.
+        predicted_by: the model.
+
+    Returns:
+        Names of columns of text that extended XYZ cannot hold, which were left out.
 
     Raises:
         InputError: as many predictions as structures are needed, with the table's shapes.
         TrainingError: the disk refuses.
     """
-    several = [structures] if isinstance(structures, Structure) else list(structures)
+    several = _several(structures)
     if predictions is not None and len(predictions) != len(several):
         raise InputError(
             "there are not as many predictions as structures",
             expected=str(len(several)),
             received=str(len(predictions)),
         )
-    extra = predictions if predictions is not None else [{}] * len(several)
-    text = "".join(frame_text(s, p) for s, p in zip(several, extra, strict=True))
-    write_atomically(path, text.encode())
+    extra = predictions if predictions is not None else [None] * len(several)
+    frames = (frame_text(s, p, predicted_by) for s, p in zip(several, extra, strict=True))
+    write_atomically(path, "".join(frames).encode())
+    return tuple(sorted({name for s in several for name in _unwritable(s)}))
 
 
-def frame_text(structure: Structure, predictions: Mapping[str, Any] | None = None) -> str:
+def _several(structures: Readable) -> Sequence[Structure]:
+    if isinstance(structures, Structure):
+        return [structures]
+    if isinstance(structures, (list, tuple)) and all(isinstance(s, Structure) for s in structures):
+        return structures
+    return read(structures, labels="usable").structures
+
+
+def frame_text(
+    structure: Structure,
+    predictions: Mapping[str, Any] | None = None,
+    predicted_by: str = PREDICTOR,
+) -> str:
     """One frame of extended XYZ."""
-    info: dict[str, Any] = dict(structure.info)
-    arrays: dict[str, np.ndarray] = dict(structure.arrays)
-    for name, value in structure.labels.items():
-        per_atom = "atoms" in PROPERTIES[name].shape
-        (arrays if per_atom else info)[PROPERTIES[name].key] = value
+    raw = raw_of(structure)
+    info = dict(raw.info)
+    arrays = {k: v for k, v in raw.arrays.items() if k not in _unwritable(structure)}
+    if predictions is not None:
+        if PREDICTED_BY not in info:  # numbers of the frame that models of properties learn
+            scalars = [name for name in predictions if name in info and name not in PROPERTIES]
+            info |= {f"REF_{name}": info[name] for name in scalars}
+        for old in (*PROPERTIES, *(f"{name}_std" for name in PROPERTIES)):
+            _ = info.pop(old, None), arrays.pop(old, None)
+        info[PREDICTED_BY] = predicted_by
     for name, value in (predictions or {}).items():
         array = _prediction(name, value, structure)
         known = PROPERTIES.get(name.removesuffix("_std"))
         per_atom = known is not None and "atoms" in known.shape
         (arrays if per_atom else info)[name] = array
-    if structure.config_type != "Default":
-        info["config_type"] = structure.config_type
-    if structure.weight != 1.0:
-        info["config_weight"] = structure.weight
     symbols = [symbol(z) for z in structure.numbers]
     columns = [[f"{s:<2}" for s in symbols], *_columns(structure.positions)]
-    properties = "species:S:1:pos:R:3"
+    properties = PLAIN
     for key, array in arrays.items():
         columns += _columns(array)
         width = int(np.prod(array.shape[1:], dtype=int))
@@ -74,25 +98,22 @@ def frame_text(structure: Structure, predictions: Mapping[str, Any] | None = Non
 
 
 def _comment(structure: Structure, properties: str, info: dict[str, Any]) -> str:
-    from ase.io.extxyz import key_val_dict_to_str
+    cell = [pair("Lattice", structure.cell)] if structure.cell.any() else []
+    stated = [*cell, f"Properties={properties}", pair("pbc", np.asarray(structure.periodic))]
+    return " ".join([*stated, *(pair(key, value) for key, value in info.items())])
 
-    parts = []
-    if structure.cell.any():
-        parts.append('Lattice="' + " ".join(map(_real, structure.cell.ravel())) + '"')
-    parts.append(f"Properties={properties}")
-    flags = " ".join("T" if p else "F" for p in structure.periodic)
-    parts.append(f'pbc="{flags}"')
-    plain: dict[str, Any] = {}
-    for key, value in info.items():
-        array = np.asarray(value)
-        if array.dtype.kind == "f" and array.shape in ((), (3,), (6,), (9,), (3, 3)):
-            text = " ".join(map(_real, array.ravel()))
-            parts.append(f'{key}="{text}"' if array.ndim else f"{key}={text}")
-        else:
-            plain[key] = value
-    if plain:
-        parts.append(key_val_dict_to_str(plain).replace("\n", " "))
-    return " ".join(parts)
+
+def _unwritable(structure: Structure) -> list[str]:
+    """Columns that a row of words cannot hold: of text with blanks or none, of other objects, and
+    those whose name is no word."""
+    names = []
+    for name, array in structure.arrays.items():
+        text = array.dtype.kind in "US"
+        words = all(len(str(x).split()) == 1 for x in array.ravel().tolist()) if text else True
+        known = text or array.dtype.kind in "fiub"
+        if not (known and words and array.size and len(name.split()) == 1 and ":" not in name):
+            names.append(name)
+    return names
 
 
 def _prediction(name: str, value: Any, structure: Structure) -> np.ndarray:

@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.errors import ConfigError, InputError
 from kohn.models import FAMILIES, NequipConfig
 from kohn.models.properties import PropertyConfig, PropertyNetwork
-from kohn.potential import Potential, PropertyModel, load
+from kohn.potential import Potential, PropertyModel, Seen, load
 from kohn.records import to_json
 from kohn.structures import (
     PROPERTIES,
@@ -117,7 +117,9 @@ def _energies(
         _model(settings, loaders[0], start),
         {z: e for z, e in e0s.values.items() if z in loaders[0].elements}
         | ({} if start is None else {z: e for z, e in start.e0s.items() if z not in e0s.values}),
-        _provenance(settings, everything, report) | _provenance_of_energies(train, e0s),
+        _provenance(settings, everything, report)
+        | _provenance_of_energies(train, e0s)
+        | _seen(loaders[0], start),
     )
     return potential, task, report, loaders
 
@@ -166,7 +168,9 @@ def _properties(
         heads.dipole_origin,
         heads.charge,
         {t: PROPERTIES[t].unit if t in PROPERTIES else "" for t in settings.targets},
-        _provenance(settings, everything, report) | {"means": means_of(train, settings.targets)},
+        _provenance(settings, everything, report)
+        | {"means": means_of(train, settings.targets)}
+        | _seen(loaders[0], None),
     )
     return model, task, report, loaders
 
@@ -211,13 +215,14 @@ def _read(data: DataSettings, files: Sequence[str]) -> Dataset:
         config_weights=data.config_weights or None,
         periodic=data.periodic,
         energy=data.energy,
+        labels="finite",
     )
 
 
 def _geometries(data: Dataset) -> Dataset:
     """The structures without their labels."""
     bare = tuple(s.with_labels(**dict.fromkeys(s.labels)) for s in data)
-    return Dataset(bare, data.sources)
+    return replace(data, structures=bare)
 
 
 def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
@@ -237,8 +242,8 @@ def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
     count = min(max(1, round(share * len(rest))), len(rest) - 1)
     parts = split(rest, {"train": len(rest) - count, "valid": count}, settings.run.seed)
     kept = tuple(everything[i] for i in atoms)
-    train = Dataset(kept + parts["train"].structures, everything.sources)
-    return {"train": train, "valid": parts["valid"]}
+    train = replace(everything, structures=kept + parts["train"].structures)
+    return {"train": train, "valid": replace(parts["valid"], left=())}
 
 
 def _without_atoms(data: Dataset) -> Dataset:
@@ -328,7 +333,7 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[
     """What the model file says of its making. No times and no paths but those given."""
     return {
         "settings": settings.model_dump(mode="json"),
-        "sources": [asdict(source) for source in data.sources],
+        "sources": [{**asdict(s), "unusable": len(s.unusable)} for s in data.sources],
         "labels": _labels(settings.data, data),
         "overridden_findings": list(report.overrides),
         "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
@@ -355,6 +360,13 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> dict[str, Any]:
         "e0_sources": {symbol(z): s for z, s in e0s.sources.items()},
         "mean_energy_per_atom": above / max(sum(len(s) for s in labelled), 1),
     }
+
+
+def _seen(loader: Loader, start: Potential | None) -> dict[str, Any]:
+    """Distances of the training data, and of those of the model to start from."""
+    seen = Seen.of(loader.structures, loader.neighbourhoods)
+    earlier = None if start is None else start.judge.seen
+    return {"seen": (seen if earlier is None else seen.joined(earlier)).to_json()}
 
 
 def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Dataset]) -> str:

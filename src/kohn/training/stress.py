@@ -1,5 +1,6 @@
 """Labels of stress and models that predict none."""
 
+from dataclasses import replace
 from typing import Any
 
 from kohn.errors import ConfigError
@@ -35,4 +36,4 @@ def refuse_stress(config: Any, *weights: Weights | None) -> None:
 def without_stress(data: Dataset) -> Dataset:
     """The structures without labels of stress: nothing is learned from or judged by them."""
     bare = tuple(s.with_labels(stress=None) for s in data)
-    return Dataset(bare, data.sources)
+    return replace(data, structures=bare)
