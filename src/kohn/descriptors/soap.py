@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial.chebyshev import chebder
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kohn.descriptors.alchemy import species_channels
 from kohn.descriptors.cutoffs import smooth_step
@@ -44,14 +44,13 @@ from kohn.descriptors.radial_integrals import (
 )
 from kohn.graphs import select_columns
 from kohn.o3.harmonics import degree_slice, harmonics_by_component
+from kohn.sections import Section
 from kohn.structures.elements import symbol
 from kohn.typing import Array, Bool, Float, Int
 
 
-class SoapConfig(BaseModel):
+class SoapConfig(Section):
     """Settings of SOAP. Lengths in Å."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     r_cut: Annotated[float, Field(gt=0, description="cutoff radius, Å")] = 5.0
     n_max: Annotated[int, Field(ge=1, le=32, description="radial functions")] = 8

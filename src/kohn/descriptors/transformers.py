@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, NoReturn, Self, TypeVar
 
 import jax
@@ -29,7 +30,8 @@ from kohn.descriptors import coulomb_matrix as coulomb
 from kohn.descriptors import describing, soap, structure_factor
 from kohn.errors import ConfigError, InputError, Place
 from kohn.graphs import pairs_within
-from kohn.structures import Structure
+from kohn.sections import in_words
+from kohn.structures import Structure, from_ase, read
 from kohn.structures.elements import atomic_number, symbol
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -51,7 +53,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         """Learn the elements, and what else gives features their places.
 
         Args:
-            X: structures; an iterator is used up.
+            X: structures: a list of them, one alone, or paths of files; an iterator is used up.
             y: not used.
 
         Raises:
@@ -87,7 +89,8 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
 
     def fit_transform(self, X: Iterable[Any], y: Any = None, **fit_params: Any) -> Any:
         """`fit` and `transform`. What an iterator gives is kept in a list between the two."""
-        frames = X if isinstance(X, Sized) else list(X)
+        frames = _opened(X)
+        frames = frames if isinstance(frames, Sized) else list(frames)
         return self.fit(frames, y).transform(frames)
 
     def transform(self, X: Iterable[Any]) -> np.ndarray:
@@ -97,6 +100,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         Raises:
             InputError: see `stream`.
         """
+        X = _opened(X)
         return gathered(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
 
     def stream(self, X: Iterable[Any]) -> Iterator[np.ndarray]:
@@ -317,16 +321,25 @@ def structures(frames: Iterable[Any]) -> Iterator[Structure]:
     Raises:
         InputError: something that is no structure, or has no atoms.
     """
+    return _structures(_opened(frames))
+
+
+def _opened(frames: Any) -> Iterable[Any]:
+    """The structures of files where these are paths; one structure alone in a list."""
     if isinstance(frames, Structure) or _is_atoms(frames):
-        raise InputError("a single structure", expected="a list of structures", fix="write [it]")
-    return _structures(frames)
+        return [frames]
+    if isinstance(frames, (str, Path)) or (
+        isinstance(frames, (list, tuple)) and frames and isinstance(frames[0], (str, Path))
+    ):
+        return read(frames, labels="none")
+    return frames
 
 
 def _structures(frames: Iterable[Any]) -> Iterator[Structure]:
     for index, frame in enumerate(frames):
         structure = _structure(frame, Place(frame=index))
         if len(structure) == 0:
-            raise InputError("a structure without atoms", where=structure.place, fix="remove it")
+            raise InputError("the frame has no atoms", where=structure.place, fix="remove it")
         yield structure
 
 
@@ -357,13 +370,7 @@ def _structure(frame: Any, place: Place) -> Structure:
             expected="ase.Atoms or kohn.structures.Structure",
             received=type(frame).__name__,
         )
-    return Structure(
-        numbers=np.asarray(frame.numbers, np.int32),
-        positions=np.asarray(frame.positions, np.float64),
-        cell=np.asarray(frame.cell, np.float64).reshape(3, 3),
-        periodic=np.asarray(frame.pbc, bool),
-        place=place,
-    )
+    return from_ase(frame, place=place, labels="none")
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -384,7 +391,4 @@ def _config(of: type[Config], settings: dict[str, Any]) -> Config:
 def _refuse(error: ValidationError) -> NoReturn:
     first = error.errors()[0]
     name = ".".join(map(str, first["loc"]))
-    message = first["msg"].removeprefix("Value error, ")
-    raise ConfigError(
-        f"{name}: {message[0].lower()}{message[1:]}", received=repr(first.get("input"))
-    ) from None
+    raise ConfigError(f"{name}: {in_words(first)}", received=repr(first.get("input"))) from None

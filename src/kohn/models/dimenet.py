@@ -28,20 +28,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours, of_reverse
 from kohn.models.layers import Linear, by_rows, one_hot, silu, split_degrees
 from kohn.models.network import Network, where_neighbours
 from kohn.o3 import spherical_harmonics
+from kohn.sections import Section
 from kohn.typing import Array, Float
 
 
-class DimeNetConfig(BaseModel):
+class DimeNetConfig(Section):
     """What shapes a DimeNet; elements and scale come from the training data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: Literal["dimenet"] = "dimenet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0

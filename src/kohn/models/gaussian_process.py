@@ -24,12 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from kohn.descriptors.blocks import in_blocks
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import Graph
+from kohn.sections import Section
 from kohn.structures.elements import symbol
 from kohn.typing import Array, ArrayLike, Float, Int
 
@@ -37,10 +38,8 @@ JITTER = 1e-10
 """Added to the diagonal of K_MM, as a share of it."""
 
 
-class GaussianProcessConfig(BaseModel):
+class GaussianProcessConfig(Section):
     """A sparse Gaussian process; noises are standard deviations."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: Literal["gaussian-process"] = "gaussian-process"
     soap: Annotated[SoapConfig, Field(description="environments of atoms")] = SoapConfig(

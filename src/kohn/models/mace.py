@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from kohn.graphs import Graph
 from kohn.models.layers import Linear, one_hot, silu, unstack
@@ -34,14 +34,13 @@ from kohn.models.messages import (
 from kohn.models.network import Network
 from kohn.models.zbl import zbl_energies
 from kohn.o3 import symmetric_product
+from kohn.sections import Section
 from kohn.structures.elements import covalent_radii
 from kohn.typing import Array, Float
 
 
-class MaceConfig(BaseModel):
+class MaceConfig(Section):
     """What shapes a MACE model; elements and scale come from the training data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     family: Literal["mace"] = "mace"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0

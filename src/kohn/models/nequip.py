@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 
 from kohn.graphs import Graph
 from kohn.models.layers import Linear, one_hot, silu, split
@@ -31,13 +31,12 @@ from kohn.models.messages import (
     natural_paths,
 )
 from kohn.models.network import Network, where_neighbours
+from kohn.sections import Section
 from kohn.typing import Array, Float
 
 
-class BodyConfig(BaseModel):
+class BodyConfig(Section):
     """What shapes the body of a NequIP model, whatever is read from it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0

@@ -27,13 +27,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, one_hot
 from kohn.models.nequip import Body, NequipConfig
 from kohn.o3 import clebsch_gordan
+from kohn.sections import Section
 from kohn.structures import Structure
 from kohn.typing import Array, Bool, Float
 
@@ -76,10 +77,8 @@ def traceless_basis() -> Float[np.ndarray, "3 3 5"]:
     return clebsch_gordan(1, 1, 2)[XYZ][:, XYZ]
 
 
-class PropertyConfig(BaseModel):
+class PropertyConfig(Section):
     """What shapes a model of properties."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: Literal["properties"] = "properties"
     body: NequipConfig = NequipConfig()

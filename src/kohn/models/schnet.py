@@ -26,23 +26,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, by_rows, one_hot
 from kohn.models.network import Network, where_neighbours
 from kohn.models.radial_table import RadialTable, sum_over_neighbours
+from kohn.sections import Section
 from kohn.typing import Array, Float
 
 SSP_NORM = 1.8755962561350425
 """c with ∫ (c ssp(z))² N(z; 0, 1) dz = 1."""
 
 
-class SchNetConfig(BaseModel):
+class SchNetConfig(Section):
     """What shapes a SchNet; elements and scale come from the training data."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     family: Literal["schnet"] = "schnet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from kohn.errors import ConfigError, Place, nearest
@@ -19,15 +19,14 @@ from kohn.models import (
     NequipConfig,
     SchNetConfig,
 )
+from kohn.sections import Section, in_words
 from kohn.structures import PROPERTIES
 
 KeyPath: TypeAlias = tuple[str, ...]
 """The keys that lead to a setting, from the outermost."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
+class _Section(Section):
     @pydantic.field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
@@ -323,7 +322,7 @@ def parse(
                 fix=f"did you mean {guess!r}?" if guess else "remove it",
             ) from None
         raise ConfigError(
-            f"{'.'.join(path)}: {_message(first['msg'])}",
+            f"{'.'.join(path)}: {in_words(first)}",
             where=place,
             received=repr(first.get("input")),
             expected=f"family: {', '.join(FAMILIES)}" if path == ("model", "family") else None,
@@ -335,11 +334,6 @@ def _value_at(document: Any, path: KeyPath) -> Any:
     for key in path:
         document = document.get(key, {}) if isinstance(document, dict) else document
     return document
-
-
-def _message(text: str) -> str:
-    text = text.removeprefix("Value error, ").replace("a valid tuple", "a valid list")
-    return text[0].lower() + text[1:]
 
 
 def _fix_for(kind: str, value: Any) -> str:

@@ -1,0 +1,91 @@
+"""Sections of settings: unknown keys refused, partial sections completed, errors in plain words."""
+
+import re
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """Settings that belong together.
+
+    A section inside it that is given in part keeps the defaults that it has there for the rest,
+    which may be others than those of its class.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _complete_sections(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        return {name: cls._completed(name, value) for name, value in document.items()}
+
+    @classmethod
+    def _completed(cls, name: str, value: Any) -> Any:
+        field = cls.model_fields.get(str(name))
+        default = None if field is None else field.default
+        # Which section a discriminator means, and so what its defaults are, is not known yet.
+        if field is None or field.discriminator is not None or not isinstance(default, BaseModel):
+            return value
+        return {**default.model_dump(), **value} if isinstance(value, dict) else value
+
+
+def merged(document: Any, values: Any) -> Any:
+    """A document with some values replaced, section by section and key by key."""
+    if not (isinstance(document, dict) and isinstance(values, dict)):
+        return values
+    if values.get("family", document.get("family")) != document.get("family"):
+        return values  # another model, with settings of its own
+    return {**document, **{k: merged(document.get(k), v) for k, v in values.items()}}
+
+
+_WORDS = {
+    "missing": "this is missing",
+    "extra_forbidden": "this key is not known",
+    "int_type": "a whole number is needed",
+    "int_parsing": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "float_type": "a number is needed",
+    "float_parsing": "a number is needed",
+    "finite_number": "a finite number is needed",
+    "bool_type": "true or false is needed",
+    "bool_parsing": "true or false is needed",
+    "string_type": "text is needed",
+    "list_type": "a list is needed",
+    "tuple_type": "a list is needed",
+    "dict_type": "a mapping of names to values is needed",
+    "model_type": "a section with names and values is needed",
+    "model_attributes_type": "a section with names and values is needed",
+    "none_required": "nothing can stand here but null",
+    "greater_than": "a number above {gt} is needed",
+    "greater_than_equal": "{ge} or more is needed",
+    "less_than": "a number below {lt} is needed",
+    "less_than_equal": "{le} or less is needed",
+    "too_short": "at least {min_length} is needed",
+    "too_long": "at most {max_length} are possible",
+    "string_too_short": "text of at least {min_length} characters is needed",
+    "literal_error": "one of {expected} is needed",
+    "enum": "one of {expected} is needed",
+    "union_tag_invalid": "there is no {tag!r}: one of {expected_tags} is needed",
+    "union_tag_not_found": "the key {discriminator} is missing, which says what this is",
+}
+"""pydantic's names of errors -> what people are told."""
+
+
+def in_words(error: Any) -> str:
+    """What is wrong with a setting.
+
+    Args:
+        error: one of pydantic's `ValidationError.errors()`.
+    """
+    told = error.get("ctx") or {}
+    words = _WORDS.get(error["type"])
+    if words is not None:
+        return words.format_map({k: str(v).strip() for k, v in told.items()})
+    if error["type"] in ("value_error", "misfit"):  # of our own validators
+        text = str(told.get("error") or error["msg"]).removeprefix("Value error, ")
+        return text[0].lower() + text[1:]
+    return f"this cannot stand here ({re.sub('_', ' ', error['type'])})"
