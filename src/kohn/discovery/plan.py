@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kohn.errors import InputError
+from kohn.locks import refuse_held
 from kohn.records import plain, to_json, write_atomically
 
 PLAN = "plan.json"
@@ -36,6 +37,7 @@ def begin(out: Path, work: Path, plan: Mapping[str, Any], *more: Path) -> bool:
 
     Raises:
         InputError: the result is there already; the folder is of another plan.
+        ConfigError: another process is at work in the folder.
     """
     if not out.parent.is_dir():
         raise InputError(
@@ -48,6 +50,7 @@ def begin(out: Path, work: Path, plan: Mapping[str, Any], *more: Path) -> bool:
         fix = "choose another -o"
         raise InputError("the output file exists already", where=str(there), fix=fix)
     file = work / PLAN
+    refuse_held(work, "screening")
     if not begun(work):
         discard(work)
         work.mkdir()

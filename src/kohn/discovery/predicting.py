@@ -106,7 +106,7 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
     lines: list[int] = []
     for file in files:
         places.append((str(file), len(ids)))
-        for k, s in enumerate(scan(file, periodic=periodic)):
+        for k, s in enumerate(scan(file, periodic=periodic, labels="usable")):
             z, n = np.unique(s.numbers, return_counts=True)
             elements.update(z.tolist())
             symbols = tuple(symbol(int(i)) for i in z)
@@ -258,7 +258,7 @@ def predicted(
 
 
 def _portions(files: Sequence[Path], periodic: bool | None, size: int) -> Iterator[list[Structure]]:
-    structures = (s for file in files for s in scan(file, periodic=periodic))
+    structures = (s for file in files for s in scan(file, periodic=periodic, labels="none"))
     while portion := list(islice(structures, size)):
         yield portion
 

@@ -29,11 +29,13 @@ from kohn.discovery.refusals import (
     refuse_unseen,
 )
 from kohn.errors import KohnError
+from kohn.locks import only_process
 from kohn.stability import ElementalReferences, element_bias, read_entries
 from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
 from kohn.stability.reading_candidates import read_candidates, refuse_twice
 from kohn.stability.systems import SystemHulls
+from kohn.structures import files_of
 
 DEFAULT = Options()
 
@@ -51,7 +53,8 @@ def screen(
     """Rank candidates by their distance to the hull, and by the probability to lie on it.
 
     Args:
-        candidates: structures, where there are models; else tables or entries with energies.
+        candidates: structures (files, or folders of them), where there are models; else tables
+            or entries with energies.
         hull: files of entries, of any number of chemical systems.
         out: the table to write, .csv or .parquet. A run that was stopped goes on.
         models: model files, or folders of runs; several are an ensemble.
@@ -67,6 +70,7 @@ def screen(
     """
     tell: Monitor = monitor or (lambda what, done, total: None)
     files, of_hull, of_models = ([Path(p) for p in ps] for ps in (candidates, hull, models))
+    files = files_of(files) if of_models else files
     target, work = Path(out), Path(f"{out}.work")
     check(files, of_models, target, options)
     plan = {
@@ -79,12 +83,13 @@ def screen(
         "options": asdict(options),
     }
     begin(target, work, plan, *([relaxed_file(target)] if options.relaxation else []))
-    try:
-        return _screened(files, of_hull, of_models, target, work, references, options, tell)
-    except KohnError:
-        if not begun(work):  # nothing was done that could be gone on with
-            discard(work)
-        raise
+    with only_process(work, "screening"):
+        try:
+            return _screened(files, of_hull, of_models, target, work, references, options, tell)
+        except KohnError:
+            if not begun(work):  # nothing was done that could be gone on with
+                discard(work)
+            raise
 
 
 def _screened(

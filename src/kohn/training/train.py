@@ -8,9 +8,11 @@ import jax
 
 from kohn.errors import ConfigError, Place
 from kohn.evaluation import Evaluation, evaluate
+from kohn.locks import LOCK, only_process, refuse_held
 from kohn.models import GaussianProcessConfig
 from kohn.potential import Potential, PropertyModel
 from kohn.records import append_record, to_json, write_atomically
+from kohn.sections import merged
 from kohn.structures import Dataset, read
 from kohn.training import checkpoints
 from kohn.training.gaussian_process import run_fit
@@ -53,11 +55,21 @@ def train(
     folder = Path(out)
     use_devices(settings)
     _may_use(folder, resume)
-    prepared = prepare(settings)
-    if not resume:
-        _make(folder)
+    if resume:
+        with only_process(folder, "training"):
+            return _run(settings, prepare(settings), folder, monitor or Monitor(), resume=True)
+    prepared = prepare(settings)  # before there is a folder: bad data leave none behind
+    _make(folder)
+    with only_process(folder, "training"):
+        _may_use(folder, resume, mine=True)  # another may have come first
         write_atomically(folder / SETTINGS, to_yaml(settings).encode())
-    monitor = monitor or Monitor()
+        return _run(settings, prepared, folder, monitor or Monitor(), resume=False)
+
+
+def _run(
+    settings: TrainSettings, prepared: Prepared, folder: Path, monitor: Monitor, *, resume: bool
+) -> Any:
+    """Train and evaluate what is prepared."""
     if isinstance(settings.model, GaussianProcessConfig):
         _write_start(folder, prepared)
         potential = run_fit(settings, prepared, folder, monitor)
@@ -89,10 +101,7 @@ def settings_from(
                 fix="name the structures in the configuration, under data.train",
             )
         document = {"data": {"train": [str(f) for f in files]}}
-    for name, values in sections.items():
-        merge = isinstance(values, dict) and isinstance(document.get(name, {}), dict)
-        document[name] = {**document.get(name, {}), **values} if merge else values
-    return parse(document)
+    return parse(merged(document, sections))
 
 
 def _is_yaml(path: str | Path) -> bool:
@@ -110,18 +119,25 @@ def _make(folder: Path) -> None:
         ) from error
 
 
-def _may_use(folder: Path, resume: bool) -> None:
+def _may_use(folder: Path, resume: bool, *, mine: bool = False) -> None:
+    """Raises ConfigError where the run cannot go into the folder.
+
+    Args:
+        mine: this process holds it.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(
             "the run folder is a file", where=Place(file=folder), fix="choose another --out"
         )
+    if not mine:
+        refuse_held(folder, "run")
     if resume:
         if not (folder / SETTINGS).is_file():
             raise ConfigError(
                 "there is no run to resume", where=Place(file=folder), fix="leave out --resume"
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
         raise ConfigError(
             "the run folder exists already",
             where=Place(file=folder),
@@ -164,6 +180,7 @@ def _evaluate(
             keys=settings.keys or None,
             periodic=settings.periodic,
             energy=settings.energy,
+            labels="finite",
         )
     for name, data in sets.items():
         write_evaluation(folder, evaluate(potential, data, name=name))

@@ -1,0 +1,84 @@
+"""One process at a time in a folder.
+
+The lock is the kernel's (flock) on a file in the folder, so a process that is killed leaves none
+behind, whatever stands in the file; the file says whose it is, for people.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kohn.errors import ConfigError, Place
+
+LOCK = ".lock"
+"""Name of the file."""
+
+
+@contextmanager
+def only_process(folder: str | Path, what: str) -> Iterator[None]:
+    """Hold a folder, which must be there, until the end of the block.
+
+    Args:
+        folder: to hold. what: is done in it, for the message: 'training'.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    path = Path(folder) / LOCK
+    handle = _opened(path)
+    try:
+        _take(handle, path, what)
+        os.ftruncate(handle, 0)
+        owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%c")}
+        os.pwrite(handle, json.dumps({**owner, "what": what}).encode(), 0)
+        yield
+        path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)  # and with it the lock
+
+
+def refuse_held(folder: str | Path, what: str) -> None:
+    """Raise ConfigError if another process holds a folder; it need not be there."""
+    path = Path(folder) / LOCK
+    if path.is_file():
+        handle = os.open(path, os.O_RDWR)
+        try:
+            _take(handle, path, what)
+        finally:
+            os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write into the folder: {error.strerror}",
+            where=Place(file=path.parent),
+            fix="choose another folder",
+        ) from error
+
+
+def _take(handle: int, path: Path, what: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(handle, 1000, 0).decode(errors="replace")
+        try:
+            owner = json.loads(text)
+            said = f"process {owner['process']} on {owner['host']}, since {owner['since']}"
+        except (ValueError, KeyError, TypeError):
+            said = "a process that has only begun"
+        raise ConfigError(
+            "another process is at work in this folder",
+            where=Place(file=path.parent),
+            received=said,
+            fix=f"wait until it has ended, or choose another folder for this {what}",
+        ) from None
+    except OSError:  # file systems without locks
+        return
