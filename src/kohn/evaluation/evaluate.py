@@ -1,16 +1,17 @@
 """`kohn.evaluate`: a model of any kind against labels."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from kohn.evaluation.metrics import Evaluation, evaluate_potential
 from kohn.evaluation.properties import evaluate_properties
-from kohn.potential import Potential, PropertyModel
-from kohn.structures import Dataset
+from kohn.potential import Potential, PropertyModel, open_model
+from kohn.structures import Readable, read
 
 
 def evaluate(
-    model: Potential | PropertyModel,
-    data: Dataset,
+    model: Potential | PropertyModel | str | Path,
+    data: Readable,
     *,
     name: str = "test",
     advance: Callable[[int], None] | None = None,
@@ -18,14 +19,17 @@ def evaluate(
     """Compare a model with labels.
 
     Args:
-        model: a potential, or a model of properties.
-        data: labelled structures; those without a label are left out for that label.
+        model: a potential, or a model of properties, or the file or run folder of one.
+        data: labelled structures, or whatever `kohn.read` takes; those without a label are left
+            out for that label.
         name: what the data are called in reports.
         advance: called with the number of structures done, for a progress bar.
 
     Raises:
         InputError: nothing in the data is labelled; or see the model's `predict`.
     """
+    model = open_model(model) if isinstance(model, (str, Path)) else model
+    data = read(data)
     if isinstance(model, PropertyModel):
         return evaluate_properties(model, data, name=name, advance=advance)
     return evaluate_potential(model, data, name=name, advance=advance)

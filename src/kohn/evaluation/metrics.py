@@ -17,6 +17,7 @@ from kohn.potential import Potential, Prediction
 from kohn.records import plain
 from kohn.structures import Dataset, Structure
 from kohn.structures.elements import symbol
+from kohn.structures.properties import PREDICTED_BY
 from kohn.units import GPA
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, np.inf)
@@ -131,10 +132,12 @@ def evaluate_potential(
         InputError: nothing in the data is labelled; or see `Potential.predict`.
     """
     if not any(data.count(label) for label in ("energy", "forces", "stress")):
+        by_model = any(PREDICTED_BY in s.info for s in data)
         raise InputError(
             "nothing to compare with: no structure has an energy, forces or a stress",
             where=data.sources[0].file if data.sources else None,
-            fix="name the keys of the labels, or use `kohn predict`",
+            received="predictions of a model, which are no references" if by_model else None,
+            fix="name the keys of the labels (--key energy=KEY), or use `kohn predict`",
         )
     predictions = potential.predict(data.structures, advance=advance)
     pairs = list(zip(data.structures, predictions, strict=True))

@@ -1,5 +1,6 @@
 """Neighbours that are kept while atoms move: a list with a skin, in arrays that only grow."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
@@ -62,10 +63,18 @@ class Verlet:
 
     Args:
         cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
+        inspect: called with each structure that a list is made for, and its neighbours within
+            cutoff + skin.
     """
 
-    def __init__(self, cutoff: float, skin: float, elements: tuple[int, ...]):
-        self.cutoff, self.skin, self.elements = cutoff, skin, elements
+    def __init__(
+        self,
+        cutoff: float,
+        skin: float,
+        elements: tuple[int, ...],
+        inspect: Callable[[Structure, Neighbourhood], None] = lambda structure, rows: None,
+    ):
+        self.cutoff, self.skin, self.elements, self.inspect = cutoff, skin, elements, inspect
         self.shapes: list[Shape] = []
         self.builds = 0
         self._made_for: Structure | None = None
@@ -75,6 +84,7 @@ class Verlet:
         """The topology for a structure; the one at hand if it still holds."""
         if self._topology is None or not self._holds(structure):
             rows = neighbourhood(structure, self.cutoff + self.skin)
+            self.inspect(structure, rows)
             self._topology = self._padded(structure, rows)
             # Copies: callers move atoms in place.
             self._made_for = replace(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +14,17 @@ from ase.calculators.calculator import Calculator as AseCalculator
 from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from kohn.graphs import Verlet
+from kohn.errors import ConfigError, nearest
+from kohn.graphs import Neighbourhood, Verlet
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import Potential, load
-from kohn.structures import from_ase
+from kohn.potential import ExtrapolationWarning, Potential, load
+from kohn.structures import Structure, from_ase
+from kohn.structures.properties import PREDICTOR
+
+OF_ASE = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
+"""Arguments of every ASE calculator."""
+DEVICES = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
+"""Names of devices -> JAX's."""
 
 
 class Calculator(AseCalculator):
@@ -25,23 +33,35 @@ class Calculator(AseCalculator):
         atoms.calc = kohn.Calculator("runs/first/model.safetensors")
         atoms.get_potential_energy()
 
-    The neighbour list is kept with a skin and found again only when an atom has moved half of
-    it; its padded size only grows, so that a long simulation compiles a few times at most
-    (`compilations`).
+    Labels and results that the atoms carry are not looked at. The neighbour list is kept with a
+    skin and found again only when an atom has moved half of it; its padded size only grows, so
+    that a long simulation compiles a few times at most (`compilations`).
+
+    Geometries unlike the training data give one warning (`kohn.potential.ExtrapolationWarning`),
+    where the model file says what they were; they are looked at whenever neighbours are found.
 
     Of a potential that is not conservative (`conservative`), forces are predicted directly: they
     are not the derivative of the energy, a simulation does not keep it, and there is no stress.
-    A warning says so once.
+    A warning says so once. There is also none of structures that are periodic in no direction, or
+    whose cell has no volume; of slabs and wires V is the volume of the cell as given.
 
     Args:
         potential: a `Potential`, or a model file, or a run folder.
         dtype: 'float32' or 'float64'; by default that of the potential.
         skin: of the neighbour list, Å; 0 finds it anew for each geometry.
+        device: 'cpu' or 'gpu'; must be the one that JAX runs on, which is the default.
+        kwargs: of every ASE calculator.
 
     Raises:
         ModelFileError: the file cannot be opened.
-        InputError: on calculating, an element the model has not seen or a senseless geometry.
+        ConfigError: an argument that is not known; a device that JAX does not run on.
+        InputError: on calculating, an element the model has not seen or a geometry without sense:
+            no atoms, numbers that are not finite, a cell without extent, atoms nearer than
+            `kohn.potential.extrapolation.NEAREST` of the sum of their covalent radii.
     """
+
+    # ASE's files keep the name beside the results, which are then known for predictions.
+    name = PREDICTOR  # type: ignore[assignment]
 
     implemented_properties: ClassVar[Sequence[str]] = [
         "energy",
@@ -57,11 +77,14 @@ class Calculator(AseCalculator):
         *,
         dtype: str | None = None,
         skin: float = 0.2,
+        device: str | None = None,
         **kwargs: Any,
     ):
+        _refuse_unknown(kwargs)
+        _refuse_device(device)
         super().__init__(**kwargs)
         opened = potential if isinstance(potential, Potential) else load(potential)
-        self.potential = opened if dtype is None else opened.astype(np.dtype(dtype).type)
+        self.potential = opened if dtype is None else opened.astype(_dtype(dtype))
         if not self.conservative:
             # ASE asks the instance; those of other potentials keep theirs.
             known = [name for name in self.implemented_properties if name != "stress"]
@@ -71,7 +94,23 @@ class Calculator(AseCalculator):
                 stacklevel=2,
             )
         self._skin = skin
+        self._warned = False
+        self._forget()
+
+    def _forget(self) -> None:
         self._lists: dict[tuple[int, ...], Verlet] = {}
+        self._near: Neighbourhood | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the neighbour lists, which are found again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_lists", "_near")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)  # type: ignore[attr-defined]
+        self._forget()
+
+    def __repr__(self) -> str:
+        return f"Calculator({self.potential!r})"
 
     @property
     def conservative(self) -> bool:
@@ -97,13 +136,14 @@ class Calculator(AseCalculator):
         """Fill `results`; everything is computed at once, as one gradient gives it all."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        structure = from_ase(self.atoms)
+        structure = from_ase(self.atoms, labels="none")
         p, n = self.potential, len(structure)
         evaluator = p.evaluator(tuple(np.unique(structure.numbers).tolist()))
         verlet = self._lists.setdefault(
-            evaluator.elements, Verlet(p.cutoff, self._skin, evaluator.elements)
+            evaluator.elements, Verlet(p.cutoff, self._skin, evaluator.elements, self._inspect)
         )
         topology = verlet.update(structure)
+        self._refuse_overlaps(structure)
         positions = np.zeros((topology.species.shape[0], 3))
         positions[:n] = structure.positions
         derived = jax.device_get(
@@ -117,6 +157,82 @@ class Calculator(AseCalculator):
             "energies": e0 + np.asarray(derived.atom_energies[:n], np.float64),
             "forces": np.asarray(derived.forces[:n], np.float64),
         }
-        if self.conservative and structure.volume > 0 and structure.periodic.all():
+        if self.conservative and structure.has_volume:
             stress = np.asarray(derived.stress[0], np.float64)
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+
+    def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
+        """Keep the pairs that may come too near before the next list, and warn of extrapolation.
+
+        Args:
+            rows: neighbours within cutoff + skin.
+        """
+        judge = self.potential.judge
+        r = np.linalg.norm(rows.displacement, axis=2)
+        numbers = np.append(structure.numbers, 1)
+        own = np.repeat(structure.numbers[:, None], rows.width, axis=1)
+        near = rows.mask & (r < judge.limit(own, numbers[rows.index]) + self._skin)
+        self._near = replace(rows, mask=near) if near.any() else None
+        if not self._warned:
+            within = replace(rows, mask=rows.mask & (r < self.potential.cutoff))
+            outside = judge.outside(structure, within)
+            if outside:
+                self._warned = True
+                warnings.warn(
+                    "a geometry is unlike the training data, and nothing vouches for what is "
+                    f"computed: {'; '.join(outside)}",
+                    ExtrapolationWarning,
+                    stacklevel=2,
+                )
+
+    def _refuse_overlaps(self, structure: Structure) -> None:
+        """Raises InputError where atoms have come too near since the list was made."""
+        rows = self._near
+        if rows is None:
+            return
+        there = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
+        d = there + rows.shift @ structure.cell - structure.positions[:, None]
+        self.potential.judge.refuse_overlaps(structure, replace(rows, displacement=d))
+
+
+def _refuse_unknown(arguments: dict[str, Any]) -> None:
+    """ASE's base class would keep any argument, and nobody would look at it."""
+    known = ("dtype", "skin", "device", *OF_ASE)
+    for name in arguments:
+        if name not in OF_ASE:
+            guess = nearest(name.removeprefix("default_"), known)
+            raise ConfigError(
+                f"the calculator does not know the argument {name!r}",
+                expected=f"one of {', '.join(known)}",
+                fix=f"did you mean {guess!r}?" if guess else "remove it",
+            )
+
+
+def _refuse_device(device: str | None) -> None:
+    if device is None:
+        return
+    wanted, there = DEVICES.get(str(device).split(":")[0]), jax.default_backend()
+    if wanted != there:
+        raise ConfigError(
+            f"the calculator cannot run on the device {device!r}",
+            expected=f"{there!r}, on which JAX runs here",
+            fix="leave `device` out"
+            if wanted is None
+            else f"start Python with JAX_PLATFORMS={'cuda' if wanted == 'gpu' else wanted}, "
+            "and with JAX installed for this device",
+        )
+
+
+def _dtype(name: Any) -> type:
+    try:
+        found = np.dtype(name).type
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise ConfigError(
+            "there is no such precision",
+            expected="'float32' or 'float64'",
+            received=repr(name),
+            fix="leave `dtype` out for that of the potential",
+        )
+    return found

@@ -2,6 +2,8 @@
 
 from kohn.potential.evaluator import Evaluator as Evaluator
 from kohn.potential.evaluator import evaluate as evaluate
+from kohn.potential.extrapolation import ExtrapolationWarning as ExtrapolationWarning
+from kohn.potential.extrapolation import Seen as Seen
 from kohn.potential.files import load as load
 from kohn.potential.files import load_properties as load_properties
 from kohn.potential.files import open_model as open_model

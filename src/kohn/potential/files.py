@@ -16,6 +16,7 @@ from kohn.models import FAMILIES, is_conservative
 from kohn.models.properties import PropertyConfig, PropertyNetwork
 from kohn.potential.potential import Potential
 from kohn.potential.properties import PropertyModel
+from kohn.sections import in_words
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive in tension"}
 
@@ -95,10 +96,17 @@ def open_model(path: str | Path) -> Potential | PropertyModel:
         raise ModelFileError(
             "the model file describes a model that this version does not know",
             where=where,
-            received=str(error),
+            received=_in_words(error),
             fix=f"open it with Kohn {meta.get('kohn')}, which wrote it",
         ) from error
     return Potential(filled(skeleton, arrays, where), e0s, provenance)
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, pydantic.ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {in_words(first)}"
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def load(path: str | Path) -> Potential:

@@ -4,6 +4,7 @@ E = Σ_i E0(z_i) + Σ_i model_i, the first sum in float64 and never cast; forces
 the derivatives of E, unless the model predicts forces directly (`Potential.conservative`).
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,19 +21,19 @@ from kohn.graphs import (
     check_geometry,
     collate,
     needed_shape,
-    neighbourhood,
     species_index,
 )
 from kohn.models import Derived, GaussianProcess, is_conservative
 from kohn.models.network import for_inference
 from kohn.models.posterior import Posterior
 from kohn.potential.evaluator import Evaluator
+from kohn.potential.extrapolation import ExtrapolationWarning
 from kohn.potential.trained import Trained
-from kohn.structures import Structure
+from kohn.structures import Readable, Structure, structures_of
 from kohn.structures.elements import symbol
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """What a potential says of one structure.
 
@@ -40,10 +41,12 @@ class Prediction:
         energy: eV, E0s included.
         energies: eV, [n], of each atom, E0 included.
         forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension; None without a cell, and of a potential that is
-            not conservative.
+        stress: eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
+            direction in a cell with a volume; None otherwise, and of a potential that is not
+            conservative.
         energy_std: posterior standard deviation of the energy, eV, of models that have one.
         forces_std: of each force component, eV/Å, [n, 3].
+        outside: in what the structure is unlike the training data, in words.
     """
 
     energy: float
@@ -52,6 +55,16 @@ class Prediction:
     stress: np.ndarray | None
     energy_std: float | None = None
     forces_std: np.ndarray | None = None
+    outside: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        force = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
+        said = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
+        said += [f"largest force {force:.4g} eV/Å"]
+        said += ["with stress"] if self.stress is not None else []
+        said += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
+        said += ["outside the training data"] if self.outside else []
+        return f"Prediction({'; '.join(said)})"
 
     def as_labels(self) -> dict[str, np.ndarray]:
         """The prediction under the names of the label table."""
@@ -60,7 +73,7 @@ class Prediction:
         return {name: np.asarray(v) for name, v in values.items() if v is not None}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Potential(Trained):
     """A model with its reference energies and its history.
 
@@ -131,16 +144,19 @@ class Potential(Trained):
 
     def predict(
         self,
-        structures: Sequence[Structure],
+        structures: Readable,
         *,
         slots: int = 65_536,
         uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Energies, forces and stresses of structures, in their order.
+        """Energies, forces and stresses of structures, in their order, always as a list.
+
+        Structures unlike the training data are predicted, with a warning
+        (`ExtrapolationWarning`; `Prediction.outside` says which).
 
         Args:
-            structures: any number; computed in batches of similar size.
+            structures: whatever `kohn.read` takes; computed in batches of similar size.
             slots: edges in a batch, which bounds memory.
             uncertainty: posterior standard deviations too, one structure at a time.
             advance: called with the number of structures done since the last call.
@@ -150,19 +166,21 @@ class Potential(Trained):
             ConfigError: `uncertainty` of a model that has no posterior.
         """
         posterior = self._posterior if uncertainty else None
+        structures = structures_of(structures)
         for s in structures:  # before any compute
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
         results: list[Prediction | None] = [None] * len(structures)
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
         evaluate = self.evaluator(tuple(sorted(present)))
-        batches = batched(structures, evaluate.elements, self.cutoff, self.dtype, slots)
-        for indices, graph in batches:
+        batches = batched(structures, evaluate.elements, self.judge.rows, self.dtype, slots)
+        for indices, neighbourhoods, graph in batches:
             derived = jax.device_get(evaluate(graph))
             start = 0
-            for g, i in enumerate(indices):
+            for g, (i, h) in enumerate(zip(indices, neighbourhoods, strict=True)):
                 rows = slice(start, start + len(structures[i]))
                 found = self._prediction(structures[i], derived, g, rows)
+                found = replace(found, outside=self.judge.outside(structures[i], h))
                 if posterior is not None:
                     v = posterior.variances(structures[i])
                     found = replace(found, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
@@ -170,7 +188,9 @@ class Potential(Trained):
                 start = rows.stop
             if advance is not None:
                 advance(len(indices))
-        return [r for r in results if r is not None]
+        done = [r for r in results if r is not None]
+        warn_of_extrapolation(structures, [r.outside for r in done])
+        return done
 
     def energies(
         self,
@@ -202,7 +222,7 @@ class Potential(Trained):
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
         evaluate = self.evaluator(tuple(sorted(present | set(elements or ()))))
         found = np.empty(len(structures))
-        batches = filled_batches(structures, evaluate.elements, self.cutoff, self.dtype, slots)
+        batches = filled_batches(structures, evaluate.elements, self.judge.rows, self.dtype, slots)
         for indices, graph in batches:
             energies = np.asarray(jax.device_get(evaluate.energies(graph)), np.float64)
             e0 = [self.e0(structures[i]).sum() for i in indices]
@@ -218,7 +238,7 @@ class Potential(Trained):
 
     def _prediction(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
         e0 = self.e0(structure)
-        stressed = self.conservative and bool(structure.periodic.all())
+        stressed = self.conservative and structure.has_volume
         return Prediction(
             energy=float(e0.sum() + np.float64(d.energy[g])),
             energies=e0 + np.asarray(d.atom_energies[rows], np.float64),
@@ -227,17 +247,33 @@ class Potential(Trained):
         )
 
 
+def warn_of_extrapolation(
+    structures: Sequence[Structure], outside: Sequence[tuple[str, ...]]
+) -> None:
+    """Warn of structures that are unlike the training data, if there are any."""
+    those = [(s, texts) for s, texts in zip(structures, outside, strict=True) if texts]
+    if those:
+        first, texts = those[0]
+        where = f" ({first.place})" if str(first.place) else ""
+        warnings.warn(
+            f"{len(those)} of {len(structures)} structures are unlike the training data, and "
+            f"nothing vouches for what is predicted of them; the first{where}: {'; '.join(texts)}",
+            ExtrapolationWarning,
+            stacklevel=3,
+        )
+
+
 def batched(
     structures: Sequence[Structure],
     elements: tuple[int, ...],
-    cutoff: float,
+    rows_of: Callable[[Structure], Neighbourhood],
     dtype: type,
     slots: int,
-) -> Iterator[tuple[list[int], Graph]]:
+) -> Iterator[tuple[list[int], list[Neighbourhood], Graph]]:
     """Batches of structures of similar size, with the indices of their structures.
 
     Args:
-        elements: in the order of the model. dtype: of the network.
+        elements: in the order of the model. rows_of: finds neighbours. dtype: of the network.
         slots: edges in a batch, at most, of more than one structure.
     """
     order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
@@ -249,15 +285,15 @@ def batched(
         return collate(chosen, rows, elements, roomy(needed_shape(rows)), dtype=dtype)
 
     for i in order:
-        h = neighbourhood(structures[i], cutoff)
+        h = rows_of(structures[i])
         n, k, _ = roomy(needed_shape([*rows, h]))
         if rows and n * k > slots:
-            yield batch, graph()
+            yield batch, rows, graph()
             batch, rows = [], []
         batch.append(i)
         rows.append(h)
     if batch:
-        yield batch, graph()
+        yield batch, rows, graph()
 
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
@@ -269,7 +305,7 @@ FILLED = 512
 def filled_batches(
     structures: Sequence[Structure],
     elements: tuple[int, ...],
-    cutoff: float,
+    rows_of: Callable[[Structure], Neighbourhood],
     dtype: type,
     slots: int,
 ) -> Iterator[tuple[list[int], Graph]]:
@@ -287,7 +323,7 @@ def filled_batches(
         return Shape(max(slots // width, 2), width, FILLED)
 
     for i, s in enumerate(structures):
-        h = neighbourhood(s, cutoff)
+        h = rows_of(s)
         width = next((w for w in WIDTHS if w >= h.width), 0)
         if not width or len(s) >= full(width).rows:
             yield [i], graph([i], [h], roomy(needed_shape([h])))

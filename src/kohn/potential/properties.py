@@ -1,6 +1,6 @@
 """A model of properties and its history: dipoles, polarizabilities, scalars of structures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -13,9 +13,10 @@ from kohn.compilation import compiled
 from kohn.errors import InputError
 from kohn.graphs import check_geometry, species_index
 from kohn.models.properties import PropertyNetwork, cartesian, molecules
-from kohn.potential.potential import batched
+from kohn.potential.potential import batched, warn_of_extrapolation
 from kohn.potential.trained import Trained
-from kohn.structures import Structure
+from kohn.structures import Readable, Structure, structures_of
+from kohn.structures.properties import PREDICTED_BY
 from kohn.typing import Float
 
 Origin = Literal["positions", "mass"] | None
@@ -24,7 +25,7 @@ Origin = Literal["positions", "mass"] | None
 CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PropertyModel(Trained):
     """A network with what its labels were, and its history.
 
@@ -41,6 +42,10 @@ class PropertyModel(Trained):
     charge: float | None = None
     units: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def _said(self) -> str:
+        return f"model of {', '.join(self.targets)}"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -60,7 +65,7 @@ class PropertyModel(Trained):
 
     def predict(
         self,
-        structures: Sequence[Structure],
+        structures: Readable,
         *,
         slots: int = 65_536,
         advance: Callable[[int], None] | None = None,
@@ -69,19 +74,23 @@ class PropertyModel(Trained):
         [3, 3], scalars [], in `units`.
 
         Args:
-            structures: any number; computed in batches of similar size.
+            structures: whatever `kohn.read` takes; computed in batches of similar size.
             slots: edges in a batch, which bounds memory.
             advance: called with the number of structures done since the last call.
 
         Raises:
             InputError: an element that the model has not seen; a geometry without sense.
         """
+        structures = structures_of(structures)
         for s in structures:  # before any compute
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
         found: list[dict[str, np.ndarray]] = [{} for _ in structures]
-        batches = batched(structures, self.elements, self.cutoff, self.dtype, slots)
-        for indices, graph in batches:
+        outside: list[tuple[str, ...]] = [()] * len(structures)
+        batches = batched(structures, self.elements, self.judge.rows, self.dtype, slots)
+        for indices, neighbourhoods, graph in batches:
+            for i, h in zip(indices, neighbourhoods, strict=True):
+                outside[i] = self.judge.outside(structures[i], h)
             chosen = [structures[i] for i in indices]
             charges = [charge_of(s, self.charge) or 0.0 for s in chosen]
             extra = molecules(chosen, charges, len(graph.species), graph.n_structures)
@@ -94,21 +103,24 @@ class PropertyModel(Trained):
                     found[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
             if advance is not None:
                 advance(len(indices))
+        warn_of_extrapolation(structures, outside)
         return found
 
 
 def label_of(structure: Structure, target: str) -> np.ndarray | None:
-    """The label of a structure: of the table, or else a number under this key; None without.
+    """The label of a structure: of the table, or else a number under `REF_` and this key, or under
+    this key if that is no prediction; None without.
 
     Raises:
         InputError: what stands under the key is no number.
     """
     if target in structure.labels:
         return np.asarray(structure.labels[target])
-    if target not in structure.info:
+    key = f"REF_{target}" if f"REF_{target}" in structure.info else target
+    if key not in structure.info or (key == target and PREDICTED_BY in structure.info):
         return None
     try:
-        value = np.asarray(structure.info[target], np.float64)
+        value = np.asarray(structure.info[key], np.float64)
     except (TypeError, ValueError):
         value = np.array([np.nan, np.nan])
     if value.shape != () or not np.isfinite(value):
@@ -116,7 +128,7 @@ def label_of(structure: Structure, target: str) -> np.ndarray | None:
             f"{target} is not a finite number",
             where=structure.place,
             expected="one number for the structure",
-            received=repr(structure.info[target])[:60],
+            received=repr(structure.info[key])[:60],
             fix="correct it, or leave the structure out",
         )
     return value

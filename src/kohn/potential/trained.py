@@ -1,13 +1,17 @@
 """What potentials and models of properties share: a network, and what can be asked of any."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 
+from kohn.potential.extrapolation import Judge, judge_of
+from kohn.structures.elements import symbol
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """A network that has been trained.
 
@@ -16,6 +20,27 @@ class Trained:
     """
 
     model: Any
+
+    def __repr__(self) -> str:
+        elements = " ".join(map(symbol, self.elements))
+        return (
+            f"{type(self).__name__}({self._said}; elements {elements}; cutoff {self.cutoff:g} Å; "
+            f"{self.n_parameters:,} parameters)"
+        )
+
+    @property
+    def _said(self) -> str:
+        """What it is, for `repr`."""
+        return str(getattr(self.model.config, "family", type(self.model).__name__))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields. What was compiled for it is made again where it is unpickled."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @cached_property
+    def judge(self) -> Judge:
+        """What is refused and warned of before the model is asked."""
+        return judge_of(self.cutoff, getattr(self, "provenance", {}))
 
     @property
     def elements(self) -> tuple[int, ...]:
