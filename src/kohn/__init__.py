@@ -67,6 +67,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str):
     # Imported when first used, so that `import kohn` stays quick.
     if name in _PUBLIC:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jaxlib
+from jaxlib import version as jaxlib
 
 WRONG = {
     "0.10.2": "computes wrong numbers on CPU (jax-ml/jax#39103)",

@@ -73,12 +73,15 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             names = file.keys()
             arrays = {name: file.get_tensor(name) for name in names}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
+        kind, fix = _other_kind(Path(path))
         raise ModelFileError(
-            "the model file is damaged or is not a model file",
+            f"this is {kind}, not a model file"
+            if kind
+            else "the model file is damaged or is not a model file",
             where=where,
             expected="a safetensors file written by Kohn",
-            received=str(error),
-            fix="copy it again from its source, or use the run's other checkpoint",
+            received=None if kind else str(error),
+            fix=fix or "copy it again from its source, or use the run's other checkpoint",
         ) from error
     if text is None:
         raise ModelFileError(
@@ -88,6 +91,33 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             fix="convert it first, see kohn.interfaces",
         )
     return arrays, _checked_metadata(text, arrays, where)
+
+
+def _other_kind(path: Path) -> tuple[str, str]:
+    """What a file is that is no model file, and what to do then; empty where it is not known."""
+    start = path.read_bytes()[:4096]
+    swapped = "name the model first, then the structures"
+    if start.startswith(b"PK"):
+        return (
+            "a PyTorch or other zip file",
+            "models of mace-torch can be converted: docs/mace-torch.md",
+        )
+    if start.startswith(b"\x80"):
+        return "a pickle", "Kohn reads no pickles: convert the model, see docs/mace-torch.md"
+    if start.startswith(b"\x89HDF"):
+        return "an HDF5 file", "name a model that Kohn trained"
+    if start.startswith((b"SQLite", b"- of Ulm")):
+        return "a file of structures", swapped
+    try:
+        text = start.decode(errors="strict" if len(start) < 4096 else "ignore")
+    except UnicodeDecodeError:
+        return "", ""
+    words = text.split(None, 1)
+    if (words and words[0].isdigit()) or path.suffix in (".xyz", ".extxyz", ".cif"):
+        return "a file of structures", swapped
+    if path.suffix in (".yaml", ".yml"):
+        return "a configuration", "train with it first: `kohn train`"
+    return ("a text file", swapped) if text.isprintable() or "\n" in text else ("", "")
 
 
 def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) -> dict[str, Any]:

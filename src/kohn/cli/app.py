@@ -7,6 +7,7 @@ done; 1: a check failed; 2: bad input or usage.
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,18 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from kohn.cli import stability
-from kohn.cli.root import Files, Json, Keys, NotPeriodic, Settings, app, emit, parse_keys, stderr
+from kohn.cli.root import (
+    Files,
+    Json,
+    Keys,
+    NotPeriodic,
+    Settings,
+    app,
+    check_new_file,
+    emit,
+    parse_keys,
+    stderr,
+)
 from kohn.errors import ConfigError, InputError, KohnError, nearest
 
 STOPPED = 130
@@ -82,7 +94,10 @@ def train(
     source: Annotated[
         list[Path], typer.Argument(help="a YAML configuration, or files of labelled structures")
     ],
-    out: Annotated[Path | None, typer.Option(help="folder of the run")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="folder of the run; default runs/NAME, after the first file"),
+    ] = None,
     test: Annotated[list[Path] | None, typer.Option(help="files to evaluate on at the end")] = None,
     key: Keys = None,
     not_periodic: NotPeriodic = False,
@@ -199,7 +214,7 @@ def evaluate(
 ) -> None:
     """Compare a model with labelled structures."""
     import kohn
-    from kohn.cli.running import bar, show_suspicions, warn_of_forces
+    from kohn.cli.running import bar, show_left_out, show_suspicions, warn_of_forces
     from kohn.potential import Potential, open_model
     from kohn.reports.terminal import evaluation_table
 
@@ -208,7 +223,9 @@ def evaluate(
         [str(f) for f in files],
         keys=parse_keys(key) or None,
         periodic=False if not_periodic else None,
+        labels="finite",
     )
+    show_left_out(data, stderr)
     e0s: dict[int | str, float] | None = (
         {**potential.e0s} if isinstance(potential, Potential) else None
     )
@@ -237,7 +254,9 @@ def evaluate(
 def predict(
     model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
     files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="extended XYZ file to write")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="extended XYZ file to write: .extxyz or .xyz")
+    ],
     uncertainty: Annotated[
         bool,
         typer.Option("--uncertainty", help="standard deviations too, of a gaussian-process"),
@@ -248,22 +267,19 @@ def predict(
     """Predict energies, forces and stresses, or properties, and write them beside the structures.
 
     A model of properties writes what it was trained for, as dipole (e·Å) and polarizability (Å³).
+    Labels that the files have are kept under their REF_ keys, but for those that cannot be used.
     """
     import kohn
-    from kohn.cli.running import bar, warn_of_forces
+    from kohn.cli.running import bar, show_left_out, warn_of_forces
     from kohn.potential import PropertyModel, open_model
 
-    if out.exists():
-        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
-    if not out.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(out),
-            fix="make it first, or choose another -o",
-        )
+    check_new_file(out, (".extxyz", ".xyz"))
     potential = open_model(model)
     warn_of_forces(potential, stderr)
-    data = kohn.read([str(f) for f in files], periodic=False if not_periodic else None)
+    data = kohn.read(
+        [str(f) for f in files], periodic=False if not_periodic else None, labels="usable"
+    )
+    show_left_out(data, stderr)
     document: dict[str, Any] = {"file": str(out), "structures": len(data)}
     with bar(stderr, "predicting", len(data)) as advance:
         if isinstance(potential, PropertyModel):
@@ -279,10 +295,19 @@ def predict(
             )
             labels = [p.as_labels() for p in predictions]
             document["energies"] = [p.energy for p in predictions]
+            document["outside"] = [i for i, p in enumerate(predictions) if p.outside]
             if uncertainty:
                 document["energy_std"] = [p.energy_std for p in predictions]
-    kohn.write(data, out, predictions=labels)
-    stderr.print(f"wrote {len(data)} structures to {out}")
+    name = (model if model.is_dir() else model.parent / model.stem).resolve().name
+    columns = kohn.write(
+        data, out, predictions=labels, predicted_by=f"kohn {kohn.__version__}: {name}"
+    )
+    if columns:
+        stderr.print(
+            f"note: extended XYZ cannot hold the columns {', '.join(columns)}: left out",
+            markup=False,
+        )
+    stderr.print(f"wrote {len(data)} structures to {out}", markup=False)
     if json:
         emit(document)
 
@@ -418,9 +443,15 @@ def show_error(error: KohnError, *, json: bool) -> None:
     stderr.print(Panel(body, title="error", title_align="left", border_style="red"))
 
 
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    """A warning as people read it, without the line of code that gave it."""
+    stderr.print(f"warning: {message}", markup=False)
+
+
 def main() -> None:
     """Entry point: errors become messages and exit codes."""
     json = "--json" in sys.argv
+    warnings.showwarning = _show_warning
     try:
         code = app(standalone_mode=False)
     except KohnError as error:

@@ -67,7 +67,7 @@ def describe(
     """
     transformer = transformer_of(descriptor, settings)
     check_output(out)
-    data = kohn.read([str(f) for f in files], periodic=periodic)
+    data = kohn.read([str(f) for f in files], periodic=periodic, labels="none")
     transformer.fit(data)
     names = transformer.get_feature_names_out().astype(str)
     used = transformer.get_params()
@@ -132,8 +132,8 @@ def similarity(
     if out is not None:
         check_output(out)
     itself = first.resolve() == second.resolve()
-    a = kohn.read(str(first), periodic=periodic)
-    b = a if itself else kohn.read(str(second), periodic=periodic)
+    a = kohn.read(str(first), periodic=periodic, labels="none")
+    b = a if itself else kohn.read(str(second), periodic=periodic, labels="none")
     if most is not None and (len(a) > most[0] or len(b) > most[1]):
         raise InputError(
             "too many similarities for a table",

@@ -1,6 +1,7 @@
 """What all commands share: the application, options that return, one document on stdout."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from rich.console import Console
 
 from kohn.cli.options import assignments
+from kohn.errors import InputError
 from kohn.records import to_json
 
 stderr = Console(stderr=True, highlight=False)
@@ -34,6 +36,52 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="name=value of a setting, e.g. r_cut=5; repeatable"),
 ]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import jax
+
+        import kohn
+
+        sys.stdout.write(f"kohn {kohn.__version__} (jax {jax.__version__})\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None: ...
+
+
+def check_new_file(path: Path, suffixes: Sequence[str]) -> None:
+    """Refuse a file that is to be written, before any work.
+
+    Raises:
+        InputError: another suffix; it exists already; its folder does not.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise InputError(
+            f"files of the kind {path.suffix!r} are not written here"
+            if path.suffix
+            else "the output file has no suffix to say its kind",
+            where=str(path),
+            expected=" or ".join(suffixes),
+            fix=f"name it {path.with_suffix(suffixes[0]).name}",
+        )
+    if path.exists():
+        raise InputError("the output file exists already", where=str(path), fix="choose another -o")
+    if not path.parent.is_dir():
+        raise InputError(
+            "the folder of the output file does not exist",
+            where=str(path),
+            fix="make it first, or choose another -o",
+        )
 
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:

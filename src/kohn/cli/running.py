@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from kohn.structures import PROPERTIES
+from kohn.structures import PROPERTIES, Dataset
 from kohn.units import GPA
 
 QUIET = 2.0
@@ -96,6 +96,18 @@ def run_training(
     document["report"] = str(report(folder))  # after all else: nothing depends on it
     console.print(f"report  {document['report']}")
     return document
+
+
+def show_left_out(data: Dataset, console: Console) -> None:
+    """Labels and files that were left out on reading."""
+    for source in data.sources:
+        for u in source.unusable[:3]:
+            console.print(f"note: left out: {u.reason} ({u.where or u.place})", markup=False)
+        if len(source.unusable) > 3:
+            more = len(source.unusable) - 3
+            console.print(f"note: left out: {more} more labels of {source.file}", markup=False)
+    for left in data.left:
+        console.print(f"note: not read: {left.file}: {left.reason}", markup=False)
 
 
 def show_suspicions(result: dict[str, Any], console: Console) -> None:
