@@ -45,6 +45,14 @@ def test_candidates_are_judged_and_drawn(ab, kohn_cli, tmp_path):
     assert "candidate" in page
 
 
+def test_heavy_water_is_water_and_it_is_said(kohn_cli, tmp_path):
+    (tmp_path / "water.csv").write_text("id,formula,energy\na,H2,-6\nb,O2,-10\nx,D2O,-14.3\n")
+    code, out, said = kohn_cli("hull", "water.csv", "--json")
+    assert code == 0
+    assert [e["formula"] for e in json.loads(out)["entries"]] == ["H", "O", "H2O"]
+    assert "Deuterium and tritium are read as hydrogen, whose energy is the same (1: x)" in said
+
+
 def test_a_real_phase_diagram(kohn_cli):
     code, out, _ = kohn_cli("hull", DATA / "Mn_O_entries.json.gz")
     assert code == 0

@@ -27,6 +27,9 @@ from kohn.structures.computed_entries import correction
         ("CO", {"C": 1, "O": 1}),
         ("Co", {"Co": 1}),
         ("Fe0Ni2", {"Ni": 2}),
+        ("D2O", {"H": 2, "O": 1}),
+        ("(ND4)2SO4", {"N": 2, "H": 8, "S": 1, "O": 4}),
+        ("HTO", {"H": 2, "O": 1}),
     ],
 )
 def test_formulas(text, counts):
@@ -84,6 +87,31 @@ def test_mappings_with_oxidation_states():
     assert (e.elements, e.counts.tolist()) == (("Fe", "O"), [[2, 3]])
     with pytest.raises(InputError, match="-1 atoms"):
         Entries.of([{"Fe": -1}], [-30.0])
+
+
+@pytest.mark.parametrize(
+    ("species", "element"),
+    [
+        ("Fe3+,spin=5", "Fe"),
+        ("Fe,spin=5", "Fe"),
+        ("Mn3.5+,spin=-4", "Mn"),
+        ("Fe2+spin=4", "Fe"),
+        ("D+", "H"),
+        ("Dy3+,spin=5", "Dy"),
+    ],
+)
+def test_species_count_as_their_elements(species, element):
+    e = Entries.of([{species: 2, "O2-": 3}], [-30.0])
+    assert dict(zip(e.elements, e.counts[0].tolist(), strict=True)) == {element: 2, "O": 3}
+
+
+def test_which_isotopes_were_read_as_hydrogen(tmp_path):
+    (tmp_path / "a.csv").write_text("id,formula,energy\nice,H2O,-14\nheavy,D2O,-14.1\nx,Dy,-4\n")
+    found = read_entries(tmp_path / "a.csv")
+    assert found.isotopes == {"heavy"}
+    assert found.formulas == ("H2O", "H2O", "Dy")
+    both = Entries.of([{"T+": 1}, {"Dy3+": 1}], [-3.0, -4.0], ids=["t", "y"]).joined(found)
+    assert both.isotopes == {"t", "heavy"}
 
 
 def test_real_json():

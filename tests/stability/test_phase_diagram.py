@@ -229,6 +229,9 @@ def test_given_references(tmp_path):
         ConvexHull(compounds, ElementalReferences.given({"Fe": -1.0}))
     csv = tmp_path / "mu.csv"
     csv.write_text("element,energy\nFe,-1\nO,-2\n")
+    assert ElementalReferences.given({"Fe3+,spin=5": -1.0, "D": -3.0}).elements == ("Fe", "H")
+    with pytest.raises(InputError, match="two energies of Fe"):
+        ElementalReferences.given({"Fe3+": -1.0, "Fe": -1.0})
     assert ElementalReferences.given(csv).energies.tolist() == [-1, -2]
     csv.write_text("metal,energy\nFe,-1\n")
     with pytest.raises(InputError, match="cannot be read"):

@@ -104,6 +104,32 @@ def test_other_ways_to_write_them(given):
     assert len(kohn.read(given([entry]))) == 1
 
 
+def test_species_may_have_spins(given):
+    """As pymatgen writes decorated structures: str(Species) in compositions and labels."""
+    iron = {"element": "Fe", "oxidation_state": 2, "spin": 4, "occu": 1}
+    heavy = {"element": "D", "oxidation_state": 1, "spin": None, "occu": 1}
+    file = given(
+        [
+            {
+                "composition": {"Fe2+,spin=4": 1.0, "Fe3+,spin=5": 1.0, "D+": 1.0},
+                "energy": -14.0,
+                "structure": {
+                    "lattice": {"matrix": (4 * np.eye(3)).tolist()},
+                    "sites": [
+                        {"species": [iron], "abc": [0, 0, 0], "label": "Fe2+,spin=4"},
+                        {"species": [{"element": "Fe3+,spin=5", "occu": 1}], "abc": [0.5, 0, 0]},
+                        {"species": [heavy], "abc": [0, 0.5, 0]},
+                    ],
+                },
+            }
+        ]
+    )
+    assert kohn.read(file)[0].symbols == ["Fe", "Fe", "H"]
+    found = read_entries(file)
+    assert found.formulas == ("Fe2H",)
+    assert found.structures is not None
+
+
 def test_periodic_flags(given):
     entry = raw()[1]
     assert not kohn.read(given([entry]), periodic=False)[0].periodic.any()

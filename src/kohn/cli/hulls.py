@@ -58,6 +58,7 @@ def run_hull(
     given = None if references is None else ElementalReferences.given(references)
     hull = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
     remarks = [f"Mixed, as allowed: {c}" for c in hull.conflicts] + hull.notes
+    remarks += isotopes(entries)
     if reservoirs:
         open_ = {element: _number(mu, element) for element, mu in reservoirs.items()}
         hull = hull.grand_potential(open_, temperature=temperature, pressure=pressure)
@@ -75,6 +76,7 @@ def run_hull(
         bias = element_bias(new, entries) if not formation else None
         if bias is not None and bias.detected:
             remarks.append(bias.sentence())
+        remarks += isotopes(new)
         document["candidates"] = judged(hull, new)
         known = sum(row["in_hull"] for row in document["candidates"])
         if known:
@@ -84,6 +86,15 @@ def run_hull(
             )
     document["remarks"] = remarks
     return document
+
+
+def isotopes(entries: Entries) -> list[str]:
+    """What was read as hydrogen, if anything was."""
+    some = sorted(entries.isotopes)
+    if not some:
+        return []
+    named = f"{len(some)}: {', '.join(some[:3])}{' …' if len(some) > 3 else ''}"
+    return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({named})"]
 
 
 def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:

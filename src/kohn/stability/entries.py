@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from kohn.errors import InputError
-from kohn.stability.formulas import counted, parse_formula, reduced
+from kohn.stability.formulas import counted, has_isotopes, parse_formula, reduced
 from kohn.stability.provenance import unneeded
 from kohn.structures import Structure
 from kohn.structures.provenance import UNSTATED, Provenance
@@ -52,6 +52,7 @@ class Entries:
         structures: the atoms, where a file has them, [N] or None.
         unnamed: those of the ids that were made up here; they identify nothing.
         formation: whether energies count from the elements at zero.
+        isotopes: ids of those whose deuterium or tritium was read as hydrogen.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +64,7 @@ class Entries:
     structures: tuple[Structure, ...] | None = None
     unnamed: frozenset[str] = frozenset()
     formation: bool = False
+    isotopes: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -102,6 +104,7 @@ class Entries:
                 place=f"entry {i}",
                 provenance=each[i],
                 per_atom=formation,
+                isotopes=has_isotopes(compositions[i]),
             )
             for i in range(len(energies))
         ]
@@ -214,6 +217,7 @@ class Entries:
             structures=(*a.structures, *b.structures) if with_atoms else None,  # type: ignore
             unnamed=a.unnamed | b.unnamed,
             formation=a.formation,
+            isotopes=a.isotopes | b.isotopes,
         )
 
 
@@ -229,6 +233,7 @@ class Row:
         provenance: how it was computed.
         per_atom: the energy is to be multiplied by the number of atoms.
         structure: its atoms, if they are known.
+        isotopes: deuterium or tritium was read as hydrogen.
     """
 
     counts: dict[str, float]
@@ -238,6 +243,7 @@ class Row:
     provenance: Provenance = UNSTATED
     per_atom: bool = False
     structure: Structure | None = None
+    isotopes: bool = False
 
 
 def composition_keys(fractions: Float[np.ndarray, "N D"]) -> list[bytes]:
@@ -291,6 +297,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
         structures=tuple(structures) if len(structures) == len(rows) else None,
         unnamed=frozenset(name for name, r in zip(ids, rows, strict=True) if r.id is None),
         formation=formation,
+        isotopes=frozenset(name for name, r in zip(ids, rows, strict=True) if r.isotopes),
     )
     if formation:
         refuse_total_energies(entries)

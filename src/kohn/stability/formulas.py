@@ -15,6 +15,7 @@ from math import gcd, isfinite, lcm
 import numpy as np
 
 from kohn.errors import InputError, nearest
+from kohn.structures.computed_entries import ISOTOPES, bare
 from kohn.typing import Float
 
 TOKEN = re.compile(r"([A-Z][a-z]?)|(\d+(?:\.\d+)?|\.\d+)|([([{])|([)\]}])|([·•*.])")
@@ -44,6 +45,8 @@ def symbols() -> frozenset[str]:
 def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
     """Symbol -> number of atoms of 'Li4Fe4(PO4)4', 'Li0.5CoO2', 'CuSO4·5H2O'.
 
+    Deuterium and tritium (D and T) are read as hydrogen, whose energy is the same.
+
     Raises:
         InputError: empty, a symbol that is no element, brackets that do not match, anything else
             that is no formula, no atoms.
@@ -61,6 +64,7 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
             guess = _nearest(packed[at : at + 2])
             raise _bad(text, where, f"cannot be read from {packed[at:]!r} on", guess)
         symbol, number, left, right, dot = found.groups()
+        symbol = ISOTOPES.get(symbol, symbol)
         at = found.end()
         if left:
             stack.append({})
@@ -110,14 +114,14 @@ def _add(total: dict[str, float], group: Mapping[str, float], times: float) -> N
 def counted(
     counts: Mapping[str, float], text: object, where: str | None = None
 ) -> dict[str, float]:
-    """Numbers of atoms of known elements, those of zero left out; 'Fe3+' counts as Fe.
+    """Numbers of atoms of known elements, those of zero left out; see `bare` for species.
 
     Raises:
         InputError: an unknown element; a number that is negative or not finite; no atoms.
     """
     kept: dict[str, float] = {}
     for key, value in counts.items():
-        symbol = re.sub(r"[\d.]*[+-]$", "", str(key))
+        symbol = bare(key)
         if symbol not in symbols():
             raise _bad(text, where, f"has {symbol!r}, which is no element", _nearest(symbol))
         n = float(value)
@@ -128,6 +132,13 @@ def counted(
     if not kept:
         raise _bad(text, where, "has no atoms", "remove this entry, or correct its formula")
     return kept
+
+
+def has_isotopes(given: str | Mapping[str, float]) -> bool:
+    """Whether a composition that could be read has deuterium or tritium."""
+    if isinstance(given, Mapping):
+        return any(str(key)[:1] in ISOTOPES and bare(key) == "H" for key in given)
+    return bool(ISOTOPES.keys() & set(re.findall(r"[A-Z][a-z]?", given)))
 
 
 def _nearest(symbol: str) -> str | None:

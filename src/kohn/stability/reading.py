@@ -8,7 +8,7 @@ from typing import Any
 
 from kohn.errors import InputError, Place, nearest
 from kohn.stability.entries import Entries, Row, assemble, composition_of
-from kohn.stability.formulas import parse_formula
+from kohn.stability.formulas import has_isotopes, parse_formula
 from kohn.stability.provenance import reconciled
 from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures import Structure, computed_entries, read
@@ -119,6 +119,7 @@ def _json_row(entry: Mapping[str, Any], file: Path, k: int, formation: bool) -> 
         provenance=provenance_of(entry),
         per_atom=formation,
         structure=_structure(entry, counts, Place(str(file), k), formation),
+        isotopes=has_isotopes(entry["composition"]),
     )
 
 
@@ -157,6 +158,7 @@ def _table_rows(file: Path, formation: bool) -> list[Row]:
                         *(said.get(c) or UNKNOWN for c in ("scheme", "source")),
                     ),
                     per_atom=formation or energy != "total",
+                    isotopes=has_isotopes(said["formula"]),
                 )
             )
     return rows

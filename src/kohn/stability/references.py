@@ -68,18 +68,27 @@ class ElementalReferences:
         """Symbol -> eV/atom, or a file of it: JSON, or CSV with columns element and energy.
 
         Raises:
-            InputError: no such file; no element; an energy that is not finite.
+            InputError: no such file; no element, or one twice; an energy that is not finite.
         """
         where = None if isinstance(energies, Mapping) else str(energies)
-        table = energies if isinstance(energies, Mapping) else _table(Path(energies))
-        for symbol, value in table.items():
-            counted({symbol: 1.0}, symbol, where)
+        named = energies if isinstance(energies, Mapping) else _table(Path(energies))
+        table: dict[str, float] = {}
+        for name, value in named.items():
+            (symbol,) = counted({name: 1.0}, name, where)
+            if symbol in table:
+                raise InputError(
+                    f"there are two energies of {symbol}",
+                    where=where,
+                    received=", ".join(map(str, named))[:120],
+                    fix="remove one",
+                )
             if not np.isfinite(float(value)):
                 raise InputError(
                     f"the energy of {symbol} is not finite", where=where, fix="correct it"
                 )
+            table[symbol] = float(value)
         known = sorted(table)
-        values = np.array([float(table[e]) for e in known])
+        values = np.array([table[e] for e in known])
         return cls(tuple(known), values, tuple(unneeded(provenance, {e: 1.0}) for e in known))
 
     def over(self, elements: tuple[str, ...]) -> "ElementalReferences":

@@ -8,7 +8,7 @@ them; only entries have energies. Of a ComputedStructureEntry:
     r_i = abc_i · matrix                         Å, rows of the lattice; xyz where there is no abc
 
 `info` says id, functional, scheme and source, where they are known. Properties of sites (magnetic
-moments) and charges decorating species are left out.
+moments), and charges and spins that decorate species, are left out.
 """
 
 import gzip
@@ -31,6 +31,11 @@ from kohn.structures.raw_frames import RawFrame
 SUFFIXES = (".json", ".json.gz")
 WHOLE = 1e-8
 """Occupancies this near 1 are whole."""
+
+SPECIES = re.compile(r"([A-Za-z]+)(?:[\d.]*[+-])?(?:,?\w+=.*)?")
+"""An element, its charge, and other properties, as pymatgen writes them."""
+ISOTOPES = {"D": "H", "T": "H"}
+"""Deuterium and tritium."""
 
 Entry = Mapping[str, Any]
 
@@ -209,8 +214,13 @@ def composition(given: str | Mapping[str, float], where: str) -> dict[str, float
 
 
 def bare(species: str) -> str:
-    """The symbol of an element that may be decorated with its charge: 'Fe3+' is 'Fe'."""
-    return re.sub(r"[\d.]*[+-]$", "", str(species))
+    """The symbol of the element of a species: 'Fe' of 'Fe3+', of 'Fe3+,spin=5' and of 'Fe,spin=5'.
+
+    Isotopes of hydrogen are hydrogen: the energy of electrons does not depend on the nuclei's mass.
+    """
+    found = SPECIES.fullmatch(str(species))
+    symbol = found[1] if found else str(species)
+    return ISOTOPES.get(symbol, symbol)
 
 
 def has_structure(entry: Entry) -> bool:
