@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from kohn.stability.tables import blocks, columns_of
+
 DATA = Path(__file__).parents[1] / "data" / "phase_diagrams"
 
 
@@ -51,6 +53,91 @@ def test_heavy_water_is_water_and_it_is_said(kohn_cli, tmp_path):
     assert code == 0
     assert [e["formula"] for e in json.loads(out)["entries"]] == ["H", "O", "H2O"]
     assert "Deuterium and tritium are read as hydrogen, whose energy is the same (1: x)" in said
+
+
+LONG = "a candidate :factory: of a [bold]file[/bold] with a long name, line 12"
+"""A name that is too long, and has what rich would make something else of."""
+
+
+def test_a_terminal_of_80_columns(ab, kohn_cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / ("a-long-folder-" * 5)
+    folder.mkdir()
+    file = folder / "candidates.csv"
+    file.write_text(f'id,formula,energy\n,Li1.234O1.5,-9.1\n"{LONG}",Li3O2,-15\n:pig:,Li7O3,-24\n')
+    code, out, said = kohn_cli("hull", ab, "--candidates", file, "--plot", folder / "hull.html")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    first = next(line for line in out.splitlines() if line.startswith("Li3O2"))
+    # (−15 + 6 + 10)/5 = 0.2, above 3/5 of −2 and 2/5 of −1.75.
+    assert first.split("0.2000     2.1000  ")[1].strip() in (
+        "0.400 LiO + 0.600 Li2O",
+        "0.600 Li2O + 0.400 LiO",
+    )
+    assert "…" in first
+    assert ", line 12" in first
+    assert ":pig:" in out
+    assert all(text in out for text in ("falls into", "from hull", "E_f", "eV/atom"))
+    assert f"wrote {folder / 'hull.html'}" in said
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_the_table_is_written(ab, kohn_cli, tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    (tmp_path / "new.csv").write_text("id,formula,energy\np,Li2O2,-22\nq,Li4O,-16\nx,Li2O,-15\n")
+    out = tmp_path / f"table{suffix}"
+    code, text, said = kohn_cli("hull", ab, "--candidates", "new.csv", "-o", out, "--json")
+    assert code == 0
+    assert f"wrote {out}" in said
+    document = json.loads(text)
+    names = ["id", "formula", "formation_energy_per_atom", "distance", "e_above_hull", "stable"]
+    names += ["in_hull", "decomposition"]
+    assert columns_of(out) == names
+    block = next(iter(blocks(out, names)))[0]
+    assert list(block["id"]) == [r["id"] for r in document["candidates"]]
+    assert [float(v) for v in block["distance"]] == [r["distance"] for r in document["candidates"]]
+    assert [v in (True, "true") for v in block["in_hull"]] == [True, False, False]
+    assert block["decomposition"][1] == "1 LiO (y)"
+    code, _, error = kohn_cli("hull", ab, "-o", out)
+    assert code == 2
+    assert "exists already" in error
+
+
+def test_without_candidates_all_entries_are_written(ab, kohn_cli, tmp_path):
+    code, _, _ = kohn_cli("hull", ab, "-o", "all.csv")
+    assert code == 0
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    assert lines[0] == "id,formula,formation_energy_per_atom,e_above_hull,stable,decomposition"
+    start, falls = lines[-1].rsplit(",", 1)
+    assert start == "z,Li3O,-0.5,1.0,false"
+    assert set(falls.split(" + ")) == {"0.25 Li (a)", "0.75 Li2O (x)"}
+    assert len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [("table.html", "neither CSV nor Parquet"), ("none/table.csv", "folder of the output file")],
+)
+def test_outputs_that_are_refused(ab, kohn_cli, out, said):
+    code, _, error = kohn_cli("hull", ab, "-o", out)
+    assert code == 2
+    assert said in error
+
+
+def test_candidates_of_a_hull_that_is_open(ab, kohn_cli, tmp_path):
+    """φ = (E − μ n_O) over closed atoms; compositions are those of closed elements."""
+    (tmp_path / "c.csv").write_text("id,formula,energy\nc,C,-7\no,LiCO3,-30\n")
+    (tmp_path / "new.csv").write_text("id,formula,energy\np,Li2O2,-18\nq,Li4C2O7,-70\n")
+    command = ("hull", ab, "c.csv", "--candidates", "new.csv", "--open", "O=-5", "--json")
+    code, out, _ = kohn_cli(*command, "--plot", "open.html")
+    assert code == 0
+    rows = {r["id"]: r for r in json.loads(out)["candidates"]}
+    # Of closed atoms: p is all lithium, at (−18 + 10)/2 = −4; q is 2/3 lithium.
+    assert rows["p"]["fractions"] == {"Li": 1.0}
+    assert rows["q"]["fractions"] == pytest.approx({"C": 1 / 3, "Li": 2 / 3}, abs=1e-15)
+    lowest = min((-15 + 5) / 2, (-10.5 + 5) / 1, (-13 + 5) / 3, -2.0)
+    assert rows["p"]["formation_energy_per_atom"] == pytest.approx(-4 - lowest, abs=1e-12)
 
 
 def test_a_real_phase_diagram(kohn_cli):

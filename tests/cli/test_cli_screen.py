@@ -57,6 +57,34 @@ def test_a_table_and_a_file(tables, kohn_cli):
     assert [line.split(",")[1] for line in lines[1:]] == ["x", "p", "q"]
 
 
+def test_a_terminal_of_80_columns(tables, kohn_cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [f":factory: of a candidate with a name that is much too long, {k}" for k in "pq"]
+    (tables / "long.csv").write_text(
+        f'id,formula,energy,energy_std\n"{names[0]}",Li222Co0O333,-1500,1\n"{names[1]}",Li4O,-16,0.5\n'
+    )
+    code, out, said = kohn_cli("screen", "long.csv", "--hull", "hull.csv", "-o", ":pig:.csv")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    for text in ("P(stable)", "from hull", "would fall into", "Li222", "0.100", ":fa", "ng, q"):
+        assert text in out
+    # (−16 + 8 + 5)/5 = −0.6, above 3/5 of −2
+    assert "0.6000" in out
+    assert "table :pig:.csv" in said
+
+
+def test_of_nothing_that_is_predicted_stable_there_is_no_precision(models, kohn_cli):
+    some = structure([[0, 0, 0], [1.7, 0, 0]], [3, 8]).with_labels(energy=-9.0)
+    write([some], models / "labelled.extxyz")
+    (models / "deep.csv").write_text("id,formula,energy\na,Li,-2\nb,O,-5\ny,LiO,-100\n")
+    command = ("a.safetensors", "labelled.extxyz", "--hull", "deep.csv", "-o", "o.csv")
+    code, _, said = kohn_cli("screen", *command)
+    assert code == 0
+    assert "precision –" in said
+    assert "no candidate with a label is predicted to be stable" in said
+    assert "nan" not in said
+
+
 def test_one_document(tables, kohn_cli):
     code, out, _ = kohn_cli(
         "screen", "new.csv", "--hull", "hull.csv", "-o", "o.parquet", "--json", "--error", "0.01"

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from kohn.errors import ConfigError
+from kohn.cli.compounds import Compound, compound_table
+from kohn.errors import ConfigError, InputError
 from kohn.stability import (
     ConvexHull,
     ElementalReferences,
@@ -20,6 +21,7 @@ from kohn.stability import (
     read_entries,
 )
 from kohn.stability.provenance import conflicts, groups, refuse_mixed
+from kohn.stability.tables import SUFFIXES, pyarrow, write_table
 
 SHOWN = 40
 """Rows of a table in the terminal."""
@@ -101,10 +103,8 @@ def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:
     """A record for each candidate, nearest first."""
     distances = hull.distance(candidates)
     falls = hull.shares(distances)
-    over = (
-        candidates.over(hull.elements) if set(candidates.elements) <= set(hull.elements) else None
-    )
-    formation = hull.references.formation_energies(candidates) if over is not None else None
+    own = hull.comparable(candidates)  # over the hull's elements, which may be fewer
+    formation = hull.references.formation_energies(own)
     rows = []
     for i in np.argsort(distances.values, kind="stable"):
         d = float(distances.values[i])
@@ -112,13 +112,13 @@ def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:
             {
                 "id": candidates.ids[i],
                 "formula": candidates.formulas[i],
-                "formation_energy_per_atom": None if formation is None else float(formation[i]),
+                "formation_energy_per_atom": float(formation[i]),
                 "distance": d,
                 "e_above_hull": max(0.0, d),
                 "stable": d <= hull.tolerance,
                 "in_hull": bool(distances.known[i]),
                 "decomposition": falls[i],
-                "fractions": {} if over is None else _by_element(hull.elements, over.fractions[i]),
+                "fractions": _by_element(hull.elements, own.fractions[i]),
             }
         )
     return rows
@@ -145,41 +145,84 @@ def picture(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "entries": entries}
 
 
-def hull_table(document: Mapping[str, Any]) -> Table:
-    """Candidates, or without any the entries: nearest to the hull first."""
-    candidates = bool(document["candidates"])
-    rows = document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
+def hull_table(document: Mapping[str, Any], width: int) -> Table:
+    """Candidates, or without any the entries: nearest to the hull first; `width` of a terminal."""
+    rows, what = listed(document), "candidates" if document["candidates"] else "entries"
     stable = sum(row["stable"] for row in rows)
-    what = "candidates" if candidates else "entries"
-    title = f"{'–'.join(document['elements'])}: {stable} of {len(rows)} {what} stable"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("formula", no_wrap=True)
-    table.add_column("id", no_wrap=True, header_style="dim")
-    for name in ("E_f, eV/atom", "from hull, eV/atom"):
-        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
-    table.add_column("falls into", overflow="fold", header_style="dim")
     named = {e["id"]: e["formula"] for e in document["entries"]}
+    compounds = []
     for row in rows[:SHOWN]:
-        distance = row.get("distance", row["e_above_hull"])
-        parts = " + ".join(f"{s:.3f} {named[i]}" for i, s in row["decomposition"].items())
         formation = row["formation_energy_per_atom"]
-        table.add_row(
-            escape(row["formula"]),
-            escape(row["id"]),
-            "" if formation is None else f"{formation:.4f}",
-            f"{distance:.4f}",
-            "stable" if row["stable"] else escape(parts),
-            style="green" if row["stable"] else None,
+        parts = [f"{share:.3f} {named[i]}" for i, share in row["decomposition"].items()]
+        compounds.append(
+            Compound(
+                formula=row["formula"],
+                id=row["id"],
+                numbers=(f"{formation:.4f}", f"{row.get('distance', row['e_above_hull']):.4f}"),
+                falls_into=["stable"] if row["stable"] else parts,
+                stable=row["stable"],
+            )
         )
-    if len(rows) > SHOWN:
-        table.caption = f"and {len(rows) - SHOWN:,} more: --json or --plot has them"
-    return table
+    rest = len(rows) - SHOWN
+    return compound_table(
+        f"{'–'.join(document['elements'])}: {stable:,} of {len(rows):,} {what} stable",
+        ("E_f\neV/atom", "from hull\neV/atom"),
+        compounds,
+        width,
+        caption=f"and {rest:,} more: -o, --json or --plot has them" if rest > 0 else "",
+    )
+
+
+def listed(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows that are shown and written: candidates, or without any the entries."""
+    return document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
+
+
+def check_output(out: Path) -> None:
+    """Refuse, before any work, what could not be written at its end. Raises InputError."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            "the output is neither CSV nor Parquet",
+            expected="a name that ends in .csv or .parquet",
+            received=str(out),
+            fix=f"take -o {out.with_suffix('.csv')}; --plot writes HTML, --json prints JSON",
+        )
+    if out.suffix.lower() == ".parquet":
+        pyarrow("pyarrow.parquet")
+    if out.exists():
+        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
+    if not out.parent.is_dir():
+        raise InputError(
+            "the folder of the output file does not exist",
+            where=str(out),
+            fix="make it first, or choose another -o",
+        )
+
+
+def write_hull(document: Mapping[str, Any], out: Path) -> None:
+    """Write all rows of the table, energies in eV/atom, decompositions by shares of atoms.
+
+    Raises:
+        TrainingError: the disk refuses.
+    """
+    rows, named = listed(document), {e["id"]: e["formula"] for e in document["entries"]}
+    parts = [
+        [f"{share:.4g} {named[i]} ({i})" for i, share in row["decomposition"].items()]
+        for row in rows
+    ]
+    names = ["id", "formula", "formation_energy_per_atom", "distance", "e_above_hull"]
+    there = [n for n in (*names, "stable", "in_hull") if n in rows[0]]
+    columns: dict[str, Any] = {n: [row[n] for row in rows] for n in there}
+    flags: dict[str, Any] = {
+        n: np.array(columns[n], bool) for n in ("stable", "in_hull") if n in columns
+    }
+    write_table(out, columns | flags | {"decomposition": [" + ".join(p) for p in parts]})
 
 
 def say(document: Mapping[str, Any], console: Console) -> None:
     """The remarks, on stderr."""
     for remark in document["remarks"]:
-        console.print(f"note: {remark}", markup=False)
+        console.print(Text(f"note: {remark}"))
 
 
 def _by_element(elements: Sequence[str], x: np.ndarray) -> dict[str, float]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import TaskID
-from rich.table import Table
+from rich.text import Text
 
+from kohn.cli.compounds import Compound, compound_table
 from kohn.cli.running import _progress
 from kohn.discovery.options import Monitor, Options
 from kohn.discovery.ranking import Screening
@@ -19,7 +19,7 @@ from kohn.errors import ConfigError
 
 SHOWN = 25
 """Rows of the table in the terminal."""
-OF_ENTRY = re.compile(r" \([^ ]*\)(?= \+ |$)")
+OF_ENTRY = re.compile(r" \(.*?\)(?= \+ \d|$)")
 """The ids in a decomposition, which the file has."""
 
 
@@ -43,7 +43,7 @@ def run_screen(
     """
     models, candidates = split(paths)
     if Path(f"{out}.work").is_dir() and not out.exists():
-        console.print(f"going on with {out}.work", markup=False)
+        console.print(Text(f"going on with {out}.work"), soft_wrap=True)
     with monitored(console) as monitor:
         return screen(
             candidates,
@@ -89,26 +89,17 @@ def show(found: Screening, console: Console) -> None:
     counted = f"{found.stable:,} of {found.candidates:,} candidates on the hull or below it"
     if found.expected_stable is not None:
         counted += f"; {found.expected_stable:,.1f} expected to be stable"
-    table = Table(title=counted, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    probable = found.expected_stable is not None
-    table.add_column("rank", justify="right", header_style="dim")
-    table.add_column("formula", no_wrap=True)
-    table.add_column("id", no_wrap=True, header_style="dim")
-    for name in ("from hull, eV/atom", *(["±", "P(stable)"] if probable else [])):
-        table.add_column(name, justify="right", no_wrap=True, header_style="dim")
-    table.add_column("would fall into", overflow="fold", header_style="dim")
+    sure = found.expected_stable is not None
+    heads = ("from hull\neV/atom", *(("± σ\neV/atom", "P(stable)") if sure else ()))
+    rows = []
     for row in found.head[:SHOWN]:
-        sure = [number(row[n], 3) for n in ("distance_std", "probability_stable") if probable]
-        table.add_row(
-            str(row["rank"]),
-            escape(row["formula"]),
-            escape(row["id"]),
-            number(row["distance"], 4),
-            *sure,
-            escape(OF_ENTRY.sub("", row["decomposition"] or "")),
-            style="green" if row["stable"] else None,
+        numbers = [number(row["distance"], 4)]
+        numbers += [number(row[n], 3) for n in ("distance_std", "probability_stable") if sure]
+        parts = OF_ENTRY.sub("", row["decomposition"] or "").split(" + ")
+        rows.append(
+            Compound(row["formula"], row["id"], numbers, parts, row["stable"], str(row["rank"]))
         )
-    console.print(table)
+    console.print(compound_table(counted, heads, rows, console.width, falls_into="would fall into"))
 
 
 def number(value: float | None, digits: int) -> str:
@@ -119,14 +110,16 @@ def number(value: float | None, digits: int) -> str:
 def say(found: Screening, console: Console) -> None:
     """Remarks, errors where the truth is known, and where the files are."""
     for remark in found.remarks:
-        console.print(f"note: {remark}", markup=False)
+        console.print(Text(f"note: {remark}"))
     if found.metrics is not None:
         m = found.metrics
         text = (
-            f"by {m['compared']:,} labels: MAE {1e3 * m['mae']:.0f} meV/atom, precision "
-            f"{m['precision']:.2f}, recall {m['recall']:.2f}, F1 {m['f1']:.2f}, "
-            f"DAF {m['daf']:.2f}"
+            f"by {m['compared']:,} labels: MAE {1e3 * m['mae']:.0f} meV/atom, "
+            f"precision {number(m['precision'], 2)}, recall {number(m['recall'], 2)}, "
+            f"F1 {number(m['f1'], 2)}, DAF {number(m['daf'], 2)}"
         )
+        if m["true_positives"] + m["false_positives"] == 0:
+            text += " (no candidate with a label is predicted to be stable)"
         if "calibration" in m:
             c, z2 = m["calibration"], m["mean_z2"]
             text += (
@@ -134,10 +127,10 @@ def say(found: Screening, console: Console) -> None:
             )
             if z2 is not None:
                 text += f"; mean (error/σ)² {z2:.2f}, so --scale {z2**0.5:.2g} would suit σ"
-        console.print(text, markup=False)
-    console.print(f"table       {found.file}", markup=False)
+        console.print(Text(text))
+    console.print(Text(f"table       {found.file}"), soft_wrap=True)
     if found.structures is not None:
-        console.print(f"structures  {found.structures}", markup=False)
+        console.print(Text(f"structures  {found.structures}"), soft_wrap=True)
 
 
 def document(found: Screening) -> dict[str, Any]:

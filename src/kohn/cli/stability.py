@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from kohn.cli.options import assignments
 from kohn.cli.root import Json, NotPeriodic, emit, stderr
@@ -25,6 +26,9 @@ def hull(
     refs: Annotated[
         Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="table to write: .csv or .parquet")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="HTML file for the picture")] = None,
     open_: Annotated[
         list[str] | None,
@@ -42,9 +46,10 @@ def hull(
     json: Json = False,
 ) -> None:
     """Say which compounds are stable, how far the others are from it, and what they fall into."""
-    from kohn.cli.hulls import hull_table, picture, run_hull, say
-    from kohn.reports.hull import hull_page
+    from kohn.cli.hulls import check_output, hull_table, picture, run_hull, say, write_hull
 
+    if out is not None:
+        check_output(out)
     chosen = assignments(
         open_ or (),
         "--open",
@@ -64,12 +69,18 @@ def hull(
         pressure=pressure,
     )
     say(document, stderr)
+    if out is not None:
+        write_hull(document, out)
+        _wrote(out)
     if plot is not None:
-        stderr.print(f"wrote {hull_page(picture(document), plot)}")
+        from kohn.reports.hull import hull_page
+
+        _wrote(hull_page(picture(document), plot))
     if json:
         emit(document)
     else:
-        Console(highlight=False).print(hull_table(document))
+        console = Console(highlight=False)
+        console.print(hull_table(document, console.width))
 
 
 def screen(
@@ -155,8 +166,13 @@ def screen(
     if plot is not None:
         from kohn.reports.screening import screening_page
 
-        stderr.print(f"wrote {screening_page(found.file, plain(document(found)), plot)}")
+        _wrote(screening_page(found.file, plain(document(found)), plot))
     if json:
         emit(document(found))
     else:
         show(found, Console(highlight=False))
+
+
+def _wrote(file: Path) -> None:
+    """Say where something was written, on a line that can be copied."""
+    stderr.print(Text(f"wrote {file}"), soft_wrap=True)

@@ -165,7 +165,7 @@ class ConvexHull:
                 energies computed in another way than the hull's, unless that was allowed; what
                 looks like formation energies, and is not said to be.
         """
-        candidates = self._comparable(candidates)
+        candidates = self.comparable(candidates)
         if not self.allow_mixed:
             ids = [*self.entries.ids, *candidates.ids]
             refuse_mixed(groups(ids, [*self.entries.provenance, *candidates.provenance]))
@@ -359,8 +359,12 @@ class ConvexHull:
     def _energies(self, entries: Entries) -> Float[np.ndarray, " N"]:
         return self.relative(entries.fractions, entries.energies_per_atom)
 
-    def _comparable(self, candidates: Entries) -> Entries:
-        """Candidates over the hull's elements, as totals where the hull has totals."""
+    def comparable(self, candidates: Entries) -> Entries:
+        """Candidates over the hull's elements, as totals where the hull has totals.
+
+        Raises:
+            InputError: an element that the hull lacks; total energies beside formation energies.
+        """
         candidates = candidates.over(self.elements)
         if candidates.formation and not self.entries.formation:
             mu = self.references.energies
@@ -433,8 +437,8 @@ class ConvexHull:
 class GrandPotentialHull(ConvexHull):
     """A hull over the elements that are not open, in φ per atom of these.
 
-    Entries with other elements only are left out. Energies of `entries` are Σφ, and their counts
-    those of closed elements; `formulas` are whole.
+    Entries with open elements only are left out. Candidates are over all elements. Energies of
+    `entries` are Σφ, and their counts those of closed elements; `formulas` are whole.
 
     Attributes:
         closed: the hull that it was made of.
@@ -472,25 +476,22 @@ class GrandPotentialHull(ConvexHull):
         """Reduced formulas with the atoms of open elements."""
         return self._formulas
 
-    def distance(self, candidates: Entries, *, method: Method | None = None) -> Distances:
-        """Of candidates over all elements; see `ConvexHull.distance`. eV per closed atom.
-
-        Raises:
-            InputError: as there; candidates of open elements only.
-        """
-        return super().distance(self._opened(candidates), method=method)
-
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
         """Of candidates over all elements: id -> share of the closed atoms."""
-        return super().decompose(self._opened(candidates))
+        return super().decompose(self.comparable(candidates))
 
     def document(self) -> dict[str, Any]:
         """With chemical potentials, temperature (K) and pressure (bar)."""
         opened = {"mu": self.open, "temperature": self.temperature, "pressure": self.pressure}
         return {**super().document(), "open": opened}
 
-    def _opened(self, candidates: Entries) -> Entries:
-        candidates = self.closed._comparable(candidates)
+    def comparable(self, candidates: Entries) -> Entries:
+        """Candidates over all elements as φ of closed ones: distances are in eV per closed atom.
+
+        Raises:
+            InputError: see `ConvexHull.comparable`; candidates of open elements only.
+        """
+        candidates = self.closed.comparable(candidates)
         empty = np.flatnonzero(_closed_atoms(candidates, self.open) == 0)
         if len(empty):
             raise InputError(

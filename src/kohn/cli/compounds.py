@@ -1,0 +1,123 @@
+"""Tables of compounds that fit a terminal: numbers stay whole, formulas and decompositions go over
+several lines, and ids are shortened in their middle."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+LONG = 0.35
+"""Share of the room for words that formulas get where they are long."""
+LEAST = {"formula": 10, "id": 8, "falls into": 16}
+"""Columns of words are not narrower where the terminal has room for them."""
+ID = 12
+"""Columns that ids keep where there is some room."""
+GAP = 2
+"""Columns between columns."""
+ELEMENT = re.compile(r"[A-Z][a-z]?[\d.]*|.")
+
+
+@dataclass(frozen=True)
+class Compound:
+    """A row.
+
+    Attributes:
+        formula: as it is to be shown.
+        id: of the entry or candidate.
+        numbers: what stands in the columns of numbers.
+        falls_into: parts with their shares, '0.25 Li2O'; or a word.
+        stable: on the hull.
+        rank: a number before the formula, if there is one.
+    """
+
+    formula: str
+    id: str
+    numbers: Sequence[str]
+    falls_into: Sequence[str]
+    stable: bool
+    rank: str = ""
+
+
+def compound_table(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Compound],
+    width: int,
+    *,
+    falls_into: str = "falls into",
+    caption: str = "",
+) -> Table:
+    """A table of compounds.
+
+    Args:
+        title: above it.
+        heads: names of the columns of numbers; a line break parts a name from its unit.
+        rows: compounds.
+        width: of the terminal, columns.
+        falls_into: name of the last column.
+        caption: below it.
+    """
+    table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold")
+    table.title, table.caption = Text(title), Text(caption) if caption else None
+    ranks = ["rank", *(r.rank for r in rows)] if any(r.rank for r in rows) else []
+    numbers = [
+        max(map(len, [*head.split("\n"), *(r.numbers[k] for r in rows)]))
+        for k, head in enumerate(heads)
+    ]
+    fixed = [*([max(map(len, ranks))] if ranks else []), *numbers]
+    formula, name, parts = _widths(rows, width - sum(fixed) - GAP * (len(fixed) + 2))
+    if ranks:
+        table.add_column("rank", justify="right", width=fixed[0], no_wrap=True, header_style="dim")
+    table.add_column("formula", width=formula, overflow="fold")
+    table.add_column("id", width=name, no_wrap=True, header_style="dim")
+    for head, wide in zip(heads, numbers, strict=True):
+        table.add_column(head, justify="right", width=wide, no_wrap=True, header_style="dim")
+    table.add_column(falls_into, width=parts, overflow="fold", header_style="dim")
+    for r in rows:
+        plus = [f" + {p}" if k else p for k, p in enumerate(r.falls_into)]
+        cells = [*([r.rank] if ranks else []), lines(ELEMENT.findall(r.formula), formula)]
+        cells += [shortened(r.id, name), *r.numbers, lines(plus, parts)]
+        table.add_row(*map(Text, cells), style="green" if r.stable else None)
+    return table
+
+
+def _widths(rows: Sequence[Compound], room: int) -> tuple[int, int, int]:
+    """Columns for formulas, ids and decompositions: what is left by the others goes to ids."""
+    formula, name, parts = (
+        max([least, *map(len, texts)])
+        for least, texts in (
+            (len("formula"), [r.formula for r in rows]),
+            (len("id"), [r.id for r in rows]),
+            (len("would fall into"), [" + ".join(r.falls_into) for r in rows]),
+        )
+    )
+    small = min(1.0, room / sum(LEAST.values()))
+    least = {what: max(1, int(small * columns)) for what, columns in LEAST.items()}
+    piece = max((2 + len(part) for r in rows for part in r.falls_into), default=0)
+    most = min(int(LONG * room), room - least["id"] - piece)  # no part goes over two lines
+    formula = min(formula, max(least["formula"], most))
+    if room - formula >= ID + 2 * LEAST["falls into"]:
+        least["id"] = ID
+    name = min(name, max(least["id"], room - formula - parts))
+    return formula, name, max(1, min(parts, room - formula - name))
+
+
+def lines(words: Sequence[str], width: int) -> str:
+    """Words one after the other, broken between them where a line would be longer than `width`."""
+    found = [""]
+    for word in words:
+        if found[-1] and len(found[-1]) + len(word) > width:
+            found.append("")
+        found[-1] += word if found[-1] else word.lstrip()
+    return "\n".join(found)
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters: of a longer text its start and, as ids differ there, its end."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    end = 2 * (width - 1) // 3
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
