@@ -5,7 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from kohn.cli.compounds import Compound, compound_table, lines, shortened
+from kohn.cli.compounds import Compound, compound_table, lines
+from kohn.stability.tables import shortened
 
 HEADS = ("from hull\neV/atom", "± σ\neV/atom", "P(stable)")
 

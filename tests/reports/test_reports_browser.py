@@ -1,5 +1,6 @@
 """The page in a real browser, cut off from any network: figures appear, and nothing complains."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -49,6 +50,24 @@ def open_page(browser: str, path: Path, *flags: str) -> tuple[str, list[str]]:
     )
     shutil.rmtree(profile, ignore_errors=True)
     return result.stdout, [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+
+
+FRAME = """<body style="margin:0"><iframe src="{src}" style="border:0;width:{width}px;height:900px">
+</iframe><script>onload = () => setTimeout(() => {{
+  const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
+  document.body.textContent = JSON.stringify({{
+    width: root.scrollWidth, height: root.scrollHeight, drawn: root.dataset.drawn,
+    said: [...page.querySelectorAll(".scrolls")].map((p) => p.hidden ? "" : p.textContent),
+  }});
+}}, 4000)</script></body>"""
+
+
+def measured(browser: str, path: Path, width: int) -> dict:
+    """Size of a page on a screen that may be narrower than a browser's window; what tables say."""
+    outer = path.parent / "frame.html"
+    outer.write_text(FRAME.format(src=path.as_uri(), width=width))
+    dom, _ = open_page(browser, outer, "--allow-file-access-from-files")
+    return json.loads(re.search(r"<body[^>]*>(\{.*\})</body>", dom)[1])
 
 
 @pytest.mark.browser

@@ -173,7 +173,7 @@ def test_what_comes_from_files_is_escaped(tmp_path):
     (run / "check.json").write_text(to_json(judged))
     (run / "settings.yaml").write_text(f"data:\n  train: ['{evil}']\n")
     page = Page(report(run))
-    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert sum(tag == "script" for tag, _ in page.tags) == 4
     assert evil in page.text
     assert not any("alert" in s for s in page.scripts)
     assert "kohn predict 'a'\"'\"'b <b>/model.safetensors'" in page.text
@@ -184,7 +184,7 @@ def test_a_name_that_would_close_the_json_does_not(run):
     document["frames"][0]["config_type"] = "</script><b>\u2028"
     write_evaluation(run, document)
     page = Page(report(run))
-    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert sum(tag == "script" for tag, _ in page.tags) == 4
     assert "</script><b>" in page.text
 
 

@@ -13,7 +13,7 @@ from test_reports_page import Page, figures_in
 from kohn.errors import InputError
 from kohn.records import to_json
 from kohn.reports import screening
-from kohn.reports.hull import hull_figure
+from kohn.reports.hull_figures import hull_figure
 from kohn.reports.screening import read_ranked, screening_figures, screening_page, yield_table
 from kohn.stability import tables
 from kohn.stability.metrics import calibration, stability_metrics

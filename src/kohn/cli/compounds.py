@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from kohn.stability.tables import shortened
+
 LONG = 0.35
 """Share of the room for words that formulas get where they are long."""
 LEAST = {"formula": 10, "id": 8, "falls into": 16}
@@ -112,12 +114,3 @@ def lines(words: Sequence[str], width: int) -> str:
             found.append("")
         found[-1] += word if found[-1] else word.lstrip()
     return "\n".join(found)
-
-
-def shortened(text: str, width: int) -> str:
-    """At most `width` characters: of a longer text its start and, as ids differ there, its end."""
-    text = " ".join(text.split())
-    if len(text) <= width:
-        return text
-    end = 2 * (width - 1) // 3
-    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"

@@ -14,6 +14,7 @@ import kohn
 from kohn.records import plain, write_atomically
 from kohn.reports import sections, summary
 from kohn.reports.figures import Figure, learning_curves
+from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.parity import parity_figures
 from kohn.reports.run import Run
 
@@ -105,7 +106,7 @@ def _file(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -113,3 +114,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"subscripts": subscripts, "decomposition": decomposition}
+    return environment

@@ -9,12 +9,17 @@ from kohn.reports.frames import worst_frames
 from kohn.reports.quantities import FORCES, QUANTITIES, Quantity, present
 from kohn.reports.run import Run
 from kohn.reports.text import NONE, count, fixed, number, plural, times
+from kohn.stability.tables import shortened
 from kohn.structures.elements import symbol
 from kohn.structures.properties import PROPERTIES
 from kohn.units import GPA
 
 MOST_ROWS = 40
 """Classes shown in one table."""
+TALL = 15
+"""Rows that a table may have without scrolling by itself."""
+ID = 22
+"""Characters of an id."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,8 @@ class Cell:
         whole: the text in full, where `text` is shortened.
         code: whether it is a key, a path or a checksum.
         wraps: whether a line may be broken within it.
+        formula: whether it is a formula, whose numbers stand below the line.
+        mixture: whether it is formulas with their shares.
     """
 
     text: str
@@ -34,6 +41,14 @@ class Cell:
     whole: str = ""
     code: bool = False
     wraps: bool = False
+    formula: bool = False
+    mixture: bool = False
+
+
+def identifier(name: str) -> Cell:
+    """The id of an entry, shortened where it is long."""
+    short = shortened(name, ID)
+    return Cell(short, code=True, whole="" if short == name else name)
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     left: frozenset[int] = field(default_factory=frozenset)
     more: str = ""
+
+    @property
+    def tall(self) -> bool:
+        """Whether it has so many rows that it scrolls by itself."""
+        return len(self.rows) > TALL
 
     @property
     def wide(self) -> bool:

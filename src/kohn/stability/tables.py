@@ -1,4 +1,5 @@
-"""Tables on disk, block by block: CSV with what Python brings, Parquet with pyarrow."""
+"""Tables on disk, block by block: CSV with what Python brings, Parquet with pyarrow; and ids as
+tables show them."""
 
 import csv
 import re
@@ -225,3 +226,12 @@ def _value(text: str) -> Any:
 def _write_parquet(file: Path, table: Any) -> None:
     with replacing(file) as stream:
         pyarrow("pyarrow.parquet").write_table(table, stream, row_group_size=ROWS)
+
+
+def shortened(text: str, width: int) -> str:
+    """At most `width` characters: of a longer text its start and, as ids differ there, its end."""
+    text = " ".join(text.split())
+    if len(text) <= width:
+        return text
+    end = 2 * (width - 1) // 3
+    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
