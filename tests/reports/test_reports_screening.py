@@ -12,9 +12,11 @@ from test_reports_page import Page, figures_in
 
 from kohn.errors import InputError
 from kohn.records import to_json
-from kohn.reports import screening
+from kohn.reports import ranked as reading
 from kohn.reports.hull_figures import hull_figure
-from kohn.reports.screening import read_ranked, screening_figures, screening_page, yield_table
+from kohn.reports.ranked import read_ranked
+from kohn.reports.screening import screening_page, yield_table
+from kohn.reports.screening_figures import screening_figures
 from kohn.stability import tables
 from kohn.stability.metrics import calibration, stability_metrics
 from kohn.stability.tables import write_table
@@ -186,7 +188,7 @@ def test_names_cannot_break_the_page(tmp_path, suffix):
 
 
 def test_of_many_rows_the_nearest_are_kept_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(screening, "FEW", 40)
+    monkeypatch.setattr(reading, "FEW", 40)
     monkeypatch.setattr(tables, "ROWS", 64)
     d = 0.5 - np.sort(np.random.default_rng(0).gamma(2.0, 0.1, 1500))  # the nearest come last
     assert 20 < np.sum(d < 0) < 1000
@@ -253,6 +255,11 @@ def test_points_of_a_hull_at_one_place_tell_of_all_that_are_there():
     told = {text for trace in figure.data for text in trace.get("customdata", ())}
     assert len(told) == 1
     text = told.pop()
+    entries[2] |= {"decomposition": {"A2": 0.5, "B": 0.5}, "fractions": {"A": 0.5, "B": 0.5}}
+    figure = hull_figure(document)
+    assert figure is not None
+    told = "".join(text for trace in figure.data for text in trace.get("customdata", ()))
+    assert "falls into 0.500 A<sub>2</sub><br>+ 0.500 B" in told
     assert text.startswith("<b>A</b> best&lt;<br>formation energy 0.0000 eV/atom")
     assert text.index("also bad, 0.1000 eV/atom above") < text.index("also worse, 0.2000 eV/atom")
 

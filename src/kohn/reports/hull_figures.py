@@ -330,7 +330,8 @@ def _hover(entry: Entry) -> str:
         _where(entry),
     ]
     if not entry["stable"]:
-        lines.append("falls into " + decomposition(falls_into(entry)).replace(" + ", "<br>+ "))
+        parts = str(decomposition(falls_into(entry)))
+        lines.append("falls into " + parts.replace(" + ", "<br>+ "))
     return "<br>".join(lines)
 
 
