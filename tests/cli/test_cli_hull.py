@@ -53,6 +53,11 @@ def test_heavy_water_is_water_and_it_is_said(kohn_cli, tmp_path):
     assert code == 0
     assert [e["formula"] for e in json.loads(out)["entries"]] == ["H", "O", "H2O"]
     assert "Deuterium and tritium are read as hydrogen, whose energy is the same (1: x)" in said
+    (tmp_path / "water.csv").write_text("formula,energy\nD2O,-14.3\n")
+    code, _, said = kohn_cli("hull", "water.csv")
+    assert code == 2
+    assert "none of H, O" in said
+    assert "deuterium and tritium count as H" in said
 
 
 LONG = "a candidate :factory: of a [bold]file[/bold] with a long name, line 12"

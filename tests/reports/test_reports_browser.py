@@ -57,6 +57,8 @@ FRAME = """<body style="margin:0"><iframe src="{src}" style="border:0;width:{wid
   const page = document.querySelector("iframe").contentDocument, root = page.documentElement;
   document.body.textContent = JSON.stringify({{
     width: root.scrollWidth, height: root.scrollHeight, drawn: root.dataset.drawn,
+    cut: [...page.querySelectorAll(".caption")]
+      .filter((p) => p.scrollWidth > p.clientWidth + 1).length,
     said: [...page.querySelectorAll(".scrolls")].map((p) => p.hidden ? "" : p.textContent),
   }});
 }}, 4000)</script></body>"""
@@ -80,6 +82,15 @@ def test_all_figures_are_drawn(browser, run, flags):
     places = re.split(r'(?=<div id="(?:parity|curve)-)', dom[: dom.index('id="figures"')])[1:]
     assert len(places) == 8
     assert all("main-svg" in place for place in places)
+
+
+@pytest.mark.browser
+def test_a_narrow_page_has_whole_titles(browser, run):
+    found = measured(browser, report(run), 420)
+    assert found["width"] <= 420
+    assert found["drawn"] == "8"
+    assert found["cut"] == 0
+    assert "Scrolls sideways for all columns" in found["said"]
 
 
 @pytest.mark.browser

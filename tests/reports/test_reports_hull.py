@@ -124,6 +124,15 @@ def test_what_is_far_above_the_hull_does_not_flatten_it():
     assert "above the hull (1)" in legend({"data": figure.data})
 
 
+@pytest.mark.parametrize("elements", ["A", "ABCDE"])
+def test_hulls_without_a_picture_say_so(tmp_path, elements):
+    entries = [entry(e, {e: 1.0}) for e in elements]
+    document = {"elements": list(elements), "entries": entries, "tie_lines": [], "remarks": []}
+    page = Page(hull_page(document, tmp_path))
+    assert "Hulls of two to four elements have a picture" in page.text
+    assert f"Stable ({len(elements)})" in page.text
+
+
 def test_names_do_not_lie_on_each_other():
     rng = np.random.default_rng(1)
     at, others = rng.uniform(0, 300, (40, 2)), rng.uniform(0, 300, (30, 2))

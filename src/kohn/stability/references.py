@@ -133,7 +133,8 @@ def missing_elements(missing: list[str], entries: Entries) -> InputError:
         f"a hull needs an entry of each element, and there is none of {', '.join(missing)}",
         where=entries.places[0],
         expected=f"entries of {', '.join(entries.elements)} by themselves",
-        received=f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {several}",
+        received=f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {several}"
+        + (" (deuterium and tritium count as H)" if entries.isotopes else ""),
         fix=f"add {', '.join(missing)} computed in the same way, or give reference energies",
     )
 
