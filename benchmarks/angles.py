@@ -14,16 +14,24 @@ bonds are all that most frames have within it. Trainings that are finished are k
 benchmarks/scratch/angles; remove the folder to train anew.
 """
 
-import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import DATA, HERE, RESULTS
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_json,
+    write_results,
+)
 
-WORK = HERE / "scratch" / "angles"
 LENGTH, STRETCH = 1.5, 0.03
 """r_0, Å, and the largest |r/r_0 − 1|."""
 CUTOFF, APART = 1.25 * LENGTH, 1.35
@@ -126,11 +134,16 @@ def molecules(kind: str, count: int, seed: int) -> tuple[list[Any], np.ndarray]:
     return made, np.asarray(bend)
 
 
+def folder_of(name: str) -> Path:
+    """Where files of this benchmark lie."""
+    return FOLDERS.work / "angles" / name.replace(", ", "-").replace(" ", "-")
+
+
 def synthetic(kind: str, steps: int) -> tuple[float, dict[str, float]]:
     """The floor, and the error of each model on other molecules; rms, meV."""
     from kohn.structures import write
 
-    folder = WORK / kind.replace(" ", "-")
+    folder = folder_of(kind)
     folder.mkdir(parents=True, exist_ok=True)
     write(molecules(kind, TRAIN, 0)[0], folder / "train.extxyz")
     test, bend = molecules(kind, TEST, 1)
@@ -143,7 +156,7 @@ def synthetic(kind: str, steps: int) -> tuple[float, dict[str, float]]:
     found = {}
     for name, model in MODELS.items():
         document = {"data": data, "model": {**model, "cutoff": CUTOFF}}
-        done = trained(document, folder / name.replace(", ", "-").replace(" ", "-"), steps)
+        done = trained(document, folder / folder_of(name).name, steps)
         found[name] = done["energy_root_mean_square_error_meV"]
     return 1e3 * float(bend.std()), found
 
@@ -155,15 +168,15 @@ def ethanol(cutoff: float, steps: int) -> dict[str, float]:
     """Force MAE of each model, meV/Å."""
     from kohn.structures import read, write
 
-    test = WORK / "ethanol-test.extxyz"
+    test = folder_of("ethanol-test.extxyz")
     if not test.exists():
-        WORK.mkdir(parents=True, exist_ok=True)
+        test.parent.mkdir(parents=True, exist_ok=True)
         write(list(read([DATA / "rmd17" / "ethanol_test.extxyz"]))[:TEST], test)
     data = {"train": [str(DATA / "rmd17" / "ethanol_train.extxyz")], "test": [str(test)]}
     found = {}
     for name, model in ETHANOL.items():
         document = {"data": data, "model": {**model, "cutoff": cutoff}}
-        done = trained(document, WORK / f"ethanol-{name}-{cutoff}", steps)
+        done = trained(document, folder_of(f"ethanol-{name}-{cutoff}"), steps)
         found[name] = done["forces_mean_absolute_error_meV_per_angstrom"]
     return found
 
@@ -174,7 +187,7 @@ def within(cutoff: float) -> float:
     from kohn.graphs import pairs_within
     from kohn.structures import read
 
-    frames = list(read([WORK / "ethanol-test.extxyz"]))
+    frames = list(read([folder_of("ethanol-test.extxyz")]))
     return float(np.mean([len(pairs_within(s, cutoff)[0]) / len(s) for s in frames]))
 
 
@@ -199,17 +212,17 @@ def trained(document: dict[str, Any], folder: Any, steps: int) -> dict[str, floa
 
         started = time.process_time()
         train(parse(whole), out=folder, resume=folder.exists())
-        clock.write_text(json.dumps(time.process_time() - started))
+        write_json(clock, time.process_time() - started)
         print(folder.name, f"{json.loads(clock.read_text()):.0f} s", flush=True)
     return json.loads(errors.read_text())["errors"]
 
 
-def table(made: dict[str, Any], real: dict[float, Any]) -> str:
+def table(made: dict[str, Any], real: dict[float, Any], steps: int, ethanol_steps: int) -> str:
     """Both tables in Markdown."""
     names = ["floor", *MODELS]
     lines = [
         f"Made molecules: rms error of the energy, meV, on {TEST} others after learning energies "
-        f"and forces of {TRAIN * 19 // 20} for {STEPS:,} steps of {BATCH}.",
+        f"and forces of {TRAIN * 19 // 20} for {steps:,} steps of {BATCH}.",
         "",
         "| molecule | " + " | ".join(names) + " |",
         "| --- " * (1 + len(names)) + "|",
@@ -219,7 +232,7 @@ def table(made: dict[str, Any], real: dict[float, Any]) -> str:
         lines.append(f"| {kind} | " + " | ".join(f"{x:.3g}" for x in numbers) + " |")
     lines += [
         "",
-        f"rMD17 ethanol: MAE of the forces, meV/Å, on {TEST} frames after {ETHANOL_STEPS:,} steps "
+        f"rMD17 ethanol: MAE of the forces, meV/Å, on {TEST} frames after {ethanol_steps:,} steps "
         f"of {BATCH} on 950 frames. Bonds alone are {16 / 9:.2f} neighbours.",
         "",
         "| cutoff, Å | neighbours | " + " | ".join(ETHANOL) + " | ratio |",
@@ -234,16 +247,17 @@ def table(made: dict[str, Any], real: dict[float, Any]) -> str:
 
 def main() -> None:
     """Train what is not trained yet, and write benchmarks/results/angles.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args()
+    arguments = parsed(parser_of(__doc__))
+    kinds, cutoffs, steps, ethanol_steps = list(BONDS), CUTOFFS, STEPS, ETHANOL_STEPS
+    if arguments.quick:
+        kinds, cutoffs, steps, ethanol_steps = kinds[:1], CUTOFFS[:1], 100, 100
+    need_data("rmd17/ethanol_train.extxyz", "rmd17/ethanol_test.extxyz")
+    m = machine()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    made = {kind: synthetic(kind, STEPS) for kind in BONDS}
-    real = {cutoff: ethanol(cutoff, ETHANOL_STEPS) for cutoff in CUTOFFS}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "angles.md").write_text(table(made, real))
-    print(table(made, real))
+    made = {kind: synthetic(kind, steps) for kind in kinds}
+    real = {cutoff: ethanol(cutoff, ethanol_steps) for cutoff in cutoffs}
+    document = {"made": made, "ethanol": real}
+    write_results("angles", m, document, table(made, real, steps, ethanol_steps))
 
 
 if __name__ == "__main__":

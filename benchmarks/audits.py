@@ -5,8 +5,8 @@ All cases, or those whose names contain one of the words given; and models on st
 file. Two structures each, seed 0.
 
     EMT, LennardJones     ASE's, on rattled copper
-    GFN2-xTB              of tblite (`pip install kohn[tblite]`, or in .venv-peers-tblite), water
-    mace-torch            0.3.16, untrained, float64 (.venv-peers, see `make peers`), ethanol
+    GFN2-xTB              of tblite (`make .venv-peers-tblite/.done`), water
+    mace-torch            untrained, float64 (`make .venv-peers/.done`), ethanol
     Kohn                  every family, trained here on rMD17 ethanol ($KOHN_DATA, default
                           ../shared/data) for a minute or two, in float64 and in float32
 
@@ -27,11 +27,19 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 
 import kohn
-from benchmarks.accuracy import DATA, HERE, RESULTS
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    PEERS,
+    machine,
+    machine_line,
+    parsed,
+    parser_of,
+    write_json,
+    write_text,
+)
 from kohn.audits import TABLE
 
-WORK = HERE / "scratch" / "audits"
-RECORD = RESULTS / "audits.json"
 STEPS = 1_000
 FAMILIES: dict[str, dict[str, Any]] = {
     "schnet": {"channels": 64, "layers": 3},
@@ -90,7 +98,7 @@ def xtb(accuracy: float) -> Any:
     from benchmarks.peers.mace_calculator import beside
 
     try:
-        beside(".venv-peers-tblite", "tblite")
+        beside(PEERS["tblite"].folder, "tblite")
         from tblite.ase import TBLite  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise Missing(str(error)) from error
@@ -107,24 +115,24 @@ def mace_torch() -> Any:
         raise Missing(str(error)) from error
 
 
-def model_of(family: str, dtype: str) -> Any:
+def model_of(family: str, dtype: str, steps: int = STEPS) -> Any:
     """A small model of a family, trained for this."""
     from kohn.training import train
     from kohn.training.settings import parse
 
-    folder = WORK / family
+    folder = FOLDERS.work / "audits" / family
     file = DATA / "rmd17" / "ethanol_train.extxyz"
     if not (folder / "model.safetensors").exists():
         if not file.exists():
-            raise Missing(f"no {file.name} in $KOHN_DATA")
-        run = {"steps": STEPS, "evaluate_every": 4, "checkpoint_every": 4, "threads": 1}
+            raise Missing(f"{file} is not there; $KOHN_DATA names the folder of the data")
+        run = {"steps": steps, "evaluate_every": 4, "checkpoint_every": 4, "threads": 1}
         document = {
             "data": {"train": [str(file)]},
             "model": {"family": family, **FAMILIES[family]},
             "optimiser": {"ema": 0.99},
             "run": run,
         }
-        WORK.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         train(parse(document), out=folder, resume=folder.exists())
     return kohn.Calculator(folder / "model.safetensors", dtype=dtype)
 
@@ -162,6 +170,18 @@ def chosen(words: list[str]) -> dict[str, Case]:
 # The table
 
 
+def quick_cases() -> dict[str, Case]:
+    """One of each kind, with models that have hardly learned."""
+    kept = {n: CASES[n] for n in ("ASE EMT, Cu", "GFN2-xTB (tblite), H2O") if n in CASES}
+    kept["mace-torch, untrained, ethanol"] = CASES["mace-torch, untrained, ethanol"]
+    for family in FAMILIES:
+        kept[f"Kohn {family}, float32"] = (
+            lambda family=family: model_of(family, "float32", 100),
+            ethanol,
+        )
+    return kept
+
+
 def table(rows: dict[str, Any]) -> str:
     """Calculators against laws: the largest violation, bold where it fails, and the cost."""
     audits = {name: rows[name] for name in [*CASES, *rows] if name in rows}
@@ -179,7 +199,12 @@ def table(rows: dict[str, Any]) -> str:
         for row in audit["rows"]
         if row["verdict"] == "failed"
     ]
-    return "\n".join([*lines, "", "What fails:", "", *notes]) + "\n"
+    machines: dict[str, list[str]] = {}
+    for name, audit in audits.items():
+        if "machine" in audit:
+            machines.setdefault(machine_line(audit["machine"]), []).append(name)
+    told = [f"{'; '.join(names)}: {line}\n" for line, names in machines.items()]
+    return "\n".join([*lines, "", "What fails:", "", *notes, "", *told])
 
 
 def cell(row: dict[str, Any], unit: str) -> str:
@@ -199,6 +224,7 @@ def measured(name: str, case: Case) -> dict[str, Any]:
         Missing: this environment cannot run it.
     """
     make, structures = case
+    m = machine()
     calculator = make()
     started = time.perf_counter()
     found = kohn.audit(calculator, structures(), frames=2, name=name)
@@ -207,19 +233,27 @@ def measured(name: str, case: Case) -> dict[str, Any]:
         "rows": [{k: row[k] for k in kept if k in row} for row in found.rows],
         "calls": sum(r["calls"] for r in found.records),
         "seconds": time.perf_counter() - started,
+        "machine": m,
     }
 
 
 def recorded() -> dict[str, Any]:
     """What was measured before, here or elsewhere."""
-    return json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    record = FOLDERS.results / "audits.json"
+    return json.loads(record.read_text()) if record.exists() else {}
 
 
 def main() -> None:
     """The audits that are asked for, and the table of all."""
+    parser = parser_of(__doc__)
+    parser.add_argument("words", nargs="*", metavar="NAME or MODEL=FILE", help="all by default")
+    arguments = parsed(parser)
+    cases = quick_cases() if arguments.quick else chosen(arguments.words)
+    if not cases:
+        raise SystemExit(f"no case has {arguments.words} in its name: {', '.join(CASES)}")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     rows = recorded()
-    for name, case in chosen(sys.argv[1:]).items():
+    for name, case in cases.items():
         try:
             found = measured(name, case)
         except Missing as error:
@@ -228,9 +262,8 @@ def main() -> None:
         rows = {**recorded(), name: found}  # another run may have added to it
         failed = [r["law"] for r in found["rows"] if r["verdict"] == "failed"]
         print(f"{name}: {', '.join(failed) or 'no law fails'}", file=sys.stderr, flush=True)
-        RESULTS.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        (RESULTS / "audits.md").write_text(table(rows))
+        write_json(FOLDERS.results / "audits.json", rows)
+        write_text(FOLDERS.results / "audits.md", table(rows))
     print(table(rows))
 
 

@@ -11,7 +11,6 @@ Judged on 200 test frames; Jacobians, loops and simulations in the units of the 
 has its record in benchmarks/scratch is not done again, unless it is named.
 """
 
-import argparse
 import json
 import os
 import time
@@ -27,7 +26,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.speed import DATA, RESULTS, WORK
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_json,
+    write_results,
+)
 
 CASES: dict[str, dict[str, Any]] = {
     "conservative": {"family": "nequip", "penalties": {}},
@@ -66,12 +74,12 @@ def trained(case: dict[str, Any], steps: int, folder: Path) -> Any:
     return kohn.load(folder)
 
 
-def timed(case: dict[str, Any], potential: Any) -> dict[str, float]:
+def timed(case: dict[str, Any], steps: int, potential: Any) -> dict[str, float]:
     """Milliseconds of one core for a training step and for a call; to be taken on an idle one."""
     from kohn.records import read_records
 
     with TemporaryDirectory() as short:
-        trained(case, 5_000, Path(short) / "run")
+        trained(case, steps, Path(short) / "run")
         records = list(read_records(Path(short) / "run" / "records.jsonl"))
     epochs = [r for r in records if r["kind"] == "epoch"]
     seconds = [b["seconds"] / (b["step"] - a["step"]) for a, b in pairwise(epochs)]
@@ -117,7 +125,7 @@ def work_around_loops(potential: Any, structures: Sequence[Any], radius: float =
     return 1e3 * rms(np.array(found))
 
 
-def simulated(potential: Any, structure: Any, seed: int) -> dict[str, float]:
+def simulated(potential: Any, structure: Any, seed: int, picoseconds: float) -> dict[str, float]:
     """Velocity Verlet at constant energy: slope of E + K in meV/atom/ps, and temperatures."""
     from ase import units
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
@@ -143,7 +151,7 @@ def simulated(potential: Any, structure: Any, seed: int) -> dict[str, float]:
 
     dynamics = VelocityVerlet(atoms, TIME_STEP * units.fs)
     dynamics.attach(note, interval=10)
-    for _ in dynamics.irun(round(PICOSECONDS * 1e3 / TIME_STEP)):
+    for _ in dynamics.irun(round(picoseconds * 1e3 / TIME_STEP)):
         if temperatures and temperatures[-1] > 10 * TEMPERATURE:
             break  # forces that are not conservative can heat without end
     ps = np.arange(len(energies)) * 10e-3 * TIME_STEP
@@ -198,10 +206,10 @@ def judged(potential: Any) -> dict[str, float]:
     }
 
 
-def driven(potential: Any) -> dict[str, float]:
+def driven(potential: Any, picoseconds: float) -> dict[str, float]:
     """What becomes of simulations at constant energy."""
     test = frames(RUNS).structures
-    runs = [simulated(potential, s, i) for i, s in enumerate(test)]
+    runs = [simulated(potential, s, i, picoseconds) for i, s in enumerate(test)]
     return {
         "drift": rms(np.array([run["drift"] for run in runs])),
         "spread": max(run["spread"] for run in runs),
@@ -240,38 +248,40 @@ def _files(folder: Path, name: str) -> tuple[Path, Path]:
 
 def main() -> None:
     """Measure and write benchmarks/results/constraints.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE")
     parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
+    names, steps_timed, picoseconds = list(CASES), 5_000, PICOSECONDS
+    if arguments.quick:
+        names, picoseconds = ["conservative", "direct, λ = 1"], 0.05
+        arguments.steps = steps_timed = 2_000
+    need_data("rmd17/ethanol_train.extxyz", "rmd17/ethanol_test.extxyz")
+    m = machine()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     from kohn.potential import load, save
 
-    folder, records = WORK / "constraints", {}
+    folder, records = FOLDERS.work / "constraints", {}
     folder.mkdir(parents=True, exist_ok=True)
-    files = {name: _files(folder, name) for name in CASES}
+    files = {name: _files(folder, name) for name in names}
     for name, (record, model) in files.items():
         if name in arguments.cases or not record.exists():
             save(trained(CASES[name], arguments.steps, record.with_suffix("")), model)
-            record.write_text("{}")
+            write_json(record, {})
     stages = {
         "force_mae": lambda name, potential: judged(potential),
-        "drift": lambda name, potential: driven(potential),
-        "call": lambda name, potential: timed(CASES[name], potential),
+        "drift": lambda name, potential: driven(potential, picoseconds),
+        "call": lambda name, potential: timed(CASES[name], steps_timed, potential),
     }
     for sign, measure in stages.items():
         for name, (record, model) in files.items():
             found = json.loads(record.read_text())
             if sign not in found:
                 found |= measure(name, load(model))
-                record.write_text(json.dumps(found))
+                write_json(record, found)
             records[name] = found
             print(name, {k: f"{v:.3g}" for k, v in found.items()}, flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "constraints.md").write_text(table(records))
-    print(table(records))
+    write_results("constraints", m, {"rows": records}, table(records))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ times. First, Kohn's presets are compared with the numbers of both codes.
 
 Nominal operations of the values are those of the sum over neighbours as Kohn writes it
 (`nominal`), and the share is of the matrix-product peak in the same run. `make peers` makes the
-peers' environment; KOHN_PEERS_DESCRIPTORS names another python. Give it an idle core.
+peers' environment; KOHN_PEERS_DESCRIPTORS names another python; where it is not installed, Kohn
+is measured alone. Give it an idle core.
 """
 
 import argparse
@@ -30,11 +31,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import DATA, HERE, RESULTS, ROOT, WORK, Side
-
-sys.path.insert(0, str(HERE / "peers"))
-
-from protocol import guard_stdout, serve  # type: ignore[import-not-found]
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    PEERS,
+    ROOT,
+    installed,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_results,
+)
+from benchmarks.peers.protocol import guard_stdout, serve
+from benchmarks.sides import Side
 
 SETTINGS = {"r_cut": 5.0, "n_max": 8, "l_max": 6, "sigma": 0.5}
 POINTS = 200
@@ -43,8 +53,8 @@ ASKED = {"values": 3.0, "forces": 20.0}
 TITLES = {"silicon512": "512 Si", "water648": "648 H2O", "oxide240": "240 (Ba,Sr)(Ti,Zr)O3"}
 CELLS = (4, 6, 8, 11)
 """Cubic cells of silicon along each edge, for memory: 512 to 10,648 atoms."""
-PYTHON = os.environ.get("KOHN_PEERS_DESCRIPTORS", ".venv-peers-descriptors/bin/python")
-PEERS = ("dscribe", "featomic")
+CODES = ("dscribe", "featomic")
+"""The peers, in one environment."""
 
 
 # --- Kohn's side --------------------------------------------------------------------------
@@ -204,7 +214,7 @@ def stream_memory(molecules: int) -> dict[str, Any]:
 def alone(*arguments: str) -> dict[str, Any]:
     """What a process of its own measures."""
     command = [sys.executable, "-m", "benchmarks.descriptors", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -218,7 +228,7 @@ def write_cases() -> dict[str, Path]:
     from benchmarks.structures import make_oxide, make_rattled_silicon, make_water_box
 
     made = (make_rattled_silicon(4), make_water_box(molecules=216, density=1.0), make_oxide())
-    paths = {atoms.info["name"]: WORK / f"{atoms.info['name']}.extxyz" for atoms in made}
+    paths = {atoms.info["name"]: FOLDERS.work / f"{atoms.info['name']}.extxyz" for atoms in made}
     for atoms in made:
         write(paths[atoms.info["name"]], atoms, format="extxyz")
     return paths
@@ -227,10 +237,10 @@ def write_cases() -> dict[str, Path]:
 def agreement(sides: dict[str, Side], case: str) -> dict[str, float]:
     """Largest difference of a preset from its code, as a share of the largest feature."""
     found = {}
-    for name in PEERS:
-        ours, theirs = (WORK / f"soap-{side}-{case}-{name}.npy" for side in ("kohn", name))
-        asked(sides["kohn"], cmd="features", case=case, preset=name, file=str(ours))
-        asked(sides[name], cmd="features", case=case, file=str(theirs))
+    for name in [n for n in CODES if n in sides]:
+        ours, theirs = (FOLDERS.work / f"soap-{x}-{case}-{name}.npy" for x in ("kohn", name))
+        sides["kohn"].get(cmd="features", case=case, preset=name, file=str(ours))
+        sides[name].get(cmd="features", case=case, file=str(theirs))
         a, b = np.load(ours), np.load(theirs)
         found[name] = float(np.abs(a - b).max() / np.abs(b).max())
         ours.unlink()
@@ -240,19 +250,19 @@ def agreement(sides: dict[str, Side], case: str) -> dict[str, float]:
     return found
 
 
-def compare(rounds: int, repeats: int) -> dict[str, Any]:
+def compare(rounds: int, repeats: int, peers: bool) -> dict[str, Any]:
     """Every case on every side, in turn."""
-    sides = {
-        "kohn": Side("kohn", [sys.executable, "-m", "benchmarks.descriptors", "--serve"]),
-        **{name: Side(name, [PYTHON, "benchmarks/peers/soap_peers.py", name]) for name in PEERS},
-    }
+    python, script = PEERS["descriptors"].python, "benchmarks/peers/soap_peers.py"
+    sides = {"kohn": Side("kohn", [sys.executable, "-m", "benchmarks.descriptors", "--serve"])}
+    if peers:
+        sides |= {name: Side(name, [python, script, name]) for name in CODES}
     rows: list[dict[str, Any]] = []
     for side in sides.values():
         side.start()
-    gflops = asked(sides["kohn"], cmd="matmul_peak")["gflops"]
+    gflops = sides["kohn"].get(cmd="matmul_peak")["gflops"]
     for case, path in write_cases().items():
         sizes = {
-            name: asked(side, cmd="prepare", case=case, structures=str(path))
+            name: side.get(cmd="prepare", case=case, structures=str(path))
             for name, side in sides.items()
         }
         agreed = agreement(sides, case)
@@ -262,7 +272,7 @@ def compare(rounds: int, repeats: int) -> dict[str, Any]:
             for _round in range(rounds):
                 for side in sides.values():
                     n = repeats if what == "values" or side.name == "kohn" else 1
-                    answer = asked(side, cmd="time", case=case, what=what, repeats=n)
+                    answer = side.get(cmd="time", case=case, what=what, repeats=n)
                     for clock, seconds in times[side.name].items():
                         seconds += answer[clock]
                     if answer["extrapolated"]:
@@ -279,16 +289,8 @@ def compare(rounds: int, repeats: int) -> dict[str, Any]:
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     for side in sides.values():
-        asked(side, cmd="quit")
+        side.quit()
     return {"gflops": gflops, "rows": rows}
-
-
-def asked(side: Side, **command: Any) -> dict[str, Any]:
-    """One answer, which must not be an error."""
-    answer = side.ask(**command)
-    if not answer["ok"]:
-        raise SystemExit(f"{side.name}, {command}: {answer['error']}")
-    return answer
 
 
 def nominal(atoms: int, edges: int, species: int) -> float:
@@ -333,11 +335,14 @@ def table(document: dict[str, Any]) -> str:
 
 
 def _speed(document: dict[str, Any]) -> list[str]:
-    worst = max(d for row in document["rows"] for d in row["agreement"].values())
+    differ = [d for row in document["rows"] for d in row["agreement"].values()]
+    same = (
+        f" Kohn's presets give the numbers of DScribe and featomic (unsplined) within "
+        f"{max(differ):.0e} of the largest. Featomic is timed with its spline."
+    )
     lines = [
         f"One core, float64; matrix-product peak {document['gflops']:.0f} GFLOP/s. CPU time in "
-        "ms, wall time in brackets. Kohn's presets give the numbers of DScribe 2.1.2 and featomic "
-        f"0.6.7 (unsplined) within {worst:.0e} of the largest. Featomic is timed with its spline.",
+        f"ms, wall time in brackets.{same if differ else ''}",
         "",
         "| what | structures | Kohn | DScribe | featomic | faster peer / Kohn | asked "
         "| atoms/s | share of peak |",
@@ -346,13 +351,17 @@ def _speed(document: dict[str, Any]) -> list[str]:
     for row in document["rows"]:
         times, what = row["seconds"], row["what"]
         ours = times["kohn"]["cpu"]
-        cells = [_milliseconds(times[n], n in row["extrapolated"]) for n in ("kohn", *PEERS)]
-        ratio = min(times[n]["cpu"] for n in PEERS) / ours
+        cells = [
+            _milliseconds(times[n], n in row["extrapolated"]) if n in times else "–"
+            for n in ("kohn", *CODES)
+        ]
+        peers = [times[n]["cpu"] / ours for n in CODES if n in times]
+        ratio = f"**{min(peers):.1f}**" if peers else "–"
         share = nominal(row["atoms"], row["edges"], row["species"]) / ours / document["gflops"]
         lines.append(
             f"| {what} | {TITLES[row['case']]} | "
             + " | ".join(cells)
-            + f" | **{ratio:.1f}** | {ASKED[what]:g} | {row['atoms'] / ours:,.0f} | "
+            + f" | {ratio} | {ASKED[what]:g} | {row['atoms'] / ours:,.0f} | "
             + (f"{share / 1e7:.0f} % |" if what == "values" else "– |")
         )
     return [
@@ -372,9 +381,7 @@ def _milliseconds(times: dict[str, float], extrapolated: bool) -> str:
 
 def main() -> int:
     """Measure and write benchmarks/results/descriptors.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--molecules", type=int, default=100_000, help="to stream")
@@ -384,7 +391,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--force-memory", type=int, metavar="CELLS", help=argparse.SUPPRESS)
     parser.add_argument("--stream-memory", type=int, metavar="MOLECULES", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     # one core and one thread for this process and all that it starts
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     for name in ("RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -395,18 +402,22 @@ def main() -> int:
         of = force_memory if arguments.force_memory else stream_memory
         print(json.dumps(of(arguments.force_memory or arguments.stream_memory)))
         return 0
-    WORK.mkdir(exist_ok=True)
+    cells = CELLS
+    if arguments.quick:
+        arguments.rounds, arguments.repeats, arguments.molecules, cells = 1, 1, 200, CELLS[:1]
+    if "stream" not in arguments.without:
+        need_data("qm7/qm7.extxyz")
+    with_peers = [] if "speed" in arguments.without else ["descriptors"]
+    peers = installed(*with_peers)
+    m = machine(peers)
     document: dict[str, Any] = {}
     if "speed" not in arguments.without:
-        document |= compare(arguments.rounds, arguments.repeats)
+        document |= compare(arguments.rounds, arguments.repeats, bool(peers))
     if "memory" not in arguments.without:
-        document["memory"] = [alone("--force-memory", str(cells)) for cells in CELLS]
+        document["memory"] = [alone("--force-memory", str(n)) for n in cells]
     if "stream" not in arguments.without:
         document["stream"] = alone("--stream-memory", str(arguments.molecules))
-    text = table(document)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "descriptors.md").write_text(text)
-    print(text)
+    write_results("descriptors", m, document, table(document))
     return 0
 
 

@@ -9,8 +9,8 @@ are minus the slope of its energy (`checked`).
 
 Nominal operations are those of the dense algorithm (`nominal`), and the share is of the
 matrix-product peak that JAX reached in the same run. `make peers` makes the environments;
-KOHN_PEERS_SCHNETPACK, KOHN_PEERS_NEQUIP and KOHN_PEERS_MLIP name other pythons. Give it an idle
-machine.
+KOHN_PEERS_SCHNETPACK, KOHN_PEERS_NEQUIP and KOHN_PEERS_MLIP name other pythons. A peer that is not
+installed is left out. Give it an idle machine.
 """
 
 import argparse
@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks import worker
-from benchmarks.speed import RESULTS, WORK, Case, Side, cases
-from benchmarks.worker import guard_stdout, serve
+from benchmarks.common import PEERS, installed, machine, parsed, parser_of, write_results
+from benchmarks.peers.protocol import guard_stdout, serve
+from benchmarks.sides import Side
+from benchmarks.speed import Case, cases
 
 ELEMENTS, NEIGHBOURS = (1, 6, 7, 8), 14.375
 ASKED = {"molecule": 5.0, "batch": 5.0, "box": 3.0}
@@ -43,26 +45,10 @@ class Lane:
     default: bool = True  # the mode that is asked to be beaten
 
 
-def python(name: str, folder: str) -> str:
-    """The python of a peer; the environment may name another."""
-    return os.environ.get(f"KOHN_PEERS_{name}", f"{folder}/bin/python")
-
-
-PEERS = {
-    "schnetpack": [
-        python("SCHNETPACK", ".venv-peers-schnetpack"),
-        "benchmarks/peers/speed_schnetpack.py",
-    ],
-    "nequip": [
-        python("NEQUIP", ".venv-peers-nequip"),
-        "benchmarks/peers/speed_nequip.py",
-        "nequip",
-    ],
-    "mlip": [
-        python("MLIP", ".venv-peers-mlip"),
-        "benchmarks/peers/speed_nequip.py",
-        "mlip",
-    ],
+WORKERS = {
+    "schnetpack": ["benchmarks/peers/speed_schnetpack.py"],
+    "nequip": ["benchmarks/peers/speed_nequip.py", "nequip"],
+    "mlip": ["benchmarks/peers/speed_nequip.py", "mlip"],
 }
 FAMILIES = {
     "schnet": [Lane("schnetpack", "eager"), Lane("schnetpack", "compile", False)],
@@ -101,8 +87,9 @@ class Worker(worker.Worker):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[: command["threads"]])
         import jax
+        import jaxlib
 
-        import kohn  # noqa: F401  (enables 64-bit numbers)
+        import kohn
         from kohn.models import FAMILIES as MODELS
         from kohn.potential import Potential
 
@@ -114,8 +101,12 @@ class Worker(worker.Worker):
             dtype=np.dtype(command["dtype"]).type,
         )
         self.potential = Potential(model, dict.fromkeys(ELEMENTS, 0.0))
-        versions = {"jax": jax.__version__}
-        return {"parameters": self.potential.n_parameters, "versions": versions}
+        versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+        return {
+            "parameters": self.potential.n_parameters,
+            "versions": versions,
+            "kohn": kohn.__file__,
+        }
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
         """Seconds of each repeat."""
@@ -167,24 +158,16 @@ def serve_kohn() -> int:
 # --- the comparison -----------------------------------------------------------------------
 
 
-def asked(side: Side, **command: Any) -> dict[str, Any]:
-    """One answer, which must not be an error."""
-    answer = side.ask(**command)
-    if not answer["ok"]:
-        raise SystemExit(f"{side.name}, {command}: {answer['error']}")
-    return answer
-
-
 def checked(side: Side, case: str, mode: str) -> float:
     """The largest force beside minus the slope of the energy: its relative difference.
 
     Raises:
         SystemExit: forces that are zero, not finite, or not the derivative of the energy.
     """
-    forces = np.array(asked(side, cmd="predict", case=case, mode=mode)["forces"])
+    forces = np.array(side.get(cmd="predict", case=case, mode=mode)["forces"])
     atom, axis = np.unravel_index(np.abs(forces).argmax(), forces.shape)
     energies = [
-        asked(side, cmd="predict", case=case, mode=mode, move=[int(atom), int(axis), h])["energy"]
+        side.get(cmd="predict", case=case, mode=mode, move=[int(atom), int(axis), h])["energy"]
         for h in (STEP, -STEP)
     ]
     force = forces[atom, axis]
@@ -197,17 +180,16 @@ def checked(side: Side, case: str, mode: str) -> float:
     return float(error)
 
 
-def measure(family: str, case: Case, sides: dict[str, Side], rounds: int, repeats: int) -> dict:
-    """One case on every side, in turn."""
-    sizes = {
-        name: asked(
-            side, cmd="prepare", case=case.name, structures=str(case.structures), batch=case.batch
-        )
-        for name, side in sides.items()
-    }
+def measure(
+    family: str, case: Case, sides: dict[str, Side], rounds: int, repeats: int, slow: bool
+) -> dict:
+    """One case on every side, in turn; with the modes that take minutes to compile if `slow`."""
+    prepare = {"case": case.name, "structures": str(case.structures), "batch": case.batch}
+    sizes = {name: side.get(cmd="prepare", **prepare) for name, side in sides.items()}
     if len({(s["atoms"], s["edges"]) for s in sizes.values()}) != 1:
         raise SystemExit(f"{case.name}: the sides have different graphs: {sizes}")
-    lanes = [Lane("kohn", "jit"), *(lane for lane in FAMILIES[family] if lane.side in sides)]
+    peers = [x for x in FAMILIES[family] if x.side in sides and (x.default or slow)]
+    lanes = [Lane("kohn", "jit"), *peers]
     times: dict[Lane, list[float]] = {}
     failed = {}
     errors = {}
@@ -218,24 +200,27 @@ def measure(family: str, case: Case, sides: dict[str, Side], rounds: int, repeat
         except SystemExit as error:
             if lane.default:
                 raise
-            failed[lane] = str(error).splitlines()[0].rsplit("}: ", 1)[-1][:200]
+            why = str(error).splitlines()[0].rsplit("}: ", 1)[-1]
+            failed[f"{lane.side} ({lane.mode})"] = why[:200]
             print(f"{lane} does not work: {error}", file=sys.stderr)
     n = max(2, repeats // (4 if case.kind == "box" else 1))
     for _ in range(rounds):
         for lane, seconds in times.items():
-            seconds += asked(
-                sides[lane.side], cmd="time", case=case.name, mode=lane.mode, repeats=n
-            )["seconds"]
+            answer = sides[lane.side].get(cmd="time", case=case.name, mode=lane.mode, repeats=n)
+            seconds += answer["seconds"]
     row = {
         "family": family,
         "case": case.name,
         "kind": case.kind,
         **{k: sizes["kohn"][k] for k in ("atoms", "edges")},
-        "milliseconds": {lane: 1e3 * median(v) for lane, v in times.items()},
+        "lanes": [
+            {"side": x.side, "mode": x.mode, "default": x.default, "ms": 1e3 * median(v)}
+            for x, v in times.items()
+        ],
         "failed": failed,
         "worst": max(errors.values()),
     }
-    shown = {f"{x.side} {x.mode}": round(ms, 3) for x, ms in row["milliseconds"].items()}
+    shown = {f"{x['side']} {x['mode']}": round(x["ms"], 3) for x in row["lanes"]}
     print(family, case.name, row["edges"], shown, f"{row['worst']:.1e}", file=sys.stderr)
     return row
 
@@ -299,25 +284,27 @@ def table(document: dict[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in document["rows"]:
-        ours = row["milliseconds"][Lane("kohn", "jit")]
+        (ours,) = (lane["ms"] for lane in row["lanes"] if lane["side"] == "kohn")
         work = nominal(row["family"], row["atoms"], row["edges"])
         share = f"{work / ours / peak / 1e4:.0f} %" if work else "–"
         head = (
             f"| {row['family']} | {row['case']} | {row['atoms']} | {row['edges']:,} | "
             f"{ours:.2f} | {share} | "
         )
-        peers = {k: v for k, v in row["milliseconds"].items() if k.side != "kohn"}
+        peers = [lane for lane in row["lanes"] if lane["side"] != "kohn"]
         if not peers:
             lines.append(head + "– | – | – | – |")
-        for lane, ms in peers.items():
-            ratio = f"**{ms / ours:.1f}**" if lane.default else f"{ms / ours:.1f}"
-            asked_for = f"{ASKED[row['kind']]:g}" if lane.default else "beside"
-            lines.append(head + f"{lane.side} ({lane.mode}) | {ms:.1f} | {ratio} | {asked_for} |")
+        for lane in peers:
+            ms = lane["ms"]
+            ratio = f"**{ms / ours:.1f}**" if lane["default"] else f"{ms / ours:.1f}"
+            asked_for = f"{ASKED[row['kind']]:g}" if lane["default"] else "beside"
+            name = f"{lane['side']} ({lane['mode']})"
+            lines.append(head + f"{name} | {ms:.1f} | {ratio} | {asked_for} |")
             head = "| | | | | | | "
     failures: dict[str, list[str]] = {}
     for row in document["rows"]:
         for lane, why in row["failed"].items():
-            failures.setdefault(f"{lane.side} ({lane.mode}): {why}", []).append(row["case"])
+            failures.setdefault(f"{lane}: {why}", []).append(row["case"])
     if failures:
         lines += ["", "Did not work:", ""]
         lines += [f"- {why} ({', '.join(names)})" for why, names in failures.items()]
@@ -326,21 +313,22 @@ def table(document: dict[str, Any]) -> str:
 
 def main() -> int:
     """Measure and write benchmarks/results/families.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES))
     parser.add_argument("--without", nargs="*", default=[], help="peers to leave out")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     if arguments.serve:
         return serve_kohn()
-    from benchmarks.structures import write_structures
-
-    write_structures(WORK)
+    if arguments.quick:
+        arguments.rounds, arguments.repeats = 1, 2
+    every = cases()
+    wanted = dict.fromkeys(lane.side for f in arguments.families for lane in FAMILIES[f])
+    peers = installed(*(name for name in wanted if name not in arguments.without))
+    m = machine(peers)
     document: dict[str, Any] = {
         "threads": arguments.threads,
         "parameters": {},
@@ -351,28 +339,24 @@ def main() -> int:
         names = dict.fromkeys(lane.side for lane in FAMILIES[family])
         commands = {
             "kohn": [sys.executable, "-m", "benchmarks.families", "--serve"],
-            **{name: PEERS[name] for name in names if name not in arguments.without},
+            **{n: [PEERS[n].python, *WORKERS[n]] for n in names if n in peers},
         }
         sides = {name: Side(f"{family}-{name}", command) for name, command in commands.items()}
         document["parameters"][family] = {}
         for name, side in sides.items():
             side.start()
-            answer = asked(
-                side, cmd="load", family=family, dtype="float32", threads=arguments.threads
-            )
+            answer = side.get(cmd="load", family=family, dtype="float32", threads=arguments.threads)
             document["parameters"][family][name] = answer["parameters"]
             document["versions"] |= {name: answer["versions"]}
-        gflops = asked(sides["kohn"], cmd="matmul_peak")["gflops"]
+        gflops = sides["kohn"].get(cmd="matmul_peak")["gflops"]
         document["gflops"] = max(gflops, document.get("gflops", 0.0))
         document["rows"] += [
-            measure(family, case, sides, arguments.rounds, arguments.repeats) for case in cases()
+            measure(family, case, sides, arguments.rounds, arguments.repeats, not arguments.quick)
+            for case in every
         ]
         for side in sides.values():
-            asked(side, cmd="quit")
-    text = table(document)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "families.md").write_text(text)
-    print(text)
+            side.quit()
+    write_results("families", m, document, table(document))
     return 0
 
 

@@ -5,10 +5,10 @@ Both learn energies and forces of the same rMD17 ethanol frames (of $KOHN_DATA, 
 inducing environments, on one core, each as its users run it: `kohn train` and `gap_fit`, in
 processes of their own, in turn; CPU seconds and peak memory are those of the whole process. Then
 both predict energies and forces of test frames one by one as ASE calculators, in turn, medians
-over the frames; Kohn also in batches. `make peers` makes the peer's environment.
+over the frames; Kohn also in batches. `make peers` makes the peer's environment;
+KOHN_PEERS_DESCRIPTORS names another python; where it is not installed, Kohn is measured alone.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -21,12 +21,29 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import DATA, RESULTS, ROOT, WORK
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    PEERS,
+    ROOT,
+    installed,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_results,
+    write_text,
+)
 
-FOLDER = WORK / "gaussian-process"
-PEER = Path(os.environ.get("KOHN_PEERS_DESCRIPTORS", ROOT / ".venv-peers-descriptors/bin/python"))
 TEST_FRAMES = 200
 SOAP = {"r_cut": 5.0, "n_max": 8, "l_max": 6, "sigma": 0.4}
+
+
+def folder() -> Path:
+    """Where files of this benchmark lie."""
+    path = FOLDERS.work / "gaussian-process"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def write_frames(name: str, source: str, frames: slice) -> Path:
@@ -38,7 +55,7 @@ def write_frames(name: str, source: str, frames: slice) -> Path:
         atoms.info = {"REF_energy": float(atoms.info["REF_energy"])}
         del atoms.arrays["MD17_forces"]
         chosen.append(atoms)
-    path = FOLDER / f"{name}.xyz"
+    path = folder() / f"{name}.xyz"
     write(path, chosen, format="extxyz")
     return path
 
@@ -54,8 +71,8 @@ def kohn_command(train: Path, valid: Path, points: int) -> tuple[list[str], Path
         },
         "run": {"threads": 1},
     }
-    file, out = FOLDER / "train.yaml", FOLDER / "kohn"
-    file.write_text(json.dumps(settings))
+    file, out = folder() / "train.yaml", folder() / "kohn"
+    write_text(file, json.dumps(settings))
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "kohn.cli", "train", str(file), "--out", str(out)]
     return command, out / "model.safetensors"
@@ -63,14 +80,14 @@ def kohn_command(train: Path, valid: Path, points: int) -> tuple[list[str], Path
 
 def peer_command(train: Path, points: int) -> tuple[list[str], Path]:
     """`gap_fit` and the model that it makes."""
-    model = FOLDER / "gap.xml"
+    model = folder() / "gap.xml"
     soap = (
         f"soap l_max={SOAP['l_max']} n_max={SOAP['n_max']} atom_sigma={SOAP['sigma']} zeta=4 "
         f"cutoff={SOAP['r_cut']} cutoff_transition_width=1.0 n_sparse={points // 3} delta=1.0 "
         "covariance_type=dot_product sparse_method=cur_points add_species=T"
     )
     command = [
-        str(PEER.with_name("gap_fit")),
+        str(Path(PEERS["descriptors"].python).with_name("gap_fit")),
         "energy_parameter_name=REF_energy",
         "force_parameter_name=REF_forces",
         f"at_file={train}",
@@ -87,7 +104,7 @@ def peer_command(train: Path, points: int) -> tuple[list[str], Path]:
 def measured(command: list[str]) -> dict[str, float]:
     """CPU and wall seconds and peak memory of a process."""
     started = time.perf_counter()
-    with (FOLDER / f"{Path(command[0]).name}.log").open("w") as log:
+    with (folder() / f"{Path(command[0]).name}.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
         _, status, usage = os.wait4(process.pid, 0)
     if status:
@@ -122,7 +139,7 @@ PREDICT_PEER = PREDICT.format(
 def predicted(python: str | Path, script: str, model: Path, test: Path) -> dict[str, float]:
     """Microseconds an atom and errors, frame by frame."""
     command = [str(python), "-c", script, str(model), str(test)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     seconds, forces, energies = np.array(json.loads(done.stdout.splitlines()[-1])).T
     return {
         "microseconds": 1e6 * median(seconds) / 9,
@@ -164,33 +181,35 @@ def table(rows: list[dict[str, Any]], in_batches: float) -> str:
 
 def main() -> None:
     """Measure and write benchmarks/results/gaussian_process.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--frames", type=int, default=500)
     parser.add_argument("--points", type=int, default=1500)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
+    if arguments.quick:
+        arguments.frames, arguments.points = 50, 60
+    need_data("rmd17/ethanol_train.extxyz", "rmd17/ethanol_test.extxyz")
+    peers = installed("descriptors")
+    m = machine(peers)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     os.environ["OMP_NUM_THREADS"] = "1"
-    FOLDER.mkdir(parents=True, exist_ok=True)
     n = arguments.frames
     train = write_frames("train", "ethanol_train.extxyz", slice(n))
     valid = write_frames("valid", "ethanol_train.extxyz", slice(n, n + 20))
     test = write_frames("test", "ethanol_test.extxyz", slice(TEST_FRAMES))
     rows, models = [], {}
-    for who, (command, model), python, script in (
-        ("Kohn", kohn_command(train, valid, arguments.points), sys.executable, PREDICT_KOHN),
-        ("gap_fit", peer_command(train, arguments.points), PEER, PREDICT_PEER),
-    ):
+    sides = [("Kohn", kohn_command(train, valid, arguments.points), sys.executable, PREDICT_KOHN)]
+    if peers:
+        python = PEERS["descriptors"].python
+        sides.append(("gap_fit", peer_command(train, arguments.points), python, PREDICT_PEER))
+    for who, (command, model), python, script in sides:
         spent = measured(command)
         found = predicted(python, script, model, test)
         rows.append({"who": who, "frames": n, "points": arguments.points, **spent, **found})
         models[who] = model
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    text = table(rows, batched(models["Kohn"], test))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "gaussian_process.md").write_text(text)
-    print(text)
+    in_batches = batched(models["Kohn"], test)
+    measurements = {"rows": rows, "microseconds_in_batches": in_batches}
+    write_results("gaussian_process", m, measurements, table(rows, in_batches))
 
 
 if __name__ == "__main__":

@@ -12,29 +12,36 @@ before.
     million    Kohn alone: distances of one million candidates of four elements
 
 The last two each in a process of its own, for peak memory. `make peers` makes the peer's
-environment; KOHN_PEERS_HULL names another python. Give it an idle core.
+environment; KOHN_PEERS_HULL names another python; where it is not installed, Kohn is measured
+alone. Give it an idle core.
 """
 
 import argparse
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import HERE, RESULTS, ROOT, WORK, Side
-
-sys.path.insert(0, str(HERE / "peers"))
-
-from protocol import guard_stdout, serve  # type: ignore[import-not-found]
+from benchmarks.common import (
+    FOLDERS,
+    PEERS,
+    ROOT,
+    installed,
+    machine,
+    parsed,
+    parser_of,
+    write_results,
+)
+from benchmarks.peers.protocol import guard_stdout, serve
+from benchmarks.sides import Side
 
 ENTRIES = 2000
 CANDIDATES = 100_000
@@ -47,7 +54,6 @@ SAMPLED = ((3, 2000, False), (3, 2000, True), (3, 50, False), (4, 200, False), (
 """Elements and candidates of the joint samples, and whether the candidates are the entries."""
 SAMPLES_ASKED, MILLION_ASKED = 3.0, 10.0
 """Seconds."""
-PYTHON = os.environ.get("KOHN_PEERS_HULL", ".venv-peers-hull/bin/python")
 
 
 def make_system(elements: int, entries: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -213,20 +219,20 @@ def million(count: int) -> dict[str, Any]:
 def alone(*arguments: str) -> dict[str, Any]:
     """What a process of its own measures."""
     command = [sys.executable, "-m", "benchmarks.hulls", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- the comparison -----------------------------------------------------------------------
 
 
-def write_cases() -> dict[int, Path]:
+def write_cases(elements: Iterable[int]) -> dict[int, Path]:
     """Entries and candidates by elements, where both sides find them."""
     paths = {}
-    for d in BUILD_ASKED:
+    for d in elements:
         counts, energies = make_system(d, ENTRIES, seed=0)
         more, candidate_energies = make_system(d, CANDIDATES + d, seed=1)
-        paths[d] = WORK / f"hull-{d}.npz"
+        paths[d] = FOLDERS.work / f"hull-{d}.npz"
         np.savez(
             paths[d],
             counts=counts,
@@ -237,35 +243,26 @@ def write_cases() -> dict[int, Path]:
     return paths
 
 
-def asked(side: Side, **command: Any) -> dict[str, Any]:
-    """One answer, which must not be an error."""
-    answer = side.ask(**command)
-    if not answer["ok"]:
-        raise SystemExit(f"{side.name}, {command}: {answer['error']}")
-    return answer
-
-
-def compare(rounds: int) -> list[dict[str, Any]]:
-    """Every case on both sides, in turn."""
-    sides = {
-        "kohn": Side("kohn", [sys.executable, "-m", "benchmarks.hulls", "--serve"]),
-        "pymatgen": Side("pymatgen", [PYTHON, "benchmarks/peers/hull_pymatgen.py"]),
-    }
+def compare(rounds: int, elements: Iterable[int], peer: bool) -> list[dict[str, Any]]:
+    """Every case on both sides, in turn; on Kohn's alone where there is no peer."""
+    sides = {"kohn": Side("kohn", [sys.executable, "-m", "benchmarks.hulls", "--serve"])}
+    if peer:
+        worker = [PEERS["hull"].python, "benchmarks/peers/hull_pymatgen.py"]
+        sides["pymatgen"] = Side("pymatgen", worker)
     for side in sides.values():
         side.start()
     rows: list[dict[str, Any]] = []
-    for d, path in write_cases().items():
+    for d, path in write_cases(elements).items():
         for side in sides.values():
-            asked(side, cmd="prepare", case=str(d), file=str(path))
+            side.get(cmd="prepare", case=str(d), file=str(path))
         row: dict[str, Any] = {"elements": d}
         for what in ("build", "distances"):
             times: dict[str, dict[str, list[float]]] = {n: {"wall": [], "cpu": []} for n in sides}
             for _round in range(rounds):
                 for name, side in sides.items():
-                    out = str(WORK / f"hull-{name}.npy")
+                    out = str(FOLDERS.work / f"hull-{name}.npy")
                     repeats = 3 if name == "kohn" else 1
-                    answer = asked(
-                        side,
+                    answer = side.get(
                         cmd=what,
                         case=str(d),
                         repeats=repeats,
@@ -278,29 +275,16 @@ def compare(rounds: int) -> list[dict[str, Any]]:
                     if what == "build":
                         row[f"facets_{name}"], row["stable"] = answer["facets"], answer["stable"]
             row[what] = {n: {c: median(s) for c, s in t.items()} for n, t in times.items()}
-        ours, theirs = (np.load(WORK / f"hull-{name}.npy") for name in sides)
-        row["differ"] = float(np.abs(ours - theirs).max())
+        ours, *theirs = (np.load(FOLDERS.work / f"hull-{name}.npy") for name in sides)
+        row["differ"] = max((float(np.abs(ours - other).max()) for other in theirs), default=0.0)
         if not row["differ"] < 1e-9:
             raise SystemExit(f"{d} elements: distances differ by {row['differ']:.1e} eV/atom")
         path.unlink()
         rows.append(row)
         print(json.dumps(row), file=sys.stderr, flush=True)
     for side in sides.values():
-        asked(side, cmd="quit")
+        side.quit()
     return rows
-
-
-def machine() -> str:
-    """Processor, versions and how busy the machine is."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), "unknown")
-    import scipy
-
-    return (
-        f"{model}, one core; Python {platform.python_version()}, NumPy {np.__version__}, "
-        f"SciPy {scipy.__version__}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
-        "cores when it began"
-    )
 
 
 def table(document: dict[str, Any]) -> str:
@@ -308,9 +292,10 @@ def table(document: dict[str, Any]) -> str:
     lines = []
     if "rows" in document:
         worst = max(row["differ"] for row in document["rows"])
+        same = f" The distances are pymatgen's within {worst:.0e} eV/atom."
         lines += [
-            f"{document['machine']}. {ENTRIES:,} entries; CPU time, wall time in brackets. "
-            f"pymatgen 2026.10.24; distances are the same within {worst:.0e} eV/atom.",
+            f"One core, {ENTRIES:,} entries; CPU time, wall time in brackets."
+            + (same if "pymatgen" in document["rows"][0]["build"] else ""),
             "",
             "| elements | facets | build: Kohn, ms | pymatgen, ms | ratio | asked | a candidate: "
             "Kohn, µs | pymatgen, µs | ratio | asked |",
@@ -324,9 +309,13 @@ def table(document: dict[str, Any]) -> str:
                 (build, 1e3, BUILD_ASKED.get(d)),
                 (each, 1e6, DISTANCE_ASKED.get(d)),
             ):
-                ratio = times["pymatgen"]["cpu"] / times["kohn"]["cpu"]
-                cells += [_with_wall(times[n], unit) for n in ("kohn", "pymatgen")]
-                cells += [f"**{ratio:,.0f}**" if ratio > 10 else f"**{ratio:.1f}**"]
+                cells += [_with_wall(times["kohn"], unit)]
+                if "pymatgen" in times:
+                    ratio = times["pymatgen"]["cpu"] / times["kohn"]["cpu"]
+                    cells += [_with_wall(times["pymatgen"], unit)]
+                    cells += [f"**{ratio:,.0f}**" if ratio > 10 else f"**{ratio:.1f}**"]
+                else:
+                    cells += ["–", "–"]
                 cells += [f"{least:g}" if least else "–"]
             lines.append("| " + " | ".join(cells) + " |")
         lines += [
@@ -375,9 +364,7 @@ def _added(row: dict[str, Any]) -> float:
 
 def main() -> int:
     """Measure and write benchmarks/results/hulls.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=1_000_000, help="candidates of 'million'")
     parser.add_argument(
@@ -386,7 +373,7 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--samples", type=int, nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--million", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
     if arguments.serve:
         return serve_kohn()
     if arguments.samples or arguments.million:
@@ -401,22 +388,22 @@ def main() -> int:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
-    WORK.mkdir(exist_ok=True)
-    document: dict[str, Any] = {"machine": machine()}
-    if "peer" not in arguments.without:
-        document["rows"] = compare(arguments.rounds)
+    elements, sampled, count = list(BUILD_ASKED), SAMPLED, 1000
+    if arguments.quick:
+        arguments.rounds, arguments.count = 1, 10_000
+        elements, sampled, count = elements[:1], SAMPLED[2:3], 50
+    peers = installed(*([] if "peer" in arguments.without else ["hull"]))
+    m = machine(peers)
+    document: dict[str, Any] = {"rows": compare(arguments.rounds, elements, bool(peers))}
     if "samples" not in arguments.without:
         document["samples"] = []
-        for d, candidates, own in SAMPLED:
-            asked_for = (str(d), str(candidates), str(int(own)), "1000")
+        for d, candidates, own in sampled:
+            asked_for = (str(d), str(candidates), str(int(own)), str(count))
             document["samples"].append(alone("--samples", *asked_for))
             print(json.dumps(document["samples"][-1]), file=sys.stderr, flush=True)
     if "million" not in arguments.without:
         document["million"] = alone("--million", str(arguments.count))
-    text = table(document)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "hulls.md").write_text(text)
-    print(text)
+    write_results("hulls", m, document, table(document))
     return 0
 
 

@@ -11,7 +11,6 @@ random. Four networks of about the same size learn them from more and more molec
 The error is that of 200 other molecules, as a share of the rms dipole: 1 is what zero would give.
 """
 
-import argparse
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.speed import RESULTS
+from benchmarks.common import machine, parsed, parser_of, write_results
 
 SIZES = (25, 100, 400)
 STEPS, BATCH, CHANNELS = 2000, 10, 32
@@ -168,11 +167,12 @@ def error(kind: str, train: Sequence[Any], test: Sequence[Any], steps: int) -> f
 
 def main() -> None:
     """Measure and write benchmarks/results/invariance.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
+    if arguments.quick:
+        arguments.steps = 20
+    m, rows = machine(), {}
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     everything = molecules(SIZES[-1] + 200, seed=0)
     test = everything[SIZES[-1] :]
@@ -180,12 +180,12 @@ def main() -> None:
         "| molecules | " + " | ".join(KINDS) + " |",
         "| --- " * (1 + len(KINDS)) + "|",
     ]
-    for n in SIZES:
+    for n in SIZES[:1] if arguments.quick else SIZES:
         found = [error(kind, everything[:n], test, arguments.steps) for kind in KINDS]
+        rows[n] = dict(zip(KINDS, found, strict=True))
         lines.append(f"| {n} | " + " | ".join(f"{x:.3f}" for x in found) + " |")
         print(lines[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "invariance.md").write_text("\n".join(lines) + "\n")
+    write_results("invariance", m, {"errors": rows}, "\n".join(lines))
 
 
 if __name__ == "__main__":

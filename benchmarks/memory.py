@@ -5,12 +5,14 @@ Energies, forces and stress of rattled silicon crystals with the network of the 
 reports its peak resident memory.
 """
 
+import argparse
 import json
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from benchmarks.common import ROOT, machine, parsed, parser_of, write_results
 
 SIZES = (4, 6, 8, 11)
 """Cubic cells along each edge; 8 atoms a cell, so 512 to 10,648 atoms."""
@@ -44,11 +46,17 @@ def measure(cells: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """All sizes, each in its own process."""
-    rows = []
-    for cells in SIZES:
-        command = [sys.executable, "-m", "benchmarks.memory", str(cells)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    """Measure all sizes, each in a process of its own, and write benchmarks/results/memory.md."""
+    parser = parser_of(__doc__)
+    parser.add_argument("--cells", type=int, help=argparse.SUPPRESS)
+    arguments = parsed(parser)
+    if arguments.cells:
+        print(json.dumps(measure(arguments.cells)))
+        return
+    m, rows = machine(), []
+    for cells in SIZES[:1] if arguments.quick else SIZES:
+        command = [sys.executable, "-m", "benchmarks.memory", "--cells", str(cells)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], file=sys.stderr)
     lines = ["| atoms | seconds | µs an atom | peak memory, GiB |", "| --- | --- | --- | --- |"]
@@ -57,14 +65,8 @@ def main() -> None:
         f"{r['peak_gibibytes']:.2f} |"
         for r in rows
     ]
-    text = "\n".join(lines) + "\n"
-    (Path(__file__).parent / "results").mkdir(exist_ok=True)
-    (Path(__file__).parent / "results" / "memory.md").write_text(text)
-    print(text)
+    write_results("memory", m, {"rows": rows}, "\n".join(lines))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(measure(int(sys.argv[1]))))
-    else:
-        main()
+    main()

@@ -15,21 +15,23 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 import kohn
+from benchmarks.common import DATA, machine, need_data, parsed, parser_of, write_results
 from kohn.descriptors.transformers import CoulombMatrix, Soap
 from kohn.errors import ConfigError
 from kohn.models.kernel_ridge import KernelRidge, distances, kernel_values, solve
 from kohn.structures import Dataset
 from kohn.units import KCAL_PER_MOL
 
-HERE = Path(__file__).parent
-DATA = Path(os.environ.get("KOHN_DATA", HERE.parent.parent / "shared" / "data"))
 SIZES = (100, 250, 500, 1000, 2000, 4000)
+LIKELIHOOD = 1000
+QUICK = 1500, (100, 1000)
+"""Molecules and sizes of the quick form."""
 SPLITS = 5
 FOLDS = 5
 LENGTHS = (1000.0, 3000.0, 10000.0, 30000.0)
@@ -86,12 +88,16 @@ def chosen(
 
 
 def learning_curve(
-    kernel: Kernel, y: np.ndarray, weight: np.ndarray, scales: tuple[float, ...]
+    kernel: Kernel,
+    y: np.ndarray,
+    weight: np.ndarray,
+    scales: tuple[float, ...],
+    sizes: tuple[int, ...],
 ) -> np.ndarray:
     """Mean absolute errors of weight · y, [splits, sizes]."""
-    errors = np.empty((SPLITS, len(SIZES)))
+    errors = np.empty((SPLITS, len(sizes)))
     for split, order in enumerate(splits(len(y))):
-        for column, size in enumerate(SIZES):
+        for column, size in enumerate(sizes):
             train, test = order[:size], order[size:]
             if size <= 1000:
                 scale, ratio = chosen(kernel, y, weight, train, scales)
@@ -104,10 +110,10 @@ def learning_curve(
 
 
 def by_likelihood(data: Dataset, y: np.ndarray) -> np.ndarray:
-    """Errors at 1000 molecules with hyper-parameters by marginal likelihood, [splits, 1]."""
+    """Errors at LIKELIHOOD molecules with hyper-parameters by marginal likelihood, [splits, 1]."""
     x, errors = CoulombMatrix().fit_transform(data), []
     for order in splits(len(y)):
-        train, test = order[:1000], order[1000:]
+        train, test = order[:LIKELIHOOD], order[LIKELIHOOD:]
         model = KernelRidge(length_scale=1e4, noise=0.1, signal=100, tune="marginal-likelihood")
         model.fit(x[train], y[train])
         errors.append([np.abs(model.predict(x[test]) - y[test]).mean()])
@@ -131,60 +137,68 @@ def energies(data: Dataset) -> dict[str, np.ndarray]:
     return {"PBE0": of("PBE0"), "PBE0 − DFTB3": of("PBE0") - of("DFTB3")}
 
 
-def row(name: str, target: str, errors: np.ndarray, sizes: tuple[int, ...]) -> str:
-    """One line of the table."""
-    cells = [
-        f"{errors[:, sizes.index(n)].mean():.2f} ± {errors[:, sizes.index(n)].std(ddof=1):.2f}"
-        if n in sizes
-        else ""
-        for n in SIZES
-    ]
-    return f"| {name} | {target} | " + " | ".join(cells) + " |"
+def row(name: str, target: str, errors: np.ndarray, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """One line of the table: mean and spread of the splits for each size."""
+    pairs = zip(errors.mean(axis=0).tolist(), errors.std(axis=0, ddof=1).tolist(), strict=True)
+    return {"name": name, "target": target, "errors": dict(zip(sizes, pairs, strict=True))}
 
 
 def main() -> None:
-    """Measure everything, on one core, and write the table."""
+    """Measure everything, on one core, and write benchmarks/results/qm7.md."""
+    arguments = parsed(parser_of(__doc__))
+    need_data("qm7/qm7.extxyz")
+    m = machine()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with threadpool_limits(1):
-        text = measured()
-    (HERE / "results" / "qm7.md").write_text(text)
-    print(text)
+        document = measured(*(QUICK if arguments.quick else (None, SIZES)))
+    write_results("qm7", m, document, table(document))
 
 
-def measured() -> str:
-    """The table of all methods."""
+def measured(molecules: int | None, sizes: tuple[int, ...]) -> dict[str, Any]:
+    """All methods, on so many molecules."""
     started = time.perf_counter()
     data = kohn.read(DATA / "qm7" / "qm7.extxyz")
+    if molecules:
+        data = data.select(range(molecules))
     targets = energies(data)
     atoms = np.array([len(s) for s in data], np.float64)
     rows = []
     kernel = coulomb_kernel(data)
     for target, y in targets.items():
-        curve = learning_curve(kernel, y, np.ones(len(y)), LENGTHS)
-        rows.append(row("sorted Coulomb matrix, Laplacian", target, curve, SIZES))
+        curve = learning_curve(kernel, y, np.ones(len(y)), LENGTHS, sizes)
+        rows.append(row("sorted Coulomb matrix, Laplacian", target, curve, sizes))
     del kernel
     for target, y in targets.items():
-        rows.append(row("the same, by likelihood", target, by_likelihood(data, y), (1000,)))
+        errors = by_likelihood(data, y)
+        rows.append(row("the same, by likelihood", target, errors, (LIKELIHOOD,)))
     soap = Soap(r_cut=3.5, n_max=6, l_max=4, sigma=0.3, average="outer")
     kernel = average_kernel(soap.fit_transform(data))
     for target, y in targets.items():
-        curve = learning_curve(kernel, y / atoms, atoms, POWERS)
-        rows.append(row("SOAP, average kernel", target, curve, SIZES))
+        curve = learning_curve(kernel, y / atoms, atoms, POWERS, sizes)
+        rows.append(row("SOAP, average kernel", target, curve, sizes))
     minutes = (time.perf_counter() - started) / 60
-    return table(rows, len(data), minutes)
+    return {"rows": rows, "molecules": len(data), "minutes": minutes, "sizes": sizes}
 
 
-def table(rows: list[str], count: int, minutes: float) -> str:
+def line(row: dict[str, Any], sizes: tuple[int, ...]) -> str:
+    """A row in Markdown."""
+    pairs = [row["errors"].get(n) for n in sizes]
+    cells = [f"{pair[0]:.2f} ± {pair[1]:.2f}" if pair else "" for pair in pairs]
+    return f"| {row['name']} | {row['target']} | " + " | ".join(cells) + " |"
+
+
+def table(document: dict[str, Any]) -> str:
     """Everything in Markdown."""
+    sizes = document["sizes"]
     return "\n".join(
         [
-            f"QM7, {count} molecules: mean absolute error of atomization energies over all "
-            f"molecules not trained on, kcal/mol; mean ± spread of {SPLITS} random splits. "
-            f"{minutes:.1f} minutes on one core.",
+            f"QM7, {document['molecules']} molecules: mean absolute error of atomization energies "
+            f"over all molecules not trained on, kcal/mol; mean ± spread of {SPLITS} random "
+            f"splits. {document['minutes']:.1f} minutes on one core.",
             "",
-            "| features, kernel | learned | " + " | ".join(f"{n:,}" for n in SIZES) + " |",
-            "| --- | --- |" + " --- |" * len(SIZES),
-            *rows,
+            "| features, kernel | learned | " + " | ".join(f"{n:,}" for n in sizes) + " |",
+            "| --- | --- |" + " --- |" * len(sizes),
+            *(line(row, sizes) for row in document["rows"]),
             "",
             "Coulomb matrices sorted by row norm, distances in bohr, all entries; SOAP with r_cut "
             "3.5 Å, n_max 6, l_max 4, σ 0.3 Å, averaged over atoms. Hyper-parameters by five-fold "

@@ -16,14 +16,15 @@ Entries of the first two are synthetic (`benchmarks.hulls.make_system`). Each ru
 of benchmarks/results/screening.json, and the table is made anew from all of them.
 """
 
-import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -31,17 +32,39 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    ROOT,
+    machine,
+    machine_line,
+    need_data,
+    parsed,
+    parser_of,
+    write_json,
+    write_text,
+)
 from benchmarks.hulls import make_system
-from benchmarks.speed import RESULTS, ROOT, WORK
 from kohn.stability.tables import write_table
 
 KOHN = [sys.executable, "-m", "kohn.cli"]
-FOLDER = WORK / "screening"
-DATA = ROOT.parent / "shared" / "data" / "phase_diagrams" / "Fe_Li_O_P_entries.json.gz"
-COUNT, SYSTEMS, ENTRIES = 1_000_000, 10_000, 100_000
-KILLS = (4.0, 9.0, 15.0, 8.0, 20.0)
-"""Seconds after which the runs are killed, one after the other."""
-SPLITS = 5
+DATA_FILE = "phase_diagrams/Fe_Li_O_P_entries.json.gz"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is screened."""
+
+    candidates: int = 1_000_000
+    systems: int = 10_000
+    entries: int = 100_000
+    kills: tuple[float, ...] = (4.0, 9.0, 15.0, 8.0, 20.0)
+    """Seconds after which the runs are killed, one after the other."""
+    splits: int = 5
+    inducing: int = 3000
+
+
+QUICK = Sizes(20_000, 100, 1_000, (4.0,), 1, 100)
 ELEMENTS = ("Li", "Na", "K", "Mg", "Ca", "Sr", "Ba", "Al", "Si", "P", "S", "Cl", "Ti", "V", "Cr")
 ELEMENTS += ("Mn", "Fe", "Co", "Ni", "Cu", "Zn", "Zr", "Nb", "Mo", "Ag", "Sn", "O", "N", "F")
 
@@ -71,11 +94,18 @@ def formulas(counts: np.ndarray, elements: Sequence[str]) -> list[str]:
     ]
 
 
+def folder() -> Path:
+    """Where files of this benchmark lie."""
+    path = FOLDERS.work / "screening"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def write_system(name: str, count: int, seed: int, suffix: str, shift: float = 0.0) -> Path:
     """A table of quaternary entries or candidates; total energies with σ of 30 meV/atom."""
     counts, energies = make_system(4, count, seed)
     atoms = counts.sum(axis=1)
-    file = FOLDER / f"{name}{suffix}"
+    file = folder() / f"{name}{suffix}"
     columns = {
         "id": [f"{name}-{i}" for i in range(count)],
         "formula": formulas(counts, ("Li", "Fe", "P", "O")),
@@ -86,36 +116,37 @@ def write_system(name: str, count: int, seed: int, suffix: str, shift: float = 0
     return file
 
 
-def million(rounds: int) -> list[dict[str, Any]]:
+def million(sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
     """From file to ranked rows."""
     rows = []
     hull = write_system("hull", 2000, 0, ".csv")
     for suffix in (".csv", ".parquet"):
-        new = write_system("new", COUNT, 1, suffix, shift=0.02)
-        out = FOLDER / f"ranked{suffix}"
+        new = write_system("new", sizes.candidates, 1, suffix, shift=0.02)
+        out = folder() / f"ranked{suffix}"
         runs = []
         for _ in range(rounds):
             out.unlink(missing_ok=True)
             runs.append(run("screen", new, "--hull", hull, "-o", out, "--json"))
         best = sorted(runs, key=lambda r: r["wall"])[len(runs) // 2]
         best.pop("document")
-        rows.append({"format": suffix[1:], "bytes": out.stat().st_size, "runs": rounds, **best})
+        told = {"candidates": sizes.candidates, "bytes": out.stat().st_size, "runs": rounds}
+        rows.append({"format": suffix[1:], **told, **best})
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         out.unlink()
         new.unlink()
     return rows
 
 
-def write_many() -> tuple[Path, Path]:
+def write_many(sizes: Sizes) -> tuple[Path, Path]:
     """Entries and candidates of many chemical systems."""
     rng = np.random.default_rng(0)
     mu = rng.uniform(-9, -2, len(ELEMENTS))
     every = [c for d in (3, 4) for c in combinations(range(len(ELEMENTS)), d)]
-    systems = [every[i] for i in rng.permutation(len(every))[:SYSTEMS]]
+    systems = [every[i] for i in rng.permutation(len(every))[: sizes.systems]]
 
     def table(name: str, count: int, shift: float, binaries: bool) -> Path:
         ids, texts, energies = [], [], []
-        for i, k in enumerate(rng.integers(0, SYSTEMS, count).tolist()):
+        for i, k in enumerate(rng.integers(0, sizes.systems, count).tolist()):
             present = np.array(systems[k])
             if binaries and rng.random() < 0.5:
                 present = rng.choice(present, 2, replace=False)
@@ -130,23 +161,24 @@ def write_many() -> tuple[Path, Path]:
             ids += [f"{name}-{e}" for e in ELEMENTS]
             texts += ELEMENTS
             energies += mu.tolist()
-        file = FOLDER / f"{name}.csv"
+        file = folder() / f"{name}.csv"
         write_table(file, {"id": ids, "formula": texts, "energy": np.array(energies)})
         return file
 
-    return table("entries", ENTRIES, 0.0, True), table("candidates", COUNT, 0.02, False)
+    entries = table("entries", sizes.entries, 0.0, True)
+    return entries, table("candidates", sizes.candidates, 0.02, False)
 
 
-def systems() -> dict[str, Any]:
+def systems(sizes: Sizes) -> dict[str, Any]:
     """Once through, and once killed again and again."""
-    hull, new = write_many()
-    once, again = FOLDER / "once.csv", FOLDER / "again.csv"
+    hull, new = write_many(sizes)
+    once, again = folder() / "once.csv", folder() / "again.csv"
     for file in (once, again):
         file.unlink(missing_ok=True)
     through = run("screen", new, "--hull", hull, "-o", once, "--json")
     through.pop("document")
     killed = 0
-    for seconds in KILLS:
+    for seconds in sizes.kills:
         command = [*KOHN, "screen", str(new), "--hull", str(hull), "-o", str(again)]
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
         try:
@@ -162,9 +194,11 @@ def systems() -> dict[str, Any]:
     with again.open() as stream:
         next(stream)
         ids = [line.split(",", 2)[1] for line in stream]
-    if not same or len(ids) != COUNT or len(set(ids)) != COUNT:
+    count = sizes.candidates
+    if not same or len(ids) != count or len(set(ids)) != count:
         raise SystemExit("the resumed table is another one")
-    return {"systems": SYSTEMS, "entries": ENTRIES, "killed": killed, "same": same, **through}
+    told = {"candidates": count, "systems": sizes.systems, "entries": sizes.entries}
+    return {**told, "killed": killed, "same": same, **through}
 
 
 def _sha(file: Path) -> str:
@@ -188,21 +222,21 @@ def split(names: Sequence[str], elements: Sequence[int], seed: int) -> np.ndarra
     return found
 
 
-def real(seed: int) -> dict[str, Any]:
+def real(sizes: Sizes, seed: int) -> dict[str, Any]:
     """One split: train, set the scale, screen."""
     import kohn
     from kohn.stability import Entries
 
-    folder = FOLDER / f"real-{seed}"
-    folder.mkdir(exist_ok=True)
-    data = kohn.read(str(DATA))
+    place = folder() / f"real-{seed}"
+    place.mkdir(exist_ok=True)
+    data = kohn.read(str(DATA / DATA_FILE))
     counts = [dict(zip(*np.unique(s.symbols, return_counts=True), strict=True)) for s in data]
     energies = [float(s.labels["energy"]) for s in data]
     entries = Entries.of([{e: float(n) for e, n in c.items()} for c in counts], energies)
     parts = split(entries.formulas, [len(c) for c in counts], seed)
     files = {}
     for k, name in enumerate(("learn", "scale", "screen")):
-        files[name] = folder / f"{name}.extxyz"
+        files[name] = place / f"{name}.extxyz"
         kohn.write(data.select(np.flatnonzero(parts == k)), files[name])
     learned = entries.select(np.flatnonzero(parts == 0))
     alone = learned.fractions.max(axis=1) == 1
@@ -216,24 +250,24 @@ def real(seed: int) -> dict[str, Any]:
             "family": "gaussian-process",
             "soap": {"r_cut": 6.0, "n_max": 6, "l_max": 4, "sigma": 0.5, "scaling_radius": 3.0},
             "zeta": 2,
-            "inducing": 3000,
+            "inducing": sizes.inducing,
             "signal": 1.0,
             "noise_energy": 0.3,
             "tune": "none",
         },
         "loss": {"weights": {"energy": 1, "forces": 0}, "late_weights": None},
     }
-    (folder / "train.yaml").write_text(json.dumps(settings))  # JSON is YAML
-    model = folder / "gp"
+    write_text(place / "train.yaml", json.dumps(settings))  # JSON is YAML
+    model = place / "gp"
     started = time.perf_counter()
     if not (model / "model.safetensors").is_file():
-        subprocess.run(["rm", "-rf", str(model)], check=True)
-        trained = [*KOHN, "train", str(folder / "train.yaml"), "--out", str(model)]
+        shutil.rmtree(model, ignore_errors=True)
+        trained = [*KOHN, "train", str(place / "train.yaml"), "--out", str(model)]
         subprocess.run(trained, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - started
 
     def screened(name: str, *options: str) -> dict[str, Any]:
-        out = folder / f"{name}.csv"
+        out = place / f"{name}.csv"
         out.unlink(missing_ok=True)
         arguments = ("--hull", files["learn"], "-o", out, *options, "--json")
         return run("screen", model, files[name], *arguments)
@@ -262,8 +296,9 @@ def table(found: dict[str, Any]) -> str:
     lines: list[str] = []
     if "million" in found:
         lines += [
-            f"{COUNT:,} candidates of four elements with σ, 2,000 entries, by `kohn screen` from "
-            "file to ranked rows; the aims are 30 s and 2 GiB on two cores:",
+            f"{found['million'][0]['candidates']:,} candidates of four elements with σ, 2,000 "
+            "entries, by `kohn screen` from file to ranked rows; the aims are 30 s and 2 GiB on "
+            "two cores:",
             "",
             "| files | wall, s | CPU, s | peak memory, GiB | table, MB |",
             "| --- | --- | --- | --- | --- |",
@@ -277,13 +312,18 @@ def table(found: dict[str, Any]) -> str:
         r = found["systems"]
         lines += [
             "",
-            f"{COUNT:,} candidates over {r['systems']:,} chemical systems, {r['entries']:,} "
-            f"entries: {r['wall']:.0f} s wall, {r['cpu']:.0f} s CPU, "
+            f"{r['candidates']:,} candidates over {r['systems']:,} chemical systems, "
+            f"{r['entries']:,} entries: {r['wall']:.0f} s wall, {r['cpu']:.0f} s CPU, "
             f"{r['peak'] / 2**30:.2f} GiB. Killed {r['killed']} times and repeated: the same table "
             "to the byte, every candidate once.",
         ]
     if "real" in found:
         lines += ["", *real_table(found["real"])]
+    told: dict[str, list[str]] = {}
+    for what, m in found.get("machines", {}).items():
+        told.setdefault(machine_line(m), []).append(what)
+    for line, names in told.items():
+        lines += ["", f"{', '.join(names)}: {line}"]
     return "\n".join([*lines, ""])
 
 
@@ -336,26 +376,29 @@ def real_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def main() -> int:
     """Measure what is named, all by default, and write benchmarks/results/screening.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("what", nargs="*", choices=["million", "systems", "real", []], default=[])
     parser.add_argument("--rounds", type=int, default=3, help="of 'million'; the median counts")
-    arguments = parser.parse_args()
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    RESULTS.mkdir(exist_ok=True)
-    record = RESULTS / "screening.json"
+    arguments = parsed(parser)
+    sizes = Sizes()
+    if arguments.quick:
+        sizes, arguments.rounds = QUICK, 1
+    wanted = arguments.what or ["million", "systems", "real"]
+    if "real" in wanted:
+        need_data(DATA_FILE)
+    record = FOLDERS.results / "screening.json"
     found = json.loads(record.read_text()) if record.is_file() else {}
-    for what in arguments.what or ["million", "systems", "real"]:
+    for what in wanted:
+        found.setdefault("machines", {})[what] = machine()
         if what == "million":
-            found[what] = million(arguments.rounds)
+            found[what] = million(sizes, arguments.rounds)
         elif what == "systems":
-            found[what] = systems()
+            found[what] = systems(sizes)
         else:
-            found[what] = [real(seed) for seed in range(SPLITS)]
-        record.write_text(json.dumps(found, indent=1) + "\n")
+            found[what] = [real(sizes, seed) for seed in range(sizes.splits)]
+        write_json(record, found)
     text = table(found)
-    (RESULTS / "screening.md").write_text(text)
+    write_text(FOLDERS.results / "screening.md", text)
     print(text)
     return 0
 

@@ -2,27 +2,42 @@
 
 All sides live in processes of their own and are asked in turn, round after round, in one run on
 the same cores with the same number of threads; medians and the ratios of medians are shown.
-mace-torch and Kohn evaluate the same function with the same weights (converted; energies and
-forces are compared first). mlip has its own weights of the same shape. Nominal operations are
-those of the dense algorithm (`nominal`), and the share is of the matrix-product peak that JAX
-reached in the same run. `make peers` makes the environments. Give it an idle machine.
+mace-torch and Kohn evaluate the same function with the same weights: mace-torch's, random, made
+and exported by it (`make_model`), and forces are compared first. Where mace-torch is not
+installed, Kohn makes random weights of that shape. mlip has its own weights of the same shape.
+Nominal operations are those of the dense algorithm (`nominal`), and the share is of the
+matrix-product peak that JAX reached in the same run.
+
+`make peers` makes the environments; KOHN_PEERS and KOHN_PEERS_MLIP name other pythons. A peer
+that is not installed is left out. Give it an idle machine.
 """
 
-import argparse
 import json
-import os
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-DATA = Path(os.environ.get("KOHN_DATA", ROOT.parent / "shared" / "data"))
-WORK = HERE / "scratch"
-RESULTS = HERE / "results"
+import numpy as np
+
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    HERE,
+    PEERS,
+    ROOT,
+    installed,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_results,
+)
+from benchmarks.sides import Side
+from benchmarks.structures import write_structures
 
 CHANNELS, HARMONICS, BESSEL, WIDTH = 64, 16, 8, 64
 TARGETS = {
@@ -46,46 +61,6 @@ class Case:
     batch: int
 
 
-@dataclass
-class Side:
-    """One worker process."""
-
-    name: str
-    command: list[str]
-    process: subprocess.Popen | None = None
-    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-
-    def start(self) -> None:
-        """Start the worker and wait until it is ready."""
-        with open(WORK / f"speed-{self.name}.log", "w") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                cwd=ROOT,
-            )
-        self._answer()
-
-    def ask(self, **command: Any) -> dict[str, Any]:
-        """One command, one answer."""
-        assert self.process is not None
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} died; see {WORK / f'speed-{self.name}.log'}")
-        return json.loads(line)
-
-
 def nominal(atoms: int, edges: int, elements: int) -> float:
     """Operations of energy and forces by the dense algorithm, two layers, scalar features.
 
@@ -100,39 +75,79 @@ def nominal(atoms: int, edges: int, elements: int) -> float:
 
 
 def cases() -> list[Case]:
-    """A small and a larger molecule, ten of the larger one, a box of water."""
-    rmd17 = DATA / "rmd17"
+    """A small and a larger molecule, ten of the larger one, a box of water that is made here."""
+    molecules = ["rmd17/ethanol_test.extxyz", "rmd17/aspirin_test.extxyz"]
+    need_data(*molecules)
+    ethanol, aspirin = (DATA / file for file in molecules)
+    water, _ = write_structures(FOLDERS.work)
     return [
-        Case("ethanol", "molecule", rmd17 / "ethanol_test.extxyz", 1),
-        Case("aspirin", "molecule", rmd17 / "aspirin_test.extxyz", 1),
-        Case("aspirin x 10", "batch", rmd17 / "aspirin_test.extxyz", 10),
-        Case("64 water", "box", WORK / "water192.extxyz", 1),
+        Case("ethanol", "molecule", ethanol, 1),
+        Case("aspirin", "molecule", aspirin, 1),
+        Case("aspirin x 10", "batch", aspirin, 10),
+        Case("64 water", "box", water, 1),
     ]
 
 
-def measure(sides: list[Side], rounds: int, repeats: int, modes: list[str]) -> list[dict[str, Any]]:
+def make_model(water: Path) -> Path:
+    """mace-torch's random model and its export; made once, in the peer's environment.
+
+    Returns:
+        The safetensors file, beside the .model file of the same name.
+    """
+    folder = FOLDERS.work / "speed-model"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        script = str(HERE / "peers" / "mace_models.py")
+        command = [PEERS["mace-torch"].python, script, str(part), "--names", "speed_0e"]
+        done = subprocess.run(
+            [*command, "--structures", str(water)], capture_output=True, text=True, cwd=ROOT
+        )
+        if done.returncode:
+            raise SystemExit(f"mace-torch made no model: {done.stderr}")
+        part.rename(folder)
+    return folder / "speed_0e.safetensors"
+
+
+def agreement(sides: dict[str, Side], case: str) -> float | None:
+    """Largest difference of a force from mace-torch's, as a share of the largest.
+
+    Raises:
+        SystemExit: they evaluate different functions.
+    """
+    if "mace-torch" not in sides:
+        return None
+    ours, theirs = (
+        np.array(sides[name].get(cmd="predict", case=case)["forces"])
+        for name in ("kohn", "mace-torch")
+    )
+    difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+    if not difference < 1e-3:
+        raise SystemExit(f"{case}: forces differ from mace-torch's by {difference:.1e} of them")
+    return difference
+
+
+def measure(
+    sides: dict[str, Side], every: list[Case], rounds: int, repeats: int, modes: list[str]
+) -> list[dict[str, Any]]:
     """Every case on every side, in turn."""
     rows = []
-    for case in cases():
-        sizes = {}
-        for side in sides:
-            sizes[side.name] = side.ask(
-                cmd="prepare", case=case.name, structures=str(case.structures), batch=case.batch
-            )
+    for case in every:
+        prepare = {"case": case.name, "structures": str(case.structures), "batch": case.batch}
+        sizes = {name: side.get(cmd="prepare", **prepare) for name, side in sides.items()}
+        differ = agreement(sides, case.name)
         for what in ("energy_forces", "train_step"):
-            times: dict[str, list[float]] = {side.name: [] for side in sides}
-            chosen = {}
+            times: dict[str, list[float]] = {name: [] for name in sides}
+            mode = None
+            n = max(2, repeats // (4 if case.kind == "box" else 1))
             for _ in range(rounds):
-                for side in sides:
-                    has_modes = side.name == "mace-torch" and what == "energy_forces"
+                for name, side in sides.items():
+                    has_modes = name == "mace-torch" and what == "energy_forces"
                     extra = {"modes": modes} if has_modes else {}
-                    n = max(2, repeats // (4 if case.kind == "box" else 1))
-                    answer = side.ask(cmd="time", case=case.name, what=what, repeats=n, **extra)
-                    if not answer["ok"]:
-                        print(side.name, case.name, what, answer["error"], file=sys.stderr)
-                        continue
-                    times[side.name] += answer["seconds"]
-                    chosen[side.name] = answer.get("mode")
+                    answer = side.get(cmd="time", case=case.name, what=what, repeats=n, **extra)
+                    times[name] += answer["seconds"]
+                    if name == "mace-torch":
+                        mode = answer.get("mode")
                     if answer.get("modes_seconds"):
                         side.notes[f"{case.name} {what}"] = answer["modes_seconds"]
             rows.append(
@@ -141,22 +156,26 @@ def measure(sides: list[Side], rounds: int, repeats: int, modes: list[str]) -> l
                     "kind": case.kind,
                     "what": what,
                     **{k: sizes["kohn"][k] for k in ("atoms", "edges", "slots")},
-                    "milliseconds": {k: 1e3 * median(v) for k, v in times.items() if v},
-                    "mode": chosen.get("mace-torch"),
+                    "milliseconds": {k: 1e3 * median(v) for k, v in times.items()},
+                    "mode": mode,
+                    "differ": differ,
                 }
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     return rows
 
 
-def table(rows: list[dict[str, Any]], document: dict[str, Any]) -> str:
+def table(document: dict[str, Any]) -> str:
     """The measurements in Markdown."""
-    peak, elements = document["matmul_gflops"], document["elements"]
+    rows, peak, elements = document["rows"], document["matmul_gflops"], document["elements"]
+    differ = [row["differ"] for row in rows if row["differ"] is not None]
+    same = f" Forces are mace-torch's within {max(differ):.0e} of the largest." if differ else ""
     lines = [
         f"{document['threads']} threads, float32; matrix-product peak {peak:.0f} GFLOP/s; "
         + "parameters: "
         + ", ".join(f"{k} {v:,}" for k, v in document["parameters"].items())
-        + ".",
+        + "."
+        + same,
         "",
         "| what | structures | Kohn, ms | mace-torch, ms | mode | ratio | not compiled, ms | ratio "
         "| asked (aim) | mlip, ms | ratio | share of peak |",
@@ -208,50 +227,61 @@ def _uncompiled(seconds: dict[str, float] | None, ours: float) -> str:
 
 def main() -> None:
     """Measure and write benchmarks/results/speed.{json,md}."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", default=str(WORK / "speed_0e.safetensors"))
+    parser = parser_of(__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument(
         "--compiled", action="store_true", help="also torch.compile, a minute a case"
     )
-    parser.add_argument("--without", nargs="*", default=[], help="sides to leave out")
+    parser.add_argument(
+        "--without", nargs="*", default=[], choices=["mace-torch", "mlip"], help="leave out"
+    )
     parser.add_argument("--dynamics", type=int, default=1000, help="steps of molecular dynamics")
-    arguments = parser.parse_args()
-    every = [
-        Side("kohn", [sys.executable, "-m", "benchmarks.worker"]),
-        Side("mace-torch", [".venv-peers/bin/python", "benchmarks/peers/speed_mace_torch.py"]),
-        Side("mlip", [".venv-peers-mlip/bin/python", "benchmarks/peers/speed_mlip.py"]),
-    ]
-    sides = [s for s in every if s.name not in arguments.without]
-    model = Path(arguments.model)
-    document: dict[str, Any] = {"threads": arguments.threads, "parameters": {}, "elements": 4}
-    for side in sides:
-        side.start()
-        path = model.with_suffix(".model") if side.name == "mace-torch" else model
-        answer = side.ask(cmd="load", model=str(path), dtype="float32", threads=arguments.threads)
-        document["parameters"][side.name] = answer.get("parameters")
-    document["matmul_gflops"] = sides[0].ask(cmd="matmul_peak")["gflops"]
+    arguments = parsed(parser)
+    if arguments.quick:
+        arguments.rounds, arguments.repeats, arguments.dynamics = 1, 2, 20
+    every = cases()
+    peers = installed(*(p for p in ("mace-torch", "mlip") if p not in arguments.without))
+    m = machine(peers)
+    sides = started(peers, every[-1].structures, arguments.threads)
+    document: dict[str, Any] = {"threads": arguments.threads, "elements": 4}
+    document["parameters"] = {name: side.notes.pop("parameters") for name, side in sides.items()}
+    document["matmul_gflops"] = sides["kohn"].get(cmd="matmul_peak")["gflops"]
     modes = ["eager", "script", *(["compile", "compile_threads"] if arguments.compiled else [])]
-    rows = measure(sides, arguments.rounds, arguments.repeats, modes)
+    document["rows"] = measure(sides, every, arguments.rounds, arguments.repeats, modes)
     if arguments.dynamics:
         document["dynamics"] = {
-            case.name: sides[0].ask(
+            case.name: sides["kohn"].get(
                 cmd="dynamics", structures=str(case.structures), steps=arguments.dynamics
             )
-            for case in cases()
+            for case in every
             if case.batch == 1
         }
-    document |= {"rows": rows, "memory": {s.name: s.ask(cmd="rss") for s in sides}}
-    document["notes"] = {s.name: s.notes for s in sides if s.notes}
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "speed.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = table(rows, document)
-    (RESULTS / "speed.md").write_text(text)
-    print(text)
-    for side in sides:
-        side.ask(cmd="quit")
+    document["memory"] = {name: side.get(cmd="rss") for name, side in sides.items()}
+    document["notes"] = {name: side.notes for name, side in sides.items() if side.notes}
+    write_results("speed", m, document, table(document))
+    for side in sides.values():
+        side.quit()
+
+
+def started(peers: dict[str, Any], water: Path, threads: int) -> dict[str, Side]:
+    """The sides with their models loaded; the numbers of parameters are among their notes."""
+    exported = str(make_model(water)) if "mace-torch" in peers else None
+    commands = {
+        "kohn": [sys.executable, "-m", "benchmarks.worker"],
+        "mace-torch": [PEERS["mace-torch"].python, "benchmarks/peers/speed_mace_torch.py"],
+        "mlip": [PEERS["mlip"].python, "benchmarks/peers/speed_mlip.py"],
+    }
+    models = {"kohn": exported, "mlip": exported or {}}
+    if exported:
+        models["mace-torch"] = str(Path(exported).with_suffix(".model"))
+    sides = {name: Side(name, commands[name]) for name in ("kohn", *peers)}
+    for name, side in sides.items():
+        side.start()
+        answer = side.get(cmd="load", model=models[name], dtype="float32", threads=threads)
+        side.notes["parameters"] = answer["parameters"]
+    return sides
 
 
 if __name__ == "__main__":

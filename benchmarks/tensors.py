@@ -7,7 +7,6 @@ others. NequIP body of 32 channels, l_max 2, three layers, float32, one core; at
 Beside the errors stands a constant: the mean of the training labels by degree.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -16,7 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed import DATA, RESULTS, WORK
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    machine,
+    need_data,
+    parsed,
+    parser_of,
+    write_json,
+    write_results,
+)
 
 CASES = {
     "dipole": {"file": "water_zundel.xyz", "title": "dipole, Zundel cation"},
@@ -38,7 +46,7 @@ def measure(target: str, steps: int) -> dict[str, Any]:
 
     data = read([DATA / "tensoap" / CASES[target]["file"]], keys=KEYS, periodic=False)
     parts = split(data, {"train": 760, "valid": 40, "test": 200}, 0)
-    folder = WORK / "tensors" / target
+    folder = FOLDERS.work / "tensors" / target
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in parts.items():
         write(part, folder / f"{name}.extxyz")
@@ -97,24 +105,24 @@ def table(cases: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure and write benchmarks/results/tensors.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of(__doc__)
     parser.add_argument("targets", nargs="*", choices=[*CASES, []])
     parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
+    arguments = parsed(parser)
+    if arguments.quick:
+        arguments.steps = 100
+    wanted = arguments.targets or list(CASES)
+    need_data(*(f"tensoap/{CASES[target]['file']}" for target in wanted))
+    m = machine()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    WORK.mkdir(exist_ok=True)
     cases = []
     for target in CASES:
-        record = WORK / f"tensors-{target}.json"
-        if target in (arguments.targets or CASES):
-            record.write_text(json.dumps(measure(target, arguments.steps)))
+        record = FOLDERS.work / f"tensors-{target}.json"
+        if target in wanted:
+            write_json(record, measure(target, arguments.steps))
         if record.exists():
             cases.append(json.loads(record.read_text()))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tensors.md").write_text(table(cases))
-    print(table(cases))
+    write_results("tensors", m, {"cases": cases}, table(cases))
 
 
 if __name__ == "__main__":

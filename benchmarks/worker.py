@@ -1,14 +1,10 @@
 """Kohn's side of the speed benchmark: the line protocol of `peers/protocol.py`."""
 
 import os
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
-
-from protocol import guard_stdout, serve
+from benchmarks.peers.protocol import guard_stdout, serve
 
 WARMUP = 3
 
@@ -22,15 +18,33 @@ class Worker:
         self.steps: dict[str, Any] = {}
 
     def load(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Convert an exported mace-torch model; threads through the affinity of the process."""
+        """Convert an exported mace-torch model, or make a random one of the same shape where none
+        is given; threads through the affinity of the process."""
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[: command["threads"]])
+        import jax
+        import jaxlib
         import numpy as np
 
-        from kohn.interfaces.mace_torch import from_mace_torch
+        import kohn
 
-        self.potential = from_mace_torch(command["model"], dtype=np.dtype(command["dtype"]).type)
-        return {"parameters": self.potential.n_parameters}
+        dtype = np.dtype(command["dtype"]).type
+        if command["model"] is None:
+            from kohn.models import Mace, MaceConfig
+
+            config, elements = MaceConfig(channels=64, hidden_l_max=0), (1, 6, 7, 8)
+            model = Mace.random(jax.random.key(0), config, elements, neighbours=14.375, dtype=dtype)
+            self.potential = kohn.Potential(model, dict.fromkeys(elements, 0.0))
+        else:
+            from kohn.interfaces.mace_torch import from_mace_torch
+
+            self.potential = from_mace_torch(command["model"], dtype=dtype)
+        versions = {"jax": jax.__version__, "jaxlib": jaxlib.__version__}
+        return {
+            "parameters": self.potential.n_parameters,
+            "versions": versions,
+            "kohn": kohn.__file__,
+        }
 
     def prepare(self, command: dict[str, Any]) -> dict[str, Any]:
         """One batch of the first frames, repeated where there are fewer."""

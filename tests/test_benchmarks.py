@@ -1,0 +1,85 @@
+"""Every benchmark that the README names starts: its command line is read without peers or data."""
+
+import importlib
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "benchmarks" / "README.md").read_text()
+COMMANDS = sorted(set(re.findall(r"`python -m (benchmarks\.\w+[^`…]*)", README)))
+NEED_NOTHING = {"benchmarks.collect"}  # it has no options
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def test_the_readme_names_every_benchmark():
+    named = {command.split()[0] for command in COMMANDS} - NEED_NOTHING
+    with_main = {
+        f"benchmarks.{path.stem}"
+        for path in (ROOT / "benchmarks").glob("*.py")
+        if "parsed(" in path.read_text() and path.stem != "common"
+    }
+    assert named == with_main
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.split()[0] not in NEED_NOTHING])
+def test_a_command_of_the_readme_is_read_without_peers_or_data(command, monkeypatch, capsys):
+    name, *arguments = shlex.split(command)
+    monkeypatch.setattr(sys, "argv", [name, *arguments, "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main()
+    assert ended.value.code == 0
+    assert "--quick" in capsys.readouterr().out
+
+
+def test_missing_data_are_named_with_what_to_do(monkeypatch, tmp_path):
+    from benchmarks import common
+
+    monkeypatch.setattr(common, "DATA", tmp_path)
+    (tmp_path / "there").touch()
+    with pytest.raises(SystemExit, match=r"qm7\.extxyz\n.*\$KOHN_DATA") as ended:
+        common.need_data("there", "qm7/qm7.extxyz")
+    assert str(tmp_path / "there") not in str(ended.value)
+
+
+def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch, tmp_path, capsys):
+    from benchmarks import common
+
+    monkeypatch.setenv("KOHN_PEERS_HULL", str(tmp_path / "python"))
+    assert common.installed("hull") == {}
+    assert "make .venv-peers-hull/.done" in capsys.readouterr().err
+
+
+def test_collecting_keeps_hand_written_text_and_tables_without_result(tmp_path):
+    from benchmarks.collect import collected
+
+    readme = (
+        "by hand\n<!-- a -->\n`python -m benchmarks.a`\n\nold a\n<!-- end of a -->\n"
+        "between\n<!-- b -->\n`python -m benchmarks.b`\n\nold b\n<!-- end of b -->\n"
+    )
+    assert collected(readme, tmp_path) == readme
+    (tmp_path / "a.md").write_text("new \\1 a\n")
+    (tmp_path / "a.json").write_text('{"command": "python -m benchmarks.a --rounds 3"}')
+    found = collected(readme, tmp_path)
+    assert found == readme.replace("old a", "new \\1 a").replace("s.a`", "s.a --rounds 3`")
+
+
+def test_a_table_without_a_place_in_the_readme_is_an_error(tmp_path):
+    from benchmarks.collect import collected
+
+    (tmp_path / "c.md").write_text("new")
+    with pytest.raises(SystemExit, match="no place for c"):
+        collected("nothing", tmp_path)
+
+
+def test_the_readme_holds_the_results():
+    from benchmarks.collect import collected
+
+    assert collected(README, ROOT / "benchmarks" / "results") == README
