@@ -1,6 +1,7 @@
 # make setup   .venv with everything pinned      make demo    train on real data, about two minutes
 # make test    the whole suite                   make lint    ruff, pyright, import-linter
 # make peers   environments for the benchmarks   make lock    pin anew from pyproject.toml
+# make .venv-jax-0.10.2/.done   the pins with another jax, for benchmarks.versions
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -75,6 +76,14 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
 .venv-peers-hull/.done:
 	$(PYTHON) -m venv .venv-peers-hull
 	.venv-peers-hull/bin/python -m pip install --quiet pymatgen==2026.10.24
+	@touch $@
+
+# For `python -m benchmarks.versions`: the pins of .venv, but for another jax and jaxlib.
+.venv-jax-%/.done: $(PINNED)
+	$(PYTHON) -m venv .venv-jax-$*
+	.venv-jax-$*/bin/python -m pip install --quiet --no-deps jax==$* jaxlib==$*
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> "$$(.venv-jax-$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pins.pth"
 	@touch $@
 
 lock: setup

@@ -242,6 +242,8 @@ def main() -> None:
     if arguments.quick:
         arguments.rounds, arguments.repeats, arguments.dynamics = 1, 2, 20
     every = cases()
+    if arguments.quick:
+        every = [every[0], every[-1]]
     peers = installed(*(p for p in ("mace-torch", "mlip") if p not in arguments.without))
     m = machine(peers)
     sides = started(peers, every[-1].structures, arguments.threads)
