@@ -267,7 +267,8 @@ def main() -> None:
     if len(arguments.case) not in (0, 2):
         parser.error(f"expected a model and a file of structures, got {arguments.case}")
     if arguments.phases:
-        print(json.dumps(phases(*arguments.case, arguments.phases)))
+        model, file = arguments.case
+        print(json.dumps(phases(model, file, arguments.phases)))
         return
     if arguments.quick:
         arguments.rounds = 1

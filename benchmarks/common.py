@@ -82,7 +82,7 @@ PEERS = {
 # --- arguments and needs ------------------------------------------------------------------
 
 
-def parser_of(doc: str) -> argparse.ArgumentParser:
+def parser_of(doc: str | None) -> argparse.ArgumentParser:
     """A parser that shows the module's docstring and knows `--quick`."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -24,7 +24,7 @@ def beside(environment: str, module: str) -> None:
         sys.path += map(str, sorted((ROOT / environment).glob("lib/python*/site-packages")))
         importlib.invalidate_caches()
     if importlib.util.find_spec(module) is None:
-        raise ImportError(f"no {module} here and none in {environment}: see `make peers`")
+        raise ImportError(f"no {module} here and none in {environment}: `make {environment}/.done`")
 
 
 def untrained(preset: str = "tiny_1o", dtype: str = "float64") -> Any:
