@@ -337,8 +337,8 @@ def table(document: dict[str, Any]) -> str:
 def _speed(document: dict[str, Any]) -> list[str]:
     differ = [d for row in document["rows"] for d in row["agreement"].values()]
     same = (
-        f" Kohn's presets give the numbers of DScribe and featomic (unsplined) within "
-        f"{max(differ):.0e} of the largest. Featomic is timed with its spline."
+        " Kohn's presets give the numbers of DScribe and featomic (unsplined) within "
+        f"{max(differ, default=0.0):.0e} of the largest. Featomic is timed with its spline."
     )
     lines = [
         f"One core, float64; matrix-product peak {document['gflops']:.0f} GFLOP/s. CPU time in "

@@ -83,3 +83,21 @@ def test_the_readme_holds_the_results():
     from benchmarks.collect import collected
 
     assert collected(README, ROOT / "benchmarks" / "results") == README
+
+
+def test_tables_are_written_where_kohn_is_measured_alone():
+    from benchmarks import descriptors, families, hulls
+
+    t = {"cpu": 0.01, "wall": 0.02}
+    row = {"what": "values", "atoms": 512, "edges": 1000, "species": 1, "extrapolated": []}
+    row |= {"case": "silicon512", "agreement": {}, "seconds": {"kohn": t}}
+    found = descriptors.table({"gflops": 100.0, "rows": [row]})
+    assert "| 512 Si | 10.0 (20.0) | – | – | – |" in found
+    hull = {"elements": 3, "facets_kohn": 5, "differ": 0.0, "build": {"kohn": t}}
+    found = hulls.table({"rows": [{**hull, "distances": {"kohn": t}}]})
+    assert "| 3 | 5 | 10.0 (20.0) | – | – | 100 |" in found
+    lane = {"side": "kohn", "mode": "jit", "default": True, "ms": 1.0}
+    case = {"family": "schnet", "case": "ethanol", "kind": "molecule", "atoms": 9, "edges": 72}
+    document = {"threads": 2, "gflops": 400.0, "parameters": {}, "versions": {}}
+    document["rows"] = [{**case, "lanes": [lane], "failed": {}, "worst": 1e-4}]
+    assert "| schnet | ethanol | 9 | 72 | 1.00 | 5 % | – | – | – | – |" in families.table(document)
