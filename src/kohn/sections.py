@@ -75,6 +75,10 @@ _WORDS = {
 """pydantic's names of errors -> what people are told."""
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def in_words(error: Any) -> str:
     """What is wrong with a setting.
 
@@ -84,7 +88,7 @@ def in_words(error: Any) -> str:
     told = error.get("ctx") or {}
     words = _WORDS.get(error["type"])
     if words is not None:
-        return words.format_map({k: str(v).strip() for k, v in told.items()})
+        return words.format_map({k: f"{v:g}" if _is_number(v) else v for k, v in told.items()})
     if error["type"] in ("value_error", "misfit"):  # of our own validators
         text = str(told.get("error") or error["msg"]).removeprefix("Value error, ")
         return text[0].lower() + text[1:]

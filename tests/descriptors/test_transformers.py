@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from brute_force import structure
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -30,7 +31,7 @@ from kohn.descriptors.transformers import (
 )
 from kohn.errors import ConfigError, InputError
 from kohn.models.kernel_ridge import KernelRidge
-from kohn.structures import read, to_ase
+from kohn.structures import read, to_ase, write
 
 DATA = Path(__file__).parents[1] / "data"
 ETHANOL = read(DATA / "ethanol.extxyz")
@@ -199,14 +200,12 @@ def test_structures_without_sense_are_refused(case, step):
     """Each error says which one: the second, or the frame of a file."""
     transformer, frames = case_of(case)
     act = getattr(transformer.fit(frames), step)
-    with pytest.raises(InputError, match=r"without atoms(.|\n)*frame 1"):
+    with pytest.raises(InputError, match=r"no atoms(.|\n)*frame 1"):
         act([to_ase(frames[0]), Atoms()])
     with pytest.raises(InputError, match=r"not a structure(.|\n)*frame 1(.|\n)*str"):
         act([to_ase(frames[0]), "CCO"])
     with pytest.raises(InputError, match=r"not a structure(.|\n)*frame 0(.|\n)*int"):
         act([7])
-    with pytest.raises(InputError, match="a single structure"):
-        act(frames[0])
 
 
 @every_case
@@ -274,12 +273,34 @@ def test_a_cutoff_below_all_distances_is_refused(average):
     [
         (CoulombMatrix(kind="random"), "kind is not known"),  # type: ignore[arg-type]
         (CoulombMatrix(unit="hartree"), "unit is not known"),  # type: ignore[arg-type]
-        (Soap(r_cut=-1.0), "r_cut: input should be greater than 0"),
-        (Soap(average="median"), "average: input should be"),
-        (StructureFactor(bins=0), "bins: input should be"),
+        (Soap(r_cut=-1.0), "r_cut: a number above 0 is needed"),
+        (Soap(average="median"), "average: one of 'off', 'inner' or 'outer'"),
+        (StructureFactor(bins=0), "bins: 1 or more is needed"),
     ],
 )
 def test_settings_without_sense_are_refused(transformer, message):
     frames = SILICON if isinstance(transformer, StructureFactor) else ETHANOL[:2]
     with pytest.raises(ConfigError, match=message):
         transformer.fit(frames)
+
+
+def test_paths_and_single_structures(tmp_path):
+    """Files are opened, and one structure is a list of one."""
+    frames = [molecule("H2O"), molecule("CH4")]
+    write(frames, tmp_path / "x.xyz")
+    soap = Soap(r_cut=3.0, n_max=2, l_max=1).fit(tmp_path / "x.xyz")
+    expected = soap.transform(frames)
+    for given in (tmp_path / "x.xyz", str(tmp_path / "x.xyz"), [tmp_path / "x.xyz"]):
+        np.testing.assert_array_equal(soap.transform(given), expected)
+    np.testing.assert_array_equal(soap.transform(frames[0]), expected[:1])
+
+
+def test_labels_are_not_looked_at():
+    atoms = molecule("H2O")
+    atoms.info["stress"] = "nothing"
+    assert Soap(r_cut=3.0, n_max=2, l_max=1).fit_transform([atoms]).shape[0] == 1
+
+
+def test_ghosts_have_no_features():
+    with pytest.raises(InputError, match="not a chemical element"):
+        Soap().fit([Atoms("OX", [[0, 0, 0], [0, 0, 1]])])
