@@ -49,7 +49,7 @@ def test_predict_and_describe_need_no_labels(kohn_cli, model, given, comment):
     path = given(f"{CELL} {comment}")
     assert kohn_cli("predict", model, path, "-o", "o.xyz")[0] == 0
     assert not kohn.read("o.xyz")[0].labels
-    settings = ["--set", "r_cut=3", "--set", "n_max=2", "--set", "l_max=1"]
+    settings = ["--set", "r_cut=4", "--set", "n_max=2", "--set", "l_max=1"]
     assert kohn_cli("describe", path, "-d", "soap", *settings, "-o", "o.npz")[0] == 0
     assert kohn_cli("similarity", path, path, *settings)[0] == 0
 
