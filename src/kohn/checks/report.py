@@ -316,7 +316,7 @@ def _sets_table(report: Report) -> Table:
     table = _table("Structures", ["", *(s.name for s in report.sets)])
 
     def row(name: str, values: Iterable[str]) -> None:
-        table.add_row(Text(name), *map(Text, values))
+        table.add_row(*map(Text, (name, *values)))
 
     sets = report.sets
     row("frames", (str(s.frames) for s in sets))

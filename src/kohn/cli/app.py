@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.panel import Panel
 from rich.text import Text
 from typer.exceptions import TyperException
@@ -26,6 +25,7 @@ from kohn.cli.root import (
     Settings,
     app,
     check_new_file,
+    console,
     emit,
     parse_keys,
     stderr,
@@ -64,7 +64,7 @@ def check(
     if json:
         emit(report.to_json())
     else:
-        Console(highlight=False).print(report)
+        console().print(report)
     if not report.ok:
         raise typer.Exit(1)
 
@@ -158,7 +158,7 @@ def audit_laws(
         ),
     ],
     calculator: Annotated[
-        str | None, typer.Option(help="module:Class of any ASE calculator, instead of MODEL")
+        str | None, typer.Option(help="module:Class of any ASE calculator, in a process of its own")
     ] = None,
     calculator_args: Annotated[
         str | None, typer.Option(help="its arguments: a JSON object")
@@ -199,7 +199,7 @@ def audit_laws(
     if json:
         emit(document)
     else:
-        Console(highlight=False).print(audit_table(document))
+        console().print(audit_table(document))
     if not document["ok"]:
         raise typer.Exit(1)
 
@@ -247,7 +247,7 @@ def evaluate(
     if json:
         emit(document)
     else:
-        Console(highlight=False).print(evaluation_table(document))
+        console().print(evaluation_table(document))
 
 
 @app.command(epilog="Example: `kohn predict runs/first new.xyz -o predicted.extxyz`")
@@ -386,7 +386,7 @@ def similarity(
     if json:
         emit({k: v for k, v in document.items() if out is None or k != "similarity"})
     elif out is None:
-        show_similarity(document["similarity"], Console(highlight=False))
+        show_similarity(document["similarity"], console())
 
 
 app.command(

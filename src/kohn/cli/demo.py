@@ -40,5 +40,5 @@ def run_demo(folder: Path, console: Console) -> dict[str, Any]:
                 train, folder / name, False, {"data": test, **sections}, console
             )
     for name, document in documents.items():
-        console.print(f"[bold]{name}[/]: open {document['report']}")
+        console.print(f"{name}: open {document['report']}", style="bold")
     return documents

@@ -12,7 +12,13 @@ from kohn.cli.options import assignments
 from kohn.errors import InputError
 from kohn.records import to_json
 
-stderr = Console(stderr=True, highlight=False)
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that prints what users named as it is: [brackets] and :colons: too."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+stderr = console(stderr=True)
 
 app = typer.Typer(
     name="kohn",

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from kohn.reports.quantities import present
 from kohn.reports.run import Run
@@ -29,7 +30,7 @@ def evaluation_table(document: dict[str, Any]) -> Table:
         mae, mean = q.mae(errors), q.mae(baseline)
         bad = mae is not None and mean is not None and mae >= mean
         table.add_row(
-            q.title,
+            Text(q.title),
             number(mae),
             number(q.rmse(errors)),
             number(mean),
@@ -53,10 +54,10 @@ def training_table(run: Run | str | Path) -> Table:
     table = _table(f"{run.name}: {run.state}")
     table.add_column("", justify="right")
     for name, value in facts(run):
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))
     for name, value in model_facts(run):
         if name == "forces":
-            table.add_row(name, value, style="yellow")
+            table.add_row(name, Text(value), style="yellow")
     best = run.best
     if best is not None:
         table.add_row("best epoch", count(best["epoch"]))
@@ -65,6 +66,6 @@ def training_table(run: Run | str | Path) -> Table:
 
 
 def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(title, "bold"), title_justify="left", box=None, pad_edge=False)
     table.add_column("", justify="left")
     return table
