@@ -296,8 +296,8 @@ def scaled_and_cut(atoms: Atoms) -> Result:
     return replace(r, forces=1.01 * r.forces)
 
 
-def slab_stress(change: float = 1.0) -> Fault:
-    """Of slabs the stress too, of the components in their plane times a number."""
+def slab_stress(change: float = 1.0, least: int = 2) -> Fault:
+    """Of what is periodic in so many directions at least the stress too, times a number."""
 
     def fault(atoms: Atoms) -> Result:
         i, j, d, r = pairs(atoms)
@@ -306,7 +306,7 @@ def slab_stress(change: float = 1.0) -> Fault:
         plain = summed(atoms, i, j, d, 0.5 * e, g)
         return (
             plain
-            if atoms.pbc.sum() < 2
+            if atoms.pbc.sum() < least
             else replace(plain, stress=change * g.T @ d / atoms.get_volume())
         )
 
@@ -352,6 +352,53 @@ def remembering() -> Fault:
         return mixed
 
     return fault
+
+
+class Stale(Planted):
+    """What is kept is one dict for all structures; some of it is new only where it is asked for.
+
+    Args:
+        names: what is stale.
+    """
+
+    def __init__(self, *names: str):
+        super().__init__(honest)
+        self.names, self.kept = names, {}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        old = {k: self.kept[k] for k in self.names if k in self.kept and k not in properties}
+        self.kept = self.results = {**self.results, **old}
+
+
+def float32(fault: Fault, per_atom: float = 0.0) -> Fault:
+    """A fault whose energy, with a large constant for each atom, forces and stress are float32."""
+
+    def rounded(atoms: Atoms) -> Result:
+        r = fault(atoms)
+        return Result(
+            float(np.float32(r.energy + per_atom * len(atoms))),
+            r.forces.astype(np.float32).astype(float),
+            None if r.stress is None else r.stress.astype(np.float32).astype(float),
+        )
+
+    return rounded
+
+
+def scattered(fault: Fault, per_atom: float = 0.0) -> Fault:
+    """The same with the errors of sums: a few units in the last place, the same at each call."""
+
+    def rounded(atoms: Atoms) -> Result:
+        r = fault(atoms)
+        where = (atoms.positions, atoms.cell.array, atoms.numbers)
+        seed = b"".join(np.ascontiguousarray(x).tobytes() for x in where)
+        rng = np.random.default_rng(np.frombuffer(seed, np.uint32))
+        unit = float(np.spacing(np.float32(abs(r.energy + per_atom * len(atoms)))))
+        more = 3e-7 * max(1.0, float(np.abs(r.forces).max())) * rng.normal(size=r.forces.shape)
+        stress = 0.0 if r.stress is None else 1e-8 * rng.normal() * np.eye(3)
+        return plus(r, 1.5 * unit * rng.normal(), more, stress)
+
+    return float32(rounded, per_atom)
 
 
 def mutating(atoms: Atoms) -> Result:

@@ -162,7 +162,7 @@ def test_one_atom():
 
 
 def test_what_gives_forces_of_crystals_only():
-    """What needs clusters is not measured, and says so; the next structure is asked anew."""
+    """What needs clusters is asked for in a box, and says so; the next structure is asked anew."""
 
     class Periodic(Planted):
         def get_property(self, name, atoms=None, allow_calculation=True):
@@ -175,7 +175,8 @@ def test_what_gives_forces_of_crystals_only():
     for found in by_index:
         assert found["forces"] == found["energy-drift"] == "passed"
     smooth = next(r for r in audit.records if r["law"] == "smoothness")
-    assert "C–C alone: not measured, the calculator gives no forces" in smooth["note"]
+    assert smooth["verdict"] == "passed"
+    assert "C–C alone in a periodic box of 74 Å" in smooth["note"]
     assert [r["verdict"] for r in audit.records if r["law"] == "forces"][1] == "not measured"
 
 

@@ -1,5 +1,6 @@
 """`kohn audit` as its users meet it."""
 
+import io
 import json
 
 import jax
@@ -7,12 +8,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.emt import EMT as EMT_OF_ASE
 from ase.io import write
+from rich.console import Console
 
 import kohn
+from kohn.cli.root import console
 from kohn.models import Mace, MaceConfig
 from kohn.potential import Potential, save
-from kohn.reports.audit import audit_page
+from kohn.reports.audit import audit_page, audit_table
+from kohn.reports.terminal import _table
 
 EMT = ("--calculator", "ase.calculators.emt:EMT")
 LJ = ("--calculator", "ase.calculators.lj:LennardJones", "--calculator-args")
@@ -177,3 +182,43 @@ def test_what_calculators_print_stays_out_of_the_document(kohn_cli, tmp_path, mo
     assert "from Python" in err
     assert "from Fortran" in err
     assert kohn.__version__
+
+
+# What users name
+
+
+MARKED = "a:cat:[red]b[/]"
+"""Rich would make a picture of the first and a colour of the second, or raise."""
+
+
+def printed(renderable) -> str:
+    """On a console as Python's users have it, which interprets what it is given as text."""
+    shown = Console(width=200, file=io.StringIO())
+    shown.print(renderable)
+    return shown.file.getvalue()
+
+
+def test_a_title_says_what_was_given(kohn_cli, copper, tmp_path):
+    (tmp_path / "emtf.py").write_text("from ase.calculators.emt import EMT as factory\n")
+    name = "emtf:factory"
+    code, out, _ = kohn_cli("audit", "--calculator", name, copper, "--laws", "net-force")
+    assert code == 0
+    assert f"{name}: no law fails" in out
+
+
+def test_tables_print_names_as_they_are(copper):
+    found = kohn.audit(EMT_OF_ASE(), copper, laws=["net-force"], name=MARKED, frames=1)
+    assert MARKED in printed(audit_table(found.to_json()))
+    report = kohn.check({MARKED: copper})
+    assert MARKED in printed(report)
+    table = _table(MARKED)
+    table.add_row("wide enough for the title")
+    assert MARKED in printed(table)
+
+
+def test_the_consoles_of_the_command_line_interpret_nothing(capfd):
+    for shown in (console(), console(stderr=True)):
+        shown.print(MARKED)
+        shown.print(f"wrote {MARKED}", style="bold")
+    said = capfd.readouterr()
+    assert said.out == said.err == f"{MARKED}\nwrote {MARKED}\n"

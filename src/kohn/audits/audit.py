@@ -1,5 +1,8 @@
 """An audit: every law on every structure, one record each, and what comes of them."""
 
+import inspect
+import sys
+import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +17,8 @@ from kohn.audits.asking import Asking, NotANumber, Outcome, Raised, Unmeasured
 from kohn.audits.case import Case, Measured, Noise
 from kohn.audits.derivatives import noise_of
 from kohn.audits.laws import NAMES, TABLE, Law
+from kohn.audits.process import CalculatorProcess
+from kohn.audits.worker import NO_CALCULATOR, not_a_calculator
 from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
 from kohn.records import append_record, plain, read_records, to_json, write_atomically
 from kohn.structures import Structure, read
@@ -111,7 +116,9 @@ def audit(
     """Measure how far a calculator breaks the laws of physics.
 
     Args:
-        calculator: any ASE calculator.
+        calculator: any ASE calculator, or a `CalculatorProcess`: one in a process of its own, in
+            which nothing of Kohn is imported. Importing Kohn switches JAX to 64-bit numbers; of
+            calculators written with JAX in this process a warning says so.
         structures: what `kohn.read` reads: a file, files, `ase.Atoms`, a list of them.
         laws: names from `kohn.audits.NAMES`; all of them by default.
         thresholds: law -> largest violation that passes, in its units; replaces the table's, and
@@ -207,7 +214,8 @@ def judge(law: Law, measured: Sequence[Measured]) -> dict[str, Any]:
     """The verdict of a law on what was measured, by the worst of it.
 
     A violation fails if it is beyond both the threshold and what could be noise. Where that
-    noise is beyond the law's ceiling, and the violation is not, nothing was measured.
+    noise is beyond the law's ceiling, and the violation is not, nothing was measured. A law that
+    does not fail passes when all its parts were measured; what was and was not is recorded.
     """
     if law.threshold is None:
         (m,) = measured
@@ -215,21 +223,45 @@ def judge(law: Law, measured: Sequence[Measured]) -> dict[str, Any]:
     limits = [max(law.threshold, m.error) for m in measured]
     shares = [m.value / limit for m, limit in zip(measured, limits, strict=True)]
     known = [k for k, m in enumerate(measured) if m.error <= law.ceiling or shares[k] > 1]
+    parts = _parts(measured, known)
+    unknown = {part: why for part, why in parts.items() if why}
     if not known:
-        least = min(measured, key=lambda m: m.error)
-        why = least.note if "jump" in least.note else "noise, or jumps nearby"
-        note = f"{least.quantity} uncertain by {least.error:.2g} {least.unit}: {why}"
-        return {"verdict": UNMEASURED, "note": note}
+        return {"verdict": UNMEASURED, "note": next(iter(unknown.values()))}
     worst = max(known, key=lambda k: shares[k])
     m = measured[worst]
+    failed, said = shares[worst] > 1, ": ".join(x for x in (m.quantity, m.note) if x)
+    if unknown:
+        seen = ", ".join(part for part, why in parts.items() if not why)
+        missing = "; ".join(f"{part}: {why}" for part, why in unknown.items())
+        half = f"not measured: {missing}"
+        said = f"{said}; {half}" if failed else f"only in part ({seen}); {half}"
     return {
-        "verdict": FAILED if shares[worst] > 1 else PASSED,
+        "verdict": FAILED if failed else UNMEASURED if unknown else PASSED,
         "violation": m.value,
         "unit": m.unit,
         "quantity": m.quantity,
         "threshold": limits[worst],
-        "note": ": ".join(x for x in (m.quantity, m.note) if x),
+        "note": said,
+        "parts": {part: why or "measured" for part, why in parts.items()},
     }
+
+
+def _parts(measured: Sequence[Measured], known: Sequence[int]) -> dict[str, str]:
+    """The parts of a law, and of each that was not measured, why."""
+    found: dict[str, str] = {}
+    for part in dict.fromkeys(m.part or m.quantity for m in measured):
+        own = [k for k, m in enumerate(measured) if (m.part or m.quantity) == part]
+        least = min((measured[k] for k in own), key=lambda m: m.error)
+        found[part] = "" if set(own) & set(known) else _uncertain(least)
+    return found
+
+
+def _uncertain(m: Measured) -> str:
+    """Why nothing is known of a part."""
+    if not np.isfinite(m.error):
+        return m.note
+    why = m.note if "jump" in m.note else "noise, or jumps nearby"
+    return f"{m.quantity} uncertain by {m.error:.2g} {m.unit}: {why}"
 
 
 def _row(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -295,24 +327,42 @@ def _picked(n: int, frames: int | None) -> list[int]:
 
 
 def _is_calculator(calculator: Any) -> None:
+    if isinstance(calculator, CalculatorProcess):
+        return
     if isinstance(calculator, type) or not hasattr(calculator, "get_potential_energy"):
-        received = calculator.__name__ if isinstance(calculator, type) else type(calculator)
-        raise InputError(
-            "this is not an ASE calculator",
-            expected="an object with get_potential_energy, get_forces and get_stress",
-            received=f"the class {received}" if isinstance(calculator, type) else str(received),
-            fix="make one of the class first" if isinstance(calculator, type) else None,
+        raise InputError(NO_CALCULATOR, **not_a_calculator(calculator))
+    if _is_written_with_jax(type(calculator)):
+        warnings.warn(
+            f"{type(calculator).__name__} is written with JAX, and importing Kohn switched JAX to "
+            "64-bit numbers: it may compute in another precision than it ships with. "
+            "kohn.audits.CalculatorProcess('module:Class'), or kohn audit --calculator, gives it "
+            "a process of its own",
+            stacklevel=3,
         )
+
+
+def _is_written_with_jax(kind: type) -> bool:
+    """Whether modules of its classes have imported something of JAX; ours know what they do."""
+    for base in kind.__mro__:
+        package = base.__module__.split(".")[0]
+        if package in ("ase", "builtins", "kohn"):
+            continue
+        for value in vars(sys.modules.get(base.__module__, object)).values():
+            name = getattr(value, "__name__" if inspect.ismodule(value) else "__module__", None)
+            if str(name).split(".")[0] in ("jax", "jaxlib", "flax", "equinox", "haiku"):
+                return True
+    return False
 
 
 def _header(calculator, name, data, picked, laws, seed, temperature) -> dict[str, Any]:
     """The first record: all that the others depend on."""
     kind = type(calculator)
+    own = isinstance(calculator, CalculatorProcess) and calculator.name
     table = [{k: v for k, v in vars(law).items() if k != "measure"} for law in laws]
     return {
         "kind": "audit",
         "kohn": kohn.__version__,
-        "calculator": name or f"{kind.__module__}:{kind.__qualname__}",
+        "calculator": name or own or f"{kind.__module__}:{kind.__qualname__}",
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
         "structures": picked,
         "structures_given": len(data),

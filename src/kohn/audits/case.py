@@ -1,16 +1,23 @@
 """What a law is given, what it gives back, and how two outcomes are compared."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from kohn.audits.asking import Asking, Outcome, Unmeasured
+from kohn.audits.asking import Asking, Outcome, Unmeasured, forces_of, has_stress, lacking
 from kohn.graphs import pairs_within
 from kohn.structures import Structure
 
 CERTAIN = 20.0
 """Standard deviations of the noise that are taken for noise: they are known to a factor of two,
 and what rounding does to hundreds of components under another order of sums is not normal."""
+
+
+VACUUM = 50.0
+"""Å between atoms in a box and their images: farther than any cutoff in use."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,8 +41,11 @@ class Measured:
         quantity: what differs from what it should be.
         value: by how much.
         unit: of the value.
-        error: how much of the value could be noise, or the error of a numerical derivative.
-        note: where, or how large, in words.
+        error: how much of the value could be noise, or the error of a numerical derivative;
+            infinite of what could not be measured.
+        note: where, or how large, in words; why it was not measured.
+        part: of the law, to which it belongs; the quantity unless a law says another. A law
+            passes when all its parts were measured.
     """
 
     quantity: str
@@ -43,6 +53,12 @@ class Measured:
     unit: str
     error: float = 0.0
     note: str = ""
+    part: str = ""
+
+
+def not_measured(part: str, why: object) -> Measured:
+    """A part of a law that could not be measured."""
+    return Measured(part, 0.0, "", np.inf, str(why), part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +86,16 @@ class Case:
     @property
     def forces(self) -> np.ndarray:
         """Forces of the structure."""
-        if self.here.forces is None:
-            raise Unmeasured("the calculator gives no forces")
-        return self.here.forces
+        return forces_of(self.here)
 
     @property
     def stress(self) -> np.ndarray:
         """Stress of the structure."""
-        needs_lattice(self.s)
+        if not has_stress(self.s):
+            raise Unmeasured("not periodic, or without a volume")
         if self.here.stress is None:
-            raise Unmeasured("the calculator gives no stress")
+            of = "" if self.s.periodic.all() else " of slabs"
+            raise Unmeasured(lacking("stress", self.here, of))
         return self.here.stress
 
 
@@ -110,6 +126,8 @@ def needs_no_charge(s: Structure) -> None:
 def compare(case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0) -> list[Measured]:
     """How differently two descriptions of the same thing come out.
 
+    What the calculator gives of one and not of the other is not measured.
+
     Args:
         growth: by how much the rounding of positions has grown, see `growth`.
     """
@@ -125,6 +143,8 @@ def compare(case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0)
         if a is not None and b is not None:
             difference = float(np.abs(a - b).max())
             found.append(Measured(name, difference, unit, scale * getattr(noise, name)))
+        elif a is not None or b is not None:
+            found.append(not_measured(name, lacking(name, got if b is None else expected)))
     return found
 
 
@@ -175,6 +195,41 @@ def cluster(s: Structure, size: int, centre: int) -> Structure:
     which = np.concatenate([[centre], j[nearest]]).astype(int)
     cut = take(s, which)
     return freed(moved(cut, np.vstack([np.zeros(3), d[nearest]])))
+
+
+def boxed(s: Structure, room: float) -> Structure:
+    """The same atoms within a periodic cube, with so much room to move, Å, to each side."""
+    side = float(np.ptp(s.positions, axis=0).max()) + 2 * room + VACUUM
+    positions = s.positions - s.positions.min(0) + room
+    return replace(
+        s, positions=positions, cell=np.eye(3) * np.ceil(side), periodic=np.ones(3, bool)
+    )
+
+
+def alone(s: Structure, measure: Callable[[Structure], T], room: float = 0.0) -> tuple[T, str]:
+    """What is measured of atoms in vacuum; where that is refused, in a large periodic box.
+
+    Args:
+        room: Å that atoms move by.
+
+    Returns:
+        The measurement, and what the record has to say of the box.
+
+    Raises:
+        Unmeasured: both are refused; what was said of the vacuum first.
+    """
+    try:
+        return measure(s), ""
+    except Unmeasured as error:
+        first = error
+    inside = boxed(s, room)
+    box = f"in a periodic box of {inside.cell[0, 0]:.0f} Å"
+    try:
+        return measure(inside), box
+    except Unmeasured as second:
+        if str(second) == str(first):
+            raise first from None
+        raise type(first)(f"{first}; {box}: {second}") from None
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:

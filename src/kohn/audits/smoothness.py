@@ -15,8 +15,20 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import covalent_radii
 
-from kohn.audits.asking import Unmeasured
-from kohn.audits.case import CERTAIN, Case, Measured, Noise, cluster, freed, moved, take
+from kohn.audits.asking import Unmeasured, forces_of
+from kohn.audits.case import (
+    CERTAIN,
+    Case,
+    Measured,
+    Noise,
+    alone,
+    cluster,
+    freed,
+    moved,
+    not_measured,
+    take,
+)
+from kohn.audits.derivatives import scatter
 from kohn.audits.totals import CUT
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
@@ -86,27 +98,35 @@ def smoothness(case: Case) -> list[Measured]:
     """lim E, lim F and lim dF/dr are the same from both sides of any distance.
 
     Along: two atoms drawn apart; an atom drawn out of a cluster, past its neighbours; in a
-    crystal also an atom moved by 0.8 Å. The pair of elements changes from frame to frame.
+    crystal also an atom moved by 0.8 Å. The pair of elements changes from frame to frame. What is
+    refused in vacuum is asked for again in a large periodic box. The law has a part for each path.
     """
     _ = case.forces
     found: list[Measured] = []
     notes, refused = [], []
-    for make in (dimer_path, pulling_path, displacement_path):
-        path = make(case)
-        if path is None:
+    for line in (dimer_line(case), pulling_line(case), displacement_line(case)):
+        if line is None:
             continue
+
+        def along(s: Structure, line: Line = line) -> list[Measured]:
+            path = Path(_along(case, s, line.direction), line.place, line.last, line.name)
+            return jumps(path, case.noise)
+
         try:
-            here = jumps(path, case.noise)
+            lone = not line.start.periodic.any()
+            here, box = alone(line.start, along, FARTHEST) if lone else (along(line.start), "")
         except Unmeasured as error:  # of clusters some calculators know nothing
             refused.append(error)
-            notes.append(f"{path.name}: not measured, {error}")
+            found.append(not_measured(line.name, error))
             continue
-        found += here
+        found += [replace(m, part=line.name) for m in here]
         real = [m for m in here if m.value > max(m.error, LEAST)]
         notes += [m.note for m in sorted(real, key=lambda m: -m.value)[:1]]
-    if not found:
+        notes += [f"{line.name} {box}"] if box else []
+    if len(refused) == len(found):
         raise refused[0]
-    return [replace(m, note="; ".join(notes)) for m in found]
+    said = "; ".join(notes)
+    return [replace(m, note=said) if np.isfinite(m.error) else m for m in found]
 
 
 def jumps(path: Path, noise: Noise) -> list[Measured]:
@@ -165,9 +185,18 @@ def _refined(path: Path, suspect: Suspect, noise: Noise) -> Suspect | None:
 
 
 def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measured]:
-    """The jumps at a suspect, from steps w and w/2 outside of a bracket of width w."""
+    """The jumps at a suspect, from steps w and w/2 outside of a bracket of width w.
+
+    The noise is measured anew beside it: that of rounding grows with what is rounded, and two
+    atoms that repel each other have other energies and forces than the structure.
+    """
     low, high = (path.place(suspect.u + side * suspect.step) for side in (-1, 1))
     width, inside = high - low, np.linspace(low, high, 41)
+    beside = path(high + 1e-4 * np.arange(1, 10))
+    energy, force = (
+        max(noise.energy, scatter(beside[:, 0])),
+        max(noise.forces, scatter(beside[:, 1])),
+    )
     gaps, place = [], low
     for step in (width, width / 2):
         left, right = low - step * np.arange(4), high + step * np.arange(4)
@@ -177,7 +206,7 @@ def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measured]:
         meets = next((k for k in (0, 1) if gaps[-1][k + 1] * SCALES[k + 1] > LEAST), 1)
         place = inside[np.argmin(np.abs(between[meets]))]
     # Cubics carried on by w from steps of w/2 multiply noise by up to 70, their slopes by 150 / w.
-    amplified = (70 * noise.energy, 70 * noise.forces, 150 * noise.forces / width)
+    amplified = (70 * energy, 70 * force, 150 * force / width)
     found = []
     for (name, unit), scale, a, b, rounding in zip(NAMES, SCALES, *gaps, amplified, strict=True):
         error = abs(a - b) + CERTAIN * rounding
@@ -210,6 +239,22 @@ def _lagrange(x: np.ndarray) -> np.ndarray:
 # Paths
 
 
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Where a path leads.
+
+    Attributes:
+        start: the structure at t = 0. direction: of its atoms, [n, 3].
+        place, last, name: as of `Path`.
+    """
+
+    start: Structure
+    direction: np.ndarray
+    place: Callable[[float], float]
+    last: int
+    name: str
+
+
 def elements_of_pair(case: Case) -> tuple[np.ndarray, float]:
     """Indices of two atoms of a pair of elements, and the sum of their covalent radii, Å."""
     present = np.unique(case.s.numbers)
@@ -219,20 +264,19 @@ def elements_of_pair(case: Case) -> tuple[np.ndarray, float]:
     return which, float(covalent_radii[[a, b]].sum())
 
 
-def dimer_path(case: Case) -> Path:
+def dimer_line(case: Case) -> Line:
     """Two atoms in vacuum, r from 0.8 of the sum of covalent radii to 12 Å."""
     which, bond = elements_of_pair(case)
     apart = np.array([[0.0, 0, 0], [1, 0, 0]])
-    along = _along(case, dimer(case, which, 0.0), apart)
     nearest, last = 0.8 * bond, 40
 
     def place(u: float) -> float:
         return nearest * (FARTHEST / nearest) ** (u / last)
 
-    return Path(along, place, last, f"{_pair(case, which)} alone")
+    return Line(dimer(case, which, 0.0), apart, place, last, f"{_pair(case, which)} alone")
 
 
-def pulling_path(case: Case) -> Path | None:
+def pulling_line(case: Case) -> Line | None:
     """The outermost atom of a cluster, drawn out of it by up to 12 Å."""
     if len(case.s) == 1 and not case.s.periodic.any():
         return None
@@ -248,10 +292,10 @@ def pulling_path(case: Case) -> Path | None:
     def place(u: float) -> float:
         return 1.5 * ((1.5 + FARTHEST) / 1.5) ** (u / last) - 1.5
 
-    return Path(_along(case, cut, direction), place, last, f"atom drawn out of {len(cut)}")
+    return Line(cut, direction, place, last, f"atom drawn out of {len(cut)}")
 
 
-def displacement_path(case: Case) -> Path | None:
+def displacement_line(case: Case) -> Line | None:
     """An atom of a crystal moved from −0.4 to 0.4 Å."""
     if len(case.s) == 1 or not case.s.periodic.any():
         return None
@@ -259,8 +303,7 @@ def displacement_path(case: Case) -> Path | None:
     atom = int(case.rng.integers(len(direction)))
     v = case.rng.normal(size=3)
     direction[atom] = v / np.linalg.norm(v)
-    along = _along(case, case.s, direction)
-    return Path(along, lambda u: 0.04 * (u - 10), 20, f"atom {atom} moved")
+    return Line(case.s, direction, lambda u: 0.04 * (u - 10), 20, f"atom {atom} moved")
 
 
 def _along(case: Case, s: Structure, direction: np.ndarray) -> Callable:
@@ -268,9 +311,7 @@ def _along(case: Case, s: Structure, direction: np.ndarray) -> Callable:
 
     def at(t: float) -> tuple[float, float]:
         o = case.ask(moved(s, s.positions + t * direction), stress=False)
-        if o.forces is None:
-            raise Unmeasured("the calculator gives no forces")
-        return o.energy, float(np.sum(o.forces * direction))
+        return o.energy, float(np.sum(forces_of(o) * direction))
 
     return at
 
@@ -286,21 +327,23 @@ def short_range(case: Case) -> list[Measured]:
     which, bond = elements_of_pair(case)
     near = np.geomspace(0.3, 0.6 * bond, 8)
     far = np.linspace(0.7 * bond, 2 * bond, 8)
-    energies = [np.array([_energy(case, which, r) for r in rs]) for rs in (near, far)]
+    found, box = _energies(case, which, np.concatenate([near, far]))
+    energies = np.split(found, [len(near)])
     depth = float(energies[0].min() - energies[1].min())
     where = float(near[np.argmin(energies[0])])
     said = f"hole at {where:.2g} Å" if depth < 0 else f"repulsive, lowest at {where:.2g} Å"
-    return [Measured("short range", depth, "eV", note=f"{_pair(case, which)}: {said}")]
+    note = " ".join(x for x in (f"{_pair(case, which)}: {said}", box) if x)
+    return [Measured("short range", depth, "eV", note=note)]
 
 
 def dissociation(case: Case) -> list[Measured]:
     """How much the energy of two atoms still changes beyond 8 Å."""
     which, _ = elements_of_pair(case)
     places = np.array([4.0, 5, 6, 7, 8, 9, 10, FARTHEST])
-    energies = np.array([_energy(case, which, r) for r in places])
+    energies, box = _energies(case, which, places)
     off = np.abs(energies - energies[-1])
     flat = places[np.flatnonzero(off > 1e-3)[-1] + 1] if (off > 1e-3).any() else places[0]
-    note = f"{_pair(case, which)}: within 1 meV from {flat:g} Å"
+    note = " ".join(x for x in (f"{_pair(case, which)}: within 1 meV from {flat:g} Å", box) if x)
     return [Measured("change beyond 8 Å", float(off[places >= 8].max()), "eV", note=note)]
 
 
@@ -309,8 +352,15 @@ def dimer(case: Case, which: np.ndarray, r: float) -> Structure:
     return moved(freed(take(case.s, which)), np.array([[0.0, 0, 0], [r, 0, 0]]))
 
 
-def _energy(case: Case, which: np.ndarray, r: float) -> float:
-    return case.ask(dimer(case, which, r), forces=False, stress=False).energy
+def _energies(case: Case, which: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, str]:
+    """Energies of two atoms at these distances, and of the box that they needed."""
+    apart = np.array([[0.0, 0, 0], [1, 0, 0]])
+
+    def asked(s: Structure) -> np.ndarray:
+        pairs = (moved(s, s.positions + r * apart) for r in places)
+        return np.array([case.ask(x, forces=False, stress=False).energy for x in pairs])
+
+    return alone(dimer(case, which, 0.0), asked, FARTHEST)
 
 
 def _pair(case: Case, which: np.ndarray) -> str:

@@ -4,24 +4,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from kohn.audits.asking import Outcome, Unmeasured, atoms_of, has_stress
+from kohn.audits.asking import ORDER, Outcome, Unmeasured, atoms_of, forces_of
 from kohn.audits.case import (
     CERTAIN,
     Case,
     Measured,
+    alone,
     cluster,
     compare,
+    deformed,
     growth,
     moved,
     needs_no_charge,
-    random_rotation,
     take,
 )
+from kohn.structures import Structure
 
 APART = 50.0
 """Å between fragments: farther than any cutoff in use."""
 WHOLE = 40
 """Atoms of a molecule that is not cut."""
+FORCES_FIRST = ("forces", "stress", "energy")
+ENERGY_FIRST = ("energy", "forces", "stress")
+"""Orders in which quantities are asked for, beside the usual one, which begins with the stress."""
 CUT = 8
 """Atoms of a cluster that is cut out of something larger."""
 
@@ -29,21 +34,29 @@ CUT = 8
 def fragments(case: Case) -> list[Measured]:
     """E(A + B) = E(A) + E(B), and the same forces, where A and B are 50 Å apart in vacuum.
 
-    B is A in another place. Of crystals and large molecules A is a cluster cut out of them.
+    B is A in another place. Of crystals and large molecules A is a cluster cut out of them. What
+    is refused in vacuum is asked for again in a large periodic box.
     """
     needs_no_charge(case.s)
     whole = not case.s.periodic.any() and len(case.s) <= WHOLE
     a = cluster(case.s, WHOLE if whole else CUT, int(case.rng.integers(len(case.s))))
     extent = float(np.ptp(a.positions, axis=0).max())
-    away = random_rotation(case.rng)[0] * (2 * extent + APART)
-    b = moved(a, a.positions + away)
-    n = len(a)
-    both = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([a.positions, b.positions]))
-    one, other, together = (case.ask(x, stress=False) for x in (a, b, both))
-    lost = one.forces is None or other.forces is None
-    forces = None if lost else np.vstack([one.forces, other.forces])  # type: ignore[list-item]
-    expected = Outcome(one.energy + other.energy, forces)
-    return compare(case, expected, together, growth=growth(a, both))
+    # Along a diagonal: in float32 positions are as precise as their largest coordinate.
+    away = case.rng.choice([-1, 1], 3) / 3**0.5 * (2 * extent + APART)
+    n, x = len(a), a.positions - a.positions.mean(0)
+    pair = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([x - away / 2, x + away / 2]))
+
+    def asked(both: Structure) -> tuple[Outcome, Outcome]:
+        parts = (take(both, np.arange(n)), take(both, np.arange(n, 2 * n)), both)
+        one, other, together = (case.ask(x, stress=False) for x in parts)
+        if case.here.forces is None:
+            return Outcome(one.energy + other.energy), together
+        forces = np.vstack([forces_of(one), forces_of(other)])
+        return Outcome(one.energy + other.energy, forces), together
+
+    (expected, together), box = alone(pair, asked)
+    found = compare(case, expected, together, growth=growth(case.s, pair))
+    return [replace(m, note=box) for m in found] if box else found
 
 
 def net_force(case: Case) -> list[Measured]:
@@ -64,22 +77,34 @@ def net_torque(case: Case) -> list[Measured]:
 
 
 def determinism(case: Case) -> list[Measured]:
-    """The same input gives the same output: twice in a row, and after another structure."""
+    """The same input gives the same output: twice, and after another structure.
+
+    In each order in which energy, forces and stress may be asked for: what is asked for later is
+    often looked up in what was kept, and may be that of the structure before. One of the others
+    has other positions, the other another cell too.
+    """
     ask, s = case.ask, case.s
+    displaced = moved(s, s.positions + 0.05 * case.rng.normal(size=s.positions.shape))
+    strained = deformed(displaced, np.eye(3) + 0.02 * np.diag(case.rng.choice([-1, 1], 3)))
     ask.reset()
     first = ask(s)
     ask.reset()
-    again = [replace(m, error=0.0, note="twice") for m in compare(case, first, ask(s))]
-    ask(moved(s, s.positions + 0.05 * case.rng.normal(size=s.positions.shape)))
-    later = ask(s)
-    return again + [replace(m, note="after another structure") for m in compare(case, first, later)]
+    found = [replace(m, error=0.0, note="twice") for m in compare(case, first, ask(s))]
+    other = ask(displaced)
+    pairs = [(first, ask(s, order=ENERGY_FIRST)), (other, ask(displaced, order=FORCES_FIRST))]
+    ask(strained)
+    pairs.append((first, ask(s, order=FORCES_FIRST)))
+    for (expected, got), asked in zip(pairs, ("energy", "forces", "forces"), strict=True):
+        note = f"after another structure, {asked} first"
+        found += [replace(m, note=note) for m in compare(case, expected, got)]
+    return found
 
 
 def mutation(case: Case) -> list[Measured]:
     """The calculator leaves the atoms that it is given as they were."""
     atoms, before = atoms_of(case.s), atoms_of(case.s)
     case.ask.reset()
-    case.ask.of(atoms, forces=True, stress=has_stress(case.s))
+    case.ask.of(atoms, ORDER if case.here.stress is not None else ORDER[1:])
     note = ", ".join(
         name
         for name, changed in (

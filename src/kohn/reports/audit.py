@@ -28,6 +28,7 @@ class Line:
 
     Attributes:
         law, verdict, violation, unit, threshold, note, where, measured: columns.
+        partly: whether some structures were not measured.
         share: how far along a logarithmic bar the violation is, 0 to 1; None without one.
         kind: of the verdict, as a class of the page.
     """
@@ -40,6 +41,7 @@ class Line:
     note: str
     where: str
     measured: str
+    partly: bool
     calls: str
     share: float | None
     kind: str
@@ -63,6 +65,7 @@ def line(row: Mapping[str, Any]) -> Line:
         note=row.get("note", ""),
         where=place(row),
         measured=f"{row['measured']} of {row['structures']}" if "structures" in row else "",
+        partly=row.get("measured", 1) < row.get("structures", 1),
         calls=f"{row['calls']:,}",
         share=share,
         kind={"failed": "error", "not measured": "warning", "passed": "ok"}.get(row["verdict"], ""),
@@ -92,9 +95,8 @@ def audit_table(document: Mapping[str, Any]) -> Group:
         document: `Audit.to_json()`.
     """
     table = rich.table.Table(
-        title=f"{document['calculator']}: {sentence(document)}",
+        title=Text(f"{document['calculator']}: {sentence(document)}", "bold"),
         title_justify="left",
-        title_style="bold",
         box=None,
         pad_edge=False,
     )
@@ -107,10 +109,12 @@ def audit_table(document: Mapping[str, Any]) -> Group:
     one_file = len(document["files"]) == 1
     lines = [line(row) for row in document["rows"]]
     for x in lines:
-        where = x.where.split(" ", 1)[1] if one_file and " " in x.where else x.where
+        where = x.where.rsplit(" frame ", 1)[-1] if one_file else x.where
+        where = f"frame {where}" if where.isdigit() else where
+        where += f", in {x.measured}" if x.partly else ""
         where = x.note if x.verdict == "not measured" else where
-        style = STYLES[x.verdict]
-        table.add_row(x.law, Text(x.verdict, style), x.violation, x.threshold, x.unit, where)
+        verdict = Text(x.verdict, STYLES[x.verdict])
+        table.add_row(x.law, verdict, x.violation, x.threshold, x.unit, Text(where))
     notes = [
         Text.assemble((f"{x.law}: ", STYLES[x.verdict]), x.note)
         for x in lines

@@ -1,0 +1,141 @@
+"""A calculator in a process of its own, where nothing of Kohn has been imported.
+
+Importing Kohn switches JAX to 64-bit numbers for the whole process. A calculator written with JAX
+would then compute in another precision than it ships with, or not at all.
+"""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ase import Atoms
+from ase.io.jsonio import decode, encode
+
+from kohn import errors
+from kohn.errors import ConfigError, InputError, KohnError
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+class Unmeasured(Exception):
+    """A law could not be measured; the message says why."""
+
+
+class Raised(Unmeasured):
+    """The calculator raised something."""
+
+
+class CalculatorProcess:
+    """A calculator that is made, and answers, in a process of its own; for `kohn.audit`.
+
+        with CalculatorProcess("ase.calculators.emt:EMT") as calculator:
+            kohn.audit(calculator, "copper.xyz")
+
+    A process that dies, as Fortran programs do, is started again for the next structure.
+
+    Args:
+        name: "module:Class", or a function that returns a calculator.
+        arguments: keyword arguments of it, of what JSON knows.
+
+    Attributes:
+        warnings: what is to be said of the arguments.
+
+    Raises:
+        InputError: no such module or class, or what its constructor refuses.
+        ConfigError: a name of another form, or an argument that the calculator does not know.
+    """
+
+    def __init__(self, name: str, arguments: Mapping[str, Any] | None = None):
+        module, _, attribute = name.partition(":")
+        if not (module and attribute):
+            raise ConfigError(
+                "this does not name a calculator",
+                expected="module:Class, e.g. ase.calculators.emt:EMT",
+                received=repr(name),
+            )
+        self.name, self.arguments = name, dict(arguments or {})
+        self._process: subprocess.Popen[str] | None = None
+        self.warnings = self._start()
+
+    def _start(self) -> list[str]:
+        """Start the process and make the calculator; what is to be said of its arguments."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER)],  # -P: not with the files beside the worker's
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        try:
+            said = self._ask({"name": self.name, "arguments": self.arguments})
+        except Raised as error:
+            message = f"{self.name} could not be made"
+            raise InputError(message, received=str(error), fix="try it in Python") from error
+        if "refused" in said:
+            self.close()
+            parts = said["refused"]
+            raise getattr(errors, parts.pop("kind"))(parts.pop("message"), **parts)
+        return said["warnings"]
+
+    def answer(self, atoms: Atoms, wanted: Sequence[str]) -> dict[str, Any]:
+        """As `worker.answer`; atoms that the calculator changes are changed here too.
+
+        Raises:
+            Raised: the process died.
+        """
+        said = self._ask({"what": "answer", "atoms": atoms, "wanted": list(wanted)})
+        changed = said.pop("atoms", None)
+        if changed is not None:
+            atoms.arrays, atoms.pbc = changed.arrays, changed.pbc
+            atoms.set_cell(changed.cell)
+            atoms.constraints = changed.constraints
+        return said
+
+    def reset(self) -> str | None:
+        """Make the calculator forget its last results; what it raises."""
+        return self._ask({"what": "reset"})["raised"]
+
+    def _ask(self, question: dict[str, Any]) -> Any:
+        if self._process is None:
+            try:
+                self._start()
+            except KohnError as error:
+                raise Raised(f"{error.message}: {error.received}") from error
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(encode(question) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line.endswith("\n"):
+            self._process = None
+            raise Raised(f"its process ended{_cause(process.wait())}")
+        return decode(line)
+
+    def close(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _cause(code: int) -> str:
+    if code < 0:
+        return f" by the signal {signal.Signals(-code).name}"
+    return f" with the exit code {code}"
