@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from kohn.audits.laws import NAMES, TABLE, Law
 from kohn.audits.process import CalculatorProcess
 from kohn.audits.worker import NO_CALCULATOR, not_a_calculator
 from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
+from kohn.locks import only_process
 from kohn.records import append_record, plain, read_records, to_json, write_atomically
-from kohn.structures import Structure, read
+from kohn.structures import Dataset, Structure, read
 
 RECORDS = "records.jsonl"
 FAILED, PASSED, UNMEASURED, DIAGNOSTIC = "failed", "passed", "not measured", "diagnostic"
@@ -137,18 +139,44 @@ def audit(
     Raises:
         ConfigError: an unknown law, a threshold or a temperature that is none.
         InputError: structures that cannot be read; a calculator that computes none of them; a
-            folder that holds another audit.
+            folder that holds another audit, or another process at work.
     """
     chosen = _chosen(laws, thresholds or {})
     if not (np.isfinite(temperature) and temperature > 0):
         raise ConfigError("this is not a temperature", received=f"{temperature} K")
-    data = read(structures)
+    data = read(structures, labels="none")
     picked = _picked(len(data), frames)
     _is_calculator(calculator)
     header = _header(calculator, name, data, picked, chosen, seed, temperature)
-    path = None if out is None else Path(out) / RECORDS
+    with _held(out):
+        path = None if out is None else Path(out) / RECORDS
+        records = _all_records(calculator, data, picked, chosen, header, path, advance)
+    found = Audit(plain(header), tuple(plain(records)))
+    _something_was_computed(found)
+    return found
+
+
+def _held(out: str | Path | None) -> AbstractContextManager[None]:
+    """The folder of the records, for this process alone."""
+    if out is None:
+        return nullcontext()
+    Path(out).mkdir(parents=True, exist_ok=True)
+    return only_process(out, "audit")
+
+
+def _all_records(
+    calculator: Any,
+    data: Dataset,
+    picked: Sequence[int],
+    chosen: Sequence[Law],
+    header: dict[str, Any],
+    path: Path | None,
+    advance: Callable[[int], None] | None,
+) -> list[dict[str, Any]]:
+    """The records that are there, and those that are left to make."""
     done = _resumed(path, header)
     ask, records = Asking(calculator), list(done.values())
+    seed, temperature = header["seed"], header["temperature"]
     advance = advance or (lambda _: None)
     advance(len(records))
     for index, frame in enumerate(picked):
@@ -158,9 +186,7 @@ def audit(
             if path is not None:
                 append_record(path, record)
             advance(1)
-    found = Audit(plain(header), tuple(plain(records)))
-    _something_was_computed(found)
-    return found
+    return records
 
 
 # One law, one structure
@@ -380,7 +406,6 @@ def _resumed(path: Path | None, header: dict[str, Any]) -> dict[tuple[str, int],
     """
     if path is None:
         return {}
-    path.parent.mkdir(parents=True, exist_ok=True)
     found = list(read_records(path)) if path.exists() else []
     if not found:
         write_atomically(path, (to_json(header) + "\n").encode())

@@ -322,10 +322,11 @@ def _along(case: Case, s: Structure, direction: np.ndarray) -> Callable:
 def short_range(case: Case) -> list[Measured]:
     """The lowest energy of two atoms nearer than 0.6 of a bond, above that of all farther.
 
-    Negative: a hole, into which atoms that come too near fall. Two atoms, 0.3 Å and up.
+    Negative: a hole, into which atoms that come too near fall. Two atoms, from 0.3 Å
+    or 0.21 of a bond up: nearer ones have no sense.
     """
     which, bond = elements_of_pair(case)
-    near = np.geomspace(0.3, 0.6 * bond, 8)
+    near = np.geomspace(max(0.3, 0.21 * bond), 0.6 * bond, 8)
     far = np.linspace(0.7 * bond, 2 * bond, 8)
     found, box = _energies(case, which, np.concatenate([near, far]))
     energies = np.split(found, [len(near)])

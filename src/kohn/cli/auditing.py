@@ -62,7 +62,7 @@ def run_audit(
             for text in asked.warnings:
                 console.print(f"warning: {text}")
             name = f"{calculator} {arguments}" if arguments else calculator
-        data = kohn.read([str(f) for f in files])
+        data = kohn.read([str(f) for f in files], labels="none")
         if len(data) > frames:
             console.print(f"{frames} of {len(data)} structures; --frames takes more")
         total = min(frames, len(data)) * len(NAMES if chosen is None else set(chosen))

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
 from kohn.cli.options import assignments
-from kohn.cli.root import Json, NotPeriodic, emit, stderr
+from kohn.cli.root import Json, NotPeriodic, console, emit, stderr
 from kohn.records import plain
 
 
@@ -79,8 +78,8 @@ def hull(
     if json:
         emit(document)
     else:
-        console = Console(highlight=False)
-        console.print(hull_table(document, console.width))
+        shown = console()
+        shown.print(hull_table(document, shown.width))
 
 
 def screen(
@@ -170,7 +169,7 @@ def screen(
     if json:
         emit(document(found))
     else:
-        show(found, Console(highlight=False))
+        show(found, console())
 
 
 def _wrote(file: Path) -> None:
