@@ -212,7 +212,7 @@ def test_the_free_energy_is_what_forces_belong_to():
     """Electrons with a temperature: `energy` is another one, and forces are not its slope."""
 
     class Smeared(Calculator):
-        implemented_properties = ["energy", "free_energy", "forces"]  # noqa: RUF012
+        implemented_properties = ["energy", "free_energy", "forces"]
 
         def calculate(self, atoms=None, properties=(), system_changes=()):
             super().calculate(atoms, properties, system_changes)

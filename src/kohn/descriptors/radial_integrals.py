@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from math import gamma, pi, sqrt
 
 import numpy as np
-from scipy.special import ive, spherical_jn
 
 from kohn.errors import ConfigError
 
@@ -100,6 +99,8 @@ def bessel(r_cut: float, n_max: int) -> RadialBasis:
     """φ_n = j_0(nπ r/r_c) ∝ sin(nπ r/r_c)/r on [0, r_c], n = 1 … n_max: already orthogonal."""
     n = np.arange(1, n_max + 1)[:, None]
     norm = n * pi / r_cut * sqrt(2 / r_cut)
+    from scipy.special import spherical_jn  # imported late: it takes as long as all of Kohn
+
     return RadialBasis(lambda l, r: norm * spherical_jn(0, n * pi * r / r_cut), r_cut)
 
 
@@ -110,6 +111,8 @@ def gaussian_integrals(basis: RadialBasis, sigma: float, l: int, r: np.ndarray) 
     argument = np.maximum(np.outer(x, r) / sigma**2, 1e-300)
     # exp(−(x² + r²)/2σ²) i_l(xr/σ²), with the growth of i_l taken into the first factor
     bell = np.exp(-0.5 * ((x[:, None] - r) / sigma) ** 2)
+    from scipy.special import ive
+
     scaled = np.sqrt(pi / 2 / argument) * ive(l + 0.5, argument)
     return 4 * pi * (basis.functions(l, x) * w * x**2) @ (bell * scaled)
 

@@ -39,7 +39,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from pydantic import BaseModel, Field
-from scipy.special import erf
 
 from kohn.compilation import compiled
 from kohn.descriptors.cutoffs import polynomial_cutoff
@@ -175,6 +174,8 @@ def shell_volumes(config: StructureFactorConfig) -> np.ndarray:
     = 4πσ [√(π/2) (q² + σ²) (1 + erf(q/√2σ)) + q σ exp(−q²/2σ²)], 1/Å³, float64 [bins]."""
     s, q = config.sigma, config.centres
     x = q / (sqrt(2.0) * s)
+    from scipy.special import erf  # imported late: it takes as long as all of Kohn
+
     inner = sqrt(pi / 2) * (q * q + s * s) * (1.0 + erf(x)) + q * s * np.exp(-x * x)
     return 4.0 * pi * s * inner
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -140,4 +141,4 @@ class Verlet:
         shift[:n, :k], candidates[:n, :k] = rows.shift, mask
         atoms = np.arange(big) < n
         arrays = (species, index, reverse, shift, candidates, atoms)
-        return Topology(*(jnp.asarray(a) for a in arrays))
+        return Topology(*jax.device_put(arrays))

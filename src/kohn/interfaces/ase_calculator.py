@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator as AseCalculator
@@ -146,9 +145,7 @@ class Calculator(AseCalculator):
         self._refuse_overlaps(structure)
         positions = np.zeros((topology.species.shape[0], 3))
         positions[:n] = structure.positions
-        derived = jax.device_get(
-            evaluator.move(topology, jnp.asarray(positions), jnp.asarray(structure.cell))
-        )
+        derived = jax.device_get(evaluator.move(topology, positions, structure.cell))
         e0 = p.e0(structure)
         energy = float(e0.sum() + derived.energy[0])
         self.results = {

@@ -62,7 +62,9 @@ class Network(eqx.Module):
         source = np.array([self.elements.index(z) for z in elements], np.int32)
 
         def chosen(mine: Array, _: Array, factor: float) -> Array:
-            return mine[source] * mine.dtype.type(factor)
+            # On the host: each small operation of JAX is compiled for each shape.
+            rows = np.asarray(mine)[source]
+            return jax.device_put(rows * rows.dtype.type(factor))
 
         return self._by_element(replace(self, elements=tuple(elements)), chosen)
 

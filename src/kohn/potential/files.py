@@ -6,7 +6,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pydantic
 
@@ -170,7 +169,7 @@ def filled(skeleton: Any, arrays: Mapping[str, np.ndarray], where: Place) -> Any
                 expected=f"{leaf.dtype} {leaf.shape}",
                 received=f"{arrays[name].dtype} {arrays[name].shape}",
             )
-    return jax.tree.unflatten(treedef, [jnp.asarray(arrays[name]) for name in names])
+    return jax.tree.unflatten(treedef, jax.device_put([arrays[name] for name in names]))
 
 
 def _name(path: tuple) -> str:

@@ -1,19 +1,19 @@
 """`kohn.train`: labelled structures in, a potential with its run folder out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from kohn.errors import ConfigError, Place
+from kohn.errors import CheckFailed, ConfigError, InputError, Place
 from kohn.evaluation import Evaluation, evaluate
 from kohn.locks import LOCK, only_process, refuse_held
 from kohn.models import GaussianProcessConfig
 from kohn.potential import Potential, PropertyModel
 from kohn.records import append_record, to_json, write_atomically
 from kohn.sections import merged
-from kohn.structures import Dataset, read
+from kohn.structures import Dataset, Readable, read, write
+from kohn.structures.writing import frame_text
 from kohn.training import checkpoints
 from kohn.training.gaussian_process import run_fit
 from kohn.training.loop import RECORDS, Monitor, Trainer, run
@@ -22,10 +22,12 @@ from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
 
 SETTINGS = "settings.yaml"
 CHECK = "check.json"
+STRUCTURES = "structures.extxyz"
+"""What was learned from, where it was in memory."""
 
 
 def train(
-    source: TrainSettings | str | Path | Sequence[str | Path],
+    source: "TrainSettings | Readable",
     *,
     out: str | Path,
     resume: bool = False,
@@ -35,7 +37,8 @@ def train(
     """Train a potential, or with other `targets` a model of properties.
 
     Args:
-        source: settings; or a YAML file of settings; or files of labelled structures.
+        source: settings; or a YAML file of settings; or labelled structures: whatever `kohn.read`
+            takes. Those in memory are written to a file in `out` first.
         out: folder of the run, made here. It will hold the settings, the records, the
             checkpoint, and `model.safetensors`.
         resume: go on from the checkpoint in `out`, to the same end as without the break.
@@ -51,8 +54,10 @@ def train(
         InputError, CheckFailed: data that cannot be learned from, before any compute.
         TrainingError: a loss that is not finite; a full disk. `resume` goes on from there.
     """
-    settings = settings_from(source, sections)
     folder = Path(out)
+    if _in_memory(source):
+        return _train_in_memory(source, folder, resume, monitor, sections)
+    settings = settings_from(source, sections)
     use_devices(settings)
     _may_use(folder, resume)
     if resume:
@@ -64,6 +69,40 @@ def train(
         _may_use(folder, resume, mine=True)  # another may have come first
         write_atomically(folder / SETTINGS, to_yaml(settings).encode())
         return _run(settings, prepared, folder, monitor or Monitor(), resume=False)
+
+
+def _in_memory(source: Any) -> bool:
+    """Whether it is structures, and not settings or paths."""
+    if isinstance(source, (TrainSettings, str, Path)):
+        return False
+    paths = isinstance(source, (list, tuple)) and all(isinstance(x, (str, Path)) for x in source)
+    return not paths
+
+
+def _train_in_memory(
+    source: Any, folder: Path, resume: bool, monitor: Monitor | None, sections: dict[str, Any]
+) -> Any:
+    """Train on structures that no file has: they are written beside the folder's other files, so
+    that the run can be resumed and says what it learned."""
+    file = folder / STRUCTURES
+    if resume:
+        if file.is_file() and file.read_text() != "".join(map(frame_text, read(source))):
+            raise ConfigError(
+                "the structures are not those that the run began with",
+                where=Place(file=file),
+                fix=f"resume with {file}, or choose another folder",
+            )
+        return train(file, out=folder, resume=True, monitor=monitor, **sections)
+    _may_use(folder, resume)
+    _make(folder)
+    try:
+        write(read(source), file)
+        return train(file, out=folder, monitor=monitor, **sections)
+    except (InputError, CheckFailed, ConfigError):
+        if not (folder / SETTINGS).exists():  # bad data leave no folder behind
+            file.unlink(missing_ok=True)
+            folder.rmdir()
+        raise
 
 
 def _run(
@@ -83,9 +122,7 @@ def _run(
     return potential
 
 
-def settings_from(
-    source: TrainSettings | str | Path | Sequence[str | Path], sections: dict[str, Any]
-) -> TrainSettings:
+def settings_from(source: Any, sections: dict[str, Any]) -> TrainSettings:
     """Settings from whatever `train` takes, with sections overridden."""
     if isinstance(source, TrainSettings):
         document = source.model_dump(mode="json")
@@ -137,7 +174,7 @@ def _may_use(folder: Path, resume: bool, *, mine: bool = False) -> None:
                 "there is no run to resume", where=Place(file=folder), fix="leave out --resume"
             )
         return
-    if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+    if folder.exists() and any(path.name not in (LOCK, STRUCTURES) for path in folder.iterdir()):
         raise ConfigError(
             "the run folder exists already",
             where=Place(file=folder),
