@@ -11,24 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from brute_force import structure
+from scipy.linalg import solve_triangular
 from scipy.stats import multivariate_normal
 
 import kohn.data
+from kohn import modelfile
 from kohn.descriptors.selection import cur_points, farthest_points
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import collate, neighbourhood
 from kohn.interfaces.ase_calculator import Calculator
 from kohn.models import (
+    GaussianProcess,
     GaussianProcessConfig,
     Mace,
     MaceConfig,
     energy_and_derivatives,
 )
 from kohn.models.gaussian_process import lone_atoms, normalised
-from kohn.models.label_covariances import KINDS, centres
-from kohn.models.posterior import Posterior, prior_variances
+from kohn.models.label_covariances import KINDS, Inducing, centres, compiled_kernels, unit_features
+from kohn.models.posterior import WIDTH, Posterior, prior_variances
 from kohn.potential import Potential, load, save
+from kohn.potential.files import arrays_by_name, metadata
 from kohn.structures import read, to_ase, write
 from kohn.training import train
 from kohn.training.gaussian_process import (
@@ -82,6 +86,14 @@ def predicted(model, s):
     graph = collate([s], [neighbourhood(s, model.cutoff)], ELEMENTS, dtype=np.float64)
     d = jax.device_get(jax.jit(energy_and_derivatives)(model, graph))
     return np.concatenate([d.energy, d.forces[: len(s)].ravel(), d.stress[0][VOIGT]])
+
+
+def kinds_of_labels():
+    """Index into KINDS of each label of STRUCTURES."""
+    counts = [
+        [1, 3 * len(s) * ("forces" in s.labels), 6 * ("stress" in s.labels)] for s in STRUCTURES
+    ]
+    return np.concatenate([np.repeat([0, 1, 2], c) for c in counts])
 
 
 @pytest.fixture(scope="module")
@@ -159,9 +171,156 @@ def test_the_variances_are_those_of_the_dense_formula(fitted, dense):
     prior = np.append(covariance(x, x), np.einsum("iaia->ia", np.asarray(cross)).ravel())
     middle = np.linalg.inv(k_mm) - posterior
     expected = prior - np.einsum("rm,mn,rn->r", k_star, middle, k_star)
+    expected += residual(fitted, s)
     found = Posterior(fitted).variances(s)
     got = np.append(found.energy, found.forces.ravel())
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+
+
+def residual(model, s):
+    """n s_E² and s_F², as often as there are forces."""
+    of_energy, of_force = (model.config.residuals[kind] ** 2 for kind in ("energy", "forces"))
+    return np.append(len(s) * of_energy, np.full(3 * len(s), of_force))
+
+
+def test_residuals_are_those_of_the_dense_formula(fitted, dense):
+    """Of the mean, over the labels that the hat matrix leaves."""
+    k_mm, k_nm, y, noise = dense
+    posterior = np.linalg.inv(k_mm + (k_nm.T / noise**2) @ k_nm)
+    hat = k_nm @ posterior @ k_nm.T / noise**2
+    kind = kinds_of_labels()
+    r = (y - hat @ y) / noise
+    for i, (name, s) in enumerate(fitted.config.residuals.items()):
+        here = kind == i
+        left = here.sum() - np.trace(hat[np.ix_(here, here)])
+        expected = getattr(CONFIG, f"noise_{name}") * np.sqrt(np.sum(r[here] ** 2) / left)
+        assert name == KINDS[i]
+        assert s == pytest.approx(expected, rel=1e-6)
+        assert abs(s / getattr(CONFIG, f"noise_{name}") - 1) > 0.1
+
+
+def test_variances_are_those_of_the_process_without_approximation():
+    """With every environment among the inducing ones, and energies as labels, the formula of a
+    Gaussian process of ε_i = f(i) − f(0) holds: k_** − k_*N (K_NN + Σ)⁻¹ k_N*, here with sums
+    over environments written out. f(0) must be inferred, as f of all other environments is."""
+    config = CONFIG.model_copy(update={"inducing": None, "config_noise": {}})
+    some_noise = config.model_copy(update={"noise_energy": 0.01})
+    model = fit(STRUCTURES, HOODS, E0, ELEMENTS, some_noise, kinds=("energy",))
+    asked = [some(7), *molecules(1), STRUCTURES[0]]
+    everything = [*STRUCTURES, *asked]
+    lone = lone_atoms(config.soap, ELEMENTS)
+    u, species = zip(*(environments(s) for s in everything), strict=True)
+
+    def covariance(i, j):
+        (a, b), (of_a, of_b) = (u[i], u[j]), (species[i], species[j])
+        k = (a @ b.T) ** 2 - np.sum(a * lone[of_a], 1)[:, None] ** 2
+        k += np.sum(lone[of_a] ** 2, 1)[:, None] ** 2 - np.sum(b * lone[of_b], 1) ** 2
+        return config.signal**2 * np.sum(k * (of_a[:, None] == of_b))
+
+    known = len(STRUCTURES)
+    k = np.array(
+        [[covariance(i, j) for j in range(len(everything))] for i in range(len(everything))]
+    )
+    noise = np.diag([0.01**2 * len(s) for s in STRUCTURES])
+    k_star = k[known:, :known]
+    expected = np.diagonal(k)[known:] - np.sum(
+        k_star * np.linalg.solve(k[:known, :known] + noise, k_star.T).T, axis=1
+    )
+    found = Posterior(model).energy_variances(asked)
+    of_residuals = [len(s) * model.config.residuals["energy"] ** 2 for s in asked]
+    np.testing.assert_allclose(found - of_residuals, expected, rtol=1e-6, atol=1e-8)
+    assert expected[-1] < 1e-3 < expected[0]
+
+
+def environments(s):
+    """p̂ of the centres of a structure, and their elements."""
+    features, _ = compiled_kernels(expansion(CONFIG.soap, ELEMENTS), CONFIG.zeta)
+    block = centres([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, 2 * WIDTH)
+    return unit_features(block, np.arange(len(s)), features), block.centre
+
+
+def molecules(copies):
+    """A molecule of water, and the same with its copies 50 Å apart."""
+    one = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+    x = np.concatenate([one + np.array([50.0 * i, 0.0, 0.0]) for i in range(copies)])
+    return [structure(one, [8, 1, 1]), structure(x, [8, 1, 1] * copies)]
+
+
+def test_copies_far_apart_are_wrong_together(fitted):
+    """What is not known of a molecule is the same of each copy, n² times in the variance; what
+    the model cannot describe is independent, n times."""
+    copies = 4
+    one, many = molecules(copies)
+    posterior = Posterior(fitted)
+    alone, together = (posterior.variances(s) for s in (one, many))
+    of_model = alone.energy - residual(fitted, one)[0]
+    expected = copies**2 * of_model + copies * residual(fitted, one)[0]
+    assert together.energy == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_allclose(together.forces, np.tile(alone.forces, (copies, 1)), rtol=1e-9)
+    np.testing.assert_allclose(
+        posterior.energy_variances([one, many]), [alone.energy, together.energy], rtol=1e-9
+    )
+
+
+def test_lone_atoms_are_known(fitted):
+    """E0 is exact: nothing but the residual of one atom is left of the variance."""
+    for z in ELEMENTS:
+        found = Posterior(fitted).variances(structure([[0, 0, 0]], [z]))
+        assert found.energy == pytest.approx(fitted.config.residuals["energy"] ** 2, rel=1e-9)
+
+
+@pytest.fixture(scope="module")
+def before(fitted, tmp_path_factory):
+    """A model, and its file, as they were before lone atoms were inducing environments."""
+    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    inducing = Inducing.at([p[1:] for p in inducing.points], CONFIG, ELEMENTS)
+    sums = accumulate(STRUCTURES, HOODS, E0, ELEMENTS, CONFIG, inducing, KINDS)
+    noise = {k: getattr(CONFIG, f"noise_{k}") for k in KINDS}
+    weights, r = solve(sums, Scales(CONFIG.signal, noise), inducing)
+    packed = r[np.tril_indices(len(r))]
+    model = GaussianProcess.at(inducing.points, weights, CONFIG, ELEMENTS, posterior=packed)
+    potential = Potential(model, {1: -1.0, 8: -2.0})
+    described = metadata(potential)
+    del described["config"]["residuals"]
+    path = tmp_path_factory.mktemp("before") / "model.safetensors"
+    modelfile.write(path, arrays_by_name(model), described)
+    return model, path, inducing, sums
+
+
+def test_files_without_lone_atoms_open_as_they_were(before):
+    model, path, _, _ = before
+    again = load(path)
+    for s in STRUCTURES:
+        assert np.array_equal(predicted(again.model, s), predicted(model, s))
+
+
+def test_files_without_lone_atoms_take_them_for_certain(before):
+    """k_** − |a|² with the lone atoms among the inducing ones, |R⁻¹ a|² without."""
+    model, path, inducing, sums = before
+    s = some(7)
+    u, of = environments(s)
+    lone = lone_atoms(CONFIG.soap, ELEMENTS)
+    prior, left = 0.0, []
+    for a, points in enumerate(inducing.points):
+        own = u[of == a]
+        of_points = ((own @ points.T) ** 2 - (lone[a] @ points.T) ** 2).sum(axis=0)
+        of_lone = ((own @ lone[a]) ** 2 - (lone[a] @ lone[a]) ** 2).sum()
+        k = (own @ own.T) ** 2 - 2 * ((own @ lone[a]) ** 2)[:, None] + (lone[a] @ lone[a]) ** 2
+        both, k_star = np.vstack([points, lone[a]]), np.append(of_points, of_lone)
+        prior += k.sum() - k_star @ np.linalg.solve((both @ both.T) ** 2, k_star)
+        left.append(solve_triangular(inducing.factors[a], of_points, lower=True))
+    b = np.eye(sum(inducing.counts))
+    for kind, part in sums.items():
+        b += (CONFIG.signal / getattr(CONFIG, f"noise_{kind}")) ** 2 * part.gram
+    left = np.concatenate(left)
+    expected = CONFIG.signal**2 * (prior + left @ np.linalg.solve(b, left))
+    expected += len(s) * CONFIG.noise_energy**2
+    (found,) = load(path).predict([s], uncertainty=True)
+    assert found.energy_std**2 == pytest.approx(expected, rel=1e-6)
+    _, std = load(path).energies([s], deviations=True)
+    assert std[0] == pytest.approx(found.energy_std, rel=1e-9)
+    lone_variance = Posterior(model).variances(structure([[0, 0, 0]], [8])).energy
+    assert lone_variance == pytest.approx(CONFIG.noise_energy**2, rel=1e-9)
 
 
 def test_more_labels_leave_less_variance(fitted):
@@ -171,7 +330,7 @@ def test_more_labels_leave_less_variance(fitted):
     for asked in (some(20), STRUCTURES[0]):
         h = neighbourhood(asked, CONFIG.cutoff)
         energy, forces = prior_variances(centres([asked], [h], ELEMENTS, h.width), ELEMENTS, fitted)
-        before = CONFIG.signal**2 * np.append(energy, forces.ravel())
+        before = CONFIG.signal**2 * np.append(energy, forces.ravel()) + residual(fitted, asked)
         for count in (1, 3, 5):
             rows = STRUCTURES[:count], HOODS[:count], E0[:count]
             sums = accumulate(*rows, ELEMENTS, CONFIG, inducing, KINDS)
@@ -194,16 +353,9 @@ def test_the_likelihood_is_that_of_a_multivariate_normal(dense):
     q = k_nm @ np.linalg.solve(k_mm, k_nm.T) + np.diag(noise**2)
     expected = -multivariate_normal(cov=q, allow_singular=False).logpdf(y)
     base = np.array([scales.noise[k] for k in kinds])
-    kind = np.concatenate(
-        [
-            np.repeat(
-                [0, 1, 2],
-                [1, 3 * len(s) * ("forces" in s.labels), 6 * ("stress" in s.labels)],
-            )
-            for s in STRUCTURES
-        ]
-    )
-    expected -= np.log(noise / base[kind]).sum()  # labels are divided by their factors first
+    expected -= np.log(
+        noise / base[kinds_of_labels()]
+    ).sum()  # labels are divided by their factors first
     assert value == pytest.approx(expected, rel=1e-8)
     for i in range(len(x)):
         h = np.zeros(len(x))

@@ -259,7 +259,7 @@ def predict(
     ],
     uncertainty: Annotated[
         bool,
-        typer.Option("--uncertainty", help="standard deviations too, of a gaussian-process"),
+        typer.Option("--uncertainty", help="expected errors (σ) too, of a gaussian-process"),
     ] = False,
     not_periodic: NotPeriodic = False,
     json: Json = False,

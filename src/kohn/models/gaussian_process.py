@@ -1,6 +1,6 @@
 r"""A sparse Gaussian process of atomic energies on SOAP environments.
 
-    E    = Σ_i ε_i,  ε ~ GP(0, δ² k)
+    E    = Σ_i ε_i,  ε_i = f(i) − f(0),  f ~ GP(0, δ² k)
     k(i, i') = (p̂_i · p̂_i')^ζ for centres of one element, else 0
     mean ε_i = Σ_m [k(i, m) − k(0, m)] δ² w_m      over inducing environments m
     var  y*  = k_** − k_*M [K_MM⁻¹ − (K_MM + K_MN Σ⁻¹ K_NM)⁻¹] k_M*
@@ -8,7 +8,10 @@ r"""A sparse Gaussian process of atomic energies on SOAP environments.
 for y* any linear function of ε: an energy, or a component of a force. With L Lᵀ = δ² K_MM,
 V = L⁻¹ K_MN and R Rᵀ = I + V Σ⁻¹ Vᵀ this is k_** − |a|² + |R⁻¹ a|², a = L⁻¹ k_M*. Forces and
 stress are derivatives of the mean energy, so the potential is conservative. What is modelled is
-the energy above that of the lone atom 0, which is zero: E0 holds exactly.
+the energy above that of the lone atom 0 of the same element, so E0 holds exactly. f(0) is in the
+energy of every atom, n times in that of a structure; therefore the lone atom of each element is
+the first of its inducing environments, and f(0) is inferred from the labels as all else is.
+What of a label no f can describe is told by `posterior`.
 
 Sources: Quiñonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), "DTC"; Bartók,
 Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
@@ -24,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from kohn.descriptors.blocks import in_blocks
 from kohn.descriptors.soap import SoapConfig, expansion, soap
@@ -48,7 +51,11 @@ class GaussianProcessConfig(Section):
     zeta: Annotated[int, Field(ge=1, description="power of the kernel")] = 4
     inducing: Annotated[
         int | None,
-        Field(ge=1, description="inducing environments in all; null: 2000, or all there are"),
+        Field(
+            ge=1,
+            description="inducing environments in all, beside lone atoms; null: 2000, or all there "
+            "are",
+        ),
     ] = None
     selection: Annotated[
         Literal["farthest-point", "cur"], Field(description="how they are chosen")
@@ -71,6 +78,13 @@ class GaussianProcessConfig(Section):
         dict[str, NonNegativeInt] | None,
         Field(description="symbol -> inducing environments; null: by the square root of atoms"),
     ] = None
+    residuals: Annotated[
+        dict[Literal["energy", "forces", "stress"], PositiveFloat],
+        Field(
+            description="what the model cannot describe of each label, in the units of the "
+            "noises; found by the fit, which replaces what is given"
+        ),
+    ] = {}
 
     @model_validator(mode="after")
     def _smooth_and_of_atoms(self) -> "GaussianProcessConfig":
@@ -92,7 +106,8 @@ class GaussianProcess(eqx.Module):
     """The posterior mean as a model of atomic energies, and what its variance needs.
 
     Attributes:
-        points: p̂ of the inducing environments of each element, [M_a, D].
+        points: p̂ of the inducing environments of each element, [M_a, D]; first the lone atom,
+            which files written before Kohn 0.1 was released lack (see `posterior`).
         zero: k(0, m), those with the lone atom of their element, [M].
         weights: w, eV, element after element, [M].
         scale: δ, eV.

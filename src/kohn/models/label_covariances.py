@@ -20,6 +20,7 @@ from kohn.models.gaussian_process import (
     JITTER,
     GaussianProcessConfig,
     kernel_and_derivatives,
+    lone_atoms,
     normalised,
 )
 from kohn.structures import Structure
@@ -177,11 +178,26 @@ def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.n
 
 @dataclass(frozen=True, eq=False)
 class Inducing:
-    """Inducing environments: p̂ by element, L⁻¹ by element, lone atoms."""
+    """Inducing environments by element: p̂, L, and k(0, m) with the lone atom."""
 
     points: list[np.ndarray]
     factors: list[np.ndarray]
     zero: list[np.ndarray]
+
+    @classmethod
+    def at(
+        cls,
+        points: list[np.ndarray],
+        config: GaussianProcessConfig,
+        elements: tuple[int, ...],
+    ) -> "Inducing":
+        """Those with these p̂, unit vectors by element."""
+        lone = lone_atoms(config.soap, elements)
+        return cls(
+            points,
+            [factor_of(p, config.zeta) for p in points],
+            [(p @ z) ** config.zeta for p, z in zip(points, lone, strict=True)],
+        )
 
     @property
     def counts(self) -> list[int]:

@@ -1,6 +1,18 @@
-"""How sure a Gaussian process is of an energy and of each component of a force.
+"""How far a label of a new structure may lie from the mean of a Gaussian process.
 
-    var y* = k_** − |a|² + |R⁻¹ a|²,   a = L⁻¹ k_M*      (see `gaussian_process`)
+    σ² of E*     = k_** − |a|² + |R⁻¹ a|² + n s_E²,   a = L⁻¹ k_M*      (see `gaussian_process`)
+    σ² of F*_a   = k_** − |a|² + |R⁻¹ a|² + s_F²
+
+The first two terms are what the inducing environments leave of the prior, the third what the
+labels leave of them: they are large for environments unlike those learned. s is the rms of what
+the fit could not describe in the labels it learned (`config.residuals`, see
+`training.gaussian_process.residuals`); in a well-sampled set it is nearly all of the error. It is
+taken to be independent from atom to atom, so that the energy has n s_E².
+
+Model files from before the lone atoms 0 were inducing environments have no `residuals`, and
+f(0) of them was not inferred. They are opened as they are: s is the noise of the fit, and what
+the inducing environments leave of the prior is conditioned on none being left at 0, which is
+to take 0 for an inducing environment whose f is certain.
 
 The prior variances k_** are sums over pairs of centres i, j of one element:
 
@@ -14,6 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +43,6 @@ from kohn.models.label_covariances import (
     Inducing,
     centres,
     compiled_kernels,
-    factor_of,
     labels,
     padded,
     unit_features,
@@ -43,14 +55,14 @@ WIDTH = 16
 """Widths of rows are multiples of this, so that few shapes are compiled."""
 ATOMS = 1024
 """Atoms whose energies are taken together."""
+LONE = 1e-6
+"""An inducing environment is the lone atom where 1 − k(0, m) is below this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Variances:
-    """Posterior variances: of the energy, eV², and of the forces [n, 3], (eV/Å)².
-
-    They are of the function, not of a noisy label.
-    """
+    """Of the energy, eV², and of the components of the forces [n, 3], (eV/Å)²: what a label may
+    be off by, squared, on average."""
 
     energy: float
     forces: np.ndarray
@@ -61,10 +73,14 @@ class Posterior:
 
     def __init__(self, model: GaussianProcess):
         self.model = model
-        points = [np.asarray(p, np.float64) for p in model.points]
-        zero = [np.asarray(model.zero[here], np.float64) for here in model.segments]
-        factors = [factor_of(p, model.config.zeta) for p in points]
-        self._inducing = Inducing(points, factors, zero)
+        points, inferred = [], []
+        lone = lone_atoms(model.config.soap, model.elements)
+        for p, here, z in zip(model.points, model.segments, lone, strict=True):
+            lacks = not np.any(np.asarray(model.zero[here]) > 1.0 - LONE)
+            points.append(np.vstack([np.asarray(p, np.float64), z[None][: int(lacks)]]))
+            inferred.append(np.arange(len(points[-1])) < len(p))
+        self._inducing = Inducing.at(points, model.config, model.elements)
+        self._inferred = np.concatenate(inferred)
         m = sum(model.counts)
         self._r = np.zeros((m, m))
         self._r[np.tril_indices(m)] = np.asarray(model.posterior, np.float64)
@@ -74,19 +90,29 @@ class Posterior:
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
-        block = centres([structure], [rows], elements, max(rows.width, 1))
+        block = centres([structure], [rows], elements, _roomy(rows.width))
         asked = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
         plain = config.model_copy(update={"config_noise": {}})
         y = labels([asked], [0.0], block, plain, ("energy", "forces"))
         a = whitened_covariances(block, y, elements, config, self._inducing)
         a[:, 0] *= np.sqrt(n)  # undo the factor on the noise of an energy
-        s = float(model.scale) ** 2
-        explained = np.sum(a**2, axis=0)
-        left = np.sum(solve_triangular(self._r, a, lower=True) ** 2, axis=0)
         energy, forces = prior_variances(block, elements, model)
-        prior = np.concatenate([[energy], forces.ravel()])
-        variance = s * np.maximum(prior - explained, 0.0) + s * left
-        return Variances(float(variance[0]), variance[1:].reshape(n, 3))
+        variance = self._left(np.concatenate([[energy], forces.ravel()]), a)
+        return Variances(
+            float(variance[0]) + n * self._residual("energy") ** 2,
+            variance[1:].reshape(n, 3) + self._residual("forces") ** 2,
+        )
+
+    def _left(self, prior: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """δ² (k_** − |a|² + |R⁻¹ a|²) of prior variances k_** [Y] and a [M, Y]."""
+        explained = np.sum(a**2, axis=0)
+        left = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
+        return float(self.model.scale) ** 2 * (np.maximum(prior - explained, 0.0) + left)
+
+    def _residual(self, kind: Literal["energy", "forces"]) -> float:
+        """s of a kind of label; the noise where the fit found none."""
+        config = self.model.config
+        return config.residuals.get(kind, getattr(config, f"noise_{kind}"))
 
     def energy_variances(self, structures: Sequence[Structure]) -> np.ndarray:
         """Of the energies of structures, eV², [M], without derivatives; a few at a time."""
@@ -94,7 +120,7 @@ class Posterior:
         waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
         for i, structure in enumerate(structures):
             rows = neighbourhood(structure, self.model.cutoff)
-            width = -(-max(rows.width, 1) // WIDTH) * WIDTH
+            width = _roomy(rows.width)
             batch, of_batch = waiting.setdefault(width, ([], []))
             batch.append(i)
             of_batch.append(rows)
@@ -126,15 +152,18 @@ class Posterior:
             covariance = member[:, here] @ value
             factor = self._inducing.factors[a]
             whitened.append(solve_triangular(factor, covariance.T, lower=True))
-        a = np.concatenate(whitened)
-        left = np.sum(solve_triangular(self._r, a, lower=True) ** 2, axis=0)
         lone = lone_atoms(config.soap, elements)
         starts = np.cumsum([0, *(len(s) for s in structures)])
         prior = np.array(
             [prior_of_energy(u[i:j], block.centre[i:j], lone, zeta) for i, j in pairwise(starts)]
         )
-        explained = np.sum(a**2, axis=0)
-        return float(model.scale) ** 2 * (np.maximum(prior - explained, 0.0) + left)
+        sizes = np.diff(starts)
+        return self._left(prior, np.concatenate(whitened)) + sizes * self._residual("energy") ** 2
+
+
+def _roomy(width: int) -> int:
+    """A multiple of WIDTH that holds so many neighbours."""
+    return -(-max(width, 1) // WIDTH) * WIDTH
 
 
 def prior_of_energy(

@@ -44,7 +44,8 @@ class Prediction:
         stress: eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
             direction in a cell with a volume; None otherwise, and of a potential that is not
             conservative.
-        energy_std: posterior standard deviation of the energy, eV, of models that have one.
+        energy_std: standard deviation that the error of the energy is expected to have, eV, of
+            models that tell it: see `kohn.models.posterior`.
         forces_std: of each force component, eV/Å, [n, 3].
         outside: in what the structure is unlike the training data, in words.
     """
@@ -158,7 +159,7 @@ class Potential(Trained):
         Args:
             structures: whatever `kohn.read` takes; computed in batches of similar size.
             slots: edges in a batch, which bounds memory.
-            uncertainty: posterior standard deviations too, one structure at a time.
+            uncertainty: standard deviations of the errors too, one structure at a time.
             advance: called with the number of structures done since the last call.
 
         Raises:
@@ -208,7 +209,7 @@ class Potential(Trained):
             structures: a portion.
             elements: atomic numbers of all portions.
             slots: edges in a batch, which bounds memory.
-            deviations: posterior standard deviations too.
+            deviations: standard deviations of the errors too.
 
         Returns:
             E, eV, [M], and their standard deviations, eV, [M], or None.

@@ -32,7 +32,6 @@ from kohn.models.label_covariances import (
     Inducing,
     centres,
     compiled_kernels,
-    factor_of,
     labels,
     padded,
     whitened_covariances,
@@ -62,7 +61,10 @@ def choose(
     config: GaussianProcessConfig,
     seed: int,
 ) -> Inducing:
-    """Inducing environments among those of the training data.
+    """The lone atom of each element, and inducing environments of the training data.
+
+    Energies count from lone atoms. Were f(0) not among what is inferred, its prior variance
+    would stay in the variance of an energy for good, times n².
 
     Raises:
         ConfigError: more are wanted than there are environments.
@@ -74,13 +76,10 @@ def choose(
     pools = _pools(structures, neighbourhoods, elements, config, rng)
     greedy = farthest_points if config.selection == "farthest-point" else cur_points
     points = []
-    for pool, count in zip(pools, counts, strict=True):
+    for lone, pool, count in zip(lone_atoms(config.soap, elements), pools, counts, strict=True):
         chosen = greedy((pool @ pool.T) ** config.zeta, min(count, len(pool)))
-        points.append(pool[chosen])
-    factors = [factor_of(p, config.zeta) for p in points]
-    lone = lone_atoms(config.soap, elements)
-    zero = [(p @ z) ** config.zeta for p, z in zip(points, lone, strict=True)]
-    return Inducing(points, factors, zero)
+        points.append(np.vstack([lone, pool[chosen]]))
+    return Inducing.at(points, config, elements)
 
 
 def _shares(
@@ -287,6 +286,30 @@ def solve(
     return np.concatenate(weights), r
 
 
+def residuals(sums: dict[str, Sums], scales: Scales, r: np.ndarray) -> dict[str, float]:
+    """s of each kind of label, √(Σ r²/(N − γ)): how far labels lie from the mean, in the units of
+    their noise; σ itself where the fit has used up all labels.
+
+        r = y − δ² Vᵀ x,   x = B⁻¹ Σ_kind g_kind/σ²_kind,   γ = δ² tr(B⁻¹ G)/σ²
+
+    γ is the number of labels that the fit has used up. At a maximum of the marginal likelihood s
+    is σ; where σ was given, or held by a bound, it is only the weight of a label, and s tells
+    what the model cannot describe. Source: MacKay, Neural Comput. 4, 415 (1992).
+    """
+    delta2 = scales.signal**2
+    b = sum(part.projection / scales.noise[kind] ** 2 for kind, part in sums.items())
+    inverse = cho_solve((r, True), np.eye(len(r)))
+    x = inverse @ b
+    found = {}
+    for kind, part in sums.items():
+        left = part.count - delta2 * np.sum(inverse * part.gram) / scales.noise[kind] ** 2
+        squares = part.squares - 2 * delta2 * (x @ part.projection)
+        squares += delta2**2 * (x @ part.gram @ x)
+        known = left > 1e-6 * part.count and squares > 0
+        found[kind] = float(np.sqrt(squares / left)) if known else scales.noise[kind]
+    return found
+
+
 def fit(
     structures: Sequence[Structure],
     neighbourhoods: Sequence[Neighbourhood],
@@ -320,6 +343,7 @@ def fit(
     weights, r = solve(sums, scales, inducing)
     chosen = {f"noise_{kind}": scales.noise[kind] for kind in sums}
     update = {"signal": scales.signal, "tune": "none", **chosen}
+    update["residuals"] = residuals(sums, scales, r)
     return GaussianProcess.at(
         inducing.points,
         weights,
@@ -383,6 +407,7 @@ def run_fit(
             "inducing": model.config.inducing_by_element,
             "signal": model.config.signal,
             **{f"noise_{kind}": getattr(model.config, f"noise_{kind}") for kind in kinds},
+            **{f"residual_{kind}": s for kind, s in model.config.residuals.items()},
         },
     )
     return potential
