@@ -372,6 +372,16 @@ def test_tuning_raises_the_likelihood(fitted):
     assert tuned.config.tune == "none"  # the numbers that were found are what the file says
 
 
+def test_residuals_are_the_noise_where_the_likelihood_found_it():
+    """MacKay's condition of a maximum, from far away: energies alone have no bound to hold them."""
+    for start in (1e-4, 1.0):
+        update = {"tune": "marginal-likelihood", "noise_energy": start, "signal": 1.0}
+        config = CONFIG.model_copy(update=update)
+        model = fit(STRUCTURES, HOODS, E0, ELEMENTS, config, kinds=("energy",))
+        found = model.config
+        assert found.residuals["energy"] == pytest.approx(found.noise_energy, rel=1e-2)
+
+
 def test_enough_points_and_little_noise_reproduce_the_labels():
     quiet = {"noise_energy": 1e-5, "noise_forces": 1e-5, "inducing": 16, "config_noise": {}}
     few = [some(0), some(4)]

@@ -240,10 +240,11 @@ def negative_log_likelihood(
 def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
     """Signal and noises of the largest marginal likelihood, with the `leading` inducing points.
 
-    Noises stay within a factor of 10 of those given, the signal within 1000. The likelihood
-    takes what the model cannot describe for noise that is independent in every label; forces
-    are many, and it would let them have all and the energies nothing (silicon: 0.1 eV per
-    square root of the atoms, and 15 meV/atom on test frames instead of 2.5).
+    The signal stays within a factor of 1000 of that given, and so does the noise of labels of one
+    kind. Noises of several kinds stay within 10: the likelihood takes what the model cannot
+    describe for noise that is independent in every label; forces are many, and it would let them
+    have all and the energies nothing (silicon: 0.1 eV per square root of the atoms, and
+    15 meV/atom on test frames instead of 2.5).
     """
     less = {
         kind: Sums(
@@ -252,7 +253,7 @@ def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
         for kind, part in sums.items()
     }
     first = 2 * np.log([start.signal, *(start.noise[kind] for kind in sums)])
-    reach = 2 * np.log([1000.0, *(10.0 for _ in sums)])
+    reach = 2 * np.log([1000.0, *(1000.0 if len(sums) == 1 else 10.0 for _ in sums)])
     found = minimize(
         negative_log_likelihood,
         first,
