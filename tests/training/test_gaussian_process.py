@@ -172,9 +172,43 @@ def test_the_variances_are_those_of_the_dense_formula(fitted, dense):
     middle = np.linalg.inv(k_mm) - posterior
     expected = prior - np.einsum("rm,mn,rn->r", k_star, middle, k_star)
     expected += residual(fitted, s)
-    found = Posterior(fitted).variances(s)
+    found = Posterior(with_all_left(fitted)).variances(s)
     got = np.append(found.energy, found.forces.ravel())
     np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-8)
+
+
+def with_all_left(model):
+    """What inducing environments leave of the prior is added whole, as if κ were not known."""
+    return replace(model, config=model.config.model_copy(update={"unexplained": {}}))
+
+
+def test_what_labels_leave_of_the_prior_is_not_counted_twice(fitted):
+    """s of the learned labels has κ² in it: c² max(u − κ², 0), c = min(1, s/κ), is added."""
+    config = fitted.config
+    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    sharp = np.zeros((sum(inducing.counts),) * 2)
+    sharp[np.diag_indices_from(sharp)] = 1e8  # labels leave nothing of the inducing environments
+    sharp = jnp.asarray(sharp[np.tril_indices_from(sharp)])
+
+    def variances(s, unexplained, residuals=1e-9):
+        update = {"unexplained": unexplained, "residuals": dict.fromkeys(KINDS, residuals)}
+        model = replace(fitted, posterior=sharp, config=config.model_copy(update=update))
+        v = Posterior(model).variances(s)
+        return np.append(v.energy / len(s), v.forces.ravel())
+
+    learned = np.array([variances(s, {}) for s in STRUCTURES])
+    kappa = config.unexplained
+    assert kappa["energy"] ** 2 == pytest.approx(learned[:, 0].mean(), rel=1e-6)
+    assert kappa["forces"] ** 2 == pytest.approx(learned[:, 1:].mean(), rel=1e-6)
+    s = some(7)
+    squares = np.array([kappa["energy"] ** 2] + 3 * len(s) * [kappa["forces"] ** 2])
+    excess = np.maximum(variances(s, {}) - squares, 0.0)
+    assert excess.max() > 0
+    assert excess.min() == 0
+    for residuals in (0.1 * min(kappa.values()), 10 * max(kappa.values())):
+        c2 = np.minimum(1.0, residuals**2 / squares)
+        expected = residuals**2 + c2 * excess
+        np.testing.assert_allclose(variances(s, kappa, residuals), expected, rtol=1e-6)
 
 
 def residual(model, s):
@@ -226,7 +260,7 @@ def test_variances_are_those_of_the_process_without_approximation():
     expected = np.diagonal(k)[known:] - np.sum(
         k_star * np.linalg.solve(k[:known, :known] + noise, k_star.T).T, axis=1
     )
-    found = Posterior(model).energy_variances(asked)
+    found = Posterior(with_all_left(model)).energy_variances(asked)
     of_residuals = [len(s) * model.config.residuals["energy"] ** 2 for s in asked]
     np.testing.assert_allclose(found - of_residuals, expected, rtol=1e-6, atol=1e-8)
     assert expected[-1] < 1e-3 < expected[0]
@@ -251,7 +285,7 @@ def test_copies_far_apart_are_wrong_together(fitted):
     the model cannot describe is independent, n times."""
     copies = 4
     one, many = molecules(copies)
-    posterior = Posterior(fitted)
+    posterior = Posterior(with_all_left(fitted))
     alone, together = (posterior.variances(s) for s in (one, many))
     of_model = alone.energy - residual(fitted, one)[0]
     expected = copies**2 * of_model + copies * residual(fitted, one)[0]
@@ -281,7 +315,7 @@ def before(fitted, tmp_path_factory):
     model = GaussianProcess.at(inducing.points, weights, CONFIG, ELEMENTS, posterior=packed)
     potential = Potential(model, {1: -1.0, 8: -2.0})
     described = metadata(potential)
-    del described["config"]["residuals"]
+    del described["config"]["residuals"], described["config"]["unexplained"]
     path = tmp_path_factory.mktemp("before") / "model.safetensors"
     modelfile.write(path, arrays_by_name(model), described)
     return model, path, inducing, sums

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from kohn.descriptors.blocks import in_blocks
 from kohn.descriptors.soap import SoapConfig, expansion, soap
@@ -83,6 +83,13 @@ class GaussianProcessConfig(Section):
         Field(
             description="what the model cannot describe of each label, in the units of the "
             "noises; found by the fit, which replaces what is given"
+        ),
+    ] = {}
+    unexplained: Annotated[
+        dict[Literal["energy", "forces"], NonNegativeFloat],
+        Field(
+            description="what inducing environments leave of the prior of labels, the root of its "
+            "mean, in the units of the noises; found by the fit, which replaces what is given"
         ),
     ] = {}
 

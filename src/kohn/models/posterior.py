@@ -1,13 +1,16 @@
 """How far a label of a new structure may lie from the mean of a Gaussian process.
 
-    σ² of E*     = k_** − |a|² + |R⁻¹ a|² + n s_E²,   a = L⁻¹ k_M*      (see `gaussian_process`)
-    σ² of F*_a   = k_** − |a|² + |R⁻¹ a|² + s_F²
+    σ² of E*     = |R⁻¹ a|² + n s_E² + c_E² max(k_** − |a|² − n κ_E², 0),   a = L⁻¹ k_M*
+    σ² of F*_a   = |R⁻¹ a|² + s_F² + c_F² max(k_** − |a|² − κ_F², 0),       c = min(1, s/κ)
 
-The first two terms are what the inducing environments leave of the prior, the third what the
-labels leave of them: they are large for environments unlike those learned. s is the rms of what
-the fit could not describe in the labels it learned (`config.residuals`, see
+|R⁻¹ a|² is what the labels leave of the inducing environments (see `gaussian_process`). s is the
+rms of what the fit could not describe in the labels it learned (`config.residuals`, see
 `training.gaussian_process.residuals`); in a well-sampled set it is nearly all of the error. It is
-taken to be independent from atom to atom, so that the energy has n s_E².
+taken to be independent from atom to atom, so that the energy has n s_E². k_** − |a|² is what
+the inducing environments leave of the prior; it is large for environments unlike them. On the
+learned labels its mean is κ² (`config.unexplained`), and s has it in it already: only the excess
+is added. The likelihood that δ is found with does not know this term, so that κ may be larger
+than s; that its mean was s² at most is what the labels say, and c scales it so.
 
 Model files from before the lone atoms 0 were inducing environments have no `residuals`, and
 f(0) of them was not inferred. They are opened as they are: s is the noise of the fit, and what
@@ -26,7 +29,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +58,7 @@ WIDTH = 16
 """Widths of rows are multiples of this, so that few shapes are compiled."""
 ATOMS = 1024
 """Atoms whose energies are taken together."""
+Kind = Literal["energy", "forces"]
 LONE = 1e-6
 """An inducing environment is the lone atom where 1 − k(0, m) is below this."""
 
@@ -87,6 +91,28 @@ class Posterior:
 
     def variances(self, structure: Structure) -> Variances:
         """Of one structure; memory grows with atoms × neighbours × features."""
+        (energy, forces), a = self._prior(structure)
+        return Variances(
+            float(self._variance("energy", energy, a[:, :1], len(structure))[0]),
+            self._variance("forces", forces.ravel(), a[:, 1:], 1).reshape(forces.shape),
+        )
+
+    def unexplained(self, structures: Sequence[Structure], kind: Kind) -> float:
+        """κ: the root of the mean of what inducing environments leave of the prior variances of
+        the energies, eV per square root of the atoms, or forces, eV/Å, of structures."""
+        left = []
+        for s in structures:
+            if kind == "energy":
+                rows = neighbourhood(s, self.model.cutoff)
+                prior, a = self._prior_of_energies([s], [rows], _roomy(rows.width))
+                left.append(self._unexplained(prior, a) / len(s))
+            else:
+                (_, prior), a = self._prior(s)
+                left.append(self._unexplained(prior.ravel(), a[:, 1:]))
+        return float(np.sqrt(np.mean(np.concatenate(left))))
+
+    def _prior(self, structure: Structure) -> tuple[tuple[float, np.ndarray], np.ndarray]:
+        """k_** of the energy and of the forces [n, 3], δ = 1; and a [M, 1 + 3n]."""
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
@@ -96,26 +122,31 @@ class Posterior:
         y = labels([asked], [0.0], block, plain, ("energy", "forces"))
         a = whitened_covariances(block, y, elements, config, self._inducing)
         a[:, 0] *= np.sqrt(n)  # undo the factor on the noise of an energy
-        energy, forces = prior_variances(block, elements, model)
-        variance = self._left(np.concatenate([[energy], forces.ravel()]), a)
-        return Variances(
-            float(variance[0]) + n * self._residual("energy") ** 2,
-            variance[1:].reshape(n, 3) + self._residual("forces") ** 2,
-        )
+        prior = prior_variances(block, elements, model)
+        return prior, a
 
-    def _left(self, prior: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """δ² (k_** − |a|² + |R⁻¹ a|²) of prior variances k_** [Y] and a [M, Y]."""
-        explained = np.sum(a**2, axis=0)
-        left = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
-        return float(self.model.scale) ** 2 * (np.maximum(prior - explained, 0.0) + left)
-
-    def _residual(self, kind: Literal["energy", "forces"]) -> float:
-        """s of a kind of label; the noise where the fit found none."""
+    def _variance(self, kind: Kind, prior: Any, a: np.ndarray, n: Any) -> np.ndarray:
+        """σ² of labels of one kind: k_** [Y] with δ = 1, a [M, Y], and n [Y], which is 1 for
+        a component of a force."""
         config = self.model.config
-        return config.residuals.get(kind, getattr(config, f"noise_{kind}"))
+        s = config.residuals.get(kind, getattr(config, f"noise_{kind}"))
+        kappa = config.unexplained.get(kind, 0.0)
+        scale = min(1.0, s / kappa) if kappa else 1.0
+        left = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
+        excess = np.maximum(self._unexplained(prior, a) - n * kappa**2, 0.0)
+        return float(self.model.scale) ** 2 * left + n * s**2 + scale**2 * excess
+
+    def _unexplained(self, prior: Any, a: np.ndarray) -> np.ndarray:
+        """δ² (k_** − |a|²)."""
+        return float(self.model.scale) ** 2 * np.maximum(prior - np.sum(a**2, axis=0), 0.0)
 
     def energy_variances(self, structures: Sequence[Structure]) -> np.ndarray:
         """Of the energies of structures, eV², [M], without derivatives; a few at a time."""
+
+        def energies(batch: Sequence[Structure], rows: Sequence[Neighbourhood], width: int):
+            prior, a = self._prior_of_energies(batch, rows, width)
+            return self._variance("energy", prior, a, np.array([len(s) for s in batch]))
+
         found = np.empty(len(structures))
         waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
         for i, structure in enumerate(structures):
@@ -125,17 +156,16 @@ class Posterior:
             batch.append(i)
             of_batch.append(rows)
             if sum(len(r.index) for r in of_batch) >= ATOMS:
-                found[batch] = self._energy_variances(
-                    [structures[k] for k in batch], of_batch, width
-                )
+                found[batch] = energies([structures[k] for k in batch], of_batch, width)
                 del waiting[width]
         for width, (batch, of_batch) in waiting.items():
-            found[batch] = self._energy_variances([structures[k] for k in batch], of_batch, width)
+            found[batch] = energies([structures[k] for k in batch], of_batch, width)
         return found
 
-    def _energy_variances(
+    def _prior_of_energies(
         self, structures: Sequence[Structure], rows: Sequence[Neighbourhood], width: int
-    ) -> np.ndarray:
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """k_** of energies [Y], δ = 1, and a [M, Y], without derivatives."""
         model = self.model
         config, elements, zeta = model.config, model.elements, model.config.zeta
         features, _ = compiled_kernels(expansion(config.soap, elements), zeta)
@@ -157,8 +187,7 @@ class Posterior:
         prior = np.array(
             [prior_of_energy(u[i:j], block.centre[i:j], lone, zeta) for i, j in pairwise(starts)]
         )
-        sizes = np.diff(starts)
-        return self._left(prior, np.concatenate(whitened)) + sizes * self._residual("energy") ** 2
+        return prior, np.concatenate(whitened)
 
 
 def _roomy(width: int) -> int:

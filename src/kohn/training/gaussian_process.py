@@ -36,6 +36,7 @@ from kohn.models.label_covariances import (
     padded,
     whitened_covariances,
 )
+from kohn.models.posterior import Posterior
 from kohn.potential import Potential
 from kohn.potential import save as save_potential
 from kohn.records import append_record
@@ -50,6 +51,8 @@ POOL = 6000
 """Environments of an element among which inducing ones are chosen; drawn where there are more."""
 BLOCK_BYTES = 3e8
 """Size of the Jacobians and kernel derivatives that are held at once."""
+UNEXPLAINED = 30
+"""Structures of which what the inducing environments leave of the prior is averaged."""
 TUNED_POINTS = 800
 """Inducing environments that the marginal likelihood is computed with: the first ones chosen."""
 
@@ -345,13 +348,19 @@ def fit(
     chosen = {f"noise_{kind}": scales.noise[kind] for kind in sums}
     update = {"signal": scales.signal, "tune": "none", **chosen}
     update["residuals"] = residuals(sums, scales, r)
-    return GaussianProcess.at(
+    model = GaussianProcess.at(
         inducing.points,
         weights,
         config.model_copy(update=update),
         elements,
         posterior=r[np.tril_indices(len(r))],
     )
+    some = np.unique(np.linspace(0, len(structures) - 1, UNEXPLAINED).round().astype(int))
+    posterior, drawn = Posterior(model), [structures[i] for i in some]
+    update["unexplained"] = {
+        kind: posterior.unexplained(drawn, kind) for kind in ("energy", "forces") if kind in sums
+    }
+    return replace(model, config=model.config.model_copy(update=update))
 
 
 def _leading(counts: Sequence[int]) -> np.ndarray:
