@@ -129,7 +129,8 @@ class Posterior:
         """σ² of labels of one kind: k_** [Y] with δ = 1, a [M, Y], and n [Y], which is 1 for
         a component of a force."""
         config = self.model.config
-        s = config.residuals.get(kind, getattr(config, f"noise_{kind}"))
+        s: float = getattr(config, f"noise_{kind}")  # where the fit found no residual
+        s = config.residuals.get(kind) or s
         kappa = config.unexplained.get(kind, 0.0)
         scale = min(1.0, s / kappa) if kappa else 1.0
         left = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
