@@ -161,9 +161,9 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     ]
     lines += [
         f"| {r['case']} | {r['inducing']} | {r['label']}, {UNITS[r['label']]} | "
-        f"{r['structures']} | {1e3 * r['error']:.1f} | {1e3 * r['sigma']:.1f} | **{r['mean_z2']:.2f}** | "
-        f"{100 * r['within_1']:.0f} % | {100 * r['within_2']:.0f} % | {1e3 * r['noise']:.1f} | "
-        f"{1e3 * r['residual']:.1f} |"
+        f"{r['structures']} | {1e3 * r['error']:.1f} | {1e3 * r['sigma']:.1f} | "
+        f"**{r['mean_z2']:.2f}** | {100 * r['within_1']:.0f} % | {100 * r['within_2']:.0f} % | "
+        f"{1e3 * r['noise']:.1f} | {1e3 * r['residual']:.1f} |"
         for case in CASES
         for r in found.get(case, [])
     ]
