@@ -14,7 +14,6 @@ case replaces its part of benchmarks/results/coverage.json, from which the table
 
 import argparse
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -23,24 +22,38 @@ from typing import Any
 import numpy as np
 
 from benchmarks import accuracy, screening
+from benchmarks.common import (
+    DATA,
+    FOLDERS,
+    command,
+    machine,
+    machine_line,
+    need_data,
+    parsed,
+    parser_of,
+    write_text,
+)
 
-HERE = Path(__file__).parent
-DATA = Path(os.environ.get("KOHN_DATA", HERE.parent.parent / "shared" / "data"))
-ENTRIES = DATA / "phase_diagrams" / "Fe_Li_O_P_entries.json.gz"
-FOLDER = HERE / "scratch" / "coverage"
-RESULTS = HERE / "results"
+ENTRIES = "phase_diagrams/Fe_Li_O_P_entries.json.gz"
 
 
 def fitted(name: str, settings: dict[str, Any]) -> Any:
     """A potential, fitted afresh."""
     import kohn
 
-    out = FOLDER / name
+    folder = _folder()
+    out = folder / name
     shutil.rmtree(out, ignore_errors=True)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / f"{name}.yaml"
+    file = folder / f"{name}.yaml"
     file.write_text(json.dumps(settings))  # JSON is YAML
     return kohn.train(file, out=out)
+
+
+def _folder() -> Path:
+    """Where fits are kept."""
+    folder = FOLDERS.work / "coverage"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def covered(errors: np.ndarray, sigma: np.ndarray) -> dict[str, float]:
@@ -98,7 +111,7 @@ def of_formulas(points: int, splits: int) -> list[dict[str, Any]]:
     import kohn
     from kohn.stability import Entries
 
-    data = kohn.read(str(ENTRIES))
+    data = kohn.read(str(DATA / ENTRIES))
     counts = [Counter(s.symbols) for s in data]
     formulas = Entries.of(counts, [float(s.labels["energy"]) for s in data]).formulas
     rows = []
@@ -129,8 +142,7 @@ def of_entries(learned: Any, seed: int, points: int) -> dict[str, Any]:
     """Settings that learn the energies of entries, counted from the stable elements."""
     import kohn
 
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    file = FOLDER / f"Fe-Li-O-P-{seed}.extxyz"
+    file = _folder() / f"Fe-Li-O-P-{seed}.extxyz"
     kohn.write(learned, file)
     e0s: dict[str, float] = {}
     for s in learned:
@@ -152,7 +164,7 @@ def of_entries(learned: Any, seed: int, points: int) -> dict[str, Any]:
 UNITS = {"energy": "meV/atom", "forces": "meV/Å"}
 
 
-def table(found: dict[str, list[dict[str, Any]]]) -> str:
+def table(found: dict[str, Any]) -> str:
     """The measurements in Markdown."""
     lines = [
         "| data | inducing | label | structures | rms error | rms σ | mean (error/σ)² | within σ "
@@ -173,34 +185,36 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
 CASES = ("silicon", "ethanol", "Fe-Li-O-P")
 
 
-def measure(asked: argparse.Namespace, record: Path) -> dict[str, list[dict[str, Any]]]:
+def measure(asked: argparse.Namespace, record: Path) -> dict[str, Any]:
     """Each case in turn, kept as soon as it is there."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, Any] = {}
     for case in asked.cases or CASES:
+        began = machine()
         if case == "Fe-Li-O-P":
             rows = of_formulas(asked.points, asked.splits)
         else:
             rows = with_forces(case, asked.points, asked.frames)
         found = json.loads(record.read_text()) if record.is_file() else {}
-        found[case] = rows
-        record.write_text(json.dumps(found, indent=1) + "\n")
+        found |= {case: rows, "machine": began, "command": command()}
+        write_text(record, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return found
 
 
 def main() -> None:
-    """Measure what is named, all by default, and write benchmarks/results/coverage.md."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure what is named, all by default, and write the table."""
+    parser = parser_of(__doc__)
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], default=[])
     parser.add_argument("--points", type=int, default=1000, help="inducing environments")
     parser.add_argument("--frames", type=int, default=100, help="test frames of a case, at most")
     parser.add_argument("--splits", type=int, default=5, help="of Fe-Li-O-P")
-    arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
-    record = RESULTS / "coverage.json"
-    text = table(measure(arguments, record))
-    (RESULTS / "coverage.md").write_text(text)
+    asked = parsed(parser)
+    if asked.quick:
+        asked.points, asked.frames, asked.splits = 100, 5, 1
+    needed = {"Fe-Li-O-P": [ENTRIES], "silicon": ["mlearn"], "ethanol": ["rmd17"]}
+    need_data(*(file for case in asked.cases or CASES for file in needed[case]))
+    found = measure(asked, FOLDERS.results / "coverage.json")
+    text = f"{table(found)}\n{machine_line(found['machine'])}\n"
+    write_text(FOLDERS.results / "coverage.md", text)
     print(text)
 
 
