@@ -263,7 +263,7 @@ def _features(
     first, second, third = (_padded(m, 4) for m in reach)
     filling = _padded(len(structure), 16) - len(structure)
     found = _compiled(config, len(present), (first, second, third))(
-        np.pad(structure.positions, ((0, filling), (0, 0))),
+        np.concatenate([structure.positions, np.zeros((filling, 3))]),
         structure.cell,
         np.pad(species.astype(np.int32), (0, filling), constant_values=-1),
         basis,

@@ -11,7 +11,7 @@ import jax
 from kohn.compilation import compiled
 from kohn.graphs import Graph, Topology
 from kohn.models import Derived, energy_and_derivatives
-from kohn.typing import Array, Float
+from kohn.typing import Array, ArrayLike, Float
 
 
 class Evaluator:
@@ -36,7 +36,7 @@ class Evaluator:
         return self._energies(self._weights, graph)
 
     def move(
-        self, topology: Topology, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"]
+        self, topology: Topology, positions: Float[ArrayLike, "N 3"], cell: Float[ArrayLike, "3 3"]
     ) -> Derived:
         """Of one structure from positions and cell, float64 Å: a step of a simulation."""
         return self._move(self._weights, topology, positions, cell)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -25,12 +25,14 @@ from kohn.graphs import (
 )
 from kohn.models import Derived, GaussianProcess, is_conservative
 from kohn.models.network import for_inference
-from kohn.models.posterior import Posterior
 from kohn.potential.evaluator import Evaluator
 from kohn.potential.extrapolation import ExtrapolationWarning
 from kohn.potential.trained import Trained
 from kohn.structures import Readable, Structure, structures_of
 from kohn.structures.elements import symbol
+
+if TYPE_CHECKING:
+    from kohn.models.posterior import Posterior
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -116,7 +118,7 @@ class Potential(Trained):
         return self._evaluators[elements]
 
     @cached_property
-    def _posterior(self) -> Posterior:
+    def _posterior(self) -> "Posterior":
         if not isinstance(self.model, GaussianProcess):
             raise ConfigError(
                 "this model has no posterior to tell its uncertainty",
@@ -124,6 +126,8 @@ class Potential(Trained):
                 received=self.model.config.family,
                 fix="leave the uncertainty out",
             )
+        from kohn.models.posterior import Posterior  # with SciPy, which networks do without
+
         return Posterior(self.model)
 
     @cached_property
