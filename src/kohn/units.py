@@ -41,6 +41,8 @@ UNIT_NAMES: dict[str, float] = {
     "e": 1.0,
 }
 """Names of units in files -> what one of them is in Kohn's units."""
+ATOMIC_UNITS = ("a.u.", "au", "AU")
+"""Words that say that a number is in hartree, bohr or quotients of them, and not which."""
 _TERM = r"(?P<name>[A-Za-zÅ_]+0?)\^?(?P<power>[0-9]?)"
 
 

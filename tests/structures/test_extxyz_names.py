@@ -70,6 +70,9 @@ def test_a_key_that_only_looks_like_the_cell(given):
         (f"Lattice= {COLUMNS}", "Lattice cannot be read"),
         (f"{COLUMNS} energy=", "the label energy is not a number"),
         (f"{COLUMNS} energy=None", "the label energy is not a number"),
+        (f"{COLUMNS} energy=T", "the label energy is not a number"),
+        (f"{COLUMNS} energy", "the label energy is not a number"),
+        ('cell_parameters="4 4 4 90 90 90"', "names the cell"),
     ],
 )
 def test_what_contradicts_itself_is_refused(given, comment, message):

@@ -242,6 +242,7 @@ def test_results_in_a_database_are_converted_too(tmp_path):
     [
         ("REF_energy=-40.5 Hartree", "Hartree"),
         ("energy=-12.0 kcal/mol", "kcal/mol"),
+        ("energy=-0.5 a.u.", "a.u."),
         ("REF_energy=-40.5 energy_unit=Hartree", "energy_unit=Hartree"),
         ("REF_energy=-40.5 units=kcal/mol", "units=kcal/mol"),
         ("length_unit=bohr", "length_unit=bohr"),
@@ -252,7 +253,7 @@ def test_units_that_a_frame_states(given, comment, received):
 
 
 def test_kohns_own_units_may_be_stated(given):
-    comment = "REF_energy=-13.6 energy_unit=eV length_unit=Angstrom units=metal"
+    comment = "REF_energy=-13.6 eV energy_unit=eV length_unit=Angstrom units=metal"
     assert float(read(given("x.xyz", f"1\n{comment}\nH 0 0 0\n"))[0].labels["energy"]) == -13.6
 
 

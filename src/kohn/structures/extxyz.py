@@ -20,7 +20,7 @@ from kohn.structures import comment_line
 from kohn.structures.elements import atomic_number
 from kohn.structures.properties import known_keys
 from kohn.structures.raw_frames import RawFrame
-from kohn.units import UNIT_NAMES
+from kohn.units import ATOMIC_UNITS, UNIT_NAMES
 
 PLAIN = "species:S:1:pos:R:3"
 """Columns of a frame that does not state them."""
@@ -179,7 +179,8 @@ def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
             received=str(error),
             fix="correct this line",
         ) from error
-    stated = [key for key, value in info.items() if value is True and key in UNIT_NAMES]
+    words = [key for key, value in info.items() if value is True]
+    stated = [word for word in words if UNIT_NAMES.get(word, 1.0) != 1.0 or word in ATOMIC_UNITS]
     if stated and any(key in known_keys() for key in info):
         raise InputError(
             "the comment line states a unit",
@@ -218,7 +219,7 @@ def _refuse_other_names(info: dict[str, Any], no_cell: bool, no_flags: bool, pla
     """Cells and flags under names that are not those of extended XYZ would be lost."""
     for key, value in info.items():
         numbers = np.asarray(value)
-        sizes = (3, 6, 9) if key.lower() in CELLS else (9,)
+        sizes = (3, 6, 9) if key.lower() in CELLS else (6, 9)
         named = re.search("|".join(CELLS), key.lower()) or nearest(key, ["lattice"], cutoff=0.7)
         if no_cell and named and numbers.dtype.kind in "if" and numbers.size in sizes:
             raise InputError(

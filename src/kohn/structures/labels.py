@@ -230,6 +230,8 @@ def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.nda
     value = raw.arrays[key] if per_atom and key in raw.arrays else raw.info.get(key)
     shape = p.expected_shape(len(raw.numbers))
     try:
+        if np.asarray(value).dtype.kind == "b":  # T, or a key without a value
+            raise ValueError
         array = np.array(value, dtype=np.float64)
     except (ValueError, TypeError):
         raise InputError(

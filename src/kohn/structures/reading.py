@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -65,6 +65,12 @@ def read(
     if isinstance(paths, Dataset):
         return paths
     want = wanted(keys, energy)
+    if labels not in get_args(Judging):
+        raise InputError(
+            "this is no way to treat labels",
+            expected=f"one of {', '.join(get_args(Judging))}",
+            received=repr(labels),
+        )
     reading = _Reading(want, dict(config_weights or {}), periodic, labels)
     parts = [part for item in _items(paths) for part in reading.parts(item)]
     data = Dataset(
