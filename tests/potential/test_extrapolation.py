@@ -2,6 +2,8 @@
 
 import pickle
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +75,24 @@ def test_what_is_remembered(frames, seen):
 
 def test_training_data_are_inside(frames, seen):
     assert not any(seen.outside(s, neighbourhood(s, CUTOFF)) for s in frames)
+
+
+def test_held_out_frames_are_inside_and_rattled_ones_outside():
+    """A warning is a claim: on real frames that were not learned, and on ones that are unlike."""
+    folder = Path(kohn.__file__).parent / "data" / "ethanol"
+    train, test = (kohn.read(folder / f"{name}.extxyz") for name in ("train", "test"))
+    seen = Seen.of(train.structures, [neighbourhood(s, 5.0) for s in train])
+    rng = np.random.default_rng(0)
+
+    def share(scale: float) -> float:
+        moved = [
+            replace(s, positions=s.positions + rng.normal(scale=scale, size=(len(s), 3)))
+            for s in test
+        ]
+        return float(np.mean([bool(seen.outside(s, neighbourhood(s, 5.0))) for s in moved]))
+
+    assert share(0.0) == 0.0
+    assert share(0.2) > 0.9
 
 
 def stretched(factor: float) -> Atoms:
