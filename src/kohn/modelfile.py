@@ -97,7 +97,9 @@ def _other_kind(path: Path) -> tuple[str, str]:
     """What a file is that is no model file, and what to do then; empty where it is not known."""
     start = path.read_bytes()[:4096]
     swapped = "name the model first, then the structures"
-    if start.startswith(b"PK"):
+    if start[8:9] == b"{":  # after the length of its head: safetensors, but damaged
+        return "", ""
+    if start.startswith(b"PK\x03\x04"):
         return (
             "a PyTorch or other zip file",
             "models of mace-torch can be converted: docs/mace-torch.md",
@@ -108,6 +110,8 @@ def _other_kind(path: Path) -> tuple[str, str]:
         return "an HDF5 file", "name a model that Kohn trained"
     if start.startswith((b"SQLite", b"- of Ulm")):
         return "a file of structures", swapped
+    if not start or b"\0" in start:
+        return "", ""
     try:
         text = start.decode(errors="strict" if len(start) < 4096 else "ignore")
     except UnicodeDecodeError:

@@ -45,6 +45,7 @@ def merged(document: Any, values: Any) -> Any:
 _WORDS = {
     "missing": "this is missing",
     "extra_forbidden": "this key is not known",
+    "invalid_key": "keys must be text",
     "int_type": "a whole number is needed",
     "int_parsing": "a whole number is needed",
     "int_from_float": "a whole number is needed",

@@ -195,7 +195,10 @@ def test_what_was_learned_as_near_is_not_refused(potential):
     """Who trains on collisions may predict them."""
     seen = Seen({(8, 8): 0.1}, {8: 0.1})
     collided = Potential(potential.model, potential.e0s, {"seen": seen.to_json()})
-    collided.predict(Atoms("OO", [[0, 0, 0], [0, 0, 0.1]]))
+    atoms = Atoms("OO", [[0, 0, 0], [0, 0, 0.1]])
+    energy = collided.predict(atoms)[0].energy
+    atoms.calc = kohn.Calculator(collided)
+    assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-9)
     with pytest.raises(InputError, match="too near"):
         collided.predict(Atoms("OO", [[0, 0, 0], [0, 0, 0.09]]))
 

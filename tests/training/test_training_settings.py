@@ -24,7 +24,7 @@ START = "data: {train: [a.xyz]}\n"
         ("run: {epochs: 2}\nrun: {epochs: 3}\n", "'run' is there twice", 3),
         ("run:\n\tepochs: 2\n", "not valid YAML", 3),
         ("model: {radial_widths: 8}\n", r"write it as a list: \[8\]", 2),
-        ("1: 2\n", "keys should be strings", 2),
+        ("1: 2\n", "keys must be text", 2),
     ],
 )
 def test_errors_name_the_line(tmp_path, text, message, line):

@@ -154,13 +154,13 @@ class Judge:
             )
 
     def limit(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Å, below which atoms of atomic numbers a and b have no sense."""
+        """Å, below which atoms of atomic numbers a and b, of any one shape, have no sense."""
         limit = NEAREST * (covalent_radii(a) + covalent_radii(b))
         if self.seen is None or not self._nearer:
             return limit
         codes = np.minimum(a, b).astype(np.int64) * _BASE + np.maximum(a, b)
-        known = np.array([self._nearer.get(code, np.inf) for code in codes.tolist()])
-        return np.minimum(limit, (1 - MARGIN) * known)
+        known = np.array([self._nearer.get(code, np.inf) for code in codes.ravel().tolist()])
+        return np.minimum(limit, (1 - MARGIN) * known.reshape(codes.shape))
 
     @cached_property
     def _nearer(self) -> dict[int, float]:
