@@ -178,8 +178,9 @@ def machine_line(m: dict[str, Any]) -> str:
 
 
 def command() -> str:
-    """The command line of this process, as a user types it."""
-    return shlex.join(["python", "-m", _module(), *sys.argv[1:]])
+    """The command line of this process, as a user types it; of paths elsewhere the name alone."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in sys.argv[1:]]
+    return shlex.join(["python", "-m", _module(), *words])
 
 
 def _module() -> str:

@@ -249,7 +249,9 @@ def looked_up(python: str) -> dict[str, str]:
         ) from None
     except subprocess.CalledProcessError as error:
         raise SystemExit(f"{python} does not import Kohn: {error.stderr}") from None
-    return json.loads(done.stdout)
+    found = json.loads(done.stdout)
+    # Of this checkout as seen from its top: a record tells nothing of whose machine it was.
+    return found | {"kohn": os.path.relpath(found["kohn"], ROOT)}
 
 
 def main() -> None:
