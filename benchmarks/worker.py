@@ -149,7 +149,13 @@ class Worker:
         }
 
     def dynamics(self, command: dict[str, Any]) -> dict[str, Any]:
-        """Steps of velocity Verlet with ASE, neighbour list included."""
+        """Steps of velocity Verlet with ASE, neighbour list included.
+
+        Random weights hold no atoms apart, and the calculator refuses atoms that have met: the
+        model gets the repulsion of nuclei here.
+        """
+        from dataclasses import replace
+
         import ase.io
         import numpy as np
         from ase import units
@@ -158,8 +164,10 @@ class Worker:
 
         from kohn.interfaces.ase_calculator import Calculator
 
+        model = self.potential.model
+        model = replace(model, config=model.config.model_copy(update={"zbl": True}))
         atoms = ase.io.read(command["structures"], index=0)
-        atoms.calc = Calculator(self.potential)
+        atoms.calc = Calculator(replace(self.potential, model=model))
         MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
         dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
         dynamics.run(10)
