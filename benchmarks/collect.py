@@ -1,6 +1,7 @@
-"""Puts the tables of benchmarks/results into benchmarks/README.md: `python -m benchmarks.collect`.
+"""Puts the tables of benchmarks/results into the pages: `python -m benchmarks.collect`.
 
-In the README a table and the command above it stand between two comments:
+The pages are benchmarks/README.md and CONTRIBUTING.md. In them a table and the command above it
+stand between two comments:
 
     <!-- NAME -->
     `python -m benchmarks.NAME …`
@@ -17,23 +18,16 @@ import json
 import re
 from pathlib import Path
 
-from benchmarks.common import HERE, write_text
+from benchmarks.common import HERE, ROOT, write_text
+
+PAGES = (HERE / "README.md", ROOT / "CONTRIBUTING.md")
 
 BLOCK = re.compile(r"<!-- (\w+) -->\n(`[^\n]*`)\n\n(.*?)\n<!-- end of \1 -->", re.DOTALL)
 
 
-def collected(readme: str, results: Path) -> str:
-    """The README with the tables of a folder of results.
-
-    Raises:
-        SystemExit: a table has no place in the README.
-    """
+def collected(page: str, results: Path) -> str:
+    """A page with the tables of a folder of results."""
     tables = {path.stem: path.read_text().strip() for path in sorted(results.glob("*.md"))}
-    if homeless := sorted(set(tables) - {found[1] for found in BLOCK.finditer(readme)}):
-        raise SystemExit(
-            f"no place for {', '.join(homeless)}: README.md needs <!-- {homeless[0]} -->, the "
-            f"command in backticks, an empty line, anything, and <!-- end of {homeless[0]} -->"
-        )
 
     def renewed(found: re.Match) -> str:
         name, before, table = found.groups()
@@ -42,13 +36,29 @@ def collected(readme: str, results: Path) -> str:
         line = f"`{told}`" if told else before
         return f"<!-- {name} -->\n{line}\n\n{tables.get(name, table)}\n<!-- end of {name} -->"
 
-    return BLOCK.sub(renewed, readme)
+    return BLOCK.sub(renewed, page)
+
+
+def check_places(pages: list[str], results: Path) -> None:
+    """See that every result is shown.
+
+    Raises:
+        SystemExit: a table has no place in any page.
+    """
+    places = {found[1] for page in pages for found in BLOCK.finditer(page)}
+    if homeless := sorted({path.stem for path in results.glob("*.md")} - places):
+        raise SystemExit(
+            f"no place for {', '.join(homeless)}: a page needs <!-- {homeless[0]} -->, the "
+            f"command in backticks, an empty line, anything, and <!-- end of {homeless[0]} -->"
+        )
 
 
 def main() -> None:
-    """Renew the README."""
-    readme = HERE / "README.md"
-    write_text(readme, collected(readme.read_text(), HERE / "results"))
+    """Renew the pages."""
+    texts = [path.read_text() for path in PAGES]
+    check_places(texts, HERE / "results")
+    for path, text in zip(PAGES, texts, strict=True):
+        write_text(path, collected(text, HERE / "results"))
 
 
 if __name__ == "__main__":

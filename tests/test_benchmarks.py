@@ -71,18 +71,22 @@ def test_collecting_keeps_hand_written_text_and_tables_without_result(tmp_path):
     assert found == readme.replace("old a", "new \\1 a").replace("s.a`", "s.a --rounds 3`")
 
 
-def test_a_table_without_a_place_in_the_readme_is_an_error(tmp_path):
-    from benchmarks.collect import collected
+def test_a_table_without_a_place_is_an_error(tmp_path):
+    from benchmarks.collect import check_places
 
     (tmp_path / "c.md").write_text("new")
+    check_places(["nothing", "<!-- c -->\n`command`\n\nold\n<!-- end of c -->"], tmp_path)
     with pytest.raises(SystemExit, match="no place for c"):
-        collected("nothing", tmp_path)
+        check_places(["nothing", "<!-- d -->\n`command`\n\nold\n<!-- end of d -->"], tmp_path)
 
 
-def test_the_readme_holds_the_results():
-    from benchmarks.collect import collected
+def test_the_pages_hold_the_results():
+    from benchmarks.collect import PAGES, check_places, collected
 
-    assert collected(README, ROOT / "benchmarks" / "results") == README
+    texts = [path.read_text() for path in PAGES]
+    check_places(texts, ROOT / "benchmarks" / "results")
+    for text in texts:
+        assert collected(text, ROOT / "benchmarks" / "results") == text
 
 
 def test_tables_are_written_where_kohn_is_measured_alone():
