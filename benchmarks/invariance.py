@@ -13,6 +13,7 @@ The error is that of 200 other molecules, as a share of the rms dipole: 1 is wha
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -48,9 +49,10 @@ class FromInvariants(eqx.Module):
             parts = [basis, *(basis * u[..., a : a + 1] for a in range(3))]
             basis = jnp.concatenate(parts, axis=-1)
         h = net.embedding(one_hot(graph.species, len(net.elements), d.dtype))
+        cut = cut * graph.edge_mask.astype(d.dtype)
         for layer in net.interactions:
-            cut_ = cut * graph.edge_mask.astype(d.dtype)
-            h = layer(h, basis, cut_, graph, net.neighbours**-0.5)
+            messages = partial(layer.messages, basis=basis, cut=cut, graph=graph)
+            h = layer(h, messages, net.neighbours**-0.5)
         return graph.sum_atoms(self.head(h))
 
 
