@@ -92,4 +92,4 @@ lock: setup
 		--output-file requirements.txt pyproject.toml
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist runs
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist runs

@@ -48,21 +48,14 @@ def pairs(s: Structure, cutoff: float, shifts: list[range] | None = None):
     Returns:
         i, j [E]; S [E, 3]; d [E, 3] = r_j + S · cell − r_i.
     """
-    n = len(s)
-    found = []
-    for shift in product(*(shifts or reach(s, cutoff))):
-        moved = np.array(shift, float) @ np.where(s.periodic[:, None], s.cell, 0.0)
-        d = s.positions[None, :] + moved - s.positions[:, None]
-        r = np.linalg.norm(d, axis=-1)
-        near = r < cutoff
-        if not any(shift):
-            near &= ~np.eye(n, dtype=bool)
-        for i, j in np.argwhere(near):
-            found.append((i, j, shift, d[i, j]))
-    if not found:
-        return np.zeros(0, int), np.zeros(0, int), np.zeros((0, 3), int), np.zeros((0, 3))
-    i, j, shift, d = zip(*found, strict=True)
-    return np.array(i), np.array(j), np.array(shift), np.array(d)
+    every = np.array(list(product(*(shifts or reach(s, cutoff)))), int)
+    offsets = every @ np.where(s.periodic[:, None], s.cell, 0.0)
+    between = s.positions[None, :] - s.positions[:, None]
+    d = between + offsets[:, None, None]  # [shifts, i, j, 3]
+    near = (d**2).sum(-1) < cutoff**2
+    near[~every.any(1)] &= ~np.eye(len(s), dtype=bool)
+    k, i, j = np.nonzero(near)
+    return i, j, every[k], d[k, i, j]
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:

@@ -1,13 +1,24 @@
-"""What all tests share: strict dtypes, and Hypothesis runs that repeat."""
+"""What all tests share: compiled functions, strict dtypes, and Hypothesis runs that repeat."""
 
 import os
+from pathlib import Path
 
-import jax
-import numpy as np
-import pytest
-from hypothesis import settings
+# Half of the time would go into compiling the same functions in every worker, in every child
+# process and in every run. They are kept in .cache instead (`make clean` empties it).
+COMPILED = {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
+for name, value in COMPILED.items():  # JAX reads them when it is imported, here and in children
+    os.environ.setdefault(name, value)
 
-import kohn  # noqa: F401  (enables 64-bit numbers)
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+import kohn  # noqa: E402, F401  (enables 64-bit numbers)
 
 # A float64 array that meets a float32 one is an error, not a silent promotion.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
