@@ -4,6 +4,7 @@ All laws of a family run through one compiled function of one padded shape.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import faults
 import jax
@@ -120,7 +121,7 @@ SCALES = {"nequip": 60.0, "nequip-direct": 100.0, "dimenet": 10.0}
 """Energies of some eV: see `test_the_model_is_not_trivially_right`."""
 
 
-def model_of(config):
+def random_model(config):
     """A model with random weights."""
     key = jax.random.key(3)
     if not isinstance(config, GaussianProcessConfig):
@@ -134,7 +135,10 @@ def model_of(config):
     return GaussianProcess.at(by_element, weights, config, tuple(E0S))
 
 
-MODELS = {name: model_of(config) for name, config in FAMILIES.items()}
+@cache
+def model_of(family: str):
+    """The model of a family, made when a test first asks for it."""
+    return random_model(FAMILIES[family])
 
 
 def crystal(rng, n: int = 3, left: bool = False) -> Structure:
@@ -194,7 +198,7 @@ def test_law(name, family, seed, n, kind):
     if name in BROKEN.get(family, ()):
         pytest.skip("broken by this family: see test_a_broken_law_is_seen")
     s, rng = any_structure(seed, n, kind)
-    violation = LAWS[name](calculator(MODELS[family]), s, rng)
+    violation = LAWS[name](calculator(model_of(family)), s, rng)
     assert violation < (TOLERANCE if name != "isolated atom" else 1e-300)
 
 
@@ -204,7 +208,7 @@ def test_law(name, family, seed, n, kind):
 )
 def test_a_broken_law_is_seen(broken, name):
     """Not by a little: what is not conservative cannot pass for it."""
-    assert worst_of(LAWS[name], calculator(MODELS[broken])) > 1e-3
+    assert worst_of(LAWS[name], calculator(model_of(broken))) > 1e-3
 
 
 HONEST = "mace, vectors"
@@ -221,14 +225,14 @@ def worst_of(law, calculate) -> float:
     ("law", "fault"), [(law, f) for law, _, f in TABLE], ids=[name for _, name, _ in TABLE]
 )
 def test_a_planted_fault_is_seen(law, fault):
-    honest = calculator(MODELS[HONEST])
+    honest = calculator(model_of(HONEST))
     assert worst_of(law, honest) < TOLERANCE
     assert worst_of(law, fault(honest)) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize(("law", "search"), faults.SEARCHES, ids=lambda x: x.__name__)
 def test_a_wrong_search_for_neighbours_is_seen(law, search):
-    assert worst_of(law, calculator(MODELS[HONEST], search)) > 10 * TOLERANCE
+    assert worst_of(law, calculator(model_of(HONEST), search)) > 10 * TOLERANCE
 
 
 def test_every_law_has_a_fault():
@@ -243,19 +247,20 @@ def test_every_law_has_a_fault():
 )
 def test_a_fault_breaks_only_what_it_should(law, fault):
     """A chiral energy is as good as any where there are no mirrors."""
-    chiral = faults.changed(fault)(calculator(MODELS[HONEST]))
+    chiral = faults.changed(fault)(calculator(model_of(HONEST)))
     assert worst_of(law, chiral) < 1e-8
 
 
 def test_a_pair_term_smooth_to_second_order_passes():
     assert (
-        worst_of(SMOOTH, faults.power_at_cutoff(CUTOFF, 3)(calculator(MODELS[HONEST]))) < TOLERANCE
+        worst_of(SMOOTH, faults.power_at_cutoff(CUTOFF, 3)(calculator(model_of(HONEST))))
+        < TOLERANCE
     )
 
 
 def test_the_model_is_not_trivially_right():
     """Energies, forces and stress are large enough for 1e-9 to mean something."""
-    for model in MODELS.values():
+    for model in map(model_of, FAMILIES):
         s, _ = any_structure(1, 3, "crystal")
         (o,) = calculator(model)([s])
         assert np.ptp(o.energies - [E0S[z] for z in s.numbers.tolist()]) > 0.1

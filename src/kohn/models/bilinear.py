@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from kohn.models.layers import normal
 from kohn.o3 import clebsch_gordan
 from kohn.typing import Array, Float
 
@@ -59,7 +60,7 @@ class Bilinear(eqx.Module):
         """Weights of all paths between these."""
         chosen = paths(left, right, out)
         keys = jax.random.split(key, max(1, len(chosen)))
-        weights = (jax.random.normal(k, (channels,), dtype) for k in keys[: len(chosen)])
+        weights = (normal(k, (channels,), dtype) for k in keys[: len(chosen)])
         return cls(chosen, tuple(weights))
 
     def __call__(

@@ -5,11 +5,13 @@ in e3nn: so one learning rate suits layers of every width.
 """
 
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import prod, sqrt
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from kohn.typing import Array, Float
 
@@ -23,6 +25,21 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return SILU_NORM * (half + half * jnp.tanh(half))
 
 
+def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """The numbers of `jax.random.normal`, by one compiled function for many shapes.
+
+    Element i of a draw depends on the key and on i alone, so a draw is the beginning of a longer
+    one; lengths are powers of two. A model has some fifty shapes, and to compile for each of them
+    takes longer than the first step of its training.
+    """
+    if isinstance(key, jax.core.Tracer):
+        return jax.random.normal(key, shape, dtype)
+    size = prod(shape)
+    length = max(1024, 1 << (size - 1).bit_length())
+    longer = np.asarray(jax.random.normal(key, (length,), dtype))
+    return jnp.asarray(longer[:size].reshape(shape))
+
+
 class Linear(eqx.Module):
     """y = x W / sqrt(n_in), without bias. The weight is [..., n_in, n_out]."""
 
@@ -31,7 +48,7 @@ class Linear(eqx.Module):
     @classmethod
     def random(cls, key: Array, shape: tuple[int, ...], dtype) -> "Linear":
         """Weights from N(0, 1)."""
-        return cls(jax.random.normal(key, shape, dtype))
+        return cls(normal(key, shape, dtype))
 
     @property
     def matrix(self) -> Float[Array, "... n_in n_out"]:

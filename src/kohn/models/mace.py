@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from pydantic import Field, PositiveInt, model_validator
 
 from kohn.graphs import Graph
-from kohn.models.layers import Linear, one_hot, silu, unstack
+from kohn.models.layers import Linear, normal, one_hot, silu, unstack
 from kohn.models.messages import (
     Degrees,
     Edges,
@@ -99,16 +99,13 @@ class Product(eqx.Module):
         for degree in degrees:
             paths = symmetric_product(config.l_max, degree, config.correlation).paths
             weights.append(
-                tuple(
-                    jax.random.normal(next(keys), (n_species, len(p), c), dtype) / len(p)
-                    for p in paths
-                )
+                tuple(normal(next(keys), (n_species, len(p), c), dtype) / len(p) for p in paths)
             )
             linear.append(Linear.random(next(keys), (c, c), dtype))
             if (layer > 0 and degree <= config.hidden_l_max) or (
                 config.residual_first and degree == 0
             ):
-                matrix = jax.random.normal(next(keys), (n_species, c, c), dtype)
+                matrix = normal(next(keys), (n_species, c, c), dtype)
                 skip.append(ElementLinear(matrix))
         return cls(tuple(weights), tuple(linear), tuple(skip))
 
@@ -176,9 +173,7 @@ class Mace(Network):
             elements=tuple(elements),
             neighbours=float(neighbours),
             embedding=Linear.random(next(keys), (s, c), dtype),
-            select=tuple(
-                ElementLinear(jax.random.normal(next(keys), (s, c, c), dtype)) for _ in select
-            ),
+            select=tuple(ElementLinear(normal(next(keys), (s, c, c), dtype)) for _ in select),
             interactions=tuple(
                 Interaction.random(next(keys), config, t, (c,) * (config.l_max + 1), dtype)
                 for t in range(config.layers)

@@ -22,7 +22,7 @@ from jax.typing import DTypeLike
 from pydantic import Field, PositiveInt
 
 from kohn.graphs import Graph
-from kohn.models.layers import Linear, one_hot, silu, split
+from kohn.models.layers import Linear, normal, one_hot, silu, split
 from kohn.models.messages import (
     Degrees,
     ElementLinear,
@@ -84,7 +84,7 @@ class Layer(eqx.Module):
         return cls(
             Interaction.random(first, config, layer, outputs, dtype),
             tuple(
-                ElementLinear(jax.random.normal(k, (n_species, c, n), dtype))
+                ElementLinear(normal(k, (n_species, c, n), dtype))
                 for k, n in zip(rest[:known], outputs[:known], strict=True)
             ),
         )
