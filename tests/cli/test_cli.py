@@ -112,5 +112,7 @@ def test_the_template_can_be_used(tmp_path):
 @pytest.mark.parametrize(
     "command", ["check", "template", "train", "eval", "predict", "report", "demo"]
 )
-def test_help_has_an_example(command):
-    assert "Example" in cli(command, "--help").stdout
+def test_help_has_an_example(command, kohn_cli):
+    code, said, _ = kohn_cli(command, "--help")
+    assert code == 0
+    assert "Example" in said
