@@ -17,8 +17,12 @@ def molecule(numbers, energy=None, *, config_type="Default", cell=None, periodic
     return Structure(
         numbers=np.array(numbers, dtype=np.int32),
         positions=np.arange(3.0 * n).reshape(n, 3),
-        cell=np.zeros((3, 3)) if cell is None else np.eye(3) * cell,
-        periodic=np.full(3, periodic),
+        cell=np.zeros((3, 3))
+        if cell is None
+        else np.eye(3) * cell
+        if np.ndim(cell) < 2
+        else np.array(cell, float),
+        periodic=np.broadcast_to(periodic, 3).copy(),
         labels={} if energy is None else {"energy": np.array(energy)},
         config_type=config_type,
     )
@@ -61,10 +65,34 @@ def test_isolated_atoms_in_the_data_or_beside_it():
         (molecule([1], cell=12.0, periodic=True), True),
         (molecule([1], cell=3.0, periodic=True), False),
         (molecule([1, 1]), False),
+        # The nearest of the images counts, at 10 Å and beyond.
+        (molecule([1], cell=[12, 3, 12], periodic=True), False),
+        (molecule([1], cell=[12, 12, 9.99], periodic=True), False),
+        (molecule([1], cell=[12, 12, 10.0], periodic=True), True),
+        (molecule([1], cell=[12, 3, 12], periodic=[True, False, True]), True),
+        (molecule([1], cell=[12, 3, 12], periodic=[True, True, False]), False),
+        # 12 Å and 12.04 Å long, and 1 Å apart.
+        (molecule([1], cell=[[12, 0, 0], [12, 1, 0], [0, 0, 12]], periodic=True), False),
+        # Along the diagonals of cubes of 13 Å: 11.3 Å apart.
+        (molecule([1], cell=6.5 * (np.ones((3, 3)) - 2 * np.eye(3)), periodic=True), True),
     ],
 )
 def test_what_an_isolated_atom_is(structure, isolated):
     assert is_isolated_atom(structure) == isolated
+
+
+def test_isolated_atoms_may_differ_by_a_tenth_of_a_millielectronvolt():
+    known = molecule([1], -13.5)
+    e0s = reference_energies(Dataset((known, molecule([1], -13.5 + 0.9e-4))))
+    assert e0s.values == {1: -13.5}
+    with pytest.raises(InputError, match="different energies"):
+        reference_energies(Dataset((known, molecule([1], -13.5 + 1.1e-4))))
+
+
+def test_a_fit_is_of_energies_per_atom_by_hand():
+    """H₂ of −4, −2 an atom, and H₄ of −12, −3 an atom: the same weight gives −2.5."""
+    e0s = reference_energies(Dataset((molecule([1, 1], -4.0), molecule([1] * 4, -12.0))))
+    assert e0s.values == pytest.approx({1: -2.5}, abs=1e-12)
 
 
 def test_isolated_atoms_that_cannot_be():

@@ -51,9 +51,22 @@ def is_isolated_atom(structure: Structure) -> bool:
     """
     if len(structure) != 1:
         return False
-    vectors = structure.cell[structure.periodic]
-    alone = len(vectors) == 0 or bool(np.linalg.norm(vectors, axis=1).min() >= BOX)
-    return alone or says_isolated(structure)
+    return _nearest_image(structure) >= BOX or says_isolated(structure)
+
+
+def _nearest_image(atom: Structure) -> float:
+    """Å from an atom to its nearest image, the shortest vector of the lattice; else infinite.
+
+    In a skewed cell that is none of the cell's vectors, but one of the reduced cell's.
+    """
+    vectors = atom.cell[atom.periodic]
+    shortest = float(np.linalg.norm(vectors, axis=1).min(initial=np.inf))
+    if BOX <= shortest < np.inf and np.linalg.matrix_rank(vectors, tol=1e-6) == len(vectors):
+        from ase.geometry import minkowski_reduce
+
+        reduced = minkowski_reduce(atom.cell, atom.periodic)[0][atom.periodic]
+        return float(np.linalg.norm(reduced, axis=1).min())
+    return shortest
 
 
 def says_isolated(structure: Structure) -> bool:
