@@ -153,3 +153,30 @@ def test_data_of_copies_only_can_be_split(copies):
     parts = split(data, {"train": len(data) - 1, "valid": 1})
     assert len(parts["valid"]) == copies
     assert len(parts["train"]) == len(data) - copies
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes", "counts"),
+    [
+        (7, {"train": 0.8, "valid": 0.2}, (6, 1)),  # 5.6 and 1.4: the larger remainder
+        (7, {"train": 0.7, "valid": 0.3}, (5, 2)),  # 4.9 and 2.1
+        (8, {"train": 0.5, "valid": 0.25}, (4, 2)),  # two are left over
+        (9, {"train": 0.5, "valid": 0.5}, (5, 4)),  # 4.5 each: the first
+        (10, {"train": 6, "valid": 0.25}, (6, 2)),  # 2.5 rounds to the even 2
+        (10, {"train": 1.0}, (10,)),
+    ],
+)
+def test_fractions_are_of_all_frames_by_largest_remainder(n, sizes, counts):
+    parts = split(ETHANOL[:n], sizes)
+    assert tuple(len(p) for p in parts.values()) == counts
+
+
+def test_structures_are_the_same_within_the_tolerance():
+    """H₂ of r and r + δ: distances from the centroid differ by δ/2, other components by less."""
+
+    def hydrogen(r: float) -> Structure:
+        positions = np.array([[0, 0, 0], [0, 0, r]])
+        return Structure(np.ones(2, np.int32), positions, np.zeros((3, 3)), np.zeros(3, bool))
+
+    assert duplicates([hydrogen(0.9), hydrogen(0.9 + 7.8e-4)]).tolist() == [0, 0]
+    assert duplicates([hydrogen(0.9), hydrogen(0.9 + 8.2e-4)]).tolist() == [0, 1]
