@@ -73,6 +73,8 @@ def test_isolated_atoms_in_the_data_or_beside_it():
         (molecule([1], cell=[12, 3, 12], periodic=[True, True, False]), False),
         # 12 Å and 12.04 Å long, and 1 Å apart.
         (molecule([1], cell=[[12, 0, 0], [12, 1, 0], [0, 0, 12]], periodic=True), False),
+        (molecule([1], cell=[[12, 0, 0], [24, 0, 0], [0, 0, 12]], periodic=True), False),
+        (molecule([1], cell=0.0, periodic=True), False),
         # Along the diagonals of cubes of 13 Å: 11.3 Å apart.
         (molecule([1], cell=6.5 * (np.ones((3, 3)) - 2 * np.eye(3)), periodic=True), True),
     ],

@@ -57,16 +57,18 @@ def is_isolated_atom(structure: Structure) -> bool:
 def _nearest_image(atom: Structure) -> float:
     """Å from an atom to its nearest image, the shortest vector of the lattice; else infinite.
 
-    In a skewed cell that is none of the cell's vectors, but one of the reduced cell's.
+    In a skewed cell that is none of the cell's vectors, but one of the reduced cell's. Vectors that
+    depend on each other have combinations of no length.
     """
-    vectors = atom.cell[atom.periodic]
-    shortest = float(np.linalg.norm(vectors, axis=1).min(initial=np.inf))
-    if BOX <= shortest < np.inf and np.linalg.matrix_rank(vectors, tol=1e-6) == len(vectors):
-        from ase.geometry import minkowski_reduce
+    from ase.geometry import minkowski_reduce
 
-        reduced = minkowski_reduce(atom.cell, atom.periodic)[0][atom.periodic]
-        return float(np.linalg.norm(reduced, axis=1).min())
-    return shortest
+    vectors = atom.cell[atom.periodic]
+    if len(vectors) == 0:
+        return np.inf
+    if np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
+        return 0.0
+    reduced = minkowski_reduce(atom.cell, atom.periodic)[0][atom.periodic]
+    return float(np.linalg.norm(reduced, axis=1).min())
 
 
 def says_isolated(structure: Structure) -> bool:
