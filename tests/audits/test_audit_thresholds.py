@@ -16,6 +16,7 @@ from planted import Planted, Result
 from kohn.audits import TABLE, asking, audit
 from kohn.audits.audit import judge
 from kohn.audits.case import Case, Measured, Noise, compare
+from kohn.reports.audit import audit_page
 from kohn.structures import Structure
 
 LAWS = {law.name: law for law in TABLE}
@@ -293,6 +294,18 @@ def test_another_seed_draws_other_directions():
     )
     assert one == same_
     assert abs(one - other) > 1e-5
+
+
+def test_the_bars_of_a_page_are_shares_of_the_threshold(tmp_path):
+    """A push of 1e-7 eV/Å is a tenth of the threshold: 9 of the 13 decades that a bar has."""
+
+    def fault(atoms) -> Result:
+        return said(atoms, forces=np.array([[1e-7, 0, 0], [0, 0, 0]]))
+
+    audit(Planted(fault), PAIR, laws=["net-force"], out=tmp_path)
+    page = audit_page(tmp_path).read_text()
+    assert "--bound:0.7692" in page
+    assert "--share:0.6923" in page
 
 
 def test_dynamics_are_of_the_temperature():
