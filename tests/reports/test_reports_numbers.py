@@ -10,6 +10,7 @@ from kohn.evaluation.metrics import Errors, in_units
 from kohn.reports.audit import line
 from kohn.reports.figures import learning_curves
 from kohn.reports.frames import worst_frames
+from kohn.reports.hull import tables as hull_tables
 from kohn.reports.hull_figures import hull_figures
 from kohn.reports.parity import FEW, parity_figures
 from kohn.reports.quantities import present
@@ -414,3 +415,20 @@ def test_a_ternary_hull_is_a_triangle_with_the_third_element_on_top():
     (stable,) = (t for t in figure.data if t.get("name", "").startswith("stable"))
     assert stable["x"] == pytest.approx([0, 1, 0.5, 0.25], abs=1e-6)
     assert stable["y"] == pytest.approx([0, 0, 0.866025, 0.433013], abs=1e-6)
+
+
+def test_tables_of_a_hull_are_in_electronvolts_nearest_first():
+    entries = [
+        compound("A", {"A": 1.0}, 0.0),
+        compound("A4B", {"A": 0.8, "B": 0.2}, 0.3, 0.7),
+        compound("A3B", {"A": 0.75, "B": 0.25}, -0.45, 0.05),
+        compound("AB2", {}, -1.25, candidate=True, distance=-0.125),
+    ]
+    candidates, stable, above = hull_tables({"elements": ["A", "B"], "entries": entries})
+    assert texts(candidates) == [["AB2", "ab2", "−1.2500", "−0.1250", "stable"]]
+    assert texts(stable) == [["A", "a", "0.0000"]]
+    assert texts(above) == [
+        ["A3B", "a3b", "−0.4500", "0.0500", "0.250 A + 0.750 AB"],
+        ["A4B", "a4b", "0.3000", "0.7000", "0.250 A + 0.750 AB"],
+    ]
+    assert above.head[2:4] == ("formation energy, eV/atom", "above the hull, eV/atom")
