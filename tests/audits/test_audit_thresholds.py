@@ -282,6 +282,22 @@ def test_twenty_standard_deviations_are_taken_for_noise():
     assert [m.error for m in twice] == pytest.approx([2e-5, 8e-5, 12e-5], rel=1e-12)
 
 
+@pytest.mark.parametrize("s", [PAIR, CRYSTAL])
+def test_fragments_are_fifty_angstrom_apart(s):
+    """The nearest atoms of the two, whichever way they lie."""
+    apart = []
+
+    def fault(atoms) -> Result:
+        a, b = np.split(atoms.positions, 2) if len(atoms) in (4, 16) else (np.zeros((1, 3)),) * 2
+        apart.append(np.linalg.norm(a[:, None] - b[None], axis=-1).min())
+        return said(atoms)
+
+    for seed in range(4):
+        LAWS["fragments"].measure(case_of(s, fault, np.random.default_rng(seed)))
+        assert 50 < max(apart) < 75
+        apart.clear()
+
+
 def test_another_seed_draws_other_directions():
     """Forces that are wrong along x alone: by how much is a matter of the direction."""
 

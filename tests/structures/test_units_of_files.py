@@ -95,3 +95,11 @@ def test_a_stress_and_a_virial_may_differ_by_one_percent(tmp_path):
         else:
             with pytest.raises(InputError, match="contradict"):
                 read(path)
+
+
+def test_the_centre_of_mass_is_that_of_ase_and_not_the_centroid():
+    """H of 1.008 at 0 and O of 15.999 at 1 Å: 15.999/17.007."""
+    atoms = Atoms("HO", positions=[[0, 0, 0], [0, 0, 1.0]])
+    centre = from_ase(atoms).centre_of_mass
+    np.testing.assert_allclose(centre, [0, 0, 15.999 / 17.007], rtol=1e-12)
+    np.testing.assert_allclose(centre, atoms.get_center_of_mass(), rtol=1e-14)
