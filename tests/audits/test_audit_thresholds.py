@@ -64,15 +64,18 @@ def drawn(*arrays) -> SimpleNamespace:
 
 
 def elsewhere(s: Structure, quantity: str) -> Callable[[float], Case]:
-    """Of all other structures something is larger by `a`: energy per atom, forces or stress."""
+    """Of all other structures something is larger by `a`: energy per atom, one component of the
+    forces, or of the stress."""
 
     def case(a: float) -> Case:
         def fault(atoms) -> Result:
             off = 0.0 if same(atoms, s) else a
+            forces = np.zeros((len(atoms), 3))
+            forces[-1, 1] = off
             changes = {
                 "energy": {"energy": off * len(atoms)},
-                "forces": {"forces": np.full((len(atoms), 3), off)},
-                "stress": {"stress": np.full((3, 3), off)},
+                "forces": {"forces": forces},
+                "stress": {"stress": np.diag([0.0, 0.0, off])},
             }
             return said(atoms, **changes[quantity])
 
