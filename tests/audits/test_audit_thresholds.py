@@ -274,6 +274,12 @@ def test_noise_beyond_the_ceiling_leaves_a_law_unmeasured(name):
         assert judged["verdict"] == verdict, (name, judged)
 
 
+def test_a_violation_fails_beyond_its_error_where_that_is_beyond_the_threshold():
+    for share, verdict in ((0.9, "passed"), (1.1, "failed")):
+        measured = [Measured("energy", share * 1e-4, "eV/atom", 1e-4)]
+        assert judge(LAWS["rotation"], measured)["verdict"] == verdict
+
+
 def test_twenty_standard_deviations_are_taken_for_noise():
     """σ of 1e-6 eV in two atoms, 2e-6 eV/Å and 3e-6 eV/Å³."""
     case = case_of(CRYSTAL, lambda atoms: said(atoms), noise=Noise(1e-6, 2e-6, 3e-6))
