@@ -197,7 +197,7 @@ def test_forces_are_classed_by_the_length_of_the_reference():
 def test_kinds_of_configurations_have_their_own_errors():
     pairs = [
         (labelled(OXYGEN, "bulk", energy=-20.0), predicted(OXYGEN, -19.0)),
-        (labelled(OXYGEN, "slab", energy=-20.0), predicted(OXYGEN, -22.0)),
+        (labelled(OXYGEN, "slab", energy=1.5), predicted(OXYGEN, -0.5)),
         (labelled(OXYGEN, "bulk", energy=-20.0), predicted(OXYGEN, -23.0)),
     ]
     found = evaluated(pairs).by_config_type
@@ -223,16 +223,16 @@ def test_frames_keep_reference_and_prediction_apart():
 
 
 def test_the_document_says_units_and_counts():
-    pairs = [(labelled(OXYGEN, "bulk", energy=-20.0), predicted(OXYGEN, -19.0))] * 2
+    pairs = [(labelled(OXYGEN, "bulk", energy=-20.0), predicted(OXYGEN, -19.0))] * 3
     found = evaluated(pairs, mean=0.25, name="valid").to_json()
-    assert (found["name"], found["structures"]) == ("valid", 2)
+    assert (found["name"], found["structures"]) == ("valid", 3)
     assert found["errors"]["energy_mean_absolute_error_meV"] == 1000.0
     assert found["errors"]["energy_per_atom_mean_absolute_error_meV_per_atom"] == 500.0
     assert found["mean_baseline"]["energy_mean_absolute_error_meV"] == 500.0
-    assert found["by_config_type"]["bulk"]["energy_count"] == 2
+    assert found["by_config_type"]["bulk"]["energy_count"] == 3
     assert "frames" not in found
     assert "units" not in found
-    assert len(evaluated(pairs).to_json(frames=True)["frames"]) == 2
+    assert len(evaluated(pairs).to_json(frames=True)["frames"]) == 3
     classes = {"H": Errors(0.1, 0.2, 3)}
     document = Evaluation("x", {}, {}, forces_by_element=classes, forces_by_size=classes).to_json()
     for name in ("forces_by_element", "forces_by_size"):

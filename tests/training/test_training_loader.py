@@ -1,0 +1,116 @@
+"""Batches: every structure once an epoch, in an order of its own, beside its own labels."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from brute_force import structure
+
+from kohn.structures import Dataset
+from kohn.training.loader import Loader
+from kohn.training.losses import EnergyTask, LossWeights
+from kohn.training.preparation import _parts
+from kohn.training.settings import parse
+
+COUNT = 11
+
+
+def numbered(k, apart=1.0):
+    """A chain of 2 to 4 atoms, 1 Å apart, with its own number for an energy."""
+    chain = structure(np.arange(2 + k % 3)[:, None] * np.array([apart, 0.0, 0.0]))
+    return chain.with_labels(energy=np.array(float(k)))
+
+
+@pytest.fixture(scope="module")
+def loader():
+    ones = LossWeights(1.0, 1.0, 1.0)
+    task = EnergyTask(lambda s: 0.0, ones, ones)
+    return Loader.of([numbered(k) for k in range(COUNT)], task, (14,), 1.5, 3, np.float64)
+
+
+def order(loader, seed, epoch):
+    return [i for batch in loader.epoch(seed, epoch) for i in batch.indices]
+
+
+def test_every_epoch_has_every_structure_once(loader):
+    for epoch in range(3):
+        assert sorted(order(loader, 5, epoch)) == list(range(COUNT))
+    assert [len(b.indices) for b in loader.epoch(5, 0)] == [3, 3, 3, 2]
+    assert loader.steps == 4
+    assert [i for b in loader.batches() for i in b.indices] == list(range(COUNT))
+
+
+def test_the_order_is_decided_by_seed_and_epoch(loader):
+    """No two alike, and the same again, so that a resumed run sees the same batches."""
+    cases = [(seed, epoch) for seed in range(3) for epoch in range(3)]
+    orders = [tuple(order(loader, *case)) for case in cases]
+    assert len(set(orders)) == len(cases)
+    assert orders == [tuple(order(loader, *case)) for case in cases]
+    assert tuple(range(COUNT)) not in orders
+
+
+def test_labels_and_atoms_are_those_of_the_structures_of_the_batch(loader):
+    for batch in loader.epoch(1, 2):
+        n = len(batch.indices)
+        np.testing.assert_array_equal(batch.targets.energy[:n], batch.indices)
+        np.testing.assert_array_equal(batch.targets.energy_weight, np.arange(3) < n)
+        sizes = [2 + i % 3 for i in batch.indices]
+        np.testing.assert_array_equal(batch.targets.atoms[:n], sizes)
+        of = batch.graph.structure[batch.graph.atom_mask]
+        np.testing.assert_array_equal(of, np.repeat(np.arange(n), sizes))
+        # A chain of m atoms has 2 (m − 1) directed pairs of neighbours.
+        edges = batch.graph.edge_mask.sum(axis=1)
+        assert [edges[batch.graph.atom_mask][of == g].sum() for g in range(n)] == [
+            2 * (m - 1) for m in sizes
+        ]
+
+
+def test_few_shapes_hold_all_batches(loader):
+    seen = {b.graph.edge_mask.shape for epoch in range(6) for b in loader.epoch(0, epoch)}
+    assert seen <= {(s.rows, s.slots) for s in loader.shapes}
+    assert len(loader.shapes) <= 4
+
+
+def test_neighbours_are_counted_by_atom(loader):
+    """Four chains of 2 and of 3 atoms, three of 4: 32 atoms and 2 (4 · 1 + 4 · 2 + 3 · 3) edges."""
+    assert loader.average_neighbours == pytest.approx(42 / 32)
+    waste = loader.waste()
+    assert waste.real_slots == 42
+    shapes = [b.graph.edge_mask.size for b in loader.batches()]
+    assert waste.padded_slots == sum(shapes) - 42
+
+
+# A share of the data that validates
+
+
+def parts(data, seed=0, share=0.25):
+    settings = parse(
+        {"data": {"train": ["x"], "valid_fraction": share}, "run": {"seed": seed, "epochs": 1}}
+    )
+    return _parts(settings, Dataset(tuple(data)))
+
+
+def energies(part):
+    return [float(s.labels["energy"]) for s in part]
+
+
+def test_what_validates_is_not_learned_from():
+    atom = structure([[0, 0, 0]]).with_labels(energy=np.array(-1.0))
+    data = [*(numbered(k, 1.0 + 0.1 * k) for k in range(12)), atom]
+    found = parts(data)
+    train, valid = energies(found["train"]), energies(found["valid"])
+    assert len(valid) == 3
+    assert sorted(train + valid) == [-1.0, *range(12)]
+    assert -1.0 in train  # an isolated atom is never validated by
+    assert energies(parts(data)["valid"]) == valid
+    assert energies(parts(data, seed=1)["valid"]) != valid
+    assert len(parts(data, share=0.01)["valid"]) == 1
+    assert len(parts(data, share=0.99)["train"]) == 1 + 1
+
+
+def test_structures_are_read_apart_where_files_validate(monkeypatch):
+    settings = parse({"data": {"train": ["x"], "valid": ["y"]}, "run": {"epochs": 1}})
+    other = SimpleNamespace()
+    monkeypatch.setattr("kohn.training.preparation._read", lambda data, files: other)
+    data = Dataset((numbered(0),))
+    assert _parts(settings, data) == {"train": data, "valid": other}
