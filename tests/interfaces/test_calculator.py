@@ -2,9 +2,12 @@
 
 from dataclasses import replace
 
+import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.md.nptberendsen import NPTBerendsen
@@ -13,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 
 import kohn
 from kohn.errors import InputError, ModelFileError
+from kohn.graphs import gather_neighbours
 from kohn.potential import Seen, save
 from kohn.structures import from_ase
 
@@ -136,3 +140,35 @@ def test_a_file_gives_the_same_calculator(potential, tmp_path):
         atoms.calc = calculator
         energies.append(atoms.get_potential_energy())
     assert energies[0] == energies[1]
+
+
+class Charges(eqx.Module):
+    """Pairs of neighbours: q_i q_j (1 − r/r_c)², eV, with a q of each element."""
+
+    q: jax.Array
+    scale: jax.Array
+    elements: tuple[int, ...] = eqx.field(static=True)
+    cutoff: float = eqx.field(static=True, default=3.0)
+
+    def __call__(self, graph):
+        own = self.q[graph.species]
+        other = gather_neighbours(own[:, None], graph.index, graph.reverse)[..., 0]
+        r = jnp.linalg.norm(graph.displacement, axis=-1)
+        pair = own[:, None] * other * (1 - r / self.cutoff) ** 2 * graph.edge_mask.astype(r.dtype)
+        return 0.5 * self.scale * pair.sum(1)
+
+    def restricted(self, elements):
+        rows = np.array([self.elements.index(z) for z in elements])
+        return replace(self, q=self.q[rows], elements=elements)
+
+
+def test_each_composition_has_its_own_neighbours():
+    """One after the other, the same atoms in the same places but of other elements; at 1.5 Å
+    a pair has q_i q_j / 4."""
+    charges = {1: 2.0, 6: 3.0, 8: 5.0}
+    model = Charges(jnp.array([*charges.values()]), jnp.array(1.0), tuple(charges))
+    calculator = kohn.Calculator(kohn.Potential(model, dict.fromkeys(charges, -1.0)))
+    for pair in ("CO", "OH", "OC", "HO"):
+        atoms = Atoms(pair, [[0, 0, 0], [1.5, 0, 0]], calculator=calculator)
+        first, second = (charges[z] for z in atoms.numbers)
+        assert atoms.get_potential_energy() == pytest.approx(first * second / 4 - 2.0, abs=1e-12)

@@ -216,6 +216,28 @@ def rewritten(tmp_path, change) -> Path:
     return path
 
 
+def test_shift_and_scale_are_theirs(tmp_path):
+    """Theirs is E = Σ E0 + scale · ε + shift for each atom, a lone one too: the shift is in the
+    E0s, the scale in the model. The shift of the file is 0, so that another one is written."""
+    with safetensors.safe_open(str(FILE), framework="numpy") as file:
+        e0s = json.loads(file.metadata()["mace_torch"])["atomic_energies"]
+
+    def shifted(tensors, settings):
+        tensors["scale_shift.shift"] = np.array(-0.375)
+        tensors["scale_shift.scale"] = np.array(2.5)
+        settings["pair_repulsion"] = True
+
+    found = from_mace_torch(rewritten(tmp_path, shifted))
+    np.testing.assert_allclose([*found.e0s.values()], np.array(e0s) - 0.375, rtol=0, atol=1e-9)
+    assert float(found.model.scale) == 2.5
+    assert found.model.config.zbl_factor == 2.5  # they scale the repulsion of nuclei too
+
+
+def test_the_power_of_the_cutoff_is_theirs(tmp_path):
+    path = rewritten(tmp_path, lambda tensors, settings: settings.update(num_polynomial_cutoff=7))
+    assert from_mace_torch(path).model.config.cutoff_power == 7
+
+
 def test_the_test_rewrites_faithfully(tmp_path):
     same = from_mace_torch(rewritten(tmp_path, lambda tensors, settings: None))
     original = from_mace_torch(FILE)

@@ -255,6 +255,27 @@ def test_a_start_without_energy():
     np.testing.assert_array_equal(found.structure.positions, before.positions)
 
 
+def dimer_energy(r):
+    """Of two coppers, by hand: D (x² − 2x) c(r) above −4 eV, D 0.35 eV and r_e 2.7 Å."""
+    x, y = np.exp(-1.4 * (r - 2.7)), r / 5.0
+    return 0.35 * (x * x - 2 * x) * (1 - 28 * y**6 + 48 * y**7 - 21 * y**8) - 4.0
+
+
+def test_the_lowest_geometry_is_returned_and_not_the_last(relaxer, monkeypatch):
+    """A dimer that is led from 3.2 through 2.7, the minimum, to 3.0 Å and stopped there."""
+    lengths = iter((2.7, 3.0))
+
+    def led(self, *_):
+        self.optimizable.set_x(np.array([0.0, 0, 0, next(lengths), 0, 0]))
+
+    monkeypatch.setattr(relaxation.BFGS, "step", led)
+    found = relaxer(structure([[0, 0, 0], [3.2, 0, 0]], [COPPER] * 2), fmax=1e-6, steps=2)
+    assert (found.converged, found.steps) == (False, 2)
+    assert found.structure.positions[1, 0] == 2.7
+    assert found.energy == pytest.approx(dimer_energy(2.7), abs=1e-12)
+    assert found.energy < dimer_energy(3.0) < dimer_energy(3.2)
+
+
 def test_an_optimiser_that_fails(relaxer, monkeypatch):
     def fail(*_):
         raise np.linalg.LinAlgError("Eigenvalues did not converge")
