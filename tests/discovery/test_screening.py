@@ -533,18 +533,24 @@ def test_an_id_of_another_composition_is_refused_in_any_system(tmp_path):
     [
         (HULL, 'id,formula,energy\np,"Li\n2O",-14\nq,Li2O,-14.5\n'),
         (HULL.replace("a,Li", '"a\nb",Li'), "id,formula,energy\np,Li4O,-14\nq,Li2O,-14.5\n"),
-        (HULL, 'id,formula,energy\n"p\rq",Li2O,-14\nq,Li2O,-14.5\n'),
     ],
+    ids=["formula", "id of the hull"],
 )
 def test_no_row_is_cut(hull, new, tmp_path):
-    try:
-        small(tmp_path, new, hull)
-    except InputError:
-        return
+    """Line breaks in what is written again."""
+    small(tmp_path, new, hull)
     with (tmp_path / "o.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.reader(stream))
     assert {len(r) for r in rows} == {len(rows[0])}
-    assert len(rows) == 3
+    assert [r[1] for r in rows] == ["id", "q", "p"]
+    lines = (tmp_path / "o.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("between", ["\r", "\n"], ids=["return", "new line"])
+def test_an_id_with_a_line_break_is_refused(between, tmp_path):
+    with pytest.raises(InputError, match="an id has a line break"):
+        small(tmp_path, f'id,formula,energy\n"p{between}q",Li2O,-14\nq,Li2O,-14.5\n')
 
 
 def test_ranking_by_what_is_not_there_is_refused(files):
@@ -552,15 +558,11 @@ def test_ranking_by_what_is_not_there_is_refused(files):
         run(files, by="probabilty")
 
 
-def test_a_prior_is_used_or_refused(files):
-    try:
-        _, with_prior = run(files, hull_error=0.03, samples=40, prior=True)
-    except ConfigError:
-        return
-    _, without = run(files, "b.csv", hull_error=0.03, samples=40)
-    assert any(
-        with_prior[i]["probability_stable"] != without[i]["probability_stable"] for i in without
-    )
+def test_a_prior_beside_an_uncertain_hull_is_refused(files):
+    """It is not left out in silence: it is of a hull that is certain."""
+    with pytest.raises(ConfigError, match="the prior is for a hull without errors"):
+        run(files, hull_error=0.03, samples=40, prior=True)
+    assert not list(files[0].parent.glob("out*"))
 
 
 def test_a_prior_moves_probabilities_alone(files):

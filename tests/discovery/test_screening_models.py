@@ -267,6 +267,21 @@ def nothing_computed(monkeypatch):
     monkeypatch.setattr(Predictor, "__call__", None)
 
 
+def test_one_name_of_two_structures_is_refused(folder, tmp_path, nothing_computed):
+    """In two files, and with the same formula: nobody could tell which of them a row means."""
+    write(STRUCTURES[:3], tmp_path / "a.extxyz")
+    write([STRUCTURES[5], STRUCTURES[1]], tmp_path / "b.extxyz")
+    with pytest.raises(InputError, match="1 id is given") as error:
+        screen(
+            [tmp_path / "a.extxyz", tmp_path / "b.extxyz"],
+            [folder / "hull.csv"],
+            tmp_path / "o.csv",
+            models=[folder / "a.safetensors"],
+        )
+    assert error.value.received == NAMES[1]
+    assert "b.extxyz" in str(error.value.where)
+
+
 def test_an_element_that_the_model_has_not_seen(folder, tmp_path, nothing_computed):
     write([*STRUCTURES[:2], structure([[0, 0, 0], [2, 0, 0]], [14, 79])], tmp_path / "gold.extxyz")
     (tmp_path / "hull.csv").write_text(HULL + "au,Au,-3\n")

@@ -386,14 +386,14 @@ def test_two_columns_of_deviations_are_refused(names, tmp_path):
         read_candidates(file)
 
 
-def test_deviations_that_some_files_lack_are_not_zero(tmp_path):
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_deviations_that_some_files_lack_are_not_zero(first, tmp_path):
+    """They are refused, whichever file comes first, and the file that lacks them is named."""
     a = text(tmp_path, "a.csv", "id,formula,energy,energy_std\na,Li2O,-14,0.3\n")
     b = text(tmp_path, "b.csv", "id,formula,energy\nb,Li2O,-14\n")
-    try:
-        found = read_candidates([a, b]).deviations
-    except InputError:
-        return
-    assert found is None or np.isnan(found[1])
+    with pytest.raises(InputError, match="1 of 2 candidates have no standard deviation") as error:
+        read_candidates([a, b] if first == "a" else [b, a])
+    assert str(error.value.where) == f"{b}, line 2"
 
 
 def test_a_ragged_row_is_named_by_its_line(tmp_path):
