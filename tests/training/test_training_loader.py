@@ -1,23 +1,18 @@
 """Batches: every structure once an epoch, in an order of its own, beside its own labels."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from brute_force import structure
 
-from kohn.structures import Dataset
 from kohn.training.loader import Loader
 from kohn.training.losses import EnergyTask, LossWeights
-from kohn.training.preparation import _parts
-from kohn.training.settings import parse
 
 COUNT = 11
 
 
-def numbered(k, apart=1.0):
+def numbered(k):
     """A chain of 2 to 4 atoms, 1 Å apart, with its own number for an energy."""
-    chain = structure(np.arange(2 + k % 3)[:, None] * np.array([apart, 0.0, 0.0]))
+    chain = structure(np.arange(2 + k % 3)[:, None] * np.array([1.0, 0.0, 0.0]))
     return chain.with_labels(energy=np.array(float(k)))
 
 
@@ -78,39 +73,3 @@ def test_neighbours_are_counted_by_atom(loader):
     assert waste.real_slots == 42
     shapes = [b.graph.edge_mask.size for b in loader.batches()]
     assert waste.padded_slots == sum(shapes) - 42
-
-
-# A share of the data that validates
-
-
-def parts(data, seed=0, share=0.25):
-    settings = parse(
-        {"data": {"train": ["x"], "valid_fraction": share}, "run": {"seed": seed, "epochs": 1}}
-    )
-    return _parts(settings, Dataset(tuple(data)))
-
-
-def energies(part):
-    return [float(s.labels["energy"]) for s in part]
-
-
-def test_what_validates_is_not_learned_from():
-    atom = structure([[0, 0, 0]]).with_labels(energy=np.array(-1.0))
-    data = [*(numbered(k, 1.0 + 0.1 * k) for k in range(12)), atom]
-    found = parts(data)
-    train, valid = energies(found["train"]), energies(found["valid"])
-    assert len(valid) == 3
-    assert sorted(train + valid) == [-1.0, *range(12)]
-    assert -1.0 in train  # an isolated atom is never validated by
-    assert energies(parts(data)["valid"]) == valid
-    assert energies(parts(data, seed=1)["valid"]) != valid
-    assert len(parts(data, share=0.01)["valid"]) == 1
-    assert len(parts(data, share=0.99)["train"]) == 1 + 1
-
-
-def test_structures_are_read_apart_where_files_validate(monkeypatch):
-    settings = parse({"data": {"train": ["x"], "valid": ["y"]}, "run": {"epochs": 1}})
-    other = SimpleNamespace()
-    monkeypatch.setattr("kohn.training.preparation._read", lambda data, files: other)
-    data = Dataset((numbered(0),))
-    assert _parts(settings, data) == {"train": data, "valid": other}

@@ -5,6 +5,7 @@ the loss is w (θ − t)², its gradient 2 w (θ − t), and the rate 1/4.
 """
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 import pytest
 
-from kohn.errors import ModelFileError
+from kohn.errors import ModelFileError, Place, TrainingError
 from kohn.records import append_record, read_records
 from kohn.training import Monitor, checkpoints, loop
 from kohn.training.checkpoints import Progress
@@ -220,10 +221,10 @@ def test_what_is_told_while_it_goes_on(tmp_path, written):
 
 
 def test_a_broken_run_goes_on_as_if_nothing_had_been(tmp_path, written):
-    """Broken after the fifth epoch of six, with a checkpoint of the fourth."""
+    """Broken in the fourth epoch of six, with a checkpoint of the second."""
 
     def stop(record):
-        if record["epoch"] == 5:
+        if record["epoch"] == 4:
             raise KeyboardInterrupt
 
     def of(name, **more):
@@ -237,7 +238,7 @@ def test_a_broken_run_goes_on_as_if_nothing_had_been(tmp_path, written):
         loop.run(of("broken", monitor=Monitor(epoch=stop)), resume=False)
     again = of("broken")
     found = loop.run(again, resume=True)
-    assert again.prepared.train.asked == [(0, 4), (0, 5)]
+    assert again.prepared.train.asked == [(0, k) for k in range(2, 6)]
     unlike = ("seconds", "compilations")
     for a, b in zip(records(tmp_path / "broken"), expected, strict=True):
         assert {k: a[k] for k in a if k not in unlike} == {k: b[k] for k in b if k not in unlike}
@@ -245,6 +246,22 @@ def test_a_broken_run_goes_on_as_if_nothing_had_been(tmp_path, written):
     assert found.provenance == whole.provenance
     last = written[loop.LAST]
     assert theta(last[0]) == theta(last[1])
+
+
+def test_a_loss_that_is_no_number_names_the_frame(tmp_path, written):
+    """The second of three, whose label is none; the step is the fourth, of the second epoch."""
+    places = [Place("some.extxyz", k) for k in range(3)]
+    labels = {0: 0.0, 1: np.nan, 2: 9.0}
+    of = trainer(tmp_path / "a", {"epochs": 2}, train=((0.0, 0.0), (1, 3)))
+    loader = of.prepared.train
+    loader.structures = [SimpleNamespace(labels=("energy",), place=p) for p in places]
+    loader.batch = lambda chosen: Batch(np.zeros(1), np.array([labels[i] for i in chosen]), chosen)
+    asked = iter([(0.0, 0.0), (0.0, np.nan)])
+    loader.epoch = lambda *_: Batches(next(asked), (1, 3)).batches()
+    with pytest.raises(TrainingError, match="diverged at step 4: the predicted energy") as caught:
+        loop.run(of, resume=False)
+    assert caught.value.where == places[1]
+    assert "loss nan" in caught.value.received
 
 
 # Checkpoints

@@ -10,11 +10,8 @@ from brute_force import structure
 from kohn.graphs import Shape
 from kohn.models import Derived
 from kohn.models.properties import PropertyConfig
-from kohn.structures import Dataset
 from kohn.training.losses import EnergyTask, LossWeights, loss, targets
-from kohn.training.preparation import STRESS_WEIGHT, resolved
 from kohn.training.properties import Ions, PropertyTask
-from kohn.training.settings import Weights
 
 SHAPE = Shape(9, 1, 4)
 """Six atoms and three structures, with padding."""
@@ -172,10 +169,3 @@ def test_the_loss_of_properties_is_a_mean_over_structures_in_units_of_their_spre
     error, there = jax.jit(huber.errors)({"dipole": {1: off}}, labels)["dipole"]
     np.testing.assert_array_equal(there, [True, False, True, False])
     np.testing.assert_allclose(np.abs(np.asarray(error)).sum(axis=1), off[:, 0], rtol=1e-14)
-
-
-def test_stress_is_wanted_by_default_where_every_frame_has_one():
-    with_stress, without = batch()[0][0], batch()[0][1]
-    assert resolved(Weights(), Dataset((with_stress, with_stress))).stress == STRESS_WEIGHT
-    assert resolved(Weights(), Dataset((with_stress, without))).stress == 0.0
-    assert resolved(Weights(stress=7.0), Dataset((without,))).stress == 7.0
