@@ -51,3 +51,23 @@ def test_nothing_is_suspected_of_right_or_few_or_noisy_labels():
     assert suspicions(pairs()) == []
     assert suspicions(pairs((1, 0, 2), count=4)) == []
     assert suspicions(pairs((1, 0, 2), noise=5.0)) == []
+
+
+def half_swapped(u, count=5):
+    """Labels yz 1, xz 0, xy 0; predictions u, 1 − u, 0: off by 2 (1 − u) as they are, by 2 u if yz
+    and xz change places, summed over the three of them."""
+
+    def full(yz, xz):
+        return np.array([[0.0, 0.0, xz], [0.0, 0.0, yz], [xz, yz, 0.0]])
+
+    s = structure(np.zeros((1, 3)), cell=np.eye(3), periodic=True).with_labels(stress=full(1, 0))
+    said = Prediction(0.0, np.zeros(1), np.zeros((1, 3)), full(u, 1 - u))
+    return [(s, said)] * count
+
+
+def test_an_error_that_halves_is_suspected_and_told_in_gpa():
+    """0.67 · 2/3 and 0.33 · 2/3 eV/Å³ of 160.2177 GPa."""
+    (text,) = suspicions(half_swapped(0.33))
+    assert "falls from 71.6 to 35.2 GPa" in text
+    assert suspicions(half_swapped(0.34)) == []
+    assert suspicions(half_swapped(0.33, count=4)) == []

@@ -2,16 +2,21 @@
 
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from brute_force import structure
 
+from kohn.errors import InputError
+from kohn.models import FAMILIES, SchNetConfig
 from kohn.structures import Dataset, reference_energies
 from kohn.training.preparation import (
     STRESS_WEIGHT,
     _huber,
+    _labels_present,
     _parts,
     _provenance_of_energies,
+    prepare,
     resolved,
 )
 from kohn.training.settings import Weights, parse
@@ -86,3 +91,68 @@ def test_the_mean_energy_is_of_an_atom_above_the_e0s():
     e0s = reference_energies(Dataset(tuple(data)), {14: -5.0})
     found = _provenance_of_energies(Dataset(tuple(data)), e0s)
     assert found["mean_energy_per_atom"] == pytest.approx((1.0 - 1.0 + 2.0) / 8, rel=1e-14)
+
+
+def test_labels_are_asked_for_by_early_and_by_late_weights():
+    data = Dataset((numbered(0), numbered(1)))
+    alone, both = Weights(energy=1, forces=0, stress=0), Weights(energy=1, forces=1, stress=0)
+    _labels_present(data, data, alone, alone)
+    for weights in ((both, alone), (alone, both)):
+        with pytest.raises(InputError, match="the loss wants forces, and no training structure"):
+            _labels_present(data, data, *weights)
+    forced = Dataset((numbered(0).with_labels(forces=np.zeros((2, 3))),))
+    with pytest.raises(InputError, match="no validation structure"):
+        _labels_present(forced, data, both, both)
+
+
+# From settings to a run
+
+
+class Drawn:
+    """Stands for a family: says what it was asked for."""
+
+    @classmethod
+    def random(cls, key, config, elements, **more):
+        return {"key": jax.random.key_data(key).tolist(), "elements": elements, **more}
+
+
+@pytest.fixture
+def prepared(ethanol, monkeypatch):
+    """A run without a network, by sections of settings."""
+    monkeypatch.setitem(FAMILIES, "schnet", (SchNetConfig, Drawn))
+    monkeypatch.setattr("kohn.training.stress.is_conservative", lambda family: True)
+
+    def made(**sections):
+        data = {"train": [str(ethanol)], **sections.pop("data", {})}
+        return prepare(parse({"data": data, "model": {"family": "schnet"}, **sections}))
+
+    return made
+
+
+def test_a_task_has_the_weights_of_the_settings(prepared):
+    early, late = ({"energy": 2.0, "forces": 3.0}, {"energy": 5.0, "forces": 7.0})
+    task = prepared(loss={"weights": early, "late_weights": late}).task
+    assert tuple(task.early) == (2.0, 3.0, 0.0)
+    assert tuple(task.late) == (5.0, 7.0, 0.0)
+    assert task.huber_delta is None
+    task = prepared(loss={"weights": early, "late_weights": None, "kind": "huber"}).task
+    assert tuple(task.late) == (2.0, 3.0, 0.0)
+    assert task.huber_delta == 0.01
+
+
+def test_a_network_is_drawn_by_the_seed_for_the_data(prepared):
+    """Its energies have the size of the forces, the root mean square of their components."""
+    run = {"seed": 5, "batch_size": 7, "dtype": "float64"}
+    found = prepared(run=run, data={"config_weights": {"Default": 2.5}})
+    drawn, loader = found.potential.model, found.train
+    assert drawn["key"] == [0, 5]
+    assert drawn["elements"] == (1, 6, 8)
+    assert drawn["dtype"] is np.float64
+    assert drawn["neighbours"] == loader.average_neighbours
+    components = np.concatenate([s.labels["forces"].ravel() for s in loader.structures])
+    assert drawn["scale"] == pytest.approx(
+        np.linalg.norm(components) / len(components) ** 0.5, rel=1e-12
+    )
+    assert {s.weight for s in loader.structures} == {2.5}
+    assert (loader.batch_size, len(loader.structures)) == (7, 23)
+    assert prepared(run={"seed": 6}).potential.model["key"] == [0, 6]
