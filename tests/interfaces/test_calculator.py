@@ -162,13 +162,49 @@ class Charges(eqx.Module):
         return replace(self, q=self.q[rows], elements=elements)
 
 
-def test_each_composition_has_its_own_neighbours():
+CHARGES = {1: 2.0, 6: 3.0, 8: 5.0}
+
+
+@pytest.fixture(scope="module")
+def charged() -> kohn.Potential:
+    """E0s of −1, −6 and −8 eV."""
+    model = Charges(jnp.array([*CHARGES.values()]), jnp.array(1.0), tuple(CHARGES))
+    return kohn.Potential(model, {z: -float(z) for z in CHARGES})
+
+
+def test_each_composition_has_its_own_neighbours(charged):
     """One after the other, the same atoms in the same places but of other elements; at 1.5 Å
     a pair has q_i q_j / 4."""
-    charges = {1: 2.0, 6: 3.0, 8: 5.0}
-    model = Charges(jnp.array([*charges.values()]), jnp.array(1.0), tuple(charges))
-    calculator = kohn.Calculator(kohn.Potential(model, dict.fromkeys(charges, -1.0)))
+    calculator = kohn.Calculator(charged)
     for pair in ("CO", "OH", "OC", "HO"):
         atoms = Atoms(pair, [[0, 0, 0], [1.5, 0, 0]], calculator=calculator)
-        first, second = (charges[z] for z in atoms.numbers)
-        assert atoms.get_potential_energy() == pytest.approx(first * second / 4 - 2.0, abs=1e-12)
+        first, second = (CHARGES[z] for z in atoms.numbers)
+        expected = first * second / 4 - atoms.numbers.sum()
+        assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-12)
+
+
+def test_all_quantities_of_a_pair_by_hand(charged):
+    """CO with r = (0.2, 1.1, 1.0), |r| = 1.5 Å: E = 15/4 eV and dE/dr = −2 · 15 · ½/3 = −5 eV/Å,
+    which pushes them apart; σ = dE/dr r ⊗ r / (|r| V) with V = 1000 Å³."""
+    r = np.array([0.2, 1.1, 1.0])
+    atoms = Atoms("CO", [[4, 4, 4], 4 + r], cell=10 * np.eye(3), pbc=True)
+    atoms.calc = kohn.Calculator(charged)
+    assert atoms.get_potential_energy() == pytest.approx(3.75 - 14.0, abs=1e-12)
+    assert atoms.calc.results["free_energy"] == atoms.get_potential_energy()
+    energies = [1.875 - 6.0, 1.875 - 8.0]
+    np.testing.assert_allclose(atoms.get_potential_energies(), energies, rtol=1e-12)
+    np.testing.assert_allclose(atoms.get_forces(), np.outer([-1, 1], 5 / 1.5 * r), rtol=1e-12)
+    xx, yy, zz, yz, xz, xy = 0.04, 1.21, 1.0, 1.1, 0.2, 0.22
+    expected = -5 / 1.5 / 1000 * np.array([xx, yy, zz, yz, xz, xy])
+    np.testing.assert_allclose(atoms.get_stress(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("skin", "searches"), [(0.2, 1), (0.09, 2), (0.0, 2)])
+def test_neighbours_are_kept_while_no_atom_moves_more_than_half_the_skin(charged, skin, searches):
+    atoms = Atoms("CO", [[0, 0, 0], [1.5, 0, 0]], calculator=kohn.Calculator(charged, skin=skin))
+    atoms.get_potential_energy()
+    atoms.positions[1, 0] = 1.55
+    distance = atoms.get_distance(0, 1)
+    expected = 15 * (1 - distance / 3) ** 2 - 14.0
+    assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-12)
+    assert atoms.calc.searches == searches
