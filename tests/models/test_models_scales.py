@@ -1,4 +1,4 @@
-"""The power of the cutoff function is used wherever the configuration has one.
+"""Networks use the power of their cutoff function, and λ, wherever they have messages.
 
 At half of the cutoff c(½) is 5/16 for p = 2, 1/2 for p = 3, 99/128 for p = 5 (the default): by hand
 from c(x) = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) − p(p+1)/2 x^(p+2).
@@ -87,39 +87,89 @@ def test_filters_of_schnet_end_with_it(schnet, tabulated):
     np.testing.assert_allclose(one / other, HALF[3] / HALF[5], rtol=1e-7 if tabulated else 1e-13)
 
 
-def test_the_basis_of_dimenet_ends_with_it():
-    """Of a pair at half of the cutoff, p = 3 is p = 5 with all that multiplies e(r) times 64/99."""
+def test_messages_of_schnet_are_divided_by_the_root_of_the_neighbours(schnet):
+    """λ = 4 is λ = 1 with half of what flows in."""
+    graph = graph_of(PAIR)
+
+    def incoming(m):
+        return m.interactions[0].incoming.weight
+
+    halves = eqx.tree_at(incoming, schnet, 0.5 * incoming(schnet))
+    energies = jax.jit(lambda m: m(graph))
+    found = np.asarray(energies(replace(schnet, neighbours=4.0)))
+    np.testing.assert_allclose(found, energies(halves), rtol=1e-12)
+    assert np.abs(found - energies(schnet)).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def dimenet():
     config = DimeNetConfig(**SMALL, angular_channels=2, l_max=1, layers=1, n_bessel=3)
-    model = model_of(DimeNet, config)
-
-    def of_basis(m):
-        rounds = [x for i in m.interactions for x in (i.gate.weight, i.radial.weight)]
-        return [m.first.weight, *(x.radial.weight for x in m.outputs), *rounds]
-
-    def energies(p):
-        chosen = with_power(model, p)
-
-        def scaled(factor):
-            weights = [w * factor for w in of_basis(chosen)]
-            return eqx.tree_at(of_basis, chosen, weights)(graph_of(PAIR))
-
-        return jax.jit(scaled)
-
-    of_five = energies(5)
-    expected = np.asarray(of_five(HALF[3] / HALF[5]))
-    np.testing.assert_allclose(energies(3)(1.0), expected, rtol=1e-12)
-    assert np.abs(np.asarray(of_five(1.0)) - expected).max() > 1e-4
+    return model_of(DimeNet, config)
 
 
-def test_shares_of_the_net_force_are_counted_with_it():
+def of_dimenet(model):
+    """Energies of the pair as a function of factors of what multiplies e(r) in messages and at the
+    end, and of what comes of angles."""
+    where = (
+        lambda m: (
+            [m.first.weight] + [w for i in m.interactions for w in (i.gate.weight, i.radial.weight)]
+        ),
+        lambda m: [x.radial.weight for x in m.outputs],
+        lambda m: [i.up.weight for i in m.interactions],
+    )
+
+    @jax.jit
+    def energies(*factors):
+        scaled = model
+        for of, factor in zip(where, factors, strict=True):
+            scaled = eqx.tree_at(of, scaled, [w * factor for w in of(model)])
+        return scaled(graph_of(PAIR))
+
+    return energies
+
+
+def test_the_basis_and_the_sums_of_dimenet_are_scaled(dimenet):
+    """Of a pair at half of the cutoff, p = 3 is p = 5 with all that multiplies e(r) times 64/99,
+    and λ = 4 is λ = 1 with half of what is summed."""
+    ratio, reference = HALF[3] / HALF[5], of_dimenet(dimenet)
+    plain = np.asarray(reference(1.0, 1.0, 1.0))
+    for other, factors in (
+        (with_power(dimenet, 3), (ratio, ratio, 1.0)),
+        (replace(dimenet, neighbours=4.0), (1.0, 0.5, 0.5)),
+    ):
+        found = np.asarray(of_dimenet(other)(1.0, 1.0, 1.0))
+        np.testing.assert_allclose(found, reference(*factors), rtol=1e-12)
+        assert np.abs(found - plain).max() > 1e-4
+
+
+@pytest.fixture(scope="module")
+def direct():
+    return model_of(Direct, DirectConfig(**BODY, cutoff_power=3, net_force="free"))
+
+
+def test_messages_of_nequip_are_divided_by_the_root_of_the_neighbours(direct):
+    """λ = 4 is λ = 1 with half of what is mixed into messages."""
+    body = direct.body
+
+    def of_mix(b):
+        return [mix.weight for layer in b.layers for mix in layer.interaction.mix]
+
+    features = jax.jit(lambda b: b(graph_of(PAIR), np.float64))
+    halves = eqx.tree_at(of_mix, body, [0.5 * w for w in of_mix(body)])
+    found = features(replace(body, neighbours=4.0))
+    for a, b, c in zip(found, features(halves), features(body), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+        assert np.abs(np.asarray(a - c)).max() > 1e-3
+
+
+def test_shares_of_the_net_force_are_counted_with_it(direct):
     """A chain with bonds of r_c/2 and r_c/4. With p = 3, c is 512/1024 at 1/2, 918/1024 at 1/4 and
     106/1024 at 3/4: the atoms have 618, 1430 and 1024 parts of 3072 in what is taken away."""
     chain = structure(CUTOFF * np.array([[0, 0, 0], [0.5, 0, 0], [0.75, 0, 0]]), [8, 14, 8])
-    free = model_of(Direct, DirectConfig(**BODY, cutoff_power=3, net_force="free"))
-    removed = replace(free, config=free.config.model_copy(update={"net_force": "removed"}))
+    removed = replace(direct, config=direct.config.model_copy(update={"net_force": "removed"}))
     f, g = (
         np.asarray(jax.jit(lambda m: m.derived(graph_of(chain)).forces)(m))[:3]
-        for m in (free, removed)
+        for m in (direct, removed)
     )
     net = f.sum(axis=0)
     assert np.abs(net).max() > 1e-3
