@@ -140,6 +140,12 @@ def test_a_task_has_the_weights_of_the_settings(prepared):
     assert task.huber_delta == 0.01
 
 
+def test_labels_that_late_weights_alone_want_are_asked_for(prepared):
+    early, late = {"energy": 1.0, "stress": 0.0}, {"energy": 1.0, "stress": 1.0}
+    with pytest.raises(InputError, match="the loss wants stress"):
+        prepared(loss={"weights": early, "late_weights": late})
+
+
 def test_a_network_is_drawn_by_the_seed_for_the_data(prepared):
     """Its energies have the size of the forces, the root mean square of their components."""
     run = {"seed": 5, "batch_size": 7, "dtype": "float64"}
