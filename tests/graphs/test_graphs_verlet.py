@@ -56,7 +56,7 @@ def searched(s: Structure) -> list[tuple] | None:
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.sampled_from([0.05, 0.1]),
-    strain=st.sampled_from([0.0, 0.02, 0.3]),
+    strain=st.sampled_from([0.0, 0.02, 0.2, 0.7]),
 )
 def test_a_walk_through_configurations(seed, size, strain):
     """Each atom goes its own way, two of them against each other, and the cell is strained the
@@ -74,6 +74,8 @@ def test_a_walk_through_configurations(seed, size, strain):
         if expected is not None:
             assert edges_of(s, verlet) == expected
         s = replace(s, positions=s.positions @ f + step, cell=s.cell @ f)
+        if s.volume < 10:  # neighbours without end
+            break
 
 
 def test_small_moves_need_no_search_and_large_ones_do():
