@@ -7,8 +7,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from kohn.discovery.prior import STEP, Prior
+from kohn.discovery.prior import STEP, Prior, prior_of
 from kohn.errors import InputError
+from kohn.stability import SystemHulls, read_entries
 from kohn.stability.metrics import calibration
 
 WIDTH = 2 * STEP
@@ -79,3 +80,19 @@ def test_too_few_tell_nothing(rng):
 def test_what_has_no_distance_has_no_probability(rng):
     nothing = np.array([np.nan])
     assert np.isnan(Prior.of(known(rng)).probability(nothing, nothing, 0.0)[0])
+
+
+def test_the_compounds_of_the_hull_are_counted_and_its_elements_are_not(tmp_path):
+    """LiO, of −1 eV/atom, and Li2O to Li30O, each 0.11 eV/atom above the line to lithium: without
+    LiO the hull goes from Li2O, of −2/3 + 0.11, to oxygen, and has 3/4 of that at LiO. Distances
+    are counted in bins of 0.002 eV/atom."""
+    lines = ["id,formula,energy", "li,Li,-2", "o,O,-5", "lio,LiO,-9"]
+    for k in range(2, 31):
+        lines.append(f"{k},Li{k}O,{(k + 1) * (0.11 - 2 / (k + 1)) - 2 * k - 5}")
+    (tmp_path / "hull.csv").write_text("\n".join(lines) + "\n")
+    found = prior_of(SystemHulls(read_entries(tmp_path / "hull.csv"), None, tolerance=1e-8))
+    assert found.compounds == 30
+    below = -1 + 0.75 * (2 / 3 - 0.11)
+    np.testing.assert_allclose(found.distances, [below, 0.11], rtol=0, atol=1e-3)
+    np.testing.assert_allclose(found.weights, [1 / 30, 29 / 30], rtol=1e-12)
+    assert found.stable == pytest.approx(1 / 30)
