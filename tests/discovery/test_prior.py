@@ -96,3 +96,7 @@ def test_the_compounds_of_the_hull_are_counted_and_its_elements_are_not(tmp_path
     np.testing.assert_allclose(found.distances, [below, 0.11], rtol=0, atol=1e-3)
     np.testing.assert_allclose(found.weights, [1 / 30, 29 / 30], rtol=1e-12)
     assert found.stable == pytest.approx(1 / 30)
+
+
+def test_what_lies_on_the_hull_is_stable():
+    assert Prior(np.array([-0.1, 0.0, 0.2]), np.array([0.2, 0.3, 0.5]), 30).stable == 0.5
