@@ -227,3 +227,11 @@ def test_waste_is_counted():
     assert (w.real_slots, w.padded_slots, w.ratio) == (2, 18, 9.0)
     alone = structure([[0, 0, 0]])
     assert waste(collate([alone], [neighbourhood(alone, CUTOFF)], (14,))).ratio == 2.0
+
+
+def test_the_largest_planned_shape_has_no_more_rows_than_the_largest_batch():
+    """50 and 4 atoms and the dummy; one structure in each batch of one."""
+    sizes, widths = np.array([2, 3, 50, 4]), np.array([5, 7, 6, 1])
+    assert max(plan_shapes(sizes, widths, 2)) == (55, 7, 2)
+    assert max(plan_shapes(sizes, widths, 9)) == (60, 7, 4)
+    assert max(plan_shapes(sizes, widths, 1)) == (51, 7, 1)
