@@ -235,3 +235,11 @@ def test_the_largest_planned_shape_has_no_more_rows_than_the_largest_batch():
     assert max(plan_shapes(sizes, widths, 2)) == (55, 7, 2)
     assert max(plan_shapes(sizes, widths, 9)) == (60, 7, 4)
     assert max(plan_shapes(sizes, widths, 1)) == (51, 7, 1)
+
+
+def test_planned_rows_are_at_most_three_percent_above_what_is_drawn():
+    """One structure a batch, of 320 atoms or of 321 and more: the smaller ones have a shape of
+    their own, up to a multiple of ten rows."""
+    sizes = np.array([320] * 40 + [640] * 10)
+    rows = [s.rows for s in plan_shapes(sizes, np.full(50, 3), 1)]
+    assert rows == [330, 641]
