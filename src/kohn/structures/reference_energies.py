@@ -67,8 +67,8 @@ def _nearest_image(atom: Structure) -> float:
         return np.inf
     if np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
         return 0.0
-    reduced = minkowski_reduce(atom.cell, atom.periodic)[0][atom.periodic]
-    return float(np.linalg.norm(reduced, axis=1).min())
+    reduced = np.asarray(minkowski_reduce(atom.cell, atom.periodic)[0])  # type: ignore[arg-type]
+    return float(np.linalg.norm(reduced[atom.periodic], axis=1).min())
 
 
 def says_isolated(structure: Structure) -> bool:
