@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 
 from kohn.typing import Array, Float
@@ -32,7 +33,7 @@ def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     one; lengths are powers of two. A model has some fifty shapes, and to compile for each of them
     takes longer than the first step of its training.
     """
-    if isinstance(key, jax.core.Tracer):
+    if isinstance(key, Tracer):
         return jax.random.normal(key, shape, dtype)
     size = prod(shape)
     length = max(1024, 1 << (size - 1).bit_length())
