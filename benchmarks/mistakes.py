@@ -17,8 +17,10 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 from benchmarks.common import FOLDERS, HERE, ROOT, machine, parsed, parser_of, write_results
 
@@ -38,6 +40,9 @@ ALSO = {
     "training": ("potential", "cli"),
 }
 """Rooms whose tests run after the room's own."""
+
+NONE = "(no mistake)"
+"""The tests of a room have to pass before anything is planted in it."""
 
 LIMIT = 1200
 """Seconds after which tests that hang count as a mistake that was noticed."""
@@ -101,7 +106,7 @@ def tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for name in ("src", "tests", "benchmarks", "docs"):
-        ignored = shutil.ignore_patterns("__pycache__", "scratch", "results")
+        ignored = shutil.ignore_patterns("__pycache__", "scratch")
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     for path in ROOT.iterdir():
         if path.is_file():
@@ -111,8 +116,9 @@ def tree(folder: Path) -> None:
 def noticed_by(mistake: Mistake, folder: Path) -> tuple[str | None, float]:
     """The first test that fails, None where all pass; and the seconds it took."""
     file = folder / "src" / "kohn" / mistake.file
-    source = file.read_text()
-    file.write_text(mistake.planted(source))
+    source = file.read_text() if mistake.file else ""
+    if source:
+        file.write_text(mistake.planted(source))
     started = time.perf_counter()
     try:
         for arguments in suites(mistake.room):
@@ -121,14 +127,19 @@ def noticed_by(mistake: Mistake, folder: Path) -> tuple[str | None, float]:
                 return failed, time.perf_counter() - started
         return None, time.perf_counter() - started
     finally:
-        file.write_text(source)
+        if source:
+            file.write_text(source)
 
 
 def first_failure(arguments: list[str], folder: Path) -> str | None:
     """The first test that fails under these arguments of pytest, None where all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--durations=0", *arguments]
     command += ["-p", "no:cacheprovider"]
-    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(folder / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
+    }
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT
@@ -175,6 +186,7 @@ def main() -> None:
     """Plant, run, write benchmarks/results/mistakes.{json,md}; a killed run goes on."""
     parser = parser_of(__doc__)
     parser.add_argument("rooms", nargs="*", help="rooms; all where none is named")
+    parser.add_argument("--workers", type=int, default=2, help="mistakes tried at a time")
     parser.add_argument("--again", action="store_true", help="forget what earlier runs found")
     parser.add_argument("--missed", action="store_true", help="only those that were not noticed")
     arguments = parsed(parser)
@@ -187,17 +199,29 @@ def main() -> None:
     done = recorded(kept)
     if arguments.missed:
         done = {key: row for key, row in done.items() if row["by"] is not None}
-    folder = FOLDERS.work / "mistakes"
-    tree(folder)
-    for m in chosen:
-        if (m.room, m.name) in done:
-            continue
+    waiting = [m for m in chosen if (m.room, m.name) not in done]
+    untouched = {m.room: Mistake(m.room, NONE, "", "", "") for m in waiting}
+    plan = [m for m in untouched.values() if (m.room, NONE) not in done] + waiting
+    folders: Queue[Path] = Queue()
+    for k in range(arguments.workers):
+        tree(FOLDERS.work / f"mistakes-{k}")
+        folders.put(FOLDERS.work / f"mistakes-{k}")
+
+    def tried(m: Mistake) -> dict:
+        folder = folders.get()
         by, seconds = noticed_by(m, folder)
-        row = {"room": m.room, "name": m.name, "by": by, "seconds": round(seconds, 1)}
-        print(f"{m.room}: {m.name}: {by or 'NOT NOTICED'} ({seconds:.0f} s)", flush=True)
-        with kept.open("a") as stream:
+        folders.put(folder)
+        return {"room": m.room, "name": m.name, "by": by, "seconds": round(seconds, 1)}
+
+    with ThreadPoolExecutor(arguments.workers) as pool, kept.open("a") as stream:
+        for row in pool.map(tried, plan):
+            print("{room}: {name}: {by} ({seconds} s)".format(**row), flush=True)
+            if row["name"] == NONE and row["by"]:
+                pool.shutdown(cancel_futures=True)
+                raise SystemExit(f"tests of {row['room']} fail without any mistake: {row['by']}")
             stream.write(json.dumps(row) + "\n")
-        done[m.room, m.name] = row
+            stream.flush()
+            done[row["room"], row["name"]] = row
     rows = [done[m.room, m.name] | {"equal": m.equal, "listed": m.listed} for m in chosen]
     write_results("mistakes", machine({}), {"rows": rows}, table(rows))
 
