@@ -1,16 +1,19 @@
 """What all tests share: compiled functions, strict dtypes, and Hypothesis runs that repeat."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-# Half of the time would go into compiling the same functions in every worker, in every child
-# process and in every run. They are kept in .cache instead (`make clean` empties it).
-COMPILED = {
+# Most of the time goes into compiling. LLVM's costly passes take half of it and change rounding
+# alone; `as_users_compile` turns them on. Workers, child processes and later runs compile the same
+# functions: they are kept in .cache (`make clean` empties it).
+COMPILING = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
 }
-for name, value in COMPILED.items():  # JAX reads them when it is imported, here and in children
+for name, value in COMPILING.items():  # JAX reads them when it is imported, here and in children
     os.environ.setdefault(name, value)
 
 import jax  # noqa: E402
@@ -31,6 +34,14 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests run after the fast ones."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="module")
+def as_users_compile() -> Iterator[None]:
+    """With all of LLVM's passes, for tests of what the compiler does, and for the laws."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

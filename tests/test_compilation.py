@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from kohn.compilation import WRONG, compiled, warn_of_wrong
 
+pytestmark = pytest.mark.usefixtures("as_users_compile")
+
 # `compiled` is what Kohn uses, `jax.jit` what users of Kohn write beside it.
 COMPILERS = {"jit": jax.jit, "compiled": compiled}
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from brute_force import random_rotation, structure
 
-from kohn.graphs import collate, neighbourhood
+from kohn.graphs import Shape, collate, neighbourhood
 from kohn.models.nequip import NequipConfig
 from kohn.models.properties import (
     Molecules,
@@ -35,10 +35,18 @@ def model():
     )
 
 
+SHAPE = Shape(12, 12, 2)
+predicted = eqx.filter_jit(lambda model, *x: model(*x))
+
+
+def inputs(s, charge=0.0, dtype=np.float64):
+    """A molecule as a graph, and what is known of it besides."""
+    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, SHAPE, dtype=dtype)
+    return graph, molecules([s], [charge], len(graph.species), graph.n_structures)
+
+
 def values(model, s, charge=0.0):
-    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, dtype=np.float64)
-    extra = molecules([s], [charge], len(graph.species), graph.n_structures)
-    found = eqx.filter_jit(lambda m, *x: m(*x))(model, graph, extra)
+    found = predicted(model, *inputs(s, charge))
     return {t: np.asarray(cartesian(t, parts))[0] for t, parts in found.items()}
 
 
@@ -126,14 +134,12 @@ def test_charges_add_to_the_charge_and_move_the_dipole_of_an_ion(model):
     # The charge is spread evenly: Q/n at every atom, about the centre of mass.
     middle = molecules([s], [1.0], len(s), 1).positions.mean(axis=0)
     np.testing.assert_allclose(cation["dipole"] - neutral["dipole"], middle, rtol=0, atol=1e-12)
-    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, dtype=np.float64)
-    extra = molecules([s], [1.0], len(graph.species), graph.n_structures)
+    _, extra = inputs(s, 1.0)
     moved = Molecules(extra.positions + np.array([0.0, 0.0, 2.0]), extra.charge, extra.isolated)
     for network in (model, jax.tree.map(lambda x: x.astype(np.float32), model)):
-        rows = [neighbourhood(s, CONFIG.cutoff)]
-        graph = collate([s], rows, ELEMENTS, dtype=network.dtype)
-        here = cartesian("dipole", network(graph, extra)["dipole"])
-        there = cartesian("dipole", network(graph, moved)["dipole"])
+        graph, _ = inputs(s, 1.0, network.dtype)
+        here = cartesian("dipole", predicted(network, graph, extra)["dipole"])
+        there = cartesian("dipole", predicted(network, graph, moved)["dipole"])
         np.testing.assert_allclose(there[0] - here[0], [0, 0, 2.0], rtol=0, atol=1e-12)
 
 
