@@ -21,6 +21,7 @@ def test_floors_hold():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_importing_kohn_loads_little():
     """ASE, plotting and optimisers are loaded when they are used, not by `import kohn`."""
     heavy = ("ase", "plotly", "optax", "typer")

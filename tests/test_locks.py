@@ -34,6 +34,7 @@ def held(tmp_path):
     other.wait()
 
 
+@pytest.mark.slow
 def test_the_second_is_refused_and_told_by_whom(held):
     folder, other = held
     for attempt in (
@@ -55,6 +56,7 @@ def test_training_is_refused_at_once(held):
             kohn.train("none.xyz", out=folder, resume=resume)
 
 
+@pytest.mark.slow
 def test_a_killed_process_holds_nothing(held):
     folder, other = held
     os.kill(other.pid, signal.SIGKILL)

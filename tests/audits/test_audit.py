@@ -36,6 +36,7 @@ def copper(rattle: float = 0.05):
     return atoms
 
 
+@pytest.mark.slow
 def test_emt_obeys_all_laws():
     audit = kohn.audit(EMT(), copper())
     assert audit.ok
@@ -43,6 +44,7 @@ def test_emt_obeys_all_laws():
     assert sum(r["calls"] for r in audit.records) < 600
 
 
+@pytest.mark.slow
 def test_the_jump_of_lennard_jones_is_found():
     """ASE's default shifts the energy to zero at r_c, so that the force jumps there."""
     audit = kohn.audit(LennardJones(sigma=2.3, epsilon=0.1, rc=6.0), copper())
@@ -66,6 +68,7 @@ def at_the_cutoff(apart: float):
     return structure([[0, 0, 0], (planted.CUTOFF + apart) * along, [0, -2.2, 0.3]], [14, 8, 6])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [0, 1])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_forces_beside_a_jump_are_not_wrong(power, seed):
@@ -118,6 +121,7 @@ def test_a_calculator_without_stress_of_slabs_is_not_measured():
 # Calculators that lack something
 
 
+@pytest.mark.slow
 def test_no_stress_is_not_measured_and_the_rest_is():
     found = verdicts(kohn.audit(Planted(planted.honest, ("energy", "forces")), CRYSTAL))
     assert found["stress"] == "not measured"
@@ -131,6 +135,7 @@ def test_no_forces_are_not_measured():
     assert found["rotation"] == found["fragments"] == "passed"
 
 
+@pytest.mark.slow
 def test_what_is_raised_is_named_and_counted():
     audit = kohn.audit(Planted(planted.raising), [CRYSTAL, MOLECULE, CRYSTAL])
     found = verdicts(audit)
@@ -161,6 +166,7 @@ def test_one_atom():
     assert found["smoothness"] == found["fragments"] == "passed"
 
 
+@pytest.mark.slow
 def test_what_gives_forces_of_crystals_only():
     """What needs clusters is asked for in a box, and says so; the next structure is asked anew."""
 
@@ -225,6 +231,7 @@ def test_the_free_energy_is_what_forces_belong_to():
 # Records
 
 
+@pytest.mark.slow
 def test_an_audit_that_was_killed_goes_on_and_writes_the_same_bytes(tmp_path):
     both = [CRYSTAL, MOLECULE]
     whole, cut = tmp_path / "whole", tmp_path / "cut"
@@ -252,6 +259,7 @@ def test_an_audit_that_was_killed_goes_on_and_writes_the_same_bytes(tmp_path):
     assert again.to_json() == first.to_json()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         kohn.audit(Planted(planted.axis), MOLECULE, laws=FEW, seed=seed, out=tmp_path / name)

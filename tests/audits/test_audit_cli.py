@@ -19,6 +19,8 @@ from kohn.potential import Potential, save
 from kohn.reports.audit import audit_page, audit_table
 from kohn.reports.terminal import _table
 
+pytestmark = pytest.mark.slow
+
 EMT = ("--calculator", "ase.calculators.emt:EMT")
 LJ = ("--calculator", "ase.calculators.lj:LennardJones", "--calculator-args")
 FEW = ("--laws", "translation,smoothness,net-torque")

@@ -38,6 +38,7 @@ def records(calculator, s, *laws: str, seed: int = 0) -> dict[str, dict]:
 # float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STRUCTURES)
 @pytest.mark.parametrize("per_atom", [0.0, -4209.0 / 12])
 @pytest.mark.parametrize("rounding", [planted.float32, planted.scattered])
@@ -50,6 +51,7 @@ def test_rounding_to_float32_breaks_no_law(name, per_atom, rounding):
         assert found.ok, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_atom", [0.0, -300.0])
 def test_rounding_breaks_none_of_the_other_laws(per_atom):
     calculator = Planted(planted.float32(planted.honest, per_atom))
@@ -172,6 +174,7 @@ class Periodic(Planted):
         super().calculate(atoms, *others, **options)
 
 
+@pytest.mark.slow
 def test_what_refuses_molecules_is_asked_in_a_box():
     found = records(Periodic(), CRYSTAL)
     assert {law for law, r in found.items() if r["verdict"] == "not measured"} == {"net-torque"}

@@ -12,6 +12,8 @@ from planted import CRYSTAL, MOLECULE, Planted
 import kohn
 from kohn.audits import NAMES, TABLE
 
+pytestmark = pytest.mark.slow
+
 LATTICE = {"lattice-shift", "unwrapped", "supercell", "cell-choice"}
 SPACE = {"rotation", "reflection"}
 CURL = {"forces", "jacobian", "loops", "energy-drift"}

@@ -19,6 +19,8 @@ from kohn.audits.asking import Asking, atoms_of
 from kohn.audits.process import Raised
 from kohn.errors import ConfigError, InputError
 
+pytestmark = pytest.mark.slow
+
 MODULE = '''
     """Calculators for the tests, beside the structures."""
 

@@ -81,6 +81,7 @@ def test_eval_predict_and_read_back(model, ethanol, tmp_path):
     cli("predict", model, ethanol, "-o", out, code=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -98,11 +99,13 @@ def test_bad_input_is_one_message_and_exit_code_2(arguments, said, tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_errors_are_documents_too(tmp_path):
     done = cli("check", "none.xyz", "--json", code=2, cwd=tmp_path)
     assert json.loads(done.stdout)["error"]["message"]
 
 
+@pytest.mark.slow
 def test_the_template_can_be_used(tmp_path):
     import yaml
 

@@ -102,6 +102,7 @@ def test_train_takes_keys_and_allowances(kohn_cli, monkeypatch, ethanol):
     }
 
 
+@pytest.mark.slow
 def test_the_run_folder_cannot_be(kohn_cli, ethanol):
     for folder, message in (
         (ethanol, "the run folder is a file"),

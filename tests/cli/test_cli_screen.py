@@ -73,6 +73,7 @@ def test_a_terminal_of_80_columns(tables, kohn_cli, monkeypatch):
     assert "table :pig:.csv" in said
 
 
+@pytest.mark.slow
 def test_of_nothing_that_is_predicted_stable_there_is_no_precision(models, kohn_cli):
     some = structure([[0, 0, 0], [1.7, 0, 0]], [3, 8]).with_labels(energy=-9.0)
     write([some], models / "labelled.extxyz")
@@ -269,6 +270,7 @@ def test_killed_and_resumed_is_the_same(many):
 # --- faults that were found ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_without_energy_are_shown(models, kohn_cli):
     broken = structure([[0, 0, 0], [0, 0, 0]], [3, 8])
     write([structure([[0, 0, 0], [1.7, 0, 0]], [3, 8]), broken], models / "new.extxyz")

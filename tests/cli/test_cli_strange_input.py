@@ -35,6 +35,7 @@ def given(tmp_path):
     return write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "comment",
     [

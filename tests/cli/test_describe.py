@@ -53,6 +53,7 @@ def written(path: str | Path) -> dict[str, np.ndarray]:
 # --- describe -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_soap_of_each_atom(kohn_cli, ethanol, water):
     """Of two files with different elements."""
     code, out, err = kohn_cli(
@@ -77,6 +78,7 @@ def test_soap_of_each_atom(kohn_cli, ethanol, water):
     assert document["settings"] == soap.get_params()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("descriptor", "settings", "transformer"),
     [
@@ -197,6 +199,7 @@ def test_files_without_structures(kohn_cli):
 # --- similarity ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_number(kohn_cli, water, tmp_path):
     """Of two molecules with different elements: those of both count."""
     other = first_frames(DATA / "ethanol.extxyz", 1, tmp_path / "one.xyz")
@@ -242,6 +245,7 @@ def test_a_file_of_similarities(kohn_cli, ethanol):
     assert np.abs(written("c.npz")["similarity"] - expected).max() < 1e-9
 
 
+@pytest.mark.slow
 def test_different_flags_of_one_molecule(kohn_cli, silicon):
     """Without its images, silicon is another thing."""
     given = [silicon, silicon, *SMALL, "-o"]

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from kohn.descriptors.blocks import SLOTS, in_blocks
 
@@ -11,6 +12,7 @@ def rows(n: int, k: int, real: int):
     return x, np.zeros((n, k), np.int32), np.arange(n)[:, None] < np.full((1, k), real)
 
 
+@pytest.mark.slow
 def test_blocks_change_nothing():
     n, k = 3 * SLOTS // 4 + 7, 4
     x, neighbour, mask = rows(n, k, n)

@@ -112,6 +112,7 @@ def test_padding_adds_zeros(form):
 # Derivatives
 
 
+@pytest.mark.slow
 @every_form
 @pytest.mark.parametrize("unit", ["bohr", "angstrom"])
 def test_derivatives_are_those_of_finite_differences(form, unit, rng):
@@ -130,6 +131,7 @@ def test_derivatives_are_those_of_finite_differences(form, unit, rng):
     assert np.abs(exact - reverse).max() < 1e-12 * np.abs(exact).max()
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_at_equal_eigenvalues():
     """Methane's three equal eigenvalues."""
     r = 0.63 * jnp.array([[0.0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])

@@ -192,6 +192,7 @@ def test_labels_that_contradict_each_other_are_refused(rng):
     fitted("laplacian", x, y)
 
 
+@pytest.mark.slow
 @every_kernel
 def test_contradictions_survive_rounding_and_tuning(kernel, rng):
     """The features of a turned molecule are the same to 1e-13; tuned noise is no excuse for one

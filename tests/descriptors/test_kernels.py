@@ -64,6 +64,7 @@ def test_dscribe(zeta):
     assert np.abs(found - DSCRIBE[f"rectangular_zeta{zeta}"]).max() < TOLERANCE
 
 
+@pytest.mark.slow
 def test_dscribe_from_positions():
     """The same numbers from Kohn's own features in DScribe's convention."""
     frames = [structure(DSCRIBE[f"positions_{i}"], NUMBERS[i]) for i in range(5)]
@@ -212,6 +213,7 @@ def test_positive_semi_definite(zeta, rng):
     assert np.linalg.eigvalsh(1 - k)[0] < -1e-3  # the check can fail
 
 
+@pytest.mark.slow
 @every_kernel
 def test_invariances(config, rng):
     """Translation, rotation, reflection, order, lattice shifts of single atoms, supercells."""
@@ -236,6 +238,7 @@ def test_invariances(config, rng):
     assert k[0, -1] < 1 - 1e-5
 
 
+@pytest.mark.slow
 @every_kernel
 def test_memory_is_bounded(config, monkeypatch):
     """2 × 64 structures of 1 MB, made as they are asked for, in blocks of 4 MB."""
@@ -310,6 +313,7 @@ def test_two_sides_that_do_not_fit():
 # --- imports ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_names_are_imported_when_used():
     """`import kohn` and the bases of models must not wait for scikit-learn."""
     code = (

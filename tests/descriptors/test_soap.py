@@ -58,6 +58,7 @@ def close(a, b, tolerance=1e-9):
 # --- numbers ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radial", [gto, polynomial, bessel])
 def test_coefficients_are_the_integrals(radial, rng):
     """Of a few neighbours, against a grid that knows neither addition theorem nor Bessel."""
@@ -86,6 +87,7 @@ def test_radial_functions_are_orthonormal(radial):
     np.testing.assert_allclose((g * w * r**2) @ g.T, np.eye(8), atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ethanol", "skewed"])
 @pytest.mark.parametrize(("radial", "n_max", "l_max"), [("gto", 8, 6), ("polynomial", 4, 3)])
 def test_dscribe_preset(name, radial, n_max, l_max):
@@ -95,6 +97,7 @@ def test_dscribe_preset(name, radial, n_max, l_max):
     close(found, PEERS[f"{name}_dscribe_{radial}"], 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ethanol", "skewed"])
 @pytest.mark.parametrize("average", ["inner", "outer"])
 def test_dscribe_averages(name, average):
@@ -103,6 +106,7 @@ def test_dscribe_averages(name, average):
     close(of(s, config, elements_of(s))[0], PEERS[f"{name}_dscribe_{average}"], 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ethanol", "skewed"])
 def test_featomic_preset(name):
     s = peer_structure(name)
@@ -111,6 +115,7 @@ def test_featomic_preset(name):
     close(found, PEERS[f"{name}_featomic"], 1e-8)
 
 
+@pytest.mark.slow
 def test_a_dot_product_is_the_textbook_kernel(rng):
     """Σ over all pairs of channels, with nothing left out, is what the factors stand for."""
     s = some(0)
@@ -141,6 +146,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @seeds
 def test_symmetries(name, seed, n, periodic):
@@ -207,6 +213,7 @@ def test_dscribe_jumps_where_its_density_ends():
 # --- derivatives --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_derivatives_by_positions_and_cell(rng):
     """Of a random projection, against central differences of the whole path."""
     s = some(3)
@@ -251,6 +258,7 @@ def test_derivatives_by_positions_and_cell(rng):
             assert virial[b, a] == pytest.approx(change / (2 * step), rel=1e-6, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_sparse_jacobian_is_the_jacobian():
     config = SoapConfig(r_cut=3.0, n_max=2, l_max=2, sigma=0.5)
     s = some(5, 3)
@@ -269,6 +277,7 @@ def test_the_sparse_jacobian_is_the_jacobian():
 # --- use ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_many_structures_stream_as_one_by_one():
     """Blocks join small structures and cut large ones; nobody can tell."""
     structures = [some(i, 1 + i % 5, bool(i % 2)) for i in range(40)]

@@ -113,6 +113,7 @@ def one_crystal() -> Structure:
 # What it is
 
 
+@pytest.mark.slow
 @given(s=crystals())
 def test_features_are_those_of_the_sum_over_all_vectors(s):
     assume(np.abs(reference(s)).max() > 1e-6)
@@ -137,6 +138,7 @@ def shells(lengths, counts, config, density) -> np.ndarray:
     return (2 * np.pi) ** 3 * density * np.asarray(counts) @ np.asarray(weights)
 
 
+@pytest.mark.slow
 def test_lattices_of_one_atom_have_one_on_every_reciprocal_vector():
     """f.c.c., a = 4 Å: k² in (2π/a)² is 3, 4, 8, 11, 12, 16, 19, 20 on 8, 6, 12, … vectors."""
     a = 4.0
@@ -149,6 +151,7 @@ def test_lattices_of_one_atom_have_one_on_every_reciprocal_vector():
     assert apart(ours(primitive, config, (14,)), expected) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_rock_salt_has_sums_and_differences():
     """S_a S_b*/N² is 1/4 where h, k, l are even and −1/4 where they are odd."""
     a = 4.2
@@ -162,6 +165,7 @@ def test_rock_salt_has_sums_and_differences():
     assert apart(ours(s, config, (22, 8)), np.concatenate([same, other, same])) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_it_is_the_structure_factor_of_a_gas(rng):
     """S_ab = δ_ab N_a/N, times the window averaged over the shell, up to noise: here that of the
     root of some thousand vectors."""
@@ -277,6 +281,7 @@ LAWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 @given(s=crystals(), seed=st.integers(0, 2**32 - 1))
 def test_law(name, s, seed):
@@ -430,6 +435,7 @@ def as_function(s: Structure, k_max: float = CONFIG.k_max):
     )
 
 
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_features(rng):
     """Against differences of features described anew, each with its own vectors."""
     s = one_crystal()
@@ -454,6 +460,7 @@ def test_derivatives_are_those_of_the_features(rng):
             assert abs(exact - expected) < 1e-9 * max(abs(exact), np.abs(ours(s)).max() * 10)
 
 
+@pytest.mark.slow
 def test_a_frozen_choice_of_vectors_holds_with_room_to_spare():
     """Vectors chosen for a larger k_max serve cells strained by as much."""
     s = one_crystal()
@@ -466,6 +473,7 @@ def test_a_frozen_choice_of_vectors_holds_with_room_to_spare():
     assert apart(frozen(CONFIG.k_max), ours(larger)) > 1e-6
 
 
+@pytest.mark.slow
 def test_turning_the_crystal_is_no_derivative(rng):
     """Σ over positions and cell of the gradient times an infinitesimal rotation is zero, and so is
     the net gradient in positions."""
@@ -480,6 +488,7 @@ def test_turning_the_crystal_is_no_derivative(rng):
     assert np.abs(virial - virial.T).max() < TOLERANCE * size
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_first(rng):
     """As learning from forces needs them; the vectors are fixed, so differences are accurate."""
     s = one_crystal()
@@ -498,6 +507,7 @@ def test_second_derivatives_are_those_of_the_first(rng):
 # Shapes and streaming
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing():
     s = one_crystal()
     basis, reach = reciprocal_box(s.cell, CONFIG.k_max)

@@ -60,6 +60,7 @@ every_case = pytest.mark.parametrize("case", CASES)
 # What they give
 
 
+@pytest.mark.slow
 @every_case
 def test_rows_columns_and_names(case):
     """A row for each structure, or atom; a name for each column; the same from a list of Atoms,
@@ -94,6 +95,7 @@ def test_nothing_depends_on_the_rest(case):
         assert np.abs(a - b).max() < 1e-10 * np.abs(a).max()
 
 
+@pytest.mark.slow
 def test_the_functions_beneath_give_the_same():
     s = ETHANOL[0]
     for kind, function in (
@@ -162,6 +164,7 @@ def test_tables_have_named_columns():
 # Memory
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_structures():
     """5,000 molecules of 100 rows pass one by one: their features would take 400 MB."""
     fitted = CoulombMatrix(kind="raw", size=100).fit(ETHANOL[:1])
@@ -230,6 +233,7 @@ def test_unknown_elements_are_named(case):
         transformer.fit(frames).transform([frames[0], replace(frames[1], numbers=numbers)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Soap, StructureFactor])
 def test_elements_can_be_said(kind):
     """Files with different elements get the same columns; one that was not said is refused."""
@@ -284,6 +288,7 @@ def test_settings_without_sense_are_refused(transformer, message):
         transformer.fit(frames)
 
 
+@pytest.mark.slow
 def test_paths_and_single_structures(tmp_path):
     """Files are opened, and one structure is a list of one."""
     frames = [molecule("H2O"), molecule("CH4")]

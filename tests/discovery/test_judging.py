@@ -99,6 +99,7 @@ def test_without_deviation_p_is_one_or_nothing():
     np.testing.assert_array_equal(found["probability_stable"], [1, 1, 1, 0, 0])
 
 
+@pytest.mark.slow
 def test_an_uncertain_hull_beside_a_closed_form():
     """AB between two elements: the variance of the hull there is σ²/2."""
     ends = ConvexHull(entries(["Fe", "O"], [0.0, 0.0], "h"))
@@ -122,6 +123,7 @@ def test_an_uncertain_hull_beside_a_closed_form():
     assert np.abs(found["probability_stable"] - certain).max() > 0.05
 
 
+@pytest.mark.slow
 def test_a_hull_nearly_certain_is_one_that_is():
     few = result(Uncertainty(hull=1e-9, samples=8000))
     certain = result()
@@ -256,6 +258,7 @@ def test_the_only_entry_of_an_element_is_stable_for_certain_beside_a_certain_hul
     np.testing.assert_array_equal(found["probability_stable"], 1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_hull", [0.0, 0.05])
 def test_an_entry_as_candidate_is_without_itself(of_hull):
     """FeO at −0.5 instead of −0.4, by its id: held against Fe2O and O, at −0.225 there."""
@@ -269,6 +272,7 @@ def test_an_entry_as_candidate_is_without_itself(of_hull):
         assert middle == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_errors_of_few_models_stay_student_s_beside_an_uncertain_hull():
     """The smaller the error of the hull, the nearer to the closed form."""
     few = result(Uncertainty(freedom=2.0, hull=1e-9, samples=8000))

@@ -20,6 +20,7 @@ def known(rng, n=500):
     return rng.gamma(2.0, 0.04, n) - 0.03
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.005, 0.05, 0.3])
 def test_probabilities_are_those_of_bayes_theorem(sigma, rng):
     prior = Prior.of(known(rng))
@@ -44,6 +45,7 @@ def test_what_is_alike_everywhere_leaves_the_closed_form():
     np.testing.assert_allclose(found, norm.cdf(-d / sigma), rtol=0, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_probabilities_are_calibrated_where_the_closed_form_is_not():
     rng = np.random.default_rng(4)
     prior = Prior.of(known(rng, 5000))

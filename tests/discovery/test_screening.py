@@ -229,6 +229,7 @@ def test_deviations_are_scaled_and_added(files):
         assert none[i]["probability_stable"] == float(row["stable"])
 
 
+@pytest.mark.slow
 def test_an_uncertain_hull_spreads_all_of_them_and_the_seed_tells_how(files):
     _, certain = run(files)
     one, a = run(files, "a.csv", hull_error=0.05, samples=60)

@@ -118,6 +118,7 @@ def run(folder, out, models="abc", new="new.extxyz", **options):
 # --- energies -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slots", "first"), [(65_536, 99), (2000, 99), (40, 6)])
 def test_energies_alone_are_those_of_predictions(slots, first, opened, folder, predictions):
     """In one portion, of several batches, and of many that are too large for one."""
@@ -128,6 +129,7 @@ def test_energies_alone_are_those_of_predictions(slots, first, opened, folder, p
     assert np.ptp(predictions[0] / SIZES) > 0.5
 
 
+@pytest.mark.slow
 def test_portions_and_further_elements_change_nothing(opened, folder, predictions):
     model = opened(folder / "a.safetensors")
     found = [model.energies([s], elements=tuple(E0S))[0][0] for s in STRUCTURES]
@@ -150,6 +152,7 @@ def test_one_model_tells_distances_alone(folder, predictions, tmp_path):
     assert found.structures is None
 
 
+@pytest.mark.slow
 def test_an_ensemble_has_the_spread_of_its_members(folder, predictions, tmp_path):
     """σ = s √(1 + 1/S), P by Student's distribution with S − 1."""
     per_atom = predictions / SIZES
@@ -178,6 +181,7 @@ def test_the_order_of_the_members_changes_nothing(folder, tmp_path):
             assert one[name][column] == pytest.approx(two[name][column], abs=1e-9)
 
 
+@pytest.mark.slow
 def test_portions_are_the_same_table_and_are_not_done_again(folder, tmp_path, monkeypatch):
     _, expected = run(folder, tmp_path / "whole.csv")
     monkeypatch.setattr("kohn.discovery.predicting.PORTION", 4)
@@ -207,6 +211,7 @@ def test_portions_are_the_same_table_and_are_not_done_again(folder, tmp_path, mo
     assert (tmp_path / "killed.csv").read_bytes() == bytes_of
 
 
+@pytest.mark.slow
 def test_float32_models_keep_large_energies(folder, tmp_path):
     model = network(0, np.float32)
     big = Potential(model.model, {1: -13.6, 8: -2041.98, 14: -7881.12})
@@ -565,6 +570,7 @@ def test_a_broken_structure_stops_nobody(metals):
     assert sum(np.isfinite(r["distance"]) for r in rows.values()) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::RuntimeWarning:kohn")
 def test_lone_atoms_with_labels_divide_by_nothing(folder, tmp_path):
     """All members give E0 to a lone atom."""

@@ -79,6 +79,7 @@ def whole(out, expected):
     assert not out.parent.joinpath(f"{out.name}.work").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_killed_at_each_file_that_is_written(after, files, alone):
     """Plan, keys and rows of six parts, the ranked table, its name, the folder."""
@@ -99,6 +100,7 @@ def test_killed_at_each_file_that_is_written(after, files, alone):
     whole(out, expected)
 
 
+@pytest.mark.slow
 def test_killed_at_each_step_that_is_told(files, alone):
     first, expected = alone
     for n in range(1, 100):

@@ -119,10 +119,12 @@ def test_values_of_reverse_edges(graph):
     )
 
 
+@pytest.mark.slow
 def test_derivatives_of_both_orders_and_modes(graph, h):
     check_grads(masked(graph), (h,), order=2, modes=("fwd", "rev"), atol=1e-7, rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operator",
     [
@@ -156,6 +158,7 @@ def test_every_transformation_agrees_with_indexing(graph, h, operator, compiled)
     np.testing.assert_allclose(ours(h), theirs(h), atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_batched_over_features_alone(graph, axis):
     """An ensemble: many h, one graph."""
@@ -184,6 +187,7 @@ def test_batched_twice(graph, h):
     np.testing.assert_allclose(ours, jax.vmap(jax.vmap(plain(graph)))(more), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_batched_over_everything(graph, h):
     """Several graphs of one shape, and also one h in several graphs."""
     n, k = graph.index.shape

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import pytest
 from brute_force import pairs, structure
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -52,6 +53,7 @@ def searched(s: Structure) -> list[tuple] | None:
     return sorted((int(a), int(b), *np.round(x, 6)) for a, b, x in near)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**32 - 1),

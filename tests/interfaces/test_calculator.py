@@ -131,6 +131,7 @@ def test_a_damaged_file(potential, tmp_path):
         kohn.Calculator(tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 def test_a_file_gives_the_same_calculator(potential, tmp_path):
     path = tmp_path / "model.safetensors"
     save(potential, path)
@@ -172,6 +173,7 @@ def charged() -> kohn.Potential:
     return kohn.Potential(model, {z: -float(z) for z in CHARGES})
 
 
+@pytest.mark.slow
 def test_each_composition_has_its_own_neighbours(charged):
     """One after the other, the same atoms in the same places but of other elements; at 1.5 Å
     a pair has q_i q_j / 4."""

@@ -183,6 +183,7 @@ def products_error(sign) -> float:
     return float(worst_of_all)
 
 
+@pytest.mark.slow
 def test_products_are_those_of_their_u_matrices():
     assert products_error(_sign) < 1e-13
     assert products_error(lambda chain: 1) > 1e-2  # without e3nn 0.4.4's own signs

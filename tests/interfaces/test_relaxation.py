@@ -20,6 +20,8 @@ from kohn.models.network import where_neighbours
 from kohn.potential import Potential
 from kohn.structures import from_ase
 
+pytestmark = pytest.mark.slow
+
 FMAX = 0.01
 NICKEL, COPPER = 28, 29
 
@@ -335,7 +337,6 @@ def test_forces_that_are_no_derivative_are_refused():
     assert "not conservative" in str(caught.value)
 
 
-@pytest.mark.slow
 def test_a_network_of_many_elements(potential):
     """Random weights: wherever it goes, it says so."""
     atoms = bulk("Si", cubic=True)

@@ -14,6 +14,8 @@ from kohn.graphs import collate, neighbourhood
 from kohn.models import FAMILIES, DimeNetConfig, MaceConfig, NequipConfig, SchNetConfig
 from kohn.potential import evaluate
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = 1.3
 ELEMENTS = (1, 8)
 CONFIGS = {

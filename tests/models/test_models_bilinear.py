@@ -10,6 +10,8 @@ from brute_force import random_rotation
 from kohn.models.bilinear import Bilinear, paths
 from kohn.o3 import to_e3nn, wigner_d
 
+pytestmark = pytest.mark.slow
+
 IRREPS = [(l, p) for l in range(4) for p in (1, -1)]
 CHANNELS = 3
 

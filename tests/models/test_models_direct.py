@@ -29,6 +29,8 @@ from kohn.models.properties import XYZ
 from kohn.potential import Potential, evaluate, load, save
 from kohn.structures import from_ase
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = 3.5
 ELEMENTS = (1, 8, 14)
 
@@ -205,7 +207,6 @@ def test_the_calculator_warns_once_and_refuses_stress(potential):
     assert "stress" in kohn.Calculator.implemented_properties  # of the others, as before
 
 
-@pytest.mark.slow
 def test_an_audit_finds_it_out(potential):
     s = cluster(7)
     with warnings.catch_warnings():

@@ -50,6 +50,7 @@ def energies_and_forces(model, elements=ELEMENTS, shape=None):
     return np.append(np.asarray(found.energy[:2]), np.asarray(found.forces[:6]).ravel())
 
 
+@pytest.mark.slow
 def test_padding_changes_nothing(model):
     rows, slots, _ = needed_shape(ROWS)
     wide = energies_and_forces(model, shape=Shape(rows + 7, slots + 5, 4))
@@ -57,6 +58,7 @@ def test_padding_changes_nothing(model):
     assert np.abs(wide).min() > 1e-6
 
 
+@pytest.mark.slow
 def test_single_precision_is_close(model):
     single = jax.tree.map(
         lambda x: x.astype(np.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, model
@@ -66,6 +68,7 @@ def test_single_precision_is_close(model):
     )
 
 
+@pytest.mark.slow
 def test_other_elements_are_the_same_function(model):
     """With more elements, and with no more than there are."""
     more = model.for_elements((1, 6, 8, 14, 26), jax.random.key(9))
@@ -97,6 +100,7 @@ def three_body(rng, n: int, k: int, l_max: int):
     return layer, m, basis, u
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("l_max", [0, 1, 4])
 def test_sums_over_edges_are_sums_over_pairs_of_edges(l_max):
     """The addition theorem, against Σ_(k≠j) Σ_l P_l(cos ∠kij) R_l(r_ik) x_ik term by term."""
@@ -115,6 +119,7 @@ def test_sums_over_edges_are_sums_over_pairs_of_edges(l_max):
     np.testing.assert_allclose(found, expected / (l_max + 1) ** 0.5, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_dimenet_sees_an_angle_that_one_layer_of_distances_does_not():
     """Water, bent and straight, with hydrogens further apart than r_c."""
     found = {}
@@ -135,6 +140,7 @@ def test_dimenet_sees_an_angle_that_one_layer_of_distances_does_not():
 # SchNet
 
 
+@pytest.mark.slow
 def test_schnet_is_its_equations():
     """The forward pass written out pair by pair in NumPy."""
     model, s = random_model(CONFIGS["schnet"]), STRUCTURES[1]
@@ -161,6 +167,7 @@ def test_schnet_is_its_equations():
 # NequIP
 
 
+@pytest.mark.slow
 def test_gates_are_equivariant_and_a_gate_for_each_component_is_not():
     """σ of an invariant turns with nothing; σ of each component by itself would."""
     rng = np.random.default_rng(4)

@@ -33,7 +33,7 @@ from kohn.models import (
 from kohn.potential import evaluate
 from kohn.structures import Structure
 
-pytestmark = pytest.mark.usefixtures("as_users_compile")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("as_users_compile")]
 TOLERANCE = 1e-9
 CUTOFF = 3.5
 E0S = {1: -1.25, 8: -4.3, 14: -2.7}  # small: differences of energies lose no digits

@@ -27,6 +27,8 @@ from kohn.training.optimiser import (
 )
 from kohn.training.settings import OptimiserSettings
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = 3.5
 ELEMENTS = (1, 8, 14)
 TINY = MaceConfig(
@@ -129,7 +131,6 @@ def test_whatever_is_in_padding_rows_changes_nothing(reference, rng):
     assert_same(evaluate(tiny(), replace(graph, species=species, structure=belongs)), reference)
 
 
-@pytest.mark.slow
 def test_gradients_of_a_force_loss_are_finite_at_coincident_padding():
     """One derivative more than forces: what training takes."""
     model, clean = tiny(), batch(shape_with_room())
@@ -236,7 +237,6 @@ def test_a_training_step_runs_and_keeps_dtypes():
 # Precision
 
 
-@pytest.mark.slow
 def test_float32_agrees_with_float64_and_stays_float32(reference):
     model = tiny(TINY, np.float64)
     single = jax.tree.map(lambda x: x.astype(np.float32) if eqx.is_inexact_array(x) else x, model)
@@ -251,7 +251,6 @@ def test_float32_agrees_with_float64_and_stays_float32(reference):
 # Ensembles: one graph, many models
 
 
-@pytest.mark.slow
 def test_an_ensemble_is_a_vmap(reference):
     models = [tiny(), jax.tree.map(lambda x: 1.1 * x, tiny())]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *models)
@@ -302,7 +301,6 @@ def as_calculate(model, elements=ELEMENTS):
     return calculate
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(name, rng):
     config = MaceConfig.model_validate({**TINY.model_dump(), **VARIANTS[name]})
@@ -317,7 +315,6 @@ def test_variants(name, rng):
         assert lone == [0.0, 0.0, 0.0]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("elements", [(14,), tuple(range(1, 12))], ids=["one", "eleven"])
 def test_few_and_many_elements(elements, rng):
     config = TINY.model_copy(update={"hidden_l_max": 1})
@@ -397,7 +394,6 @@ def test_families_are_explicit():
         assert callable(model.random)
 
 
-@pytest.mark.slow
 def test_isolated_atoms_in_the_default_architecture():
     """The published size: exactly zero above E0, in the default dtype."""
     model = Mace.random(jax.random.key(0), MaceConfig(), ELEMENTS, neighbours=10.0)
@@ -408,7 +404,6 @@ def test_isolated_atoms_in_the_default_architecture():
     np.testing.assert_array_equal(d.forces, 0.0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("channels", [2, 3], ids=["2 channels", "as many channels as elements"])
 def test_more_elements_change_nothing_for_those_known(channels):
     model = tiny(TINY.model_copy(update={"channels": channels}))

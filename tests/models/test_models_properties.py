@@ -66,6 +66,7 @@ def violation(of, q) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1, -1])
 def test_properties_turn_and_reflect_with_the_molecule(model, sign):
     q = sign * random_rotation(np.random.default_rng(1))
@@ -127,6 +128,7 @@ def test_spherical_components_are_those_of_cartesian_tensors():
     np.testing.assert_allclose(np.trace(basis, axis1=0, axis2=1), 0, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_charges_add_to_the_charge_and_move_the_dipole_of_an_ion(model):
     """μ of a cation about another origin differs by Q times the way; exactly, also in float32."""
     s = cluster(6)

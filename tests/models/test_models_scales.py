@@ -128,6 +128,7 @@ def of_dimenet(model):
     return energies
 
 
+@pytest.mark.slow
 def test_the_basis_and_the_sums_of_dimenet_are_scaled(dimenet):
     """Of a pair at half of the cutoff, p = 3 is p = 5 with all that multiplies e(r) times 64/99,
     and λ = 4 is λ = 1 with half of what is summed."""
@@ -147,6 +148,7 @@ def direct():
     return model_of(Direct, DirectConfig(**BODY, cutoff_power=3, net_force="free"))
 
 
+@pytest.mark.slow
 def test_messages_of_nequip_are_divided_by_the_root_of_the_neighbours(direct):
     """λ = 4 is λ = 1 with half of what is mixed into messages."""
     body = direct.body

@@ -49,6 +49,7 @@ def ours(r, z1, z2, p=5):
 PAIRS = [(1, 1), (14, 14), (1, 8), (8, 14), (79, 6)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
 @pytest.mark.parametrize("p", [5, 6])
 def test_value(pair, p):
@@ -58,6 +59,7 @@ def test_value(pair, p):
         assert float(ours(r, *pair[::-1], p)) == pytest.approx(float(ours(r, *pair, p)), rel=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS[:3], ids=str)
 def test_slope(pair):
     slope = jax.grad(lambda r: ours(r, *pair))
@@ -69,6 +71,7 @@ def test_slope(pair):
         assert expected < 0
 
 
+@pytest.mark.slow
 def test_nothing_beyond_the_covalent_radii():
     reach = float(2 * covalent_radii[14])
     slope = jax.grad(lambda r: ours(r, 14, 14))

@@ -16,6 +16,8 @@ from kohn.models.radial_table import KNOTS, RadialTable, quintic_pieces
 from kohn.models.schnet import SSP_NORM, TabulatedSchNet, shifted_softplus
 from kohn.potential import Potential, evaluate
 
+pytestmark = pytest.mark.slow
+
 CUTOFF = 3.5
 ELEMENTS = (1, 8, 14)
 CELL = np.array([[3.1, 0.2, 0], [0.5, 2.9, 0.1], [-0.4, 0.3, 3.0]])

@@ -130,6 +130,7 @@ def equivariance(f) -> float:
 REAL_CHECKS = [against_e3nn, orthogonality, equivariance]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", REAL_CHECKS, ids=lambda c: c.__name__)
 def test_real_coefficients(check):
     assert check(clebsch_gordan) < 1e-12

@@ -111,6 +111,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
 def test_harmonics(check):
     assert check(spherical_harmonics) < 1e-12
@@ -196,6 +197,7 @@ def test_solid_harmonics_against_sphericart(rng):
     np.testing.assert_allclose(solid_harmonics(d, L_MAX), theirs, rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
     [(0.0, 0.0, 1.0), (0.0, 0.0, -1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1e-200, 1.0)],
@@ -215,6 +217,7 @@ def test_derivatives_are_finite_and_right_everywhere(point):
     assert np.isfinite(jax.hessian(lambda x: solid_harmonics(x, 6).sum())(d)).all()
 
 
+@pytest.mark.slow
 def test_solid_harmonics_are_harmonic(rng):
     """The Laplacian vanishes: a wrong recursion hardly keeps that."""
     d = jnp.asarray(rng.normal(size=3))
@@ -222,6 +225,7 @@ def test_solid_harmonics_are_harmonic(rng):
     np.testing.assert_allclose(laplacian, 0.0, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_dtype_is_that_of_the_vectors():
     u = np.array([0.6, 0.0, 0.8])
     assert solid_harmonics(u.astype(np.float32), 4).dtype == np.float32
@@ -285,6 +289,7 @@ def d_against_e3nn(d) -> float:
 WIGNER = [composition, orthogonality, inversion, character, d_against_e3nn]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", WIGNER, ids=lambda c: c.__name__)
 def test_wigner(check):
     # e3nn-jax goes through Euler angles, and loses half a dozen digits on the way.
@@ -305,6 +310,7 @@ def test_planted_faults_in_wigner_are_seen(check, fault):
     assert check(fault) > 1e-10
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32 - 1), flip=st.booleans())
 def test_wigner_turns_harmonics(seed, flip):
     rng = np.random.default_rng(seed)

@@ -77,6 +77,7 @@ def test_training_data_are_inside(frames, seen):
     assert not any(seen.outside(s, neighbourhood(s, CUTOFF)) for s in frames)
 
 
+@pytest.mark.slow
 def test_held_out_frames_are_inside_and_rattled_ones_outside():
     """A warning is a claim: on real frames that were not learned, and on ones that are unlike."""
     folder = Path(kohn.__file__).parent / "data" / "ethanol"
@@ -101,6 +102,7 @@ def stretched(factor: float) -> Atoms:
     return atoms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("atoms", "said"),
     [
@@ -152,6 +154,7 @@ def limit(a: str, b: str) -> float:
     return NEAREST * float(covalent_radii(Atoms(a + b).numbers).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", ["HH", "OH", "OO"])
 @pytest.mark.parametrize(("share", "refused"), [(0.99, True), (1.01, False), (0.0, True)])
 @pytest.mark.filterwarnings("ignore::kohn.potential.ExtrapolationWarning")
@@ -203,6 +206,7 @@ def test_what_was_learned_as_near_is_not_refused(potential):
         collided.predict(Atoms("OO", [[0, 0, 0], [0, 0, 0.09]]))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::kohn.potential.ExtrapolationWarning")
 def test_slabs_and_wires_have_a_stress(potential):
     """σ = (1/V) ∂E/∂ε within the plane, by differences; V of the cell as given."""

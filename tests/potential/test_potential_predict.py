@@ -66,6 +66,7 @@ def test_batches_equal_singles(predictions, slots):
             np.testing.assert_allclose(a.stress, b.stress, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_shapes_and_meaning(predictions):
     for p, s in zip(predictions, STRUCTURES, strict=True):
         assert isinstance(p.energy, float)
@@ -82,6 +83,7 @@ def test_a_lone_atom_has_exactly_its_e0(predictions):
     assert predictions[i].energy == E0S[int(STRUCTURES[i].numbers[0])]
 
 
+@pytest.mark.slow
 def test_float32_agrees_and_keeps_e0_out_of_float32(predictions):
     single = potential(np.float32)
     assert single.dtype == np.float32
@@ -129,6 +131,7 @@ def test_bad_geometry_is_named_with_file_and_frame():
         potential().predict([s])
 
 
+@pytest.mark.slow
 def test_a_missing_e0_is_not_silent():
     p = Potential(potential().model, {1: -1.0})
     with pytest.raises(InputError):

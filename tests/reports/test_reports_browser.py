@@ -72,6 +72,7 @@ def measured(browser: str, path: Path, width: int) -> dict:
     return json.loads(re.search(r"<body[^>]*>(\{.*\})</body>", dom)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("flags", [(), (DARK, "--window-size=500,900")])
 def test_all_figures_are_drawn(browser, run, flags):
@@ -84,6 +85,7 @@ def test_all_figures_are_drawn(browser, run, flags):
     assert all("main-svg" in place for place in places)
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_narrow_page_has_whole_titles(browser, run):
     found = measured(browser, report(run), 420)
@@ -93,6 +95,7 @@ def test_a_narrow_page_has_whole_titles(browser, run):
     assert "Scrolls sideways for all columns" in found["said"]
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_points_and_curves_are_really_there(browser, run):
     document = evaluation("test")
@@ -107,6 +110,7 @@ def test_points_and_curves_are_really_there(browser, run):
     assert "@accent" not in drawn
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_killed_run_and_bad_names_do_not_break_the_page(browser, tmp_path):
     run = write_run(tmp_path / "killed", epochs=1)

@@ -156,6 +156,7 @@ def test_formulas_have_subscripts():
     assert decomposition("") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "most"), [(420, 6000), (1280, 4500)])
 def test_pages_fit_their_screens(browser, tmp_path, width, most):

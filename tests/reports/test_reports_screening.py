@@ -264,6 +264,7 @@ def test_points_of_a_hull_at_one_place_tell_of_all_that_are_there():
     assert text.index("also bad, 0.1000 eV/atom above") < text.index("also worse, 0.2000 eV/atom")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_all_figures_are_drawn(browser, tmp_path):
     table = columns(labels=(0.01, -0.01, 0.02, np.nan, 0.3), ids=[NASTY, *"abcd"])

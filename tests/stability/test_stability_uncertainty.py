@@ -219,6 +219,7 @@ COVARIANCE = np.array([[9e-4, 3e-4], [3e-4, 4e-4]])
 LINEAR = float(AB[0] @ COVARIANCE @ AB[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("errors", "variance"),
     [
@@ -246,6 +247,7 @@ def test_probability_and_quantiles_of_a_binary_compound(errors, variance):
     )
 
 
+@pytest.mark.slow
 def test_quantiles_cover_new_draws_as_often_as_they_say():
     """Quantiles from one seed, distances of a ternary system from another."""
     x, e = system(3, 200)
@@ -261,6 +263,7 @@ def test_quantiles_cover_new_draws_as_often_as_they_say():
         assert np.abs(below - level).max() < 5 * deviation
 
 
+@pytest.mark.slow
 def test_competitors_are_those_that_it_falls_into():
     """AB beside A and B alone; with A₃B near the line, that takes A's place as often as it is
     below it."""
@@ -277,6 +280,7 @@ def test_competitors_are_those_that_it_falls_into():
     assert often[0] == pytest.approx(1 - often[2], abs=1e-12)
 
 
+@pytest.mark.slow
 def test_an_entry_is_not_its_own_competitor_and_has_one_energy():
     """AB is in the hull: its error counts once, and A and B are what it falls into."""
     x, e = np.vstack([BINARY, AB]), np.array([0.0, 0.0, -0.02])

@@ -51,6 +51,7 @@ def by_system(hulls: SystemHulls, candidates: Entries) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("elements", [6, 7, 8])
 def test_distances_are_those_of_the_hull_of_all_entries(elements, rng):
     hull, candidates = made(rng, elements, 250, 40)

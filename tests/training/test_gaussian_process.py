@@ -19,7 +19,7 @@ from kohn import modelfile
 from kohn.descriptors.selection import cur_points, farthest_points
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
-from kohn.graphs import collate, neighbourhood
+from kohn.graphs import Shape, collate, neighbourhood
 from kohn.interfaces.ase_calculator import Calculator
 from kohn.models import (
     GaussianProcess,
@@ -44,6 +44,8 @@ from kohn.training.gaussian_process import (
     solve,
 )
 from kohn.training.settings import parse, template
+
+pytestmark = pytest.mark.slow
 
 ELEMENTS = (1, 8)
 CONFIG = GaussianProcessConfig(
@@ -77,13 +79,15 @@ def some(seed, n=4):
 
 STRUCTURES = [some(seed) for seed in range(5)]
 HOODS = [neighbourhood(s, CONFIG.cutoff) for s in STRUCTURES]
+SHAPE = Shape(8, 24, 1)
+"""Of all graphs that are predicted one at a time: they are compiled once."""
 E0 = [0.3 * i for i in range(5)]
 VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
 def predicted(model, s):
     """Energy, forces and Voigt stress of a model, one vector."""
-    graph = collate([s], [neighbourhood(s, model.cutoff)], ELEMENTS, dtype=np.float64)
+    graph = collate([s], [neighbourhood(s, model.cutoff)], ELEMENTS, SHAPE, dtype=np.float64)
     d = jax.device_get(jax.jit(energy_and_derivatives)(model, graph))
     return np.concatenate([d.energy, d.forces[: len(s)].ravel(), d.stress[0][VOIGT]])
 

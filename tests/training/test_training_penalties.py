@@ -27,6 +27,8 @@ from kohn.training.penalties import (
 from kohn.training.settings import Weights
 from kohn.training.stress import predicts_stress, refuse_stress, without_stress
 
+pytestmark = pytest.mark.slow
+
 CUTOFF, ELEMENTS = 3.5, (1, 8)
 SHAPE = {"cutoff": CUTOFF, "channels": 4, "l_max": 1, "layers": 2, "radial_widths": (8,)}
 
@@ -210,7 +212,6 @@ def fitted(weights, steps=60):
     return exact(unravel(state.theta), *batch), {k: float(x) for k, x in report.parts.items()}
 
 
-@pytest.mark.slow
 def test_a_penalty_makes_the_jacobian_more_symmetric():
     alone, parts = fitted({})
     assert parts.keys() == {"forces"}

@@ -221,6 +221,7 @@ def test_dipoles_of_ions_have_the_origin_of_their_files(tmp_path):
     np.testing.assert_allclose(found["positions"] - found["mass"], 2.0 * centres, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_dataset_without_the_labels_is_not_evaluated(run):
     model = kohn.load_properties(run)
     bare = structure([[0, 0, 0], [1.0, 0, 0]], [8, 1])

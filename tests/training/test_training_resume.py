@@ -57,6 +57,7 @@ def test_killed_and_resumed_is_the_same(alone, tmp_path, stage):
     assert not list(out.glob(".*")), "a temporary file was left behind"
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_model(alone, tmp_path):
     """The comparison above can fail."""
     settings, expected = alone
