@@ -36,6 +36,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled() -> Iterator[None]:
+    """Few compiled functions serve two files; all of them together take more than 4 GB."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def as_users_compile() -> Iterator[None]:
     """With all of LLVM's passes, for tests of what the compiler does, and for the laws."""
