@@ -8,15 +8,7 @@ import pytest
 import kohn
 
 TINY: dict[str, Any] = {
-    "model": {
-        "channels": 4,
-        "hidden_l_max": 1,
-        "l_max": 2,
-        "correlation": 2,
-        "radial_widths": [8],
-        "n_bessel": 4,
-        "cutoff": 4.0,
-    },
+    "model": {"family": "schnet", "cutoff": 4.0, "channels": 4, "layers": 1, "n_gaussians": 4},
     "run": {"epochs": 4, "batch_size": 4, "seed": 3},
 }
 

@@ -16,16 +16,15 @@ from kohn.records import read_records
 from kohn.training.train import SETTINGS
 
 EPOCHS = 6
-MODEL = {"family": "schnet", "cutoff": 4.0, "channels": 4, "layers": 1, "n_gaussians": 4}
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, ethanol):
+def alone(tmp_path_factory, ethanol, tiny):
     """Settings, and the folder of a run left alone."""
     folder = tmp_path_factory.mktemp("alone")
     document = {
         "data": {"train": [str(ethanol)]},
-        "model": MODEL,
+        "model": tiny["model"],
         "run": {"epochs": EPOCHS, "batch_size": 4, "seed": 3, "checkpoint_every": 1},
     }
     settings = folder / "settings.yaml"
