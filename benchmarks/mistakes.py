@@ -3,7 +3,8 @@
 `benchmarks/planted/ROOM.toml` lists the mistakes of each room of `src/kohn`: a file, the right
 text, which stands in it once, and the wrong text in its place. Each one is planted in a copy of
 the tree, and the tests of its room run until one fails: the fast ones first, then the slow ones,
-then those of the rooms that `ALSO` names. A mistake that no test notices is a test that is missing.
+then the fast ones of the rooms that `ALSO` names. A mistake that no test notices is a test that
+is missing.
 
 Example:
     python -m benchmarks.mistakes training structures
@@ -16,11 +17,12 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 from benchmarks.common import FOLDERS, HERE, ROOT, machine, parsed, parser_of, write_results
 
@@ -40,9 +42,6 @@ ALSO = {
     "training": ("potential", "cli"),
 }
 """Rooms whose tests run after the room's own."""
-
-NONE = "(no mistake)"
-"""The tests of a room have to pass before anything is planted in it."""
 
 LIMIT = 1200
 """Seconds after which tests that hang count as a mistake that was noticed."""
@@ -87,18 +86,21 @@ def mistakes(rooms: Iterable[str] = ()) -> list[Mistake]:
     ]
 
 
-def suites(room: str) -> list[list[str]]:
-    """Arguments of pytest, in the order in which they are tried."""
-    own = [f"tests/{room}"]
+FAST, SLOW = "not slow and not browser", "slow"
+Suite = tuple[str, str]
+"""A room whose tests run, and which of them."""
+
+
+def suites(room: str) -> list[Suite]:
+    """The order in which tests are tried."""
+    return [(room, FAST), (room, SLOW), *((other, FAST) for other in ALSO.get(room, ()))]
+
+
+def files(room: str) -> list[str]:
+    """What pytest is told of a room."""
     if room == "ground":  # files of src/kohn beside the rooms, and tests beside theirs
-        own = sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py"))
-    also = [f"tests/{other}" for other in ALSO.get(room, ())]
-    return [
-        [*folders, "-m", marks]
-        for folders in (own, also)
-        if folders
-        for marks in ("not slow and not browser", "slow")
-    ]
+        return sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py"))
+    return [f"tests/{room}"]
 
 
 def tree(folder: Path) -> None:
@@ -113,28 +115,21 @@ def tree(folder: Path) -> None:
             shutil.copy(path, folder / path.name)
 
 
-def noticed_by(mistake: Mistake, folder: Path) -> tuple[str | None, float]:
-    """The first test that fails, None where all pass; and the seconds it took."""
+def noticed_by(mistake: Mistake, folder: Path) -> str | None:
+    """The first test that fails, None where all pass."""
     file = folder / "src" / "kohn" / mistake.file
-    source = file.read_text() if mistake.file else ""
-    if source:
-        file.write_text(mistake.planted(source))
-    started = time.perf_counter()
+    source = file.read_text()
+    file.write_text(mistake.planted(source))
     try:
-        for arguments in suites(mistake.room):
-            failed = first_failure(arguments, folder)
-            if failed:
-                return failed, time.perf_counter() - started
-        return None, time.perf_counter() - started
+        return next(filter(None, (first_failure(x, folder) for x in suites(mistake.room))), None)
     finally:
-        if source:
-            file.write_text(source)
+        file.write_text(source)
 
 
-def first_failure(arguments: list[str], folder: Path) -> str | None:
-    """The first test that fails under these arguments of pytest, None where all pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "--durations=0", *arguments]
-    command += ["-p", "no:cacheprovider"]
+def first_failure(suite: Suite, folder: Path) -> str | None:
+    """The first test that fails, None where all pass."""
+    room, marks = suite
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider"]
     environment = os.environ | {
         "PYTHONPATH": str(folder / "src"),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -142,7 +137,12 @@ def first_failure(arguments: list[str], folder: Path) -> str | None:
     }
     try:
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT
+            [*command, *files(room), "-m", marks],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
         )
     except subprocess.TimeoutExpired:
         return "the tests hang"
@@ -200,30 +200,58 @@ def main() -> None:
     if arguments.missed:
         done = {key: row for key, row in done.items() if row["by"] is not None}
     waiting = [m for m in chosen if (m.room, m.name) not in done]
-    untouched = {m.room: Mistake(m.room, NONE, "", "", "") for m in waiting}
-    plan = [m for m in untouched.values() if (m.room, NONE) not in done] + waiting
-    folders: Queue[Path] = Queue()
-    for k in range(arguments.workers):
-        tree(FOLDERS.work / f"mistakes-{k}")
-        folders.put(FOLDERS.work / f"mistakes-{k}")
-
-    def tried(m: Mistake) -> dict:
-        folder = folders.get()
-        by, seconds = noticed_by(m, folder)
-        folders.put(folder)
-        return {"room": m.room, "name": m.name, "by": by, "seconds": round(seconds, 1)}
-
-    with ThreadPoolExecutor(arguments.workers) as pool, kept.open("a") as stream:
-        for row in pool.map(tried, plan):
+    with Trees(arguments.workers) as trees, kept.open("a") as stream:
+        check_untouched(trees, [m.room for m in waiting])
+        for m, by, seconds in trees.map(noticed_by, waiting):
+            row = {"room": m.room, "name": m.name, "by": by, "seconds": round(seconds, 1)}
             print("{room}: {name}: {by} ({seconds} s)".format(**row), flush=True)
-            if row["name"] == NONE and row["by"]:
-                pool.shutdown(cancel_futures=True)
-                raise SystemExit(f"tests of {row['room']} fail without any mistake: {row['by']}")
             stream.write(json.dumps(row) + "\n")
             stream.flush()
-            done[row["room"], row["name"]] = row
+            done[m.room, m.name] = row
     rows = [done[m.room, m.name] | {"equal": m.equal, "listed": m.listed} for m in chosen]
     write_results("mistakes", machine({}), {"rows": rows}, table(rows))
+
+
+class Trees:
+    """Copies of the tree, one a worker, and functions that are called with one of them."""
+
+    def __init__(self, count: int) -> None:
+        self.free: Queue[Path] = Queue()
+        self.pool = ThreadPoolExecutor(count)
+        for k in range(count):
+            tree(FOLDERS.work / f"mistakes-{k}")
+            self.free.put(FOLDERS.work / f"mistakes-{k}")
+
+    def __enter__(self) -> "Trees":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable, items: Iterable) -> Iterator[tuple[Any, Any, float]]:
+        """Each item, what the function gives for it, and the seconds that it took."""
+
+        def call(item: Any) -> tuple[Any, Any, float]:
+            folder, started = self.free.get(), time.perf_counter()
+            try:
+                return item, function(item, folder), time.perf_counter() - started
+            finally:
+                self.free.put(folder)
+
+        return self.pool.map(call, items)
+
+
+def check_untouched(trees: Trees, rooms: Iterable[str]) -> None:
+    """See that all tests pass before anything is planted.
+
+    Raises:
+        SystemExit: one does not.
+    """
+    every = dict.fromkeys(suite for room in rooms for suite in suites(room))
+    for (room, marks), failed, seconds in trees.map(first_failure, every):
+        if failed:
+            raise SystemExit(f"tests of {room} fail without any mistake: {failed}")
+        print(f"{room}, {marks}: pass without mistakes ({seconds:.0f} s)", flush=True)
 
 
 def recorded(kept: Path) -> dict[tuple[str, str], dict]:
