@@ -82,6 +82,8 @@ for _name, _model in GAUSSIAN_PROCESSES.items():
     CASES[_name] = {"data": _data, "model": _model, "run": {"threads": 1}}
 SHOWN = ("ethanol", "aspirin", "acac", "silicon", *GAUSSIAN_PROCESSES)
 """The cases of the table."""
+SMALLEST = ("ethanol", "silicon-gp")
+"""One of each kind, for `--quick`."""
 BESIDE_PEER = ("ethanol", "aspirin")
 TARGETS = {
     "ethanol": {"forces mae": (6.0, 4.0), "energy mae": (1.2, 0.6)},
@@ -203,7 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the peer")
     parser.add_argument("--without", nargs="*", default=[], choices=["mace-torch"])
     arguments = parsed(parser)
-    cases = arguments.cases or list(SHOWN)
+    cases = arguments.cases or list(SMALLEST if arguments.quick else SHOWN)
     if unknown := [case for case in cases if case not in CASES]:
         parser.error(f"unknown cases {unknown}; known: {', '.join(CASES)}")
     need_data(*files_of(cases))
