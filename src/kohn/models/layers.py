@@ -30,13 +30,14 @@ def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """The numbers of `jax.random.normal`, by one compiled function for many shapes.
 
     Element i of a draw depends on the key and on i alone, so a draw is the beginning of a longer
-    one; lengths are powers of two. A model has some fifty shapes, and to compile for each of them
+    one; lengths are powers of four. A model has some fifty shapes, and to compile for each of them
     takes longer than the first step of its training.
     """
     if isinstance(key, Tracer):
         return jax.random.normal(key, shape, dtype)
-    size = prod(shape)
-    length = max(1024, 1 << (size - 1).bit_length())
+    size, length = prod(shape), 1024
+    while length < size:
+        length *= 4
     longer = np.asarray(jax.random.normal(key, (length,), dtype))
     return jnp.asarray(longer[:size].reshape(shape))
 
