@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brute_force import structure
 from rich.console import Console
 
 from kohn.checks import check
+from kohn.checks.composition import judge_e0s
 from kohn.checks.neighbouring_frames import (
     curvature,
     energy_over_strain_work,
     energy_over_work,
     frame_pairs,
 )
+from kohn.checks.report import Finding, arrange
+from kohn.checks.units import Evidence, _judged
 from kohn.errors import InputError
 from kohn.records import to_json
 from kohn.structures import Dataset, read
@@ -97,3 +101,30 @@ def test_neighbouring_frames_do_not_care_how_frames_are_placed():
     first, second = frame_pairs(data.structures), frame_pairs(moved)
     np.testing.assert_allclose(first.work, second.work, atol=1e-9)
     np.testing.assert_allclose(first.curvature, second.curvature, atol=1e-9)
+
+
+def test_findings_come_worst_first_and_then_as_they_were():
+    severities = ["note", "warning", "error", "note", "warning"]
+    found = [Finding("charge", s, str(k)) for k, s in enumerate(severities)]  # type: ignore[arg-type]
+    ordered, _ = arrange(found, ())
+    assert [f.message for f in ordered] == ["2", "1", "4", "0", "3"]
+
+
+def test_two_sentences_about_one_observation_are_a_warning():
+    one, same = Evidence("magnitude", "large"), Evidence("magnitude", "very large")
+    other = Evidence("strain", "another factor")
+    for evidence, severity in (([one, same], "warning"), ([one, other, same], "error")):
+        finding = _judged("force-units", "forces", "eV/Å", evidence, "train")
+        assert finding is not None
+        assert finding.severity == severity
+
+
+def test_lone_atoms_of_the_test_set_give_no_reference_energies():
+    """Those of a validation set do."""
+    pair = structure([[0, 0, 0], [2, 0, 0]]).with_labels(energy=np.array(-3.0))
+    other = structure([[0, 0, 0], [0, 0, 2.5]]).with_labels(energy=np.array(-2.0))
+    atom = structure([[0, 0, 0]]).with_labels(energy=np.array(-0.9))
+    for name, expected in (("test", False), ("valid", True)):
+        e0s, _ = judge_e0s({"train": Dataset((pair, other)), name: Dataset((atom,))}, "train", None)
+        assert e0s is not None
+        assert (e0s.values[14] == -0.9) is expected
