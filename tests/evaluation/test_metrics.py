@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from brute_force import structure
 
-from kohn.errors import InputError
+from kohn.errors import InputError, Place
 from kohn.evaluation.metrics import (
     Errors,
     Evaluation,
@@ -210,8 +210,9 @@ def test_kinds_of_configurations_have_their_own_errors():
 
 def test_frames_keep_reference_and_prediction_apart():
     s = labelled(OXYGEN, "bulk", energy=-20.0, forces=np.full((2, 3), 0.25))
+    s = replace(s, place=Place("oxygen.extxyz", frame=12))
     record = frame_record(4, s, predicted(OXYGEN, -19.0, 0.5, 0.125))
-    assert record["index"] == 4
+    assert (record["index"], record["file"], record["frame"]) == (4, "oxygen.extxyz", 12)
     assert (record["energy_reference"], record["energy_predicted"]) == (-20.0, -19.0)
     assert np.array_equal(record["forces_reference"], np.full((2, 3), 0.25))
     assert np.array_equal(record["forces_predicted"], np.full((2, 3), 0.5))
