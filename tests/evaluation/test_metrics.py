@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from brute_force import structure
 
+import kohn
 from kohn.errors import InputError, Place
 from kohn.evaluation.metrics import (
     Errors,
@@ -239,6 +240,21 @@ def test_the_document_says_units_and_counts():
     for name in ("forces_by_element", "forces_by_size"):
         of_h = document[name]["H"]
         assert of_h["forces_mean_absolute_error_meV_per_angstrom"] == pytest.approx(100.0)
+
+
+def test_the_public_function_passes_the_name_and_the_progress_on(monkeypatch):
+    told = []
+    fake = Fake([predicted(OXYGEN)])
+
+    def predict(self, structures, *, advance=None):
+        told.append(advance)
+        return self.predictions
+
+    monkeypatch.setattr(Fake, "predict", predict)
+    data = Dataset((labelled(OXYGEN, energy=-20.0),))
+    assert kohn.evaluate(fake, data, name="valid", advance=print).name == "valid"
+    assert kohn.evaluate(fake, data).name == "test"
+    assert told == [print, None]
 
 
 def test_nothing_to_compare_with_is_refused():
