@@ -29,9 +29,10 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """The numbers of `jax.random.normal`, by one compiled function for many shapes.
 
-    Element i of a draw depends on the key and on i alone, so a draw is the beginning of a longer
-    one; lengths are powers of four. A model has some fifty shapes, and to compile for each of them
-    takes longer than the first step of its training.
+    Element i of a draw depends on the key and on i alone (`jax_threefry_partitionable`, JAX's
+    default), so a draw is the beginning of a longer one; lengths are powers of four. A model has
+    some fifty shapes, and to compile for each of them takes longer than the first step of its
+    training.
     """
     if isinstance(key, Tracer):
         return jax.random.normal(key, shape, dtype)
