@@ -1,8 +1,9 @@
-"""Harmonics and Wigner matrices: their definition, and agreement with sphericart and e3nn-jax."""
+"""Harmonics and Wigner matrices: their definition, and agreement with sphericart and e3nn-jax
+(frozen by `benchmarks/peers/e3nn_numbers.py`)."""
 
 from math import factorial, pi, sqrt
+from pathlib import Path
 
-import e3nn_jax as e3nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +13,14 @@ from brute_force import random_rotation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohn.o3 import (
-    degree_slice,
-    solid_harmonics,
-    spherical_harmonics,
-    to_complex,
-    to_e3nn,
-    wigner_d,
-)
+from kohn import o3
+from kohn.o3 import degree_slice, to_complex, to_e3nn, wigner_d
 
+# Compiled as a whole: one operation at a time takes seconds.
+solid_harmonics = jax.jit(o3.solid_harmonics, static_argnums=1)
+spherical_harmonics = jax.jit(o3.spherical_harmonics, static_argnums=1)
+
+E3NN = np.load(Path(__file__).parent / "data" / "e3nn.npz")
 L_MAX = 8
 DEGREES = range(L_MAX + 1)
 
@@ -53,14 +53,10 @@ def against_sphericart(f) -> float:
 
 
 def against_e3nn(f) -> float:
-    u = unit_vectors(np.random.default_rng(2))
-    y, worst = np.asarray(f(u, L_MAX)), 0.0
+    y, worst = np.asarray(f(E3NN["vectors"], L_MAX)), 0.0
     for l in DEGREES:
-        theirs = e3nn.spherical_harmonics(
-            e3nn.Irreps([(1, (l, (-1) ** l))]), jnp.asarray(u), True, "component"
-        ).array
         ours = sqrt(4 * pi) * y[:, degree_slice(l)] @ to_e3nn(l).T
-        worst = max(worst, np.abs(np.asarray(theirs) - ours).max())
+        worst = max(worst, np.abs(E3NN["harmonics"][:, degree_slice(l)] - ours).max())
     return float(worst)
 
 
@@ -197,6 +193,15 @@ def test_solid_harmonics_against_sphericart(rng):
     np.testing.assert_allclose(solid_harmonics(d, L_MAX), theirs, rtol=1e-11, atol=1e-11)
 
 
+def of_degree_six(d):
+    return o3.solid_harmonics(d, 6)
+
+
+FORWARD, REVERSE, SECOND = (
+    jax.jit(derivative(of_degree_six)) for derivative in (jax.jacfwd, jax.jacrev, jax.hessian)
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "point",
@@ -205,8 +210,8 @@ def test_solid_harmonics_against_sphericart(rng):
 )
 def test_derivatives_are_finite_and_right_everywhere(point):
     d = jnp.asarray(point)
-    jacobian = jax.jacfwd(lambda x: solid_harmonics(x, 6))(d)
-    np.testing.assert_allclose(jacobian, jax.jacrev(lambda x: solid_harmonics(x, 6))(d), atol=1e-14)
+    jacobian = FORWARD(d)
+    np.testing.assert_allclose(jacobian, REVERSE(d), atol=1e-14)
     h = 1e-3
     for a in range(3):
         e = np.zeros(3)
@@ -214,14 +219,14 @@ def test_derivatives_are_finite_and_right_everywhere(point):
         f = [np.asarray(solid_harmonics(d + k * e, 6)) for k in (-2, -1, 1, 2)]
         difference = (f[0] - 8 * f[1] + 8 * f[2] - f[3]) / (12 * h)
         np.testing.assert_allclose(jacobian[:, a], difference, atol=2e-9)
-    assert np.isfinite(jax.hessian(lambda x: solid_harmonics(x, 6).sum())(d)).all()
+    assert np.isfinite(SECOND(d)).all()
 
 
 @pytest.mark.slow
 def test_solid_harmonics_are_harmonic(rng):
     """The Laplacian vanishes: a wrong recursion hardly keeps that."""
     d = jnp.asarray(rng.normal(size=3))
-    laplacian = jnp.trace(jax.hessian(lambda x: solid_harmonics(x, 6))(d), axis1=1, axis2=2)
+    laplacian = np.trace(SECOND(d), axis1=1, axis2=2)
     np.testing.assert_allclose(laplacian, 0.0, atol=1e-11)
 
 
@@ -278,11 +283,11 @@ def character(d) -> float:
 
 
 def d_against_e3nn(d) -> float:
-    r, worst = random_rotation(np.random.default_rng(12)), 0.0
-    for l in range(5):  # theirs is slow beyond
-        theirs = np.asarray(e3nn.Irrep(l, 1).D_from_matrix(jnp.asarray(r)))
+    worst = 0.0
+    for l in range(5):
         m = to_e3nn(l)
-        worst = max(worst, np.abs(theirs - m @ d(r, l) @ m.T).max())
+        ours = m @ d(E3NN["rotation"], l) @ m.T
+        worst = max(worst, np.abs(E3NN[f"wigner_{l}"] - ours).max())
     return float(worst)
 
 

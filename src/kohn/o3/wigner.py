@@ -1,8 +1,9 @@
 """Wigner matrices of real spherical harmonics."""
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import pi
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,6 +29,7 @@ def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
     return points.reshape(-1, 3), area.reshape(-1)
 
 
+@partial(jax.jit, static_argnames="l")  # by itself, some hundred operations a degree
 def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
     """D_l(R) with Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
 
