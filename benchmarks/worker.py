@@ -151,8 +151,8 @@ class Worker:
     def dynamics(self, command: dict[str, Any]) -> dict[str, Any]:
         """Steps of velocity Verlet with ASE, neighbour list included.
 
-        Random weights hold no atoms apart, and the calculator refuses atoms that have met: the
-        model gets the repulsion of nuclei here.
+        Random weights pull atoms together, and the calculator refuses atoms that have met: here
+        the forces of the model are a hundredth, and nuclei repel each other.
         """
         from dataclasses import replace
 
@@ -165,7 +165,8 @@ class Worker:
         from kohn.interfaces.ase_calculator import Calculator
 
         model = self.potential.model
-        model = replace(model, config=model.config.model_copy(update={"zbl": True}))
+        config = model.config.model_copy(update={"zbl": True})
+        model = replace(model, config=config, scale=0.01 * model.scale)
         atoms = ase.io.read(command["structures"], index=0)
         atoms.calc = Calculator(replace(self.potential, model=model))
         MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
