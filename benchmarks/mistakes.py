@@ -12,6 +12,7 @@ Example:
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,7 @@ def main() -> None:
     if arguments.missed:
         done = {key: row for key, row in done.items() if row["by"] is not None}
     waiting = [m for m in chosen if (m.room, m.name) not in done]
+    random.Random(0).shuffle(waiting)  # what a killed run has tried is a fair sample
     with Trees(arguments.workers) as trees, kept.open("a") as stream:
         check_untouched(trees, [m.room for m in waiting])
         for m, by, seconds in trees.map(noticed_by, waiting):
