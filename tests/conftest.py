@@ -5,15 +5,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Most of the time goes into compiling. LLVM's costly passes take half of it and change rounding
-# alone; `as_users_compile` turns them on. Workers, child processes and later runs compile the same
-# functions: they are kept in .cache (`make clean` empties it).
+# alone; `as_users_compile` turns them on. XLA's newer loop fusion, which the package does without
+# (`kohn.compilation.compiled`), takes a quarter of the rest. Workers, child processes and later
+# runs compile the same functions: they are kept in .cache (`make clean` empties it).
 COMPILING = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    # Two workers share the cores: threads of BLAS, which wait for each other even over matrices of
+    # six rows, took three quarters of the time of relaxations.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
 }
-for name, value in COMPILING.items():  # JAX reads them when it is imported, here and in children
+for name, value in COMPILING.items():  # read on import, here and in children
     os.environ.setdefault(name, value)
 
 import jax  # noqa: E402
