@@ -80,6 +80,18 @@ def test_a_walk_through_configurations(seed, size, strain):
             break
 
 
+def test_each_list_is_inspected_with_all_that_may_come_near():
+    """Neighbours within cutoff + skin, once for each list that is made."""
+    seen = []
+    verlet = Verlet(CUTOFF, SKIN, (14,), lambda s, rows: seen.append((s, rows)))
+    pair = structure([[0, 0, 0], [CUTOFF + 0.9 * SKIN, 0, 0]])
+    moved = replace(pair, positions=pair.positions * 0.9)
+    for s in (pair, pair, moved):
+        verlet.update(s)
+    assert [s for s, _ in seen] == [pair, moved]
+    assert [rows.edges for _, rows in seen] == [2, 2]
+
+
 def test_small_moves_need_no_search_and_large_ones_do():
     s = structure([[0, 0, 0], [1.5, 0, 0]], cell=np.eye(3) * 5, periodic=True)
     verlet = Verlet(CUTOFF, SKIN, (14,))

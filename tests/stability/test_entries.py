@@ -9,7 +9,11 @@ from systems import FILES, textbook, totals
 
 from kohn.errors import InputError
 from kohn.stability import Entries, Provenance, parse_formula, read_entries
-from kohn.stability.entries import refuse_energies_per_atom, refuse_formation_energies
+from kohn.stability.entries import (
+    refuse_energies_per_atom,
+    refuse_formation_energies,
+    slope_with_size,
+)
 from kohn.structures.computed_entries import correction
 
 
@@ -226,6 +230,23 @@ def test_energies_per_atom_are_not_totals():
     Entries.of(chosen, real.energies[one_each])
     with pytest.raises(InputError, match="grows as N"):
         Entries.of(chosen, real.energies_per_atom[one_each])
+
+
+@pytest.mark.parametrize(("noise", "refused"), [(0.05, True), (0.5, False)])
+def test_a_slope_that_is_not_certain_refuses_nothing(noise, refused):
+    """ln|E| on ln N with slope 0.4: below ½ by two standard errors only where it is known well."""
+    formulas = [f"H{k}O" for k in range(1, 13)]
+    n = np.log(np.arange(2.0, 14.0))
+    off = np.where(np.arange(12) % 2, 1.0, -1.0)
+    off -= off.mean() + (n - n.mean()) * ((n - n.mean()) @ off) / ((n - n.mean()) @ (n - n.mean()))
+    energies = -np.exp(0.4 * n + noise * off)
+    if refused:
+        with pytest.raises(InputError, match=r"grows as N\^0.40"):
+            Entries.of(formulas, energies)
+    else:
+        slope, error = slope_with_size(Entries.of(formulas, energies))
+        assert slope == pytest.approx(0.4)
+        assert slope - 2 * error < 0.5 < slope + 2 * error
 
 
 def test_totals_of_real_compounds_are_totals():
