@@ -109,6 +109,18 @@ def test_energy_is_conserved(potential):
     assert drifts[1] < 0.4 * drifts[0]
 
 
+def test_the_precision_is_that_which_is_asked_for(potential):
+    """float32 is near float64 and not the same; by default it is the potential's."""
+    energies = {}
+    for dtype, expected in ((None, np.float64), ("float64", np.float64), ("float32", np.float32)):
+        atoms = molecule("H2O")
+        atoms.calc = kohn.Calculator(potential, dtype=dtype)
+        assert atoms.calc.potential.dtype is expected
+        energies[dtype] = atoms.get_potential_energy()
+    assert energies[None] == energies["float64"] != energies["float32"]
+    assert energies["float32"] == pytest.approx(energies["float64"], abs=1e-4)
+
+
 def test_an_element_it_has_not_seen(potential):
     atoms = molecule("NH3")
     atoms.calc = kohn.Calculator(potential)
