@@ -153,6 +153,12 @@ def test_it_compiles_and_maps():
 # What breaks
 
 
+def test_zeros_of_padding_stand_among_the_eigenvalues():
+    """Two hydrogens 0.5 Å apart: ½ ± 2, of which one is negative."""
+    found = coulomb_spectrum(np.array([[0.0, 0, 0], [0.5, 0, 0]]), [1, 1], 4, "angstrom")
+    np.testing.assert_allclose(found, [2.5, 0.0, 0.0, -1.5], rtol=0, atol=1e-14)
+
+
 def test_the_spectrum_is_continuous_where_dscribe_s_jumps():
     """Two eigenvalues of opposite sign exchange their places by magnitude, within 1e-10 of the
     path: DScribe's vector jumps by 14.9, ours moves by no more than the matrix does."""
