@@ -99,10 +99,18 @@ def test_small_moves_need_no_search_and_large_ones_do():
     assert verlet.update(replace(s, positions=s.positions + np.array([0.29, 0, 0]))) is first
     assert verlet.builds == 1
     assert verlet.update(replace(s, positions=s.positions + np.array([0.31, 0, 0]))) is not first
-    assert verlet.update(replace(s, numbers=np.array([14, 14], np.int32))) is not None
-    assert verlet.builds == 3
+    assert verlet.builds == 2
     verlet.update(replace(s, periodic=np.zeros(3, bool)))
-    assert verlet.builds == 4
+    assert verlet.builds == 3
+
+
+def test_other_elements_in_the_same_places_are_another_list():
+    s = structure([[0, 0, 0], [1.5, 0, 0]], [14, 14])
+    verlet = Verlet(CUTOFF, SKIN, (8, 14))
+    assert np.asarray(verlet.update(s).species)[:2].tolist() == [1, 1]
+    other = replace(s, numbers=np.array([14, 8], np.int32))
+    assert np.asarray(verlet.update(other).species)[:2].tolist() == [1, 0]
+    assert verlet.builds == 2
 
 
 def test_a_list_does_not_follow_positions_that_are_changed_in_place():
