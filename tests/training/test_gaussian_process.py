@@ -514,6 +514,22 @@ def test_calculator_and_prediction_agree(run, tmp_path):
     assert "forces_std:R:3" in text
 
 
+def test_what_the_fit_learns_from_is_what_has_a_weight_at_first(run, tmp_path, monkeypatch):
+    """Late weights are of steps, of which a fit has none."""
+    asked = []
+
+    def fit_that_ends(*_, kinds, **__):
+        asked.append(list(kinds))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kohn.training.gaussian_process.fit", fit_that_ends)
+    weights = {"energy": 1.0, "forces": 0.0}, {"energy": 0.0, "forces": 1.0}
+    loss = {"weights": weights[0], "late_weights": weights[1]}
+    with pytest.raises(KeyboardInterrupt):
+        train(run / "run" / "settings.yaml", out=tmp_path / "fit", loss=loss)
+    assert asked == [["energy"]]
+
+
 def test_the_same_run_gives_the_same_bytes(run):
     settings = (run / "run" / "settings.yaml").read_text()
     assert "gaussian-process" in settings
