@@ -260,6 +260,9 @@ def test_coulomb_matrices_are_of_molecules_that_fit():
         CoulombMatrix().fit(SILICON)
     with pytest.raises(InputError, match="periodic images"):
         CoulombMatrix(size=99).fit(ETHANOL).transform(SILICON)
+    slab = Atoms(WATER, cell=[5, 5, 5], pbc=[True, True, False])
+    with pytest.raises(InputError, match="periodic images"):
+        CoulombMatrix().fit([slab])
 
 
 @pytest.mark.parametrize("average", ["outer", "off"])
