@@ -313,9 +313,12 @@ def test_an_element_that_the_hull_lacks(folder, tmp_path, nothing_computed):
     assert "new.extxyz, row" in str(error.value.where)
 
 
-def test_labels_of_another_functional_than_the_hull_s(tmp_path, folder, nothing_computed):
-    told = [{"functional": "r2SCAN", "scheme": "none", "source": "VASP"}]
-    save(network(0, provenance={"labels": told}), tmp_path / "r.safetensors")
+@pytest.mark.parametrize("models", ["r", "pr"])
+def test_labels_of_another_functional_than_the_hull_s(models, tmp_path, folder, nothing_computed):
+    """Of the only model, or of the second one."""
+    for name, functional in (("p", "PBE"), ("r", "r2SCAN")):
+        told = [{"functional": functional, "scheme": "none", "source": "VASP"}]
+        save(network(0, provenance={"labels": told}), tmp_path / f"{name}.safetensors")
     lines = HULL.replace("energy\n", "energy,functional\n").splitlines()
     (tmp_path / "hull.csv").write_text("\n".join([lines[0], *(f"{x},PBE" for x in lines[1:])]))
     with pytest.raises(InputError, match="not computed in one way") as error:
@@ -323,7 +326,7 @@ def test_labels_of_another_functional_than_the_hull_s(tmp_path, folder, nothing_
             [folder / "new.extxyz"],
             [tmp_path / "hull.csv"],
             tmp_path / "o.csv",
-            models=[tmp_path / "r.safetensors"],
+            models=[tmp_path / f"{name}.safetensors" for name in models],
         )
     assert "r2SCAN" in error.value.received
 
