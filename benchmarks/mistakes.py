@@ -98,10 +98,10 @@ def suites(room: str) -> list[Suite]:
     return [(room, FAST), (room, SLOW), *((other, FAST) for other in ALSO.get(room, ()))]
 
 
-def files(room: str) -> list[str]:
-    """What pytest is told of a room."""
+def files(room: str, folder: Path = ROOT) -> list[str]:
+    """What pytest is told of a room in this folder."""
     if room == "ground":  # files of src/kohn beside the rooms, and tests beside theirs
-        return sorted(f"tests/{path.name}" for path in (ROOT / "tests").glob("test_*.py"))
+        return sorted(f"tests/{path.name}" for path in (folder / "tests").glob("test_*.py"))
     return [f"tests/{room}"]
 
 
@@ -139,7 +139,7 @@ def first_failure(suite: Suite, folder: Path) -> str | None:
     }
     try:
         done = subprocess.run(
-            [*command, *files(room), "-m", marks],
+            [*command, *files(room, folder), "-m", marks],
             cwd=folder,
             env=environment,
             capture_output=True,
@@ -150,6 +150,8 @@ def first_failure(suite: Suite, folder: Path) -> str | None:
         return "the tests hang"
     if done.returncode in (0, 5):  # 5: no test was selected
         return None
+    if done.returncode == 4:
+        raise SystemExit(f"pytest cannot be asked for {room}: {done.stdout}{done.stderr}")
     for line in done.stdout.splitlines():
         if line.startswith(("FAILED ", "ERROR ")):
             return line.split(" ", 1)[1].split(" - ")[0]
