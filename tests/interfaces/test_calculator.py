@@ -109,6 +109,7 @@ def test_energy_is_conserved(potential):
     assert drifts[1] < 0.4 * drifts[0]
 
 
+@pytest.mark.slow
 def test_the_precision_is_that_which_is_asked_for(potential):
     """float32 is near float64 and not the same; by default it is the potential's."""
     energies = {}

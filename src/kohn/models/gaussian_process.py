@@ -19,7 +19,7 @@ Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Annotated, Any, Literal
 
 import equinox as eqx
@@ -316,11 +316,18 @@ def normalised(p: Float[Array, "N D"]) -> Float[Array, "N D"]:
 
 
 def lone_atoms(config: SoapConfig, elements: tuple[int, ...]) -> np.ndarray:
-    """p̂ of an atom of each element without neighbours, [S, D]."""
-    table, n = expansion(config, elements), len(elements)
+    """p̂ of an atom of each element without neighbours, [S, D]; not to be written to."""
+    return _lone_atoms(config.model_dump_json(), elements)
+
+
+@lru_cache(maxsize=32)  # a fit asks for them twenty times, and each time takes a fifth of a second
+def _lone_atoms(config: str, elements: tuple[int, ...]) -> np.ndarray:
+    table, n = expansion(SoapConfig.model_validate_json(config), elements), len(elements)
     empty = np.ones((n, 1, 3)), np.zeros((n, 1), np.int32), np.zeros((n, 1), bool)
     with jax.ensure_compile_time_eval():
-        return np.asarray(normalised(soap(table, *empty, np.arange(n, dtype=np.int32))))  # type: ignore[arg-type]
+        found = np.array(normalised(soap(table, *empty, np.arange(n, dtype=np.int32))))  # type: ignore[arg-type]
+    found.flags.writeable = False
+    return found
 
 
 def counts_of(config: GaussianProcessConfig, elements: tuple[int, ...]) -> tuple[int, ...]:
