@@ -540,6 +540,21 @@ def test_energies_are_those_of_the_relaxed_structures(metals, monkeypatch):
 
 
 @pytest.mark.slow
+def test_a_portion_is_recorded_after_its_relaxed_structures_are_there(metals):
+    """A record without them would be gone on with, and they never written."""
+    folder, _ = metals
+
+    def killed(*_):
+        raise toys.Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kohn.discovery.predicting._write_relaxed", killed)
+        with pytest.raises(toys.Killed):
+            relaxed(metals, relaxation=Relaxation(fmax=0.1, steps=1))
+    assert not list((folder / "o.csv.work").glob("predicted-*"))
+
+
+@pytest.mark.slow
 def test_few_steps_and_a_fixed_cell(metals):
     folder, _ = metals
     _, rows = relaxed(metals, relaxation=Relaxation(fmax=1e-4, steps=1))

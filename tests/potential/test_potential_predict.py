@@ -78,6 +78,13 @@ def test_shapes_and_meaning(predictions):
         assert set(labels) == {"energy", "energies", "forces"} | ({"stress"} if stressed else set())
 
 
+@pytest.mark.slow
+def test_energies_alone_have_the_e0s_of_each_structure(predictions):
+    """In batches of several structures of different elements."""
+    found, _ = potential().energies(STRUCTURES)
+    np.testing.assert_allclose(found, [p.energy for p in predictions], rtol=0, atol=1e-9)
+
+
 def test_a_lone_atom_has_exactly_its_e0(predictions):
     (i,) = [i for i, s in enumerate(STRUCTURES) if len(s) == 1]
     assert predictions[i].energy == E0S[int(STRUCTURES[i].numbers[0])]
