@@ -159,10 +159,13 @@ def first_failure(suite: Suite, folder: Path) -> str | None:
 
 
 def table(rows: list[dict]) -> str:
-    """Mistakes planted and noticed, by room, and those that were not noticed."""
+    """Mistakes planted, tried and noticed, by room, and those that were not noticed.
+
+    Tests were written for what was not noticed at first, which is therefore told beside.
+    """
     lines = [
-        "| room | planted | equal in effect | noticed | share |",
-        "| --- | --- | --- | --- | --- |",
+        "| room | planted | tried | equal in effect | noticed at first | noticed now | share |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     groups = {room: [r for r in rows if r["room"] == room] for room in {r["room"] for r in rows}}
     groups = dict(sorted(groups.items())) | {
@@ -172,12 +175,13 @@ def table(rows: list[dict]) -> str:
         ],
     }
     for name, group in groups.items():
-        real = [row for row in group if not row["equal"]]
-        seen = sum(row["by"] is not None for row in real)
+        tried = [row for row in group if row["tried"]]
+        real = [row for row in tried if not row["equal"]]
+        at_first, seen = (sum(row[when] is not None for row in real) for when in ("first", "by"))
         share = f"{100 * seen / len(real):.0f} %" if real else ""
-        counts = f"{len(group)} | {len(group) - len(real)} | {seen}"
+        counts = f"{len(group)} | {len(tried)} | {len(tried) - len(real)} | {at_first} | {seen}"
         lines.append(f"| {name} | {counts} | {share} |")
-    missed = [row for row in rows if row["by"] is None]
+    missed = [row for row in rows if row["tried"] and row["by"] is None]
     if missed:
         lines += ["", "Not noticed:", ""]
     for row in missed:
@@ -192,7 +196,8 @@ def main() -> None:
     parser.add_argument("rooms", nargs="*", help="rooms; all where none is named")
     parser.add_argument("--workers", type=int, default=2, help="mistakes tried at a time")
     parser.add_argument("--again", action="store_true", help="forget what earlier runs found")
-    parser.add_argument("--missed", action="store_true", help="only those that were not noticed")
+    parser.add_argument("--missed", action="store_true", help="also those that were not noticed")
+    parser.add_argument("--most", type=int, help="try no more than so many now")
     arguments = parsed(parser)
     chosen = mistakes(arguments.rooms)
     if arguments.quick:
@@ -200,11 +205,12 @@ def main() -> None:
     kept = FOLDERS.work / "mistakes.jsonl"
     if arguments.again:
         kept.unlink(missing_ok=True)
-    done = recorded(kept)
-    if arguments.missed:
-        done = {key: row for key, row in done.items() if row["by"] is not None}
+    earlier = recorded(kept)
+    done = {k: r for k, r in earlier.items() if not (arguments.missed and r["by"] is None)}
     waiting = [m for m in chosen if (m.room, m.name) not in done]
     random.Random(0).shuffle(waiting)  # what a killed run has tried is a fair sample
+    waiting.sort(key=lambda m: (m.room, m.name) not in earlier)  # but for those missed, again
+    waiting = waiting[: arguments.most]
     with Trees(arguments.workers) as trees, kept.open("a") as stream:
         check_untouched(trees, [m.room for m in waiting])
         for m, by, seconds in trees.map(noticed_by, waiting):
@@ -213,7 +219,13 @@ def main() -> None:
             stream.write(json.dumps(row) + "\n")
             stream.flush()
             done[m.room, m.name] = row
-    rows = [done[m.room, m.name] | {"equal": m.equal, "listed": m.listed} for m in chosen]
+    first = {(row["room"], row["name"]): row["by"] for row in reversed(lines_of(kept))}
+    rows = [
+        {"room": m.room, "name": m.name, "by": None, "tried": (m.room, m.name) in done}
+        | done.get((m.room, m.name), {})
+        | {"equal": m.equal, "listed": m.listed, "first": first.get((m.room, m.name))}
+        for m in chosen
+    ]
     write_results("mistakes", machine({}), {"rows": rows}, table(rows))
 
 
@@ -276,11 +288,15 @@ def digest(room: str) -> str:
     return whole.hexdigest()
 
 
-def recorded(kept: Path) -> dict[tuple[str, str], dict]:
-    """What earlier runs found, by room and name."""
+def lines_of(kept: Path) -> list[dict]:
+    """All that was found, in the order of time."""
     lines = kept.read_text().splitlines() if kept.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {(row["room"], row["name"]): row for row in rows}
+    return [json.loads(line) for line in lines]
+
+
+def recorded(kept: Path) -> dict[tuple[str, str], dict]:
+    """What earlier runs found at last, by room and name."""
+    return {(row["room"], row["name"]): row for row in lines_of(kept)}
 
 
 if __name__ == "__main__":

@@ -156,6 +156,16 @@ def test_what_is_rattled_finds_its_symmetry_again(relaxer):
     assert still.structure.volume == pytest.approx(rattled.structure.volume, rel=1e-4)
 
 
+def test_a_potential_of_single_precision_relaxes_in_double():
+    """To forces that float32 could not tell from zero, with the energy of float64."""
+    single = morse().astype(np.float32)
+    found = relax(single, cluster(), fmax=1e-7)
+    assert found.converged, found.problem
+    (end,) = single.astype(np.float64).predict([found.structure])
+    assert found.energy == pytest.approx(end.energy, abs=1e-11)
+    assert np.linalg.norm(end.forces, axis=1).max() < 1e-7
+
+
 def test_one_atom(relaxer):
     """In a cell only that moves; alone nothing does."""
     one = from_ase(bulk("Cu", a=3.3))

@@ -212,6 +212,11 @@ def test_structures(tmp_path):
         read_entries(path)
 
 
+def test_an_element_that_comes_again_in_a_formula_is_added():
+    assert parse_formula("CH3COOH") == {"C": 2.0, "H": 4.0, "O": 2.0}
+    assert parse_formula("Ca(OH)2H2O") == {"Ca": 1.0, "O": 3.0, "H": 4.0}
+
+
 def test_formation_energies_are_not_totals():
     formation = {"Fe": 0.0, "O": 0.0, "FeO": -0.4}
     with pytest.raises(InputError, match="look like formation energies"):

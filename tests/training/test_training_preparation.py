@@ -1,5 +1,6 @@
 """What settings and data decide of a run: who validates, the weights, where zero is."""
 
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -162,3 +163,22 @@ def test_a_network_is_drawn_by_the_seed_for_the_data(prepared):
     assert {s.weight for s in loader.structures} == {2.5}
     assert (loader.batch_size, len(loader.structures)) == (7, 23)
     assert prepared(run={"seed": 6}).potential.model["key"] == [0, 6]
+
+
+def test_test_files_are_read_as_the_training_files_are(tmp_path, monkeypatch):
+    """With the same keys, energy and periodicity."""
+    module, asked = sys.modules["kohn.training.train"], {}
+
+    def read(files, **how):
+        asked[tuple(files)] = how
+        return Dataset(())
+
+    monkeypatch.setattr(module, "read", read)
+    monkeypatch.setattr(module, "evaluate", lambda *_, **__: None)
+    monkeypatch.setattr(module, "write_evaluation", lambda *_: None)
+    data = {"train": ["a.xyz"], "test": ["t.xyz"], "keys": {"forces": "f"}, "periodic": False}
+    settings = parse({"data": data | {"energy": "free_energy"}})
+    prepared = SimpleNamespace(valid=SimpleNamespace(structures=()))
+    module._evaluate(settings, prepared, tmp_path, None)
+    how = {"keys": {"forces": "f"}, "periodic": False, "energy": "free_energy"}
+    assert asked == {("t.xyz",): how | {"labels": "finite"}}
