@@ -206,10 +206,12 @@ def main() -> None:
     if arguments.again:
         kept.unlink(missing_ok=True)
     earlier = recorded(kept)
-    done = {k: r for k, r in earlier.items() if not (arguments.missed and r["by"] is None)}
+    equal = {(m.room, m.name) for m in chosen if m.equal}
+    again = {k for k, r in earlier.items() if arguments.missed and r["by"] is None} - equal
+    done = {k: r for k, r in earlier.items() if k not in again}
     waiting = [m for m in chosen if (m.room, m.name) not in done]
     random.Random(0).shuffle(waiting)  # what a killed run has tried is a fair sample
-    waiting.sort(key=lambda m: (m.room, m.name) not in earlier)  # but for those missed, again
+    waiting.sort(key=lambda m: (m.room, m.name) not in again)  # after those missed
     waiting = waiting[: arguments.most]
     with Trees(arguments.workers) as trees, kept.open("a") as stream:
         check_untouched(trees, [m.room for m in waiting])

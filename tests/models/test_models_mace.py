@@ -301,6 +301,22 @@ def as_calculate(model, elements=ELEMENTS):
     return calculate
 
 
+def test_each_layer_is_read_out():
+    """Energies are linear in the readouts: those of one layer alone add to those of all."""
+    model, graph = tiny(TINY.model_copy(update={"layers": 3, "zbl": False})), batch()
+
+    def weights(m):
+        return (*(w.weight for w in m.readouts), m.last_readout[1].weight)
+
+    def energies(kept):
+        chosen = [w * float(k in kept) for k, w in enumerate(weights(model))]
+        return np.asarray(evaluate(eqx.tree_at(weights, model, tuple(chosen)), graph).energy[:2])
+
+    alone = [energies({k}) for k in range(3)]
+    assert min(np.abs(e).max() for e in alone) > 1e-3
+    np.testing.assert_allclose(sum(alone), energies({0, 1, 2}), rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(name, rng):
     config = MaceConfig.model_validate({**TINY.model_dump(), **VARIANTS[name]})

@@ -367,6 +367,12 @@ def test_the_bar_of_an_audit_is_the_share_of_the_threshold(violation, threshold,
         assert (found.violation, found.threshold) == ("1.0e-7", "1.0e-6")
 
 
+def test_a_law_that_was_measured_everywhere_is_not_partly_measured():
+    row = {"law": "forces", "verdict": "passed", "calls": 1, "index": 0, "threshold": 1e-6}
+    row |= {"violation": 0.0, "measured": 3, "structures": 3}
+    assert (line(row).measured, line(row).partly) == ("3 of 3", False)
+
+
 # Hulls
 
 

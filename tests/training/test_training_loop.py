@@ -4,7 +4,7 @@ Each step halves the distance of θ to the label, 0 (or takes all of it, where t
 the loss is w (θ − t)², its gradient 2 w (θ − t), and the rate 1/4.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -262,6 +262,26 @@ def test_a_loss_that_is_no_number_names_the_frame(tmp_path, written):
         loop.run(of, resume=False)
     assert caught.value.where == places[1]
     assert "loss nan" in caught.value.received
+
+
+class Root(Square):
+    """|θ − label|, which is finite where it has no slope."""
+
+    def loss(self, predicted, labels, weights):
+        off = jnp.sqrt(jnp.sum((predicted - labels) ** 2))
+        return weights * off, {"energy": off}
+
+
+def test_a_gradient_that_is_no_number_is_one_too(tmp_path, written):
+    """θ is the label from the start: the loss is 0, and its slope 0/0."""
+    of = trainer(tmp_path / "a", {"epochs": 1}, train=((1.0,), (1,)))
+    of = replace(of, prepared=replace(of.prepared, task=Root()))
+    loader, place = of.prepared.train, Place("some.extxyz", 0)
+    loader.structures = [SimpleNamespace(labels=("energy",), place=place)]
+    loader.batch = lambda chosen: Batch(np.zeros(1), np.array([1.0]), chosen)
+    with pytest.raises(TrainingError, match="diverged at step 1: the gradient") as caught:
+        loop.run(of, resume=False)
+    assert caught.value.where == place
 
 
 # Checkpoints
