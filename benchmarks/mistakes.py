@@ -211,7 +211,8 @@ def main() -> None:
     done = {k: r for k, r in earlier.items() if k not in again}
     waiting = [m for m in chosen if (m.room, m.name) not in done]
     random.Random(0).shuffle(waiting)  # what a killed run has tried is a fair sample
-    waiting.sort(key=lambda m: (m.room, m.name) not in again)  # after those missed
+    # After those missed, and those that are known to be missed easily.
+    waiting.sort(key=lambda m: ((m.room, m.name) not in again, not m.listed))
     waiting = waiting[: arguments.most]
     with Trees(arguments.workers) as trees, kept.open("a") as stream:
         check_untouched(trees, [m.room for m in waiting])
