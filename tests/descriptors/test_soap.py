@@ -165,6 +165,7 @@ def test_symmetries(name, seed, n, periodic):
     close(of(moved, config), expected if config.average != "off" else expected[order])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 @given(seed=st.integers(0, 1000), n=st.integers(1, 3))
 def test_lattices(name, seed, n):

@@ -153,6 +153,16 @@ def test_one_model_tells_distances_alone(folder, predictions, tmp_path):
 
 
 @pytest.mark.slow
+def test_energies_are_of_structures_as_periodic_as_was_said(opened, folder, tmp_path):
+    """All of them without their images, whatever the files say."""
+    _, rows = run(folder, tmp_path / "o.csv", "a", periodic=False)
+    alone = [replace(s, periodic=np.zeros(3, bool)) for s in STRUCTURES]
+    expected = opened(folder / "a.safetensors").predict(alone)
+    for name, size, p in zip(NAMES, SIZES, expected, strict=True):
+        assert rows[name]["energy_per_atom"] == pytest.approx(p.energy / size, abs=1e-9)
+
+
+@pytest.mark.slow
 def test_an_ensemble_has_the_spread_of_its_members(folder, predictions, tmp_path):
     """σ = s √(1 + 1/S), P by Student's distribution with S − 1."""
     per_atom = predictions / SIZES

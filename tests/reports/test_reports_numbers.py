@@ -179,6 +179,9 @@ def test_the_best_epoch_and_the_late_weights_are_marked():
     figure = learning_curves(run)[0]
     assert [s["x0"] for s in figure.layout["shapes"]] == [2, 3.0]
     assert [a["text"] for a in figure.layout["annotations"][:2]] == ["best", "late weights"]
+    # After three epochs of four, they are still at three quarters of all.
+    figure = learning_curves(replace(run, epochs=epochs[:3]))[0]
+    assert [s["x0"] for s in figure.layout["shapes"]] == [2, 3.0]
 
 
 # Words
