@@ -129,6 +129,18 @@ def test_an_element_it_has_not_seen(potential):
         atoms.get_potential_energy()
 
 
+def test_atoms_near_an_image_of_another_are_refused_in_a_skewed_cell(potential):
+    cell = np.array([[4.0, 0.0, 0.0], [1.5, 4.0, 0.0], [0.0, 0.7, 5.0]])
+    for away, near in ((0.3, True), (1.5, False)):
+        places = np.array([[0.3, 0.3, 0.3], cell[1] + [0.3 + away, 0.3, 0.3]])
+        atoms = Atoms("Si2", places, cell=cell, pbc=True, calculator=kohn.Calculator(potential))
+        if near:
+            with pytest.raises(InputError, match="too near each other"):
+                atoms.get_potential_energy()
+        else:
+            atoms.get_potential_energy()
+
+
 def test_a_damaged_file(potential, tmp_path):
     path = tmp_path / "model.safetensors"
     save(potential, path)
