@@ -129,6 +129,7 @@ def test_an_element_it_has_not_seen(potential):
         atoms.get_potential_energy()
 
 
+@pytest.mark.slow
 def test_atoms_near_an_image_of_another_are_refused_in_a_skewed_cell(potential):
     cell = np.array([[4.0, 0.0, 0.0], [1.5, 4.0, 0.0], [0.0, 0.7, 5.0]])
     for away, near in ((0.3, True), (1.5, False)):

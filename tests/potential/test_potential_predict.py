@@ -85,6 +85,7 @@ def test_energies_alone_have_the_e0s_of_each_structure(predictions):
     np.testing.assert_allclose(found, [p.energy for p in predictions], rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_lone_atom_has_exactly_its_e0(predictions):
     (i,) = [i for i, s in enumerate(STRUCTURES) if len(s) == 1]
     assert predictions[i].energy == E0S[int(STRUCTURES[i].numbers[0])]
