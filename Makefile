@@ -1,4 +1,4 @@
-# make setup   .venv with everything pinned      make demo    train on real data, about two minutes
+# make setup   .venv with everything pinned      make demo    train on real data, two to four minutes
 # make test    the whole suite                   make lint    ruff, pyright, import-linter
 # make peers   environments for the benchmarks   make lock    pin anew from pyproject.toml
 # make .venv-jax-0.10.2/.done   the pins with another jax, for benchmarks.versions
