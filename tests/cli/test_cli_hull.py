@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kohn.cli.hulls import picture
 from kohn.stability.tables import blocks, columns_of
 
 DATA = Path(__file__).parents[1] / "data" / "phase_diagrams"
@@ -185,3 +186,24 @@ def test_another_way_of_computing_is_refused_unless_allowed(kohn_cli, tmp_path):
     assert code == 0
     assert "Mixed, as allowed" in said
     assert any("r2SCAN" in r for r in json.loads(out)["remarks"])
+
+
+def test_formation_energies_are_those_of_candidates_too(kohn_cli, tmp_path):
+    """Li2O at −2 eV/atom, and LiO at −1.6 is 0.1 below the line to O, where it is −1.5."""
+    (tmp_path / "formed.csv").write_text("id,formula,energy\na,Li,0\nb,O,0\nx,Li2O,-2\n")
+    (tmp_path / "new.csv").write_text("id,formula,energy\np,LiO,-1.6\n")
+    command = ("hull", "formed.csv", "--candidates", "new.csv", "--formation", "--json")
+    code, out, said = kohn_cli(*command)
+    assert code == 0, said
+    (row,) = json.loads(out)["candidates"]
+    assert row["distance"] == pytest.approx(-0.1, abs=1e-12)
+    assert row["formation_energy_per_atom"] == pytest.approx(-1.6, abs=1e-12)
+
+
+def test_shares_of_entries_of_one_formula_are_added():
+    """In the picture decompositions are by formula, of which there may be several entries."""
+    entries = [{"id": i, "formula": f, "decomposition": {}} for i, f in (("a", "Li"), ("b", "Li"))]
+    falls = {"id": "c", "formula": "LiO", "in_hull": False, "decomposition": {"a": 0.25, "b": 0.5}}
+    drawn = picture({"entries": entries, "candidates": [falls]})
+    assert drawn["entries"][-1]["decomposition"] == {"Li": 0.75}
+    assert [e["candidate"] for e in drawn["entries"]] == [False, False, True]

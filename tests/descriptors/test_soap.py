@@ -334,3 +334,11 @@ def test_narrow_gaussians_are_refused():
 def test_more_channels_than_elements_are_refused():
     with pytest.raises(ConfigError, match="more species channels"):
         expansion(SoapConfig(species_channels=3), (1, 8))
+
+
+def test_the_smoothing_ends_at_the_cutoff_and_begins_its_width_before():
+    """f = 1 up to r_c − w = 4.5 Å, then falls to 0."""
+    config = SoapConfig(r_cut=5.0, sigma=0.4, smoothing_width=0.5)
+    f = np.asarray(cutoff_function(config)(np.array([0.4, 0.6, 4.4, 4.49, 4.75, 4.9, 5.0])))
+    np.testing.assert_allclose(f[[0, 1, 2, 3, 4, 6]], [1, 1, 1, 1, 0.5, 0], rtol=0, atol=1e-12)
+    assert 0.0 < f[5] < 0.1

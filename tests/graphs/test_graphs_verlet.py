@@ -153,3 +153,23 @@ def test_a_list_is_kept_while_atoms_follow_the_strain():
     assert verlet.update(moved) is first
     farther = replace(strained, positions=strained.positions + np.array([0.13, 0, 0]))
     assert verlet.update(farther) is not first
+
+
+def test_a_list_is_made_anew_when_periodic_flags_change():
+    """Atoms and cell stay as they are, and images come or go."""
+    crystal = structure([[0, 0, 0], [1.4, 1.3, 1.2]], [14, 14], 2.9 * np.eye(3), True)
+    verlet = made()
+    for flags in ([True] * 3, [True, True, False], [False] * 3, [True] * 3):
+        s = replace(crystal, periodic=np.array(flags))
+        assert edges_of(s, verlet) == searched(s)
+    assert verlet.builds == 4
+
+
+def test_the_volume_is_positive_whatever_hand_the_cell_has():
+    cell = np.array([[0, 2.9, 0], [3.0, 0, 0], [0.2, 0, 3.1]])
+    s = structure([[0, 0, 0], [1.4, 1.3, 1.2]], [14, 14], cell, True)
+    topology = made().update(s)
+    positions = np.zeros((len(topology.species), 3))
+    positions[:2] = s.positions
+    assert np.linalg.det(cell) < 0
+    assert float(GRAPH(topology, positions, cell).volume[0]) == pytest.approx(26.97, rel=1e-12)

@@ -236,3 +236,15 @@ def test_neighbours_are_kept_while_no_atom_moves_more_than_half_the_skin(charged
     expected = 15 * (1 - distance / 3) ** 2 - 14.0
     assert atoms.get_potential_energy() == pytest.approx(expected, abs=1e-12)
     assert atoms.calc.searches == searches
+
+
+@pytest.mark.slow
+def test_a_molecule_in_a_box_has_no_stress(potential):
+    atoms = molecule("H2O", cell=[12.0] * 3)
+    assert atoms.cell.volume > 0
+    assert not atoms.pbc.any()
+    atoms.calc = kohn.Calculator(potential)
+    atoms.get_forces()
+    assert "stress" not in atoms.calc.results
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()

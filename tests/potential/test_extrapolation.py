@@ -303,3 +303,11 @@ def test_what_models_take(potential, tmp_path):
         for given in (atoms, [atoms], kohn.read(atoms), from_ase(atoms), tmp_path / "x.xyz")
     }
     assert len(energies) == 1
+
+
+def test_of_two_sets_the_extremes_of_both_count():
+    """Whichever comes first."""
+    one = Seen({(1, 8): 0.9, (1, 1): 1.5}, {1: 1.1, 8: 0.9})
+    two = Seen({(1, 8): 0.95, (8, 8): 2.5}, {1: 0.8, 29: 2.6})
+    both = Seen({(1, 8): 0.9, (1, 1): 1.5, (8, 8): 2.5}, {1: 1.1, 8: 0.9, 29: 2.6})
+    assert one.joined(two) == two.joined(one) == both

@@ -2,11 +2,17 @@
 
 from dataclasses import replace
 
+import jax
+import numpy as np
 import pytest
 from brute_force import structure
 
 from kohn.errors import InputError
-from kohn.potential.properties import label_of
+from kohn.graphs import neighbourhood
+from kohn.models import NequipConfig
+from kohn.models.properties import PropertyConfig, PropertyNetwork
+from kohn.potential import ExtrapolationWarning, PropertyModel, Seen
+from kohn.potential.properties import about_mass, from_mass, label_of
 from kohn.structures.properties import PREDICTED_BY
 
 ATOM = structure([[0, 0, 0]], [8])
@@ -24,3 +30,28 @@ def test_what_is_no_number_is_refused():
     for value in ("wide", [1.0, 2.0], float("nan")):
         with pytest.raises(InputError, match="not a finite number"):
             label_of(replace(ATOM, info={"gap": value}), "gap")
+
+
+def test_a_dipole_of_an_ion_goes_to_its_centre_of_mass_and_back():
+    """μ(R) = μ(0) − Q R, with Q = 2 e and R = (1, 2, 3) Å."""
+    ion = structure([[1.0, 2.0, 3.0]], [8])
+    mu = np.array([0.5, 0.0, -0.5])
+    about = about_mass(mu, ion, 2.0, "positions")
+    np.testing.assert_allclose(about, [-1.5, -4.0, -6.5], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(from_mass(about, ion, 2.0, "positions"), mu, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(from_mass(mu, ion, 2.0, "centre_of_mass"), mu)
+
+
+@pytest.mark.slow
+def test_every_structure_is_asked_whether_it_is_like_the_training_data():
+    """The second is not, and the warning is of one of two."""
+    near, far = (structure([[0, 0, 0], [0, 0, r]], [8, 1]) for r in (0.97, 1.9))
+    body = NequipConfig(cutoff=3.0, channels=2, l_max=1, layers=1, radial_widths=(4,))
+    config = PropertyConfig(body=body, targets=("dipole",), extensive=("dipole",), charges=True)
+    network = PropertyNetwork.random(
+        jax.random.key(0), config, (1, 8), neighbours=1.0, atoms={}, dtype=np.float64
+    )
+    seen = Seen.of([near], [neighbourhood(near, 3.0)]).to_json()
+    model = PropertyModel(network, provenance={"seen": seen})
+    with pytest.warns(ExtrapolationWarning, match="1 of 2 structures are unlike"):
+        model.predict([near, far])

@@ -5,16 +5,20 @@ import json
 
 import numpy as np
 import pytest
+from brute_force import structure
 from systems import FILES, textbook, totals
 
 from kohn.errors import InputError
 from kohn.stability import Entries, Provenance, parse_formula, read_entries
 from kohn.stability.entries import (
+    composition_keys,
     refuse_energies_per_atom,
     refuse_formation_energies,
     slope_with_size,
 )
+from kohn.structures import write
 from kohn.structures.computed_entries import correction
+from kohn.structures.properties import PREDICTED_BY
 
 
 @pytest.mark.parametrize(
@@ -303,3 +307,21 @@ def test_totals_that_are_said_to_be_formation_energies():
     Entries.of(["Li", "O", "Li2O"], [0.0, 0.05, -2.0], formation=True)
     with pytest.raises(InputError, match="look like total energies"):
         Entries.of(["Li", "O", "Li2O"], [-1.9, -4.9, -4.8], formation=True)
+
+
+def test_compositions_are_equal_to_nine_digits():
+    apart = np.array([[1 / 3, 2 / 3], [1 / 3 + 1e-4, 2 / 3 - 1e-4], [1 / 3 + 1e-12, 2 / 3], [0, 1]])
+    a, b, c, d = composition_keys(apart)
+    assert a == c
+    assert len({a, b, d}) == 3
+    assert composition_keys(np.array([[-0.0, 1.0]])) == [d]
+
+
+def test_a_prediction_wins_over_the_label_that_stands_beside_it(tmp_path):
+    """Of a file that a model wrote both are there: the energy is the model's."""
+    file = tmp_path / "predicted.extxyz"
+    write(structure([[0, 0, 0], [0, 0, 1]], [1, 1]).with_labels(energy=np.array(-7.0)), file)
+    assert read_entries([file]).energies.tolist() == [-7.0]
+    text = file.read_text()
+    file.write_text(text.replace("REF_energy", f'energy=-9.0 {PREDICTED_BY}="a" REF_energy'))
+    assert read_entries([file]).energies.tolist() == [-9.0]

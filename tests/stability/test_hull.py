@@ -7,6 +7,7 @@ import pytest
 from systems import random_system
 
 from kohn.errors import InputError
+from kohn.stability.fast import cheapest_mixtures
 from kohn.stability.hull import Facets, LowerHull
 
 KINDS = ("small", "large", "slivers", "dilute")
@@ -100,3 +101,17 @@ def test_no_mixture():
     with pytest.raises(InputError, match="no mixture"):
         hull.program(np.array([0.5, 0.5]), np.array([1]))
     assert replace(hull, energies=np.zeros(2)).elements == 2
+
+
+@pytest.mark.parametrize("k", [0, 1, 2])
+def test_the_entry_that_is_left_out_takes_no_part(k):
+    """Three entries of one compound, at −3, −2 and −1 eV/atom: without the lowest the next counts,
+    whichever row it has."""
+    energies = np.roll([-3.0, -2.0, -1.0], k)
+    fractions = np.array([[0.5, 0.5]] * 3 + [[1.0, 0.0], [0.0, 1.0]])
+    energies = np.append(energies, [0.0, 0.0])
+    lowest = np.array([k, -1])
+    heights = cheapest_mixtures(
+        fractions, energies, fractions[[0, 0]], np.array([[3, 4], [3, 4]]), lowest
+    )[0]
+    np.testing.assert_allclose(heights, [-2.0, -3.0], rtol=0, atol=1e-12)

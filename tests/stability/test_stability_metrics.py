@@ -150,3 +150,9 @@ def test_the_interval_covers_as_often_as_it_says():
 def test_what_cannot_be_used_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_the_interval_is_that_of_newcombe():
+    """81 of 263 at 95 %: 0.2553 to 0.3662 (Newcombe, Stat. Med. 17, 857 (1998), method 3)."""
+    found = wilson(np.array([81 / 263]), np.array([263]), 0.95)
+    np.testing.assert_allclose(found, [[0.2553, 0.3662]], rtol=0, atol=5e-5)

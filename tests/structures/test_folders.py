@@ -13,6 +13,7 @@ from rich.console import Console
 from kohn.checks import check
 from kohn.errors import InputError
 from kohn.structures import read, scan
+from kohn.structures.folders import _repeats
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -151,3 +152,17 @@ class OfPymatgen:
 def test_objects_of_pymatgen():
     assert read([OfPymatgen(), OfPymatgen()], labels="none")[1].symbols == ["Cu"]
     assert read(OfPymatgen())[0].volume == pytest.approx(3.6**3)
+
+
+def test_structures_are_scanned_without_periodic_flags_where_that_is_wished(folder):
+    for periodic in (None, False):
+        flags = [s.periodic.any() for s in scan(folder / "b" / "md.traj", periodic=periodic)]
+        assert flags == [periodic is None] * 2
+
+
+def test_an_outcar_is_left_for_the_vasprun_of_its_own_step(tmp_path):
+    """OUTCAR.1 beside vasprun.xml.1, and none beside that of step 2."""
+    for name in ("OUTCAR.1", "vasprun.xml.1", "OUTCAR.3", "vasprun.xml.2", "vasprun.xml.2.gz"):
+        (tmp_path / name).write_text("x")
+    taken = [tmp_path / n for n in sorted(p.name for p in tmp_path.iterdir())]
+    assert {p.name for p in _repeats(taken)} == {"OUTCAR.1", "vasprun.xml.2.gz"}

@@ -9,7 +9,10 @@ import pytest
 from brute_force import structure
 
 from kohn.errors import InputError
+from kohn.graphs import neighbourhood
 from kohn.models import FAMILIES, SchNetConfig
+from kohn.potential import Seen
+from kohn.records import read_records
 from kohn.structures import Dataset, reference_energies
 from kohn.training.preparation import (
     STRESS_WEIGHT,
@@ -17,10 +20,12 @@ from kohn.training.preparation import (
     _labels_present,
     _parts,
     _provenance_of_energies,
+    _seen,
     prepare,
     resolved,
 )
 from kohn.training.settings import Weights, parse
+from kohn.training.train import _write_start
 
 
 def numbered(k):
@@ -182,3 +187,33 @@ def test_test_files_are_read_as_the_training_files_are(tmp_path, monkeypatch):
     module._evaluate(settings, prepared, tmp_path, None)
     how = {"keys": {"forces": "f"}, "periodic": False, "energy": "free_energy"}
     assert asked == {("t.xyz",): how | {"labels": "finite"}}
+
+
+def test_distances_that_a_model_has_seen_count_when_it_learns_more():
+    """Si at 2.4 Å before, at 2.2 Å now."""
+    pair = structure([[0, 0, 0], [0, 0, 2.2]], [14, 14])
+    loader = SimpleNamespace(structures=[pair], neighbourhoods=[neighbourhood(pair, 4.0)])
+    earlier = Seen({(14, 14): 2.4, (6, 14): 1.9}, {14: 2.6})
+    start = SimpleNamespace(judge=SimpleNamespace(seen=earlier))
+    alone, both = (Seen.from_json(_seen(loader, s)["seen"]) for s in (None, start))
+    assert alone.shortest == {(14, 14): pytest.approx(2.2, abs=1e-9)}
+    assert both.shortest == {**alone.shortest, (6, 14): 1.9}
+    assert both.loneliest == {14: 2.6}
+
+
+def test_a_run_that_begins_again_has_one_start(tmp_path):
+    """One that was killed before its first checkpoint left records of its own."""
+    loader = SimpleNamespace(
+        structures=[None],
+        shapes=[(4, 2, 1)],
+        average_neighbours=2.0,
+        waste=lambda: SimpleNamespace(ratio=1.0),
+    )
+    potential = SimpleNamespace(n_parameters=1, provenance={}, e0s={1: -13.6})
+    report = SimpleNamespace(to_json=dict)
+    prepared = SimpleNamespace(report=report, train=loader, valid=loader, potential=potential)
+    for steps in (5, 7):
+        _write_start(tmp_path, prepared, steps=steps)
+    (start,) = read_records(tmp_path / "records.jsonl")
+    assert start["kind"] == "start"
+    assert start["steps"] == 7
