@@ -124,7 +124,7 @@ def noticed_by(mistake: Mistake, folder: Path) -> str | None:
     source = file.read_text()
     file.write_text(mistake.planted(source))
     try:
-        tried = [*suites(mistake.room), *([(mistake.also, SLOW)] if mistake.also else [])]
+        tried = [*suites(mistake.room), *([(mistake.also, "not browser")] if mistake.also else [])]
         return next(filter(None, (first_failure(x, folder) for x in tried)), None)
     finally:
         file.write_text(source)

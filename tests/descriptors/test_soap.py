@@ -342,3 +342,11 @@ def test_the_smoothing_ends_at_the_cutoff_and_begins_its_width_before():
     f = np.asarray(cutoff_function(config)(np.array([0.4, 0.6, 4.4, 4.49, 4.75, 4.9, 5.0])))
     np.testing.assert_allclose(f[[0, 1, 2, 3, 4, 6]], [1, 1, 1, 1, 0.5, 0], rtol=0, atol=1e-12)
     assert 0.0 < f[5] < 0.1
+
+
+def test_far_neighbours_count_less_by_the_exponent_of_the_scaling():
+    """1 / (1 + (r / r_0)^m) below the smoothing, with r_0 = 2 Å and m = 7."""
+    more = {"scaling_radius": 2.0, "scaling_exponent": 7}
+    config = SoapConfig(r_cut=5.0, sigma=0.4, smoothing_width=0.5, **more)
+    f = np.asarray(cutoff_function(config)(np.array([1.0, 2.0, 4.0])))
+    np.testing.assert_allclose(f, [1 / (1 + 2**-7), 0.5, 1 / (1 + 2**7)], rtol=0, atol=1e-12)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk, fcc111
 from brute_force import structure
 
@@ -15,7 +16,7 @@ from kohn.descriptors import polynomial_cutoff
 from kohn.errors import InputError, Place
 from kohn.graphs import gather_neighbours
 from kohn.interfaces import relaxation
-from kohn.interfaces.relaxation import Relaxer, relax
+from kohn.interfaces.relaxation import Relaxer, _Limits, _Stopped, relax
 from kohn.models.network import where_neighbours
 from kohn.potential import Potential
 from kohn.structures import from_ase
@@ -357,3 +358,10 @@ def test_a_network_of_many_elements(potential):
     assert found.converged == (found.problem == "")
     assert found.energy == pytest.approx(end.energy, abs=1e-9)
     assert end.energy <= start.energy
+
+
+def test_atoms_that_come_together_have_not_fallen_apart():
+    near, far = (Atoms("H2", [[0, 0, 0], [0, 0, r]]) for r in (0.8, 20.0))
+    _Limits.of(from_ase(far), 5.0).hold(near)
+    with pytest.raises(_Stopped, match="fell apart: 2 groups, 1 at the start"):
+        _Limits.of(from_ase(near), 5.0).hold(far)

@@ -12,7 +12,7 @@ from kohn.graphs import neighbourhood
 from kohn.models import NequipConfig
 from kohn.models.properties import PropertyConfig, PropertyNetwork
 from kohn.potential import ExtrapolationWarning, PropertyModel, Seen
-from kohn.potential.properties import about_mass, from_mass, label_of
+from kohn.potential.properties import about_mass, charge_of, from_mass, label_of
 from kohn.structures.properties import PREDICTED_BY
 
 ATOM = structure([[0, 0, 0]], [8])
@@ -55,3 +55,10 @@ def test_every_structure_is_asked_whether_it_is_like_the_training_data():
     model = PropertyModel(network, provenance={"seen": seen})
     with pytest.warns(ExtrapolationWarning, match="1 of 2 structures are unlike"):
         model.predict([near, far])
+
+
+def test_the_charge_that_a_frame_states_is_its_charge():
+    assert charge_of(replace(ATOM, info={"charge": 1}), -1.0) == 1.0
+    assert charge_of(replace(ATOM, info={"Charge": np.array([-2.0])})) == -2.0
+    assert charge_of(ATOM, -1.0) == -1.0
+    assert charge_of(ATOM) is None

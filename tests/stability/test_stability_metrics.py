@@ -156,3 +156,9 @@ def test_the_interval_is_that_of_newcombe():
     """81 of 263 at 95 %: 0.2553 to 0.3662 (Newcombe, Stat. Med. 17, 857 (1998), method 3)."""
     found = wilson(np.array([81 / 263]), np.array([263]), 0.95)
     np.testing.assert_allclose(found, [[0.2553, 0.3662]], rtol=0, atol=5e-5)
+
+
+def test_bins_count_by_how_many_are_in_them():
+    """Three of mean 0.2, of which a third came true, and one of 0.9 that did not."""
+    c = calibration(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 0, 1, 0]), bins=2)
+    assert c.expected_error == pytest.approx((3 * (1 / 3 - 0.2) + 0.9) / 4, abs=1e-12)
