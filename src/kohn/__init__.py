@@ -17,13 +17,12 @@ import jax
 
 from kohn.compilation import keep_compiled, warn_of_wrong
 from kohn.memory import keep_memory
+from kohn.version import __version__ as __version__
 
 warn_of_wrong()
 jax.config.update("jax_enable_x64", True)
 keep_compiled()
 keep_memory()
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from kohn.audits import audit as audit

@@ -19,6 +19,7 @@ import safetensors.numpy
 
 from kohn.errors import ModelFileError, Place
 from kohn.records import to_json, write_atomically
+from kohn.version import __version__
 
 FORMAT = 1
 _KEY = "kohn"
@@ -38,8 +39,6 @@ def checksum(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
 
 def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     """The bytes of a model file: the same arrays and metadata always give the same bytes."""
-    from kohn import __version__
-
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     document = {
         "format": FORMAT,

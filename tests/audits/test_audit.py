@@ -14,10 +14,12 @@ from brute_force import structure
 from planted import CRYSTAL, MOLECULE, Planted
 
 import kohn
-from kohn.audits import NAMES, TABLE, derivatives, smoothness
+from kohn.audits import NAMES, TABLE, smoothness
 from kohn.audits.audit import judge
 from kohn.audits.case import Measured, Noise
+from kohn.audits.derivatives import noise_of
 from kohn.errors import ConfigError, InputError
+from kohn.numerics.derivatives import STEPS, extrapolated
 
 FEW = ["translation", "forces", "smoothness", "net-force"]
 BY_NAME = {law.name: law for law in TABLE}
@@ -389,9 +391,9 @@ def test_noise_is_measured():
 
     from kohn.audits.asking import Asking
 
-    found = [derivatives.noise_of(Asking(Planted(rough)), MOLECULE).energy for _ in range(20)]
+    found = [noise_of(Asking(Planted(rough)), MOLECULE).energy for _ in range(20)]
     assert np.median(found) == pytest.approx(1e-5, rel=0.5)
-    assert derivatives.noise_of(Asking(Planted(planted.honest)), MOLECULE).energy < 1e-13
+    assert noise_of(Asking(Planted(planted.honest)), MOLECULE).energy < 1e-13
 
 
 def test_differences_say_how_wrong_they_are():
@@ -403,8 +405,8 @@ def test_differences_say_how_wrong_they_are():
             def f(x, a=a, b=b, noise=noise):
                 return np.sin(a + b * x) + 0.3 * np.exp(a * x) + noise * rng.normal()
 
-            d = [(f(h) - f(-h)) / (2 * h) for h in derivatives.STEPS]
-            value, error = derivatives.extrapolated(d, derivatives.STEPS, noise)
+            d = [(f(h) - f(-h)) / (2 * h) for h in STEPS]
+            value, error = extrapolated(d, STEPS, noise)
             assert abs(value - b * np.cos(a) - 0.3 * a) < error + 1e-11
 
 

@@ -15,8 +15,10 @@ from kohn.audits import TABLE
 from kohn.audits.asking import Asking
 from kohn.audits.audit import judge
 from kohn.audits.case import Measured, not_measured
-from kohn.audits.derivatives import noise_of, scatter, slope
+from kohn.audits.derivatives import noise_of
 from kohn.errors import InputError
+from kohn.numerics.derivatives import slope
+from kohn.numerics.noise import scatter
 
 BY_NAME = {law.name: law for law in TABLE}
 DENSE = structure(

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import kohn
 from kohn.audits.asking import Asking, NotANumber, Outcome, Raised, Unmeasured
 from kohn.audits.case import Case, Measured, Noise
 from kohn.audits.derivatives import noise_of
@@ -24,6 +23,7 @@ from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
 from kohn.locks import only_process
 from kohn.records import append_record, plain, read_records, to_json, write_atomically
 from kohn.structures import Dataset, Structure, read
+from kohn.version import __version__
 
 RECORDS = "records.jsonl"
 FAILED, PASSED, UNMEASURED, DIAGNOSTIC = "failed", "passed", "not measured", "diagnostic"
@@ -387,7 +387,7 @@ def _header(calculator, name, data, picked, laws, seed, temperature) -> dict[str
     table = [{k: v for k, v in vars(law).items() if k != "measure"} for law in laws]
     return {
         "kind": "audit",
-        "kohn": kohn.__version__,
+        "kohn": __version__,
         "calculator": name or own or f"{kind.__module__}:{kind.__qualname__}",
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
         "structures": picked,

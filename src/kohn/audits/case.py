@@ -8,12 +8,8 @@ import numpy as np
 
 from kohn.audits.asking import Asking, Outcome, Unmeasured, forces_of, has_stress, lacking
 from kohn.graphs import pairs_within
+from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
-
-CERTAIN = 20.0
-"""Standard deviations of the noise that are taken for noise: they are known to a factor of two,
-and what rounding does to hundreds of components under another order of sums is not normal."""
-
 
 VACUUM = 50.0
 """Å between atoms in a box and their images: farther than any cutoff in use."""

@@ -4,7 +4,8 @@ import numpy as np
 from ase.data import atomic_masses
 
 from kohn.audits.asking import Unmeasured, forces_of
-from kohn.audits.case import CERTAIN, Case, Measured, moved, needs_atoms
+from kohn.audits.case import Case, Measured, moved, needs_atoms
+from kohn.numerics.noise import CERTAIN
 from kohn.units import FEMTOSECOND
 
 BOLTZMANN = 8.617330337217213e-05

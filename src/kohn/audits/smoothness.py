@@ -17,7 +17,6 @@ from ase.data import covalent_radii
 
 from kohn.audits.asking import Unmeasured, forces_of
 from kohn.audits.case import (
-    CERTAIN,
     Case,
     Measured,
     Noise,
@@ -28,8 +27,8 @@ from kohn.audits.case import (
     not_measured,
     take,
 )
-from kohn.audits.derivatives import scatter
 from kohn.audits.totals import CUT
+from kohn.numerics.noise import CERTAIN, scatter
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
 

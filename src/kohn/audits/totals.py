@@ -6,7 +6,6 @@ import numpy as np
 
 from kohn.audits.asking import ORDER, Outcome, Unmeasured, atoms_of, forces_of
 from kohn.audits.case import (
-    CERTAIN,
     Case,
     Measured,
     alone,
@@ -18,6 +17,7 @@ from kohn.audits.case import (
     needs_no_charge,
     take,
 )
+from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
 
 APART = 50.0

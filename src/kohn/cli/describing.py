@@ -27,6 +27,7 @@ from kohn.errors import ConfigError, InputError, nearest
 from kohn.records import to_json
 from kohn.structures import Dataset
 from kohn.structures.elements import symbol
+from kohn.version import __version__
 
 DESCRIPTORS: dict[str, type[StructureTransformer]] = {
     "soap": Soap,
@@ -333,6 +334,6 @@ def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
 def _origin(data: Dataset) -> dict[str, Any]:
     """Which files the structures came from, and with which Kohn they were described."""
     return {
-        "kohn": kohn.__version__,
+        "kohn": __version__,
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
     }

@@ -11,6 +11,7 @@ from rich.console import Console
 from kohn.cli.options import assignments
 from kohn.errors import InputError
 from kohn.records import to_json
+from kohn.version import __version__
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -48,9 +49,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         import jax
 
-        import kohn
-
-        sys.stdout.write(f"kohn {kohn.__version__} (jax {jax.__version__})\n")
+        sys.stdout.write(f"kohn {__version__} (jax {jax.__version__})\n")
         raise typer.Exit
 
 

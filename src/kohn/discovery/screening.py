@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-import kohn
 from kohn.discovery.models import opened
 from kohn.discovery.options import Monitor, Options, check, refuse_probability
 from kohn.discovery.plan import begin, begun, checksum, discard
@@ -36,6 +35,7 @@ from kohn.stability.entries import Entries
 from kohn.stability.reading_candidates import read_candidates, refuse_twice
 from kohn.stability.systems import SystemHulls
 from kohn.structures import files_of
+from kohn.version import __version__
 
 DEFAULT = Options()
 
@@ -74,7 +74,7 @@ def screen(
     target, work = Path(out), Path(f"{out}.work")
     check(files, of_models, target, options)
     plan = {
-        "version": kohn.__version__,
+        "version": __version__,
         **{
             name: [[str(p), checksum(p)] for p in paths]
             for name, paths in (("candidates", files), ("hull", of_hull), ("models", of_models))

@@ -102,14 +102,3 @@ def to_complex(l: int) -> np.ndarray:
         q[l + m, l + m], q[l + m, l - m] = phase / sqrt(2), 1j * phase / sqrt(2)
         q[l - m, l + m], q[l - m, l - m] = 1 / sqrt(2), -1j / sqrt(2)
     return q
-
-
-def to_e3nn(l: int) -> np.ndarray:
-    """M with Y^e3nn_l(u) = M Y_l(u), "norm" and "integral" scales aside, float64 [2l+1, 2l+1].
-
-    e3nn's harmonics are ours with the axes renamed (x, y, z) -> (z, x, y): M = D_l of that turn.
-    """
-    from kohn.o3.wigner import wigner_d
-
-    turn = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    return np.asarray(wigner_d(turn, l))

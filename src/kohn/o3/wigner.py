@@ -51,3 +51,12 @@ def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
     turned = spherical_harmonics(u @ rotation.T, l)[:, degree_slice(l)]
     still = spherical_harmonics(u, l)[:, degree_slice(l)]
     return turned.T @ (still * jnp.asarray(weights, rotation.dtype)[:, None])
+
+
+def to_e3nn(l: int) -> np.ndarray:
+    """M with Y^e3nn_l(u) = M Y_l(u), "norm" and "integral" scales aside, float64 [2l+1, 2l+1].
+
+    e3nn's harmonics are ours with the axes renamed (x, y, z) -> (z, x, y): M = D_l of that turn.
+    """
+    turn = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    return np.asarray(wigner_d(turn, l))

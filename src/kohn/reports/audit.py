@@ -10,11 +10,11 @@ import rich.table
 from rich.console import Group
 from rich.text import Text
 
-import kohn
 from kohn.audits import Audit
 from kohn.records import write_atomically
 from kohn.reports.page import _environment, _file
 from kohn.reports.text import NONE, plural
+from kohn.version import __version__
 
 NAME = "audit.html"
 STYLES = {"failed": "bold red", "passed": "green", "not measured": "yellow", "diagnostic": "cyan"}
@@ -171,7 +171,7 @@ def audit_page(folder: str | Path) -> Path:
             bound=-DECADES[0] / (DECADES[1] - DECADES[0]),
             scientific=scientific,
             css=_file("page.css"),
-            drawn_by=f"Kohn {kohn.__version__}",
+            drawn_by=f"Kohn {__version__}",
         )
     )
     target = Path(folder) / NAME

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import kohn
 from kohn.records import write_atomically
 from kohn.reports.hull_figures import falls_into, hull_figures
 from kohn.reports.page import _environment, _file, _plotly, script_json
 from kohn.reports.sections import Cell, Table, identifier
 from kohn.reports.text import fixed, plural
+from kohn.version import __version__
 
 MOST = 500
 """Rows of a table."""
@@ -47,7 +47,7 @@ def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
             figures_json=script_json(figures),
             plotly=_plotly() if figures else "",
             css=_file("page.css"),
-            drawn_by=f"Kohn {kohn.__version__}",
+            drawn_by=f"Kohn {__version__}",
         )
     )
     write_atomically(target, text.encode())

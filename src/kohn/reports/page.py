@@ -10,13 +10,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-import kohn
 from kohn.records import plain, write_atomically
 from kohn.reports import sections, summary
 from kohn.reports.figures import Figure, learning_curves
 from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.parity import parity_figures
 from kohn.reports.run import Run
+from kohn.version import __version__
 
 NAME = "report.html"
 
@@ -81,7 +81,7 @@ def page(run: Run) -> str:
         figures_json=script_json([*parity, *curves]),
         plotly=_plotly(),
         css=_file("page.css"),
-        drawn_by=f"Kohn {kohn.__version__}",
+        drawn_by=f"Kohn {__version__}",
     )
 
 

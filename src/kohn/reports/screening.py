@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-import kohn
 from kohn.records import write_atomically
 from kohn.reports.page import _environment, _file, _plotly, script_json
 from kohn.reports.ranked import Ranked, read_ranked, sums_of_probabilities
 from kohn.reports.screening_figures import MEV, screening_figures
 from kohn.reports.sections import Cell, Table, identifier
 from kohn.reports.text import NONE, fixed, number, plural
+from kohn.version import __version__
 
 
 def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Path) -> Path:
@@ -50,7 +50,7 @@ def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Pat
             figures_json=script_json(figures),
             plotly=_plotly() if figures else "",
             css=_file("page.css"),
-            drawn_by=f"Kohn {kohn.__version__}",
+            drawn_by=f"Kohn {__version__}",
         )
     )
     write_atomically(target, text.encode())

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from jax._src import xla_bridge  # the only place that tells whether JAX has started
 
-import kohn
 from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.errors import ConfigError, InputError
 from kohn.models import FAMILIES, NequipConfig
@@ -37,6 +36,7 @@ from kohn.training.properties import judge as judge_properties
 from kohn.training.settings import DataSettings, TrainSettings, Weights
 from kohn.training.stress import predicts_stress, refuse_stress, without_stress
 from kohn.training.task import Task
+from kohn.version import __version__
 
 STRESS_WEIGHT = 1e5
 """Default weight of stress where every frame has one: (1 meV/Å³)² then counts as much as
@@ -336,7 +336,7 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[
         "sources": [{**asdict(s), "unusable": len(s.unusable)} for s in data.sources],
         "labels": _labels(settings.data, data),
         "overridden_findings": list(report.overrides),
-        "versions": {"kohn": kohn.__version__, "jax": jax.__version__},
+        "versions": {"kohn": __version__, "jax": jax.__version__},
     }
 
 

@@ -1,0 +1,1 @@
+"""Derivatives of noisy functions, and how noisy they are."""
