@@ -148,7 +148,8 @@ def error(kind: str, train: Sequence[Any], test: Sequence[Any], steps: int) -> f
     scale = float(np.sqrt(np.mean([(s.labels["dipole"] ** 2).sum() for s in train])))
     theta, unravel = flatten(network(kind, elements, scale))
 
-    def objective(theta: Any, graph: Any, t: Any, weights: Any) -> Any:
+    def objective(theta: Any, graph: Any, t: Any, weights: Any, key: Any) -> Any:
+        del weights, key
         loss = jnp.mean(jnp.sum((unravel(theta)(graph) - t) ** 2, axis=1)) / scale**2
         return loss, loss
 

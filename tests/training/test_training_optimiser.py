@@ -98,7 +98,7 @@ def test_long_gradients_are_shortened_and_short_ones_are_not():
 # Steps
 
 
-def square(theta, graph, t, w):
+def square(theta, graph, t, w, key):
     """w Σ (θ − t)², with a part that is not weighted."""
     off = jnp.sum((theta - t) ** 2)
     return w * off, {"energy": off}
@@ -141,6 +141,27 @@ def test_a_report_is_of_the_weights_before_the_step_and_of_the_gradient_before_c
     assert float(report.loss) == 50.0
     assert float(report.parts["energy"]) == 25.0
     assert float(report.gradient_norm) == pytest.approx(20.0, rel=1e-14)
+
+
+def test_the_key_is_another_one_in_each_step_and_the_same_again_when_a_run_goes_on():
+    def drawing(theta, graph, t, w, key):
+        drawn = jax.random.uniform(key, dtype=np.float64)
+        return jnp.sum(theta) + 0.0 * drawn, {"drawn": drawn}
+
+    def draws(seed, state, count):
+        step = make_step(drawing, rule, ema=0.0, seed=seed)
+        found = []
+        for _ in range(count):
+            state, report = step(state, NOTHING, np.zeros(1), np.float64(1.0))
+            found.append(float(report.parts["drawn"]))
+        return state, found
+
+    rule = optax.sgd(0.25)
+    start = initial_state(jnp.asarray([1.0]), rule)
+    _, whole = draws(3, start, 4)
+    half, first = draws(3, start, 2)
+    assert first + draws(3, half, 2)[1] == whole
+    assert len({*whole, *draws(4, start, 4)[1]}) == 8
 
 
 def test_weights_become_one_vector_and_a_model_again():

@@ -7,7 +7,7 @@ depend on the shape alone, so the few shapes that occur are chosen beforehand (`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class Graph(eqx.Module):
         atom_mask: which rows hold an atom, [N].
         structure: which structure a row belongs to, [N].
         volume: |det cell|, Å³, [G]; 1 where there is none.
+        positions: from the centre of mass, Å, float64, [N, 3]; zero in periodic structures.
+        charge: Q of each structure, e, float64, [G]; zero in periodic structures.
+        isolated: which structures are periodic in no direction, [G].
+
+    The last three are None where nobody asked for them: few models do.
     """
 
     species: Int[Array, " N"]
@@ -43,6 +48,9 @@ class Graph(eqx.Module):
     atom_mask: Bool[Array, " N"]
     structure: Int[Array, " N"]
     volume: Float[Array, " G"]
+    positions: Float[Array, "N 3"] | None = None
+    charge: Float[Array, " G"] | None = None
+    isolated: Bool[Array, " G"] | None = None
 
     @property
     def n_structures(self) -> int:
@@ -107,6 +115,7 @@ def collate(
     shape: Shape | None = None,
     *,
     dtype: type = np.float32,
+    charges: Sequence[float] | None = None,
 ) -> Graph:
     """One padded graph of several structures (NumPy arrays; JAX moves them when used).
 
@@ -115,6 +124,10 @@ def collate(
         elements: atomic numbers in the order of the model.
         shape: at least `needed_shape(neighbourhoods)`; exactly that by default.
         dtype: of displacements and volumes.
+        charges: Q of each structure, e. Given, the graph has positions, charge and isolated.
+
+    Raises:
+        InputError: a shape that is too small; an element that is not in the list.
     """
     needed = needed_shape(neighbourhoods)
     shape = needed if shape is None else shape
@@ -146,7 +159,22 @@ def collate(
         if s.volume > 0:
             volume[g] = s.volume
         start += n
-    return Graph(species, displacement, index, reverse, edge_mask, atom_mask, structure, volume)  # type: ignore[arg-type]
+    parts: Any = (species, displacement, index, reverse, edge_mask, atom_mask, structure, volume)
+    return Graph(*parts, *([] if charges is None else _molecules(structures, charges, shape)))
+
+
+def _molecules(
+    structures: Sequence[Structure], charges: Sequence[float], shape: Shape
+) -> tuple[Any, Any, Any]:
+    """Positions, charge and isolated of `Graph`, padded."""
+    positions, charge = np.zeros((shape.rows, 3)), np.zeros(shape.structures)
+    isolated, start = np.zeros(shape.structures, bool), 0
+    for g, s in enumerate(structures):
+        here = slice(start, start := start + len(s))
+        isolated[g] = not s.periodic.any()
+        if isolated[g]:
+            positions[here], charge[g] = s.positions - s.centre_of_mass, charges[g]
+    return positions, charge, isolated
 
 
 def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:

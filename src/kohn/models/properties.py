@@ -18,7 +18,7 @@ Source: Veit et al., J. Chem. Phys. 153, 024113 (2020), for dipoles of atoms and
 al., PNAS 116, 3401 (2019), for polarizabilities by degree.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import sqrt
 from typing import Annotated, Literal
 
@@ -30,13 +30,13 @@ from jax.typing import DTypeLike
 from pydantic import Field
 
 from kohn.descriptors import polynomial_cutoff
+from kohn.errors import ConfigError
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, one_hot
 from kohn.models.nequip import Body, NequipConfig
 from kohn.o3 import clebsch_gordan
 from kohn.sections import Section
-from kohn.structures import Structure
-from kohn.typing import Array, Bool, Float
+from kohn.typing import Array, Float
 
 DEGREES: dict[str, tuple[int, ...]] = {"dipole": (1,), "polarizability": (0, 2)}
 """Degrees of the tensors; all other properties are scalars."""
@@ -95,33 +95,10 @@ class PropertyConfig(Section):
         """r_c, Å."""
         return self.body.cutoff
 
-
-class Molecules(eqx.Module):
-    """What dipoles need beside the graph.
-
-    Attributes:
-        positions: from the centre of mass, Å, [N, 3], float64.
-        charge: Q of each structure, e, [G].
-        isolated: which structures are periodic in no direction, [G].
-    """
-
-    positions: Float[Array, "N 3"]
-    charge: Float[Array, " G"]
-    isolated: Bool[Array, " G"]
-
-
-def molecules(
-    structures: Sequence[Structure], charges: Sequence[float], rows: int, count: int
-) -> Molecules:
-    """The molecules of a batch padded to `rows` atoms and `count` structures; NumPy arrays."""
-    positions, charge = np.zeros((rows, 3)), np.zeros(count)
-    isolated, start = np.zeros(count, bool), 0
-    for g, s in enumerate(structures):
-        here = slice(start, start := start + len(s))
-        isolated[g] = not s.periodic.any()
-        if isolated[g]:
-            positions[here], charge[g] = s.positions - s.centre_of_mass, charges[g]
-    return Molecules(positions, charge, isolated)  # type: ignore[arg-type]
+    @property
+    def charged(self) -> bool:
+        """Whether models have charges, and so need graphs with positions and charges."""
+        return self.charges and "dipole" in self.targets
 
 
 class PropertyNetwork(eqx.Module):
@@ -170,7 +147,6 @@ class PropertyNetwork(eqx.Module):
         heads: dict[str, dict[int, Linear]] = {target: {} for target in targets}
         for (target, l), k in zip(pairs, rest, strict=True):
             heads[target][l] = Linear.random(k, (channels, 1), dtype)
-        charged = config.charges and "dipole" in targets
         k = jax.random.fold_in(key, 1)
         scales = scales or {t: dict.fromkeys(degrees_of(t), 1.0) for t in targets}
         zeros = {t: np.zeros(len(elements)) for t in targets if 0 in degrees_of(t)}
@@ -181,7 +157,7 @@ class PropertyNetwork(eqx.Module):
             neighbours=float(neighbours),
             body=Body.random(first, config.body, len(elements), neighbours, dtype, highest),
             heads=heads,
-            charge=Linear.random(k, (channels, 1), dtype) if charged else None,
+            charge=Linear.random(k, (channels, 1), dtype) if config.charged else None,
             scales={t: {l: jnp.asarray(s, dtype) for l, s in scales[t].items()} for t in targets},
             atoms={t: jnp.asarray(a, dtype) for t, a in (atoms or zeros).items()},
         )
@@ -196,14 +172,11 @@ class PropertyNetwork(eqx.Module):
         """float32 or float64: in what the network computes."""
         return np.dtype(self.body.embedding.weight.dtype).type
 
-    def __call__(
-        self, graph: Graph, molecules: Molecules | None = None
-    ) -> dict[str, dict[int, Float[Array, "G m"]]]:
+    def __call__(self, graph: Graph) -> dict[str, dict[int, Float[Array, "G m"]]]:
         """Spherical components by target and degree, float64; see `cartesian`.
 
-        Args:
-            molecules: needed by models with charges. Dipoles of ions are about their centres of
-                mass.
+        Models with charges need a graph with positions and charges. Dipoles of ions are about
+        their centres of mass.
         """
         h = self.body(graph, self.dtype)
         species = one_hot(graph.species, len(self.elements), self.dtype)
@@ -218,10 +191,10 @@ class PropertyNetwork(eqx.Module):
                 if target not in self.config.extensive:
                     total = total / number_of_atoms(graph)[:, None]
                 found[target][l] = total
-        if self.charge is not None and molecules is not None:
+        if self.charge is not None:
             u = self.charge(h[0])[:, 0, 0] * self.scales["dipole"][1]
-            q = charges(u, graph, molecules, self.cutoff)
-            of_charges = graph.sum_atoms(q[:, None] * molecules.positions)
+            q = charges(u, graph, self.cutoff)
+            of_charges = graph.sum_atoms(q[:, None] * jnp.asarray(graph.positions))
             found["dipole"][1] = found["dipole"][1] + of_charges[:, np.argsort(XYZ)]
         return found
 
@@ -231,12 +204,21 @@ def number_of_atoms(graph: Graph) -> Float[Array, " G"]:
     return jnp.maximum(graph.sum_atoms(jnp.ones(graph.species.shape)), 1.0)
 
 
-def charges(u: Float[Array, " N"], graph: Graph, m: Molecules, cutoff: float) -> Array:
-    """q of the atoms, [N], in float64 so that they add to Q; zero in periodic structures."""
+def charges(u: Float[Array, " N"], graph: Graph, cutoff: float) -> Float[Array, " N"]:
+    """q of the atoms, e, in float64 so that they add to Q; zero in periodic structures.
+
+    Raises:
+        ConfigError: a graph without charges.
+    """
+    if graph.charge is None:
+        raise ConfigError(
+            "a model with charges needs a graph with positions and charges",
+            fix="give the charges of the structures to `kohn.graphs.collate`",
+        )
     u, d = u.astype(jnp.float64), graph.displacement.astype(jnp.float64)
     c = polynomial_cutoff(jnp.sqrt(jnp.sum(d * d, axis=-1)), cutoff, 5)
     c = c * graph.edge_mask.astype(jnp.float64)
     others = gather_neighbours(u[:, None], graph.index, graph.reverse)[..., 0]
-    share = m.charge / number_of_atoms(graph)
+    share = graph.charge / number_of_atoms(graph)
     q = share[graph.structure] + jnp.sum(c * (u[:, None] - others), axis=1)
-    return q * m.isolated.astype(jnp.float64)[graph.structure]
+    return q * jnp.asarray(graph.isolated).astype(jnp.float64)[graph.structure]

@@ -274,12 +274,14 @@ def batched(
     rows_of: Callable[[Structure], Neighbourhood],
     dtype: type,
     slots: int,
+    charges: Sequence[float] | None = None,
 ) -> Iterator[tuple[list[int], list[Neighbourhood], Graph]]:
     """Batches of structures of similar size, with the indices of their structures.
 
     Args:
         elements: in the order of the model. rows_of: finds neighbours. dtype: of the network.
         slots: edges in a batch, at most, of more than one structure.
+        charges: of the structures, e, where the model needs them.
     """
     order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
     batch: list[int] = []
@@ -287,7 +289,9 @@ def batched(
 
     def graph() -> Graph:
         chosen = [structures[i] for i in batch]
-        return collate(chosen, rows, elements, roomy(needed_shape(rows)), dtype=dtype)
+        q = None if charges is None else [charges[i] for i in batch]
+        shape = roomy(needed_shape(rows))
+        return collate(chosen, rows, elements, shape, dtype=dtype, charges=q)
 
     for i in order:
         h = rows_of(structures[i])

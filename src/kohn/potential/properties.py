@@ -12,7 +12,7 @@ import numpy as np
 from kohn.compilation import compiled
 from kohn.errors import InputError
 from kohn.graphs import check_geometry, species_index
-from kohn.models.properties import PropertyNetwork, cartesian, molecules
+from kohn.models.properties import PropertyNetwork, cartesian
 from kohn.potential.potential import batched, warn_of_extrapolation
 from kohn.potential.trained import Trained
 from kohn.structures import Readable, Structure, structures_of
@@ -60,8 +60,8 @@ class PropertyModel(Trained):
     @cached_property
     def _evaluate(self) -> Callable:
         weights, rest = eqx.partition(self.model, eqx.is_array)
-        function = compiled(lambda w, graph, extra: eqx.combine(w, rest)(graph, extra))
-        return lambda graph, extra: function(weights, graph, extra)
+        function = compiled(lambda w, graph: eqx.combine(w, rest)(graph))
+        return lambda graph: function(weights, graph)
 
     def predict(
         self,
@@ -87,19 +87,24 @@ class PropertyModel(Trained):
             check_geometry(s, self.cutoff)
         found: list[dict[str, np.ndarray]] = [{} for _ in structures]
         outside: list[tuple[str, ...]] = [()] * len(structures)
-        batches = batched(structures, self.elements, self.judge.rows, self.dtype, slots)
+        charges = [charge_of(s, self.charge) or 0.0 for s in structures]
+        batches = batched(
+            structures,
+            self.elements,
+            self.judge.rows,
+            self.dtype,
+            slots,
+            charges if self.model.config.charged else None,
+        )
         for indices, neighbourhoods, graph in batches:
             for i, h in zip(indices, neighbourhoods, strict=True):
                 outside[i] = self.judge.outside(structures[i], h)
-            chosen = [structures[i] for i in indices]
-            charges = [charge_of(s, self.charge) or 0.0 for s in chosen]
-            extra = molecules(chosen, charges, len(graph.species), graph.n_structures)
-            parts = jax.device_get(self._evaluate(graph, extra))
+            parts = jax.device_get(self._evaluate(graph))
             values = {t: np.asarray(cartesian(t, parts[t])) for t in self.targets}
             for g, i in enumerate(indices):
                 found[i] = {t: np.array(v[g], np.float64) for t, v in values.items()}
                 if "dipole" in found[i]:
-                    mu, charge = found[i]["dipole"], charges[g]
+                    mu, charge = found[i]["dipole"], charges[i]
                     found[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
             if advance is not None:
                 advance(len(indices))

@@ -99,7 +99,8 @@ class Loader:
         chosen = [self.structures[i] for i in indices]
         rows = [self.neighbourhoods[i] for i in indices]
         shape = fitting_shape(self.shapes, needed_shape(rows))
-        graph = collate(chosen, rows, self.elements, shape, dtype=self.dtype)
+        charges = self.task.charges(chosen)
+        graph = collate(chosen, rows, self.elements, shape, dtype=self.dtype, charges=charges)
         return Batch(graph, self.task.labels(chosen, shape), indices)
 
     def waste(self) -> Waste:

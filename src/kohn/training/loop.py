@@ -91,8 +91,8 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
         settings.loss.penalties.model_dump(),
     )
     if any(penalties.values()):
-        objective = penalised(objective, unravel, penalties, settings.run.seed)
-    step = make_step(objective, rule, ema=settings.optimiser.ema)
+        objective = penalised(objective, unravel, penalties)
+    step = make_step(objective, rule, ema=settings.optimiser.ema, seed=settings.run.seed)
     validate = make_validation(prepared.task, unravel)
     state, best, progress = initial_state(theta, rule), theta, Progress()
     if resume and checkpoints.exists(folder):

@@ -27,7 +27,6 @@ class Targets(eqx.Module):
         energy: E − Σ E0, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
         atoms: atoms of each structure, [G]; 1 in padding.
         energy_weight, stress_weight: [G]; forces_weight: [N]; 0 where there is no label.
-        arms: positions relative to their mean, Å, [N, 3]; 0 where periodic: for torques.
     """
 
     energy: Float[Array, " G"]
@@ -37,7 +36,6 @@ class Targets(eqx.Module):
     energy_weight: Float[Array, " G"]
     forces_weight: Float[Array, " N"]
     stress_weight: Float[Array, " G"]
-    arms: Float[Array, "N 3"]
 
 
 class LossWeights(NamedTuple):
@@ -54,8 +52,7 @@ def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) 
     energy, stress = np.zeros(count), np.zeros((count, 3, 3))
     forces, atoms = np.zeros((rows, 3)), np.ones(count)
     energy_weight, stress_weight = np.zeros(count), np.zeros(count)
-    forces_weight, arms = np.zeros(rows), np.zeros((rows, 3))
-    start = 0
+    forces_weight, start = np.zeros(rows), 0
     for g, s in enumerate(structures):
         here = slice(start, start + len(s))
         start = here.stop
@@ -66,10 +63,8 @@ def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) 
             forces[here], forces_weight[here] = s.labels["forces"], s.weight
         if "stress" in s.labels:
             stress[g], stress_weight[g] = s.labels["stress"], s.weight
-        if not s.periodic.any():
-            arms[here] = s.positions - s.positions.mean(0)
     weights = energy_weight, forces_weight, stress_weight
-    labels: Any = (energy, forces, stress, atoms, *weights, arms)
+    labels: Any = (energy, forces, stress, atoms, *weights)
     return Targets(*labels)
 
 
@@ -82,18 +77,30 @@ def penalty(x: Array, huber_delta: float | None) -> Array:
 
 
 def loss(
-    d: Derived, t: Targets, weights: LossWeights, huber_delta: float | None
+    d: Derived,
+    t: Targets,
+    weights: LossWeights,
+    huber_delta: float | None,
+    *,
+    derivatives: bool = True,
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of a batch and its parts before their weights, float64. See the module's head."""
+    """The loss of a batch and its parts before their weights, float64. See the module's head.
+
+    Args:
+        derivatives: whether forces and stress count. Where they do not, they are not even
+            computed: once compiled, what nothing depends on falls away.
+    """
     structures = jnp.maximum(jnp.sum(t.energy_weight > 0).astype(jnp.float64), 1.0)
     atoms = jnp.maximum(jnp.sum(t.forces_weight > 0).astype(jnp.float64), 1.0)
     cells = jnp.maximum(jnp.sum(t.stress_weight > 0).astype(jnp.float64), 1.0)
     e = penalty((d.energy - t.energy) / t.atoms, huber_delta)
-    f = penalty(d.forces.astype(jnp.float64) - t.forces, huber_delta)
-    s = penalty(d.stress - t.stress, huber_delta)
     energy = jnp.sum(t.energy_weight * e) / structures
-    forces = jnp.sum(t.forces_weight[:, None] * f) / (3.0 * atoms)
-    stress = jnp.sum(t.stress_weight[:, None, None] * s) / (9.0 * cells)
+    forces = stress = jnp.zeros((), jnp.float64)
+    if derivatives:
+        f = penalty(d.forces.astype(jnp.float64) - t.forces, huber_delta)
+        s = penalty(d.stress - t.stress, huber_delta)
+        forces = jnp.sum(t.forces_weight[:, None] * f) / (3.0 * atoms)
+        stress = jnp.sum(t.stress_weight[:, None, None] * s) / (9.0 * cells)
     total = energy * weights.energy + forces * weights.forces + stress * weights.stress
     return total, {"energy": energy, "forces": forces, "stress": stress}
 
@@ -106,12 +113,14 @@ class EnergyTask:
         e0: Σ E0 of a structure, eV.
         early, late: weights of the loss, at first and towards the end of the run.
         huber_delta: δ of the penalty; None for the square.
+        positions: whether graphs need positions, as penalties of torques do.
     """
 
     e0: Callable[[Structure], float]
     early: LossWeights
     late: LossWeights
     huber_delta: float | None = None
+    positions: bool = False
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> Targets:
         """Labels above the E0s, padded."""
@@ -122,22 +131,20 @@ class EnergyTask:
         chosen = self.late if late else self.early
         return LossWeights(*(np.float64(w) for w in chosen))
 
-    def predict(self, model: Any, graph: Graph, labels: Targets) -> Derived:
+    def charges(self, structures: Sequence[Structure]) -> list[float] | None:
+        """Zeros where graphs need positions: no energy depends on a charge."""
+        return [0.0] * len(structures) if self.positions else None
+
+    def predict(self, model: Any, graph: Graph) -> Derived:
         """Energies, forces and stresses."""
         return energy_and_derivatives(model, graph)
 
     def loss(
         self, predicted: Derived, labels: Targets, weights: LossWeights
     ) -> tuple[Array, dict[str, Array]]:
-        """See `loss`. Where energies alone count, derivatives are not even computed: once compiled,
-        what nothing depends on falls away."""
-        if not any((*self.early[1:], *self.late[1:])):
-            predicted = eqx.tree_at(
-                lambda d: (d.forces, d.stress),
-                predicted,
-                (labels.forces.astype(predicted.forces.dtype), labels.stress),
-            )
-        return loss(predicted, labels, weights, self.huber_delta)
+        """See `loss`."""
+        derivatives = any((*self.early[1:], *self.late[1:]))
+        return loss(predicted, labels, weights, self.huber_delta, derivatives=derivatives)
 
     def errors(self, predicted: Derived, labels: Targets) -> dict[str, tuple[Array, Array]]:
         """Differences with 1 where there is a label and 0 where there is none."""

@@ -85,27 +85,38 @@ def initial_state(theta: Array, transformation: optax.GradientTransformation) ->
     return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
 
 
-Objective = Callable[[Array, Graph, Any, Any], tuple[Array, dict[str, Array]]]
-"""(θ, graph, labels, weights) -> the loss, and its parts by label."""
+Objective = Callable[[Array, Graph, Any, Any, Array], tuple[Array, dict[str, Array]]]
+"""(θ, graph, labels, weights, key) -> the loss, and its parts by label. The key is another one in
+each step: whatever is random in a loss comes from it."""
 
 
 def objective_of(task: Task, unravel: Unravel) -> Objective:
     """The loss of a task as a function of θ."""
 
-    def objective(theta: Array, graph: Graph, t: Any, w: Any) -> tuple[Array, dict[str, Array]]:
-        return task.loss(task.predict(unravel(theta), graph, t), t, w)
+    def objective(
+        theta: Array, graph: Graph, t: Any, w: Any, key: Array
+    ) -> tuple[Array, dict[str, Array]]:
+        del key  # nothing is random in it
+        return task.loss(task.predict(unravel(theta), graph), t, w)
 
     return objective
 
 
 def make_step(
-    objective: Objective, transformation: optax.GradientTransformation, *, ema: float
+    objective: Objective, transformation: optax.GradientTransformation, *, ema: float, seed: int = 0
 ) -> Callable[[State, Graph, Any, Any], tuple[State, Report]]:
-    """One step of training, compiled once for each shape of batch."""
+    """One step of training, compiled once for each shape of batch.
+
+    Args:
+        ema: of the weights.
+        seed: with the number of the step it decides the key of the objective, so that a run that
+            goes on from its checkpoint draws the same numbers again.
+    """
 
     def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, Report]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.theta, graph, t, w
+            state.theta, graph, t, w, key
         )
         norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float64))))
         with jax.numpy_dtype_promotion("standard"):  # optax mixes its step counter with floats
@@ -133,7 +144,7 @@ def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Any
     """Loss and sums of errors of a batch, compiled once for each shape."""
 
     def validate(theta: Array, graph: Graph, t: Any, w: Any) -> Judged:
-        predicted = task.predict(unravel(theta), graph, t)
+        predicted = task.predict(unravel(theta), graph)
         total, parts = task.loss(predicted, t, w)
         sums = {}
         for name, (error, labelled) in task.errors(predicted, t).items():

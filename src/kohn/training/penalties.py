@@ -25,7 +25,6 @@ import jax.numpy as jnp
 
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models import energy_and_derivatives
-from kohn.training.losses import Targets
 from kohn.training.optimiser import Objective, Unravel
 from kohn.typing import Array, Float
 
@@ -70,9 +69,12 @@ def net_force(forces: Forces, graph: Graph) -> Float[Array, ""]:
     return _mean(jnp.sum(net * net, axis=1) / _atoms(graph), graph)
 
 
-def torque(forces: Forces, graph: Graph, arms: Float[Array, "N 3"]) -> Float[Array, ""]:
-    """⟨|Σ_i x_i × F_i|² / n⟩, eV²; `arms`: x, Å, zero for structures that have no torque."""
-    whole = graph.sum_atoms(jnp.cross(arms, forces(graph).astype(arms.dtype)))
+def torque(forces: Forces, graph: Graph) -> Float[Array, ""]:
+    """⟨|Σ_i x_i × F_i|² / n⟩, eV²; of a graph with positions. Periodic structures have none."""
+    positions = jnp.asarray(graph.positions)
+    mean = graph.sum_atoms(positions) / _atoms(graph)[:, None]
+    x = positions - mean[graph.structure]
+    whole = graph.sum_atoms(jnp.cross(x, forces(graph).astype(x.dtype)))
     return _mean(jnp.sum(whole * whole, axis=1) / _atoms(graph), graph)
 
 
@@ -87,43 +89,30 @@ def _mean(values: Float[Array, " G"], graph: Graph) -> Float[Array, ""]:
     return jnp.sum(values) / jnp.maximum(jnp.sum(there.astype(jnp.float64)), 1.0)
 
 
-PENALTIES: dict[str, Callable[[Forces, Graph, Targets, Array], Array]] = {
-    "asymmetry": lambda forces, graph, t, key: asymmetry(forces, graph, key),
-    "net_force": lambda forces, graph, t, key: net_force(forces, graph),
-    "torque": lambda forces, graph, t, key: torque(forces, graph, jnp.asarray(t.arms)),
+PENALTIES: dict[str, Callable[[Forces, Graph, Array], Array]] = {
+    "asymmetry": asymmetry,
+    "net_force": lambda forces, graph, key: net_force(forces, graph),
+    "torque": lambda forces, graph, key: torque(forces, graph),
 }
 """Name in configurations -> the penalty of a batch."""
 
 
-def penalised(
-    objective: Objective, unravel: Unravel, weights: Mapping[str, float], seed: int
-) -> Objective:
+def penalised(objective: Objective, unravel: Unravel, weights: Mapping[str, float]) -> Objective:
     """loss + Σ λ · penalty, with the penalties before their weights among the parts.
 
     Args:
         objective: without penalties. unravel: makes a model of θ.
         weights: λ by name, see `PENALTIES`; those of weight 0 are not computed.
-        seed: of the random signs.
     """
     wanted = {name: weight for name, weight in weights.items() if weight}
 
     def with_penalties(
-        theta: Array, graph: Graph, t: Any, w: Any
+        theta: Array, graph: Graph, t: Any, w: Any, key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        loss, parts = objective(theta, graph, t, w)
-        forces, key = forces_of(unravel(theta)), key_of(theta, seed)
-        found = {name: PENALTIES[name](forces, graph, t, key) for name in wanted}
+        loss, parts = objective(theta, graph, t, w, key)
+        forces = forces_of(unravel(theta))
+        found = {name: PENALTIES[name](forces, graph, key) for name in wanted}
         total = loss + sum((found[name] * weight for name, weight in wanted.items()), 0.0)
         return total, {**parts, **found}
 
     return with_penalties
-
-
-def key_of(theta: Float[Array, " P"], seed: int) -> Array:
-    """A random key that the bits of θ decide.
-
-    Each step has other weights and so other signs, without a counter: a run that goes on from
-    its checkpoint draws the same ones again.
-    """
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(theta), jnp.uint32)
-    return jax.random.fold_in(jax.random.key(seed), jnp.sum(bits, dtype=jnp.uint32))

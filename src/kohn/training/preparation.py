@@ -110,7 +110,8 @@ def _energies(
     weights = resolved(settings.loss.weights, train)
     late = resolved(settings.loss.late_weights or settings.loss.weights, train)
     _labels_present(train, valid, weights, late)
-    task = EnergyTask(e0s.total, _numbers(weights), _numbers(late), _huber(settings))
+    torques = settings.loss.penalties.torque > 0
+    task = EnergyTask(e0s.total, _numbers(weights), _numbers(late), _huber(settings), torques)
     start = None if settings.run.init_from is None else load(settings.run.init_from)
     loaders = _loaders(settings, task, train, valid, start)
     potential = Potential(

@@ -18,12 +18,10 @@ import numpy as np
 from kohn.errors import ConfigError, InputError
 from kohn.graphs import Graph, Shape
 from kohn.models.properties import (
-    Molecules,
     PropertyConfig,
     by_degree,
     cartesian,
     degrees_of,
-    molecules,
 )
 from kohn.potential.properties import Origin, about_mass, charge_of, label_of
 from kohn.structures import PROPERTIES, Structure, is_isolated_atom
@@ -39,12 +37,10 @@ class PropertyLabels(eqx.Module):
     Attributes:
         values: spherical components by target and degree, [G, 2l+1].
         weights: of each structure by target, [G]; 0 where there is no label.
-        molecules: see `kohn.models.properties`.
     """
 
     values: dict[str, dict[int, Float[Array, "G m"]]]
     weights: dict[str, Float[Array, " G"]]
-    molecules: Molecules
 
 
 @dataclass(frozen=True)
@@ -98,18 +94,20 @@ class PropertyTask:
                     parts[l][g] = x
                 weight[g] = s.weight
             values[target], weights[target] = parts, weight
-        charges = [charge_of(s, self.ions.charge) or 0.0 for s in structures]
-        extra = molecules(structures, charges, shape.rows, shape.structures)
-        return PropertyLabels(values, weights, extra)  # type: ignore[arg-type]
+        return PropertyLabels(values, weights)  # type: ignore[arg-type]
+
+    def charges(self, structures: Sequence[Structure]) -> list[float] | None:
+        """Q of each structure, e, where the model has charges."""
+        if not self.config.charged:
+            return None
+        return [charge_of(s, self.ions.charge) or 0.0 for s in structures]
 
     def weights(self, late: bool) -> None:
         """None: targets count alike, always."""
 
-    def predict(
-        self, model: Any, graph: Graph, labels: PropertyLabels
-    ) -> dict[str, dict[int, Array]]:
+    def predict(self, model: Any, graph: Graph) -> dict[str, dict[int, Array]]:
         """Spherical components by target and degree."""
-        return model(graph, labels.molecules)
+        return model(graph)
 
     def loss(
         self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels, weights: None

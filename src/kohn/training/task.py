@@ -22,7 +22,11 @@ class Task(Protocol):
         """Weights of the loss, at first or towards the end: they change without compiling anew."""
         ...
 
-    def predict(self, model: Any, graph: Graph, labels: Any) -> Any:
+    def charges(self, structures: Sequence[Structure]) -> Sequence[float] | None:
+        """Q of each structure, e, where positions and charges must stand on the graph."""
+        ...
+
+    def predict(self, model: Any, graph: Graph) -> Any:
         """What the model says of a batch."""
         ...
 
