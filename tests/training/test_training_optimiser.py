@@ -179,7 +179,7 @@ def test_weights_become_one_vector_and_a_model_again():
 class Told:
     """Predicts what the weights say, of two labels of three, one with two components a row."""
 
-    def predict(self, model, graph, labels):
+    def predict(self, model, graph):
         return model
 
     def loss(self, predicted, labels, weights):

@@ -143,7 +143,7 @@ def evaluate_potential(
     pairs = list(zip(data.structures, predictions, strict=True))
     kinds = sorted({s.config_type for s in data})
     mean = float(potential.provenance.get("mean_energy_per_atom", 0.0))
-    e0s = [potential.e0(s).sum() for s in data]
+    e0s = [potential.reference.total(s) for s in data]
     return Evaluation(
         name=name,
         errors=errors_of(pairs),

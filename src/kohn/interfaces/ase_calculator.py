@@ -146,17 +146,15 @@ class Calculator(AseCalculator):
         positions = np.zeros((topology.species.shape[0], 3))
         positions[:n] = structure.positions
         derived = jax.device_get(evaluator.move(topology, positions, structure.cell))
-        e0 = p.e0(structure)
-        energy = float(e0.sum() + derived.energy[0])
+        found = p.complete(structure, derived, 0, slice(0, n))
         self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": e0 + np.asarray(derived.atom_energies[:n], np.float64),
-            "forces": np.asarray(derived.forces[:n], np.float64),
+            "energy": found.energy,
+            "free_energy": found.energy,
+            "energies": found.energies,
+            "forces": found.forces,
         }
-        if self.conservative and structure.has_volume:
-            stress = np.asarray(derived.stress[0], np.float64)
-            self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
+        if found.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
 
     def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
         """Keep the pairs that may come too near before the next list, and warn of extrapolation.

@@ -27,53 +27,13 @@ from kohn.models import Derived, GaussianProcess, is_conservative
 from kohn.models.network import for_inference
 from kohn.potential.evaluator import Evaluator
 from kohn.potential.extrapolation import ExtrapolationWarning
+from kohn.potential.reference import Prediction, Reference
 from kohn.potential.trained import Trained
 from kohn.structures import Readable, Structure, structures_of
 from kohn.structures.elements import symbol
 
 if TYPE_CHECKING:
     from kohn.models.posterior import Posterior
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
-    """What a potential says of one structure.
-
-    Attributes:
-        energy: eV, E0s included.
-        energies: eV, [n], of each atom, E0 included.
-        forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
-            direction in a cell with a volume; None otherwise, and of a potential that is not
-            conservative.
-        energy_std: standard deviation that the error of the energy is expected to have, eV, of
-            models that tell it: see `kohn.models.posterior`.
-        forces_std: of each force component, eV/Å, [n, 3].
-        outside: in what the structure is unlike the training data, in words.
-    """
-
-    energy: float
-    energies: np.ndarray
-    forces: np.ndarray
-    stress: np.ndarray | None
-    energy_std: float | None = None
-    forces_std: np.ndarray | None = None
-    outside: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        force = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
-        said = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
-        said += [f"largest force {force:.4g} eV/Å"]
-        said += ["with stress"] if self.stress is not None else []
-        said += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
-        said += ["outside the training data"] if self.outside else []
-        return f"Prediction({'; '.join(said)})"
-
-    def as_labels(self) -> dict[str, np.ndarray]:
-        """The prediction under the names of the label table."""
-        names = ("energy", "energies", "forces", "stress", "energy_std", "forces_std")
-        values = {name: getattr(self, name) for name in names}
-        return {name: np.asarray(v) for name, v in values.items() if v is not None}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -134,18 +94,15 @@ class Potential(Trained):
     def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
         return {}
 
-    def e0(self, structure: Structure) -> np.ndarray:
-        """E0 of each atom, eV, float64 [n]."""
-        table = np.full(120, np.nan)
-        table[list(self.e0s)] = list(self.e0s.values())
-        e0 = table[structure.numbers]
-        if np.isnan(e0).any():
-            missing = sorted({int(z) for z in structure.numbers[np.isnan(e0)]})
-            raise InputError(
-                f"the potential has no E0 of {', '.join(map(symbol, missing))}",
-                where=structure.place,
-            )
-        return e0
+    @cached_property
+    def reference(self) -> Reference:
+        """What its energies are counted from."""
+        return Reference(self.e0s)
+
+    def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
+        """Energy, forces and stress of a structure from what the model says of its batch; see
+        `Reference.complete`."""
+        return self.reference.complete(structure, d, g, rows, stress=self.conservative)
 
     def predict(
         self,
@@ -184,7 +141,7 @@ class Potential(Trained):
             start = 0
             for g, (i, h) in enumerate(zip(indices, neighbourhoods, strict=True)):
                 rows = slice(start, start + len(structures[i]))
-                found = self._prediction(structures[i], derived, g, rows)
+                found = self.complete(structures[i], derived, g, rows)
                 found = replace(found, outside=self.judge.outside(structures[i], h))
                 if posterior is not None:
                     v = posterior.variances(structures[i])
@@ -230,8 +187,8 @@ class Potential(Trained):
         batches = filled_batches(structures, evaluate.elements, self.judge.rows, self.dtype, slots)
         for indices, graph in batches:
             energies = np.asarray(jax.device_get(evaluate.energies(graph)), np.float64)
-            e0 = [self.e0(structures[i]).sum() for i in indices]
-            found[indices] = np.array(e0) + energies[: len(indices)]
+            zero = [self.reference.total(structures[i]) for i in indices]
+            found[indices] = np.array(zero) + energies[: len(indices)]
         if not deviations:
             return found, None
         return found, np.sqrt(self._posterior.energy_variances(structures))
@@ -240,16 +197,6 @@ class Potential(Trained):
     def has_posterior(self) -> bool:
         """Whether it tells how sure it is."""
         return isinstance(self.model, GaussianProcess)
-
-    def _prediction(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
-        e0 = self.e0(structure)
-        stressed = self.conservative and structure.has_volume
-        return Prediction(
-            energy=float(e0.sum() + np.float64(d.energy[g])),
-            energies=e0 + np.asarray(d.atom_energies[rows], np.float64),
-            forces=np.asarray(d.forces[rows], np.float64),
-            stress=np.asarray(d.stress[g], np.float64) if stressed else None,
-        )
 
 
 def warn_of_extrapolation(

@@ -400,7 +400,7 @@ def run_fit(
     model = fit(
         train.structures,
         train.neighbourhoods,
-        [task.e0(s) for s in train.structures],
+        [task.reference.total(s) for s in train.structures],
         train.elements,
         config,
         kinds=kinds,

@@ -6,7 +6,7 @@
 square inside). A label that a structure lacks has weight zero; nothing is filled in.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from kohn.graphs import Graph, Shape
 from kohn.models import Derived, energy_and_derivatives
+from kohn.potential import Reference
 from kohn.structures import Structure
 from kohn.typing import Array, ArrayLike, Float
 
@@ -24,7 +25,7 @@ class Targets(eqx.Module):
     """Labels of a padded batch with their weights; float64.
 
     Attributes:
-        energy: E − Σ E0, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
+        energy: above the reference, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
         atoms: atoms of each structure, [G]; 1 in padding.
         energy_weight, stress_weight: [G]; forces_weight: [N]; 0 where there is no label.
     """
@@ -46,7 +47,7 @@ class LossWeights(NamedTuple):
     stress: ArrayLike | np.float64 | float
 
 
-def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) -> Targets:
+def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
     """Labels of structures, laid out as `graphs.collate` lays out the structures."""
     rows, _, count = shape
     energy, stress = np.zeros(count), np.zeros((count, 3, 3))
@@ -58,7 +59,7 @@ def targets(structures: Sequence[Structure], e0: Sequence[float], shape: Shape) 
         start = here.stop
         atoms[g] = len(s)
         if "energy" in s.labels:
-            energy[g], energy_weight[g] = float(s.labels["energy"]) - e0[g], s.weight
+            energy[g], energy_weight[g] = float(s.labels["energy"]), s.weight
         if "forces" in s.labels:
             forces[here], forces_weight[here] = s.labels["forces"], s.weight
         if "stress" in s.labels:
@@ -110,21 +111,21 @@ class EnergyTask:
     """Learning energies with their derivatives; see `kohn.training.task`.
 
     Attributes:
-        e0: Σ E0 of a structure, eV.
+        reference: what is subtracted from the labels.
         early, late: weights of the loss, at first and towards the end of the run.
         huber_delta: δ of the penalty; None for the square.
         positions: whether graphs need positions, as penalties of torques do.
     """
 
-    e0: Callable[[Structure], float]
+    reference: Reference
     early: LossWeights
     late: LossWeights
     huber_delta: float | None = None
     positions: bool = False
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> Targets:
-        """Labels above the E0s, padded."""
-        return targets(structures, [self.e0(s) for s in structures], shape)
+        """Labels above the reference, padded."""
+        return targets([self.reference.above(s) for s in structures], shape)
 
     def weights(self, late: bool) -> LossWeights:
         """w_E, w_F, w_σ as arrays."""

@@ -16,7 +16,7 @@ from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.errors import ConfigError, InputError
 from kohn.models import FAMILIES, NequipConfig
 from kohn.models.properties import PropertyConfig, PropertyNetwork
-from kohn.potential import Potential, PropertyModel, Seen, load
+from kohn.potential import Potential, PropertyModel, Reference, Seen, load
 from kohn.records import to_json
 from kohn.structures import (
     PROPERTIES,
@@ -111,7 +111,8 @@ def _energies(
     late = resolved(settings.loss.late_weights or settings.loss.weights, train)
     _labels_present(train, valid, weights, late)
     torques = settings.loss.penalties.torque > 0
-    task = EnergyTask(e0s.total, _numbers(weights), _numbers(late), _huber(settings), torques)
+    zero = Reference(e0s.values)
+    task = EnergyTask(zero, _numbers(weights), _numbers(late), _huber(settings), torques)
     start = None if settings.run.init_from is None else load(settings.run.init_from)
     loaders = _loaders(settings, task, train, valid, start)
     potential = Potential(
