@@ -40,6 +40,7 @@ ALSO = {
     "models": ("training", "potential"),
     "potential": ("interfaces", "models"),
     "reports": ("cli",),
+    "simulation": ("discovery",),
     "structures": ("cli", "checks"),
     "training": ("potential", "cli"),
 }

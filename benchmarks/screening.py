@@ -45,7 +45,7 @@ from benchmarks.common import (
     write_text,
 )
 from benchmarks.hulls import make_system
-from kohn.stability.tables import write_table
+from kohn.tables import write_table
 
 KOHN = [sys.executable, "-m", "kohn.cli"]
 DATA_FILE = "phase_diagrams/Fe_Li_O_P_entries.json.gz"

@@ -115,7 +115,7 @@ class Worker:
 
         _, chosen = self.cases[case]
         labelled = [
-            s.with_labels(energy=np.asarray(self.potential.reference.total(s)), forces=0 * s.positions)
+            s.with_labels(energy=np.asarray(self.potential.zero(s)), forces=0 * s.positions)
             for s in chosen
         ]
         shape = needed_shape([neighbourhood(s, self.potential.cutoff) for s in chosen])
@@ -141,7 +141,7 @@ class Worker:
         """Interaction energies (E0s left out) and forces, to see that both sides agree."""
         _, chosen = self.cases[command["case"]]
         found = self.potential.predict(chosen)
-        e0 = [self.potential.reference.total(s) for s in chosen]
+        e0 = [self.potential.zero(s) for s in chosen]
         return {
             "energies": [p.energy for p in found],
             "interaction_energies": [p.energy - e for p, e in zip(found, e0, strict=True)],

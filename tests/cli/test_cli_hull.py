@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from kohn.cli.hulls import picture
-from kohn.stability.tables import blocks, columns_of
+from kohn.tables import blocks, columns_of
 
 DATA = Path(__file__).parents[1] / "data" / "phase_diagrams"
 

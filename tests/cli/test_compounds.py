@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from kohn.cli.compounds import Compound, compound_table, lines
-from kohn.stability.tables import shortened
+from kohn.tables import shortened
 
 HEADS = ("from hull\neV/atom", "± σ\neV/atom", "P(stable)")
 

@@ -227,7 +227,7 @@ def test_another_plan_is_refused_and_named(differs, said, files, tmp_path, monke
         (tmp_path / "refs.json").write_text(json.dumps(toys.MU))
         more = {"references": tmp_path / "refs.json"}
     else:
-        monkeypatch.setattr("kohn.__version__", "0.0.0-other")
+        monkeypatch.setattr("kohn.discovery.screening.__version__", "0.0.0-other")
     with pytest.raises(InputError, match="other files or options") as error:
         screen(candidates, [hull], out, options=options, **more)
     names = [part.split(":")[0] for part in error.value.received.split("; ")]

@@ -45,7 +45,8 @@ def predicted(numbers, energy=0.0, forces=0.0, stress=0.0):
 class Fake:
     """Says what it was told to say."""
 
-    reference = Reference(E0S)
+    def zero(self, s):
+        return Reference(E0S).total(s)
 
     def __init__(self, predictions, mean=0.0):
         self.predictions, self.provenance = predictions, {"mean_energy_per_atom": mean}

@@ -12,7 +12,7 @@ from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.hull import hull_page
 from kohn.reports.hull_figures import face, hull_figures
 from kohn.reports.labels import places_of_names
-from kohn.stability.tables import shortened
+from kohn.tables import shortened
 
 assert browser  # a fixture
 NASTY = "</script><img src=x onerror=alert(1)>&amp;"

@@ -10,6 +10,7 @@ from scipy.special import ndtr
 from test_reports_browser import browser, open_page
 from test_reports_page import Page, figures_in
 
+from kohn.calibration import calibration
 from kohn.errors import InputError
 from kohn.records import to_json
 from kohn.reports import ranked as reading
@@ -18,8 +19,8 @@ from kohn.reports.ranked import read_ranked
 from kohn.reports.screening import screening_page, yield_table
 from kohn.reports.screening_figures import screening_figures
 from kohn.stability import tables
-from kohn.stability.metrics import calibration, stability_metrics
-from kohn.stability.tables import write_table
+from kohn.stability.metrics import stability_metrics
+from kohn.tables import write_table
 
 assert browser  # a fixture
 NASTY = "</script><img src=x onerror=alert(1)>&amp;@accent"

@@ -143,7 +143,7 @@ def test_blocks_change_nothing_and_are_told(rng, tmp_path, monkeypatch):
     files = [write_csv(tmp_path / "a.csv", columns), tmp_path / "a.parquet"]
     pq.write_table(pa.table(columns), files[1])
     whole = [read_candidates(f) for f in files]
-    monkeypatch.setattr("kohn.stability.tables.ROWS", 7)
+    monkeypatch.setattr("kohn.tables.ROWS", 7)
     for file, expected in zip(files, whole, strict=True):
         told = []
         found = read_candidates(file, advance=told.append)
@@ -163,7 +163,7 @@ def test_several_files_follow_each_other_with_their_places(rng, tmp_path, monkey
             pq.write_table(pa.table(part), files[-1])
         else:
             write_csv(files[-1], part)
-    monkeypatch.setattr("kohn.stability.tables.ROWS", 4)
+    monkeypatch.setattr("kohn.tables.ROWS", 4)
     found = read_candidates(files)
     whole = read_candidates(write_csv(tmp_path / "all.csv", columns))
     assert found.ids == whole.ids
@@ -276,7 +276,7 @@ WRONG = [
 @pytest.mark.parametrize(("row", "said"), WRONG)
 @pytest.mark.parametrize("rows", [3, 65_536])
 def test_a_bad_row_is_named_with_file_and_line(row, said, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr("kohn.stability.tables.ROWS", rows)
+    monkeypatch.setattr("kohn.tables.ROWS", rows)
     good = text(tmp_path, "good.csv", "id,formula,energy\n" + GOOD.replace("g", "h"))
     bad = text(tmp_path, "bad.csv", "id,formula,energy\n" + GOOD + row)
     with pytest.raises(InputError) as error:
@@ -411,7 +411,7 @@ def test_empty_lines_are_counted(tmp_path):
 
 
 def test_empty_lines_end_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("kohn.stability.tables.ROWS", 2)
+    monkeypatch.setattr("kohn.tables.ROWS", 2)
     file = text(tmp_path, "a.csv", "id,formula,energy\na,Li,-1\nb,Li,-2\n\n\nc,Li,-3\nd,Li,-4\n")
     assert read_candidates(file).ids == ["a", "b", "c", "d"]
 

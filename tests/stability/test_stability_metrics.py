@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from kohn.calibration import calibration, wilson
 from kohn.errors import InputError
-from kohn.stability.metrics import calibration, predicted_distance, stability_metrics, wilson
+from kohn.stability.metrics import predicted_distance, stability_metrics
 
 TRUE = np.array([-0.1, 0.0, 0.2, 0.1, -0.05, 0.3])
 PREDICTED = np.array([-0.2, 0.1, -0.1, 0.1, np.nan, 0.3])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from kohn.stability.tables import shortened
+from kohn.tables import shortened
 
 LONG = 0.35
 """Share of the room for words that formulas get where they are long."""

@@ -21,7 +21,7 @@ from kohn.stability import (
     read_entries,
 )
 from kohn.stability.provenance import conflicts, groups, refuse_mixed
-from kohn.stability.tables import SUFFIXES, pyarrow, write_table
+from kohn.tables import SUFFIXES, pyarrow, write_table
 
 SHOWN = 40
 """Rows of a table in the terminal."""

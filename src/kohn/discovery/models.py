@@ -7,6 +7,8 @@ from pathlib import Path
 from kohn.models import NOT_CONSERVATIVE
 from kohn.potential import Potential, load
 from kohn.stability.provenance import UNSTATED, Provenance, reconciled
+from kohn.structures import Predictive
+from kohn.uncertainty import Ensemble
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,13 +16,15 @@ class Models:
     """Potentials whose energies are taken together.
 
     Attributes:
-        potentials: one, or the members of an ensemble.
+        predictive: one potential, or an ensemble.
+        first: the potential that relaxes.
         provenance: that of their labels, which is that of what they predict; several kinds where
             labels were mixed.
         remarks: what users should know of them.
     """
 
-    potentials: tuple[Potential, ...]
+    predictive: Predictive
+    first: Potential
     provenance: tuple[Provenance, ...]
     remarks: tuple[str, ...]
 
@@ -31,16 +35,18 @@ def opened(paths: Sequence[Path]) -> Models:
     Raises:
         ModelFileError: a file that is no potential.
     """
-    potentials = tuple(load(path) for path in paths)
+    potentials = tuple(map(load, paths))
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}
     remarks = [
         f"{path}: {NOT_CONSERVATIVE}"
         for path, p in zip(paths, potentials, strict=True)
         if not p.conservative
     ]
-    if len(potentials) > 1 and any(p.has_posterior for p in potentials):
+    if len(potentials) > 1 and any(p.confident for p in potentials):
         remarks.append("The spread of the models counts; the posterior of each does not.")
-    return Models(potentials, tuple(sorted(kinds)), tuple(remarks))
+    first = potentials[0]
+    predictive = first if len(potentials) == 1 else Ensemble(potentials)
+    return Models(predictive, first, tuple(sorted(kinds)), tuple(remarks))
 
 
 def label_provenance(potential: Potential) -> list[Provenance]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kohn.discovery.predicting import Relaxation
 from kohn.errors import ConfigError
-from kohn.stability.tables import SUFFIXES, is_table, pyarrow
+from kohn.tables import SUFFIXES, is_table, pyarrow
 
 Monitor = Callable[[str, int, int | None], None]
 """Told what is being done, how much of it more is done, and of how much."""

@@ -1,8 +1,5 @@
 """Energies of candidates by models, portion by portion, each portion kept as it is done.
 
-    one model         E; σ where it has a posterior
-    S models          E = Σ_s E_s / S,  s² = Σ_s (E_s − E)²/(S − 1),  σ = s √(1 + 1/S)
-
 Structures are read one after the other and never kept. What cannot be computed (atoms on top of
 each other, a relaxation that runs away) is NaN with its reason, and the others go on.
 """
@@ -14,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 
+from kohn.discovery.models import Models
 from kohn.errors import InputError
 from kohn.graphs import check_geometry, neighbourhood
-from kohn.interfaces.relaxation import Relaxer
-from kohn.potential import Potential
 from kohn.records import replacing
+from kohn.simulation import Relaxer
 from kohn.stability.candidates import Candidates, Parser
 from kohn.stability.formulas import reduced
 from kohn.stability.provenance import UNSTATED
 from kohn.stability.reading import COLUMNS
-from kohn.structures import Structure, scan, write
+from kohn.structures import Energies, Structure, scan, write
 from kohn.structures.elements import symbol
 from kohn.typing import Float
 
@@ -66,32 +63,16 @@ class Predicted:
     """Energies of candidates by models.
 
     Attributes:
-        energies: by each model, eV/atom, [S, M].
-        deviations: of the posterior of one model, eV/atom, [M]; None without one.
+        mean: E, eV/atom, [M]; NaN where there is none.
+        std: σ, eV/atom, [M]; None where the model does not tell.
+        freedom: ν of the errors, see `kohn.structures.Energies`.
         problems: why there is no energy, or no minimum; empty where all is well, [M].
     """
 
-    energies: Float[np.ndarray, "S M"]
-    deviations: Float[np.ndarray, " M"] | None
+    mean: Float[np.ndarray, " M"]
+    std: Float[np.ndarray, " M"] | None
+    freedom: float
     problems: Sequence[str]
-
-    @property
-    def freedom(self) -> float:
-        """ν of the errors: S − 1 of an ensemble."""
-        return len(self.energies) - 1.0 if len(self.energies) > 1 else np.inf
-
-    @property
-    def mean(self) -> Float[np.ndarray, " M"]:
-        """E, eV/atom."""
-        return self.energies.mean(axis=0)
-
-    @property
-    def std(self) -> Float[np.ndarray, " M"] | None:
-        """σ, eV/atom; None where the models do not tell."""
-        members = len(self.energies)
-        if members == 1:
-            return self.deviations
-        return self.energies.std(axis=0, ddof=1) * np.sqrt(1 + 1 / members)
 
 
 def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
@@ -134,10 +115,10 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
 
 
 class Predictor:
-    """Models, and how their energies are taken.
+    """A model, and how its energies are taken.
 
     Args:
-        models: potentials; the first one relaxes.
+        models: see `kohn.discovery.models`.
         elements: atomic numbers of all structures to come.
         relaxation: None for the structures as they are.
 
@@ -147,46 +128,42 @@ class Predictor:
 
     def __init__(
         self,
-        models: Sequence[Potential],
+        models: Models,
         elements: Sequence[int],
         relaxation: Relaxation | None = None,
     ):
-        self.models, self.elements, self.relaxation = models, tuple(elements), relaxation
-        for model in models:
-            model.evaluator(self.elements)
-        self._relaxer = None if relaxation is None else Relaxer(models[0], elements=elements)
+        self.model, self.elements, self.relaxation = models.predictive, tuple(elements), relaxation
+        self.model.energies([], elements=self.elements)  # refuses elements that it has not seen
+        self._relaxer = None if relaxation is None else Relaxer(models.first, elements=elements)
 
     @property
     def portion(self) -> int:
         """Structures between two records."""
         return PORTION if self._relaxer is None else RELAXED_PORTION
 
-    @property
-    def posterior(self) -> bool:
-        """Whether a single model tells its uncertainty."""
-        return len(self.models) == 1 and self.models[0].has_posterior
-
     def __call__(self, structures: Sequence[Structure]) -> tuple[Predicted, list[Structure]]:
         """Energies of one portion, and the structures as they are after relaxation."""
         kept, problems = list(structures), [""] * len(structures)
         sound = [i for i in range(len(structures)) if self._prepare(i, kept, problems)]
         try:
-            energies, deviations = self._energies([kept[i] for i in sound])
+            found = self._energies([kept[i] for i in sound])
         except InputError:  # of one of them: which is only looked for now
             sound = [i for i in sound if self._has_neighbours(i, kept, problems)]
-            energies, deviations = self._energies([kept[i] for i in sound])
-        whole = np.full((len(self.models), len(structures)), np.nan)
-        whole[:, sound] = energies
-        if deviations is None:
-            return Predicted(whole, None, problems), kept
-        spread = np.full(len(structures), np.nan)
-        spread[sound] = deviations
-        return Predicted(whole, spread, problems), kept
+            found = self._energies([kept[i] for i in sound])
+        atoms = np.array([len(kept[i]) for i in sound], float)
+
+        def whole(values: np.ndarray) -> np.ndarray:
+            row = np.full(len(structures), np.nan)
+            row[sound] = values / atoms
+            return row
+
+        std = None if found.std is None else whole(found.std)
+        return Predicted(whole(found.mean), std, found.freedom, problems), kept
 
     def _prepare(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
         """Relax one, if that is wanted; whether it has an energy."""
         try:
-            check_geometry(kept[i], self._cutoff)
+            check_geometry(kept[i], self.model.cutoff)
             if self._relaxer is not None and self.relaxation is not None:
                 found = self._relaxer(kept[i], **vars(self.relaxation))
                 kept[i], problems[i] = found.structure, found.problem
@@ -197,25 +174,16 @@ class Predictor:
 
     def _has_neighbours(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
         try:
-            neighbourhood(kept[i], self._cutoff)
+            neighbourhood(kept[i], self.model.cutoff)
         except InputError as error:
             problems[i] = error.message
             return False
         return True
 
-    def _energies(self, structures: Sequence[Structure]) -> tuple[np.ndarray, np.ndarray | None]:
-        """By each model, eV/atom, and σ of a posterior."""
-        atoms = np.array([len(s) for s in structures], float)
-        found = [
-            model.energies(structures, elements=self.elements, deviations=self.posterior)
-            for model in self.models
-        ]
-        std = found[0][1]
-        return np.array([e for e, _ in found]) / atoms, None if std is None else std / atoms
-
-    @property
-    def _cutoff(self) -> float:
-        return max(model.cutoff for model in self.models)
+    def _energies(self, structures: Sequence[Structure]) -> Energies:
+        return self.model.energies(
+            structures, elements=self.elements, deviations=self.model.confident
+        )
 
 
 def predicted(
@@ -249,10 +217,11 @@ def predicted(
         parts.append(_read(record))
         if advance is not None:
             advance(len(portion))
-    deviations = [p.deviations for p in parts if p.deviations is not None]
+    stds = [p.std for p in parts if p.std is not None]
     return Predicted(
-        np.concatenate([p.energies for p in parts], axis=1),
-        np.concatenate(deviations) if deviations else None,
+        np.concatenate([p.mean for p in parts]),
+        np.concatenate(stds) if stds else None,
+        parts[0].freedom,
         [text for p in parts for text in p.problems],
     )
 
@@ -264,16 +233,21 @@ def _portions(files: Sequence[Path], periodic: bool | None, size: int) -> Iterat
 
 
 def _write(found: Predicted, record: Path) -> None:
-    arrays = {"energies": found.energies, "problems": np.array(found.problems, str)}
-    if found.deviations is not None:
-        arrays["deviations"] = found.deviations
+    arrays = {
+        "mean": found.mean,
+        "freedom": np.array(found.freedom),
+        "problems": np.array(found.problems, str),
+    }
+    if found.std is not None:
+        arrays["std"] = found.std
     with replacing(record) as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
 
 def _read(record: Path) -> Predicted:
     with np.load(record) as data:
-        return Predicted(data["energies"], data.get("deviations"), data["problems"].tolist())
+        std, freedom = data.get("std"), float(data["freedom"])
+        return Predicted(data["mean"], std, freedom, data["problems"].tolist())
 
 
 def _write_relaxed(structures: Sequence[Structure], found: Predicted, file: Path) -> None:

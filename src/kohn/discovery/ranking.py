@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from kohn.discovery.judging import TEXT, Uncertainty, judged
+from kohn.calibration import calibration
 from kohn.discovery.options import Monitor, Options
-from kohn.discovery.prior import prior_of
 from kohn.records import replacing
 from kohn.stability.candidates import Candidates
-from kohn.stability.metrics import calibration, stability_metrics
+from kohn.stability.judging import TEXT, Uncertainty, judged
+from kohn.stability.metrics import stability_metrics
 from kohn.stability.phase_diagram import refuse_formation_energies_of_candidates
+from kohn.stability.prior import prior_of
 from kohn.stability.systems import SystemHulls
-from kohn.stability.tables import reorder_tables, write_table
+from kohn.tables import reorder_tables, write_table
 from kohn.typing import Float, Int
 
 ROWS = 50_000

@@ -47,15 +47,14 @@ def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
 
 def refuse_unseen(candidates: Candidates, models: Models) -> None:
     """Raises InputError where candidates have elements that a model has not seen."""
-    for potential in models.potentials:
-        seen = {symbol(z) for z in potential.elements}
-        _refuse_elements(
-            candidates,
-            sorted({e for s in candidates.compositions.systems for e in s} - seen),
-            "that the model has not seen",
-            expected=f"only {', '.join(sorted(seen))}",
-            fix="leave these out, or train a model that knows the elements",
-        )
+    seen = {symbol(z) for z in models.predictive.elements}
+    _refuse_elements(
+        candidates,
+        sorted({e for s in candidates.compositions.systems for e in s} - seen),
+        "that the model has not seen",
+        expected=f"only {', '.join(sorted(seen))}",
+        fix="leave these out, or train a model that knows the elements",
+    )
 
 
 def _refuse_elements(

@@ -149,9 +149,8 @@ def _by_models(
     )
     refuse_unseen(unpredicted, models)
     mixed = comparable(unpredicted)
-    predictor = Predictor(models.potentials, found.elements, options.relaxation)
-    sure = predictor.posterior or len(models.potentials) > 1
-    refuse_probability(options, sure)
+    predictor = Predictor(models, found.elements, options.relaxation)
+    refuse_probability(options, models.predictive.confident)
     total = len(unpredicted)
     what = "predicting" if options.relaxation is None else "relaxing"
     result = predicted(

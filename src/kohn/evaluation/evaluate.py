@@ -5,12 +5,12 @@ from pathlib import Path
 
 from kohn.evaluation.metrics import Evaluation, evaluate_potential
 from kohn.evaluation.properties import evaluate_properties
-from kohn.potential import Potential, PropertyModel, open_model
-from kohn.structures import Readable, read
+from kohn.potential import PropertyModel, open_model
+from kohn.structures import Predictive, Readable, read
 
 
 def evaluate(
-    model: Potential | PropertyModel | str | Path,
+    model: Predictive | PropertyModel | str | Path,
     data: Readable,
     *,
     name: str = "test",
@@ -19,7 +19,8 @@ def evaluate(
     """Compare a model with labels.
 
     Args:
-        model: a potential, or a model of properties, or the file or run folder of one.
+        model: a potential or whatever else is `Predictive`, or a model of properties, or the file
+            or run folder of one.
         data: labelled structures, or whatever `kohn.read` takes; those without a label are left
             out for that label.
         name: what the data are called in reports.

@@ -13,9 +13,8 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.evaluation.suspicions import suspicions
-from kohn.potential import Potential, Prediction
 from kohn.records import plain
-from kohn.structures import Dataset, Structure
+from kohn.structures import Dataset, Prediction, Predictive, Structure
 from kohn.structures.elements import symbol
 from kohn.structures.properties import PREDICTED_BY
 from kohn.units import GPA
@@ -114,7 +113,7 @@ def in_units(name: str, errors: Errors) -> dict[str, float]:
 
 
 def evaluate_potential(
-    potential: Potential,
+    potential: Predictive,
     data: Dataset,
     *,
     name: str = "test",
@@ -129,7 +128,7 @@ def evaluate_potential(
         advance: called with the number of structures done, for a progress bar.
 
     Raises:
-        InputError: nothing in the data is labelled; or see `Potential.predict`.
+        InputError: nothing in the data is labelled; or see `Predictive.predict`.
     """
     if not any(data.count(label) for label in ("energy", "forces", "stress")):
         by_model = any(PREDICTED_BY in s.info for s in data)
@@ -143,7 +142,7 @@ def evaluate_potential(
     pairs = list(zip(data.structures, predictions, strict=True))
     kinds = sorted({s.config_type for s in data})
     mean = float(potential.provenance.get("mean_energy_per_atom", 0.0))
-    e0s = [potential.reference.total(s) for s in data]
+    e0s = [potential.zero(s) for s in data]
     return Evaluation(
         name=name,
         errors=errors_of(pairs),

@@ -5,8 +5,7 @@ from itertools import permutations
 
 import numpy as np
 
-from kohn.potential import Prediction
-from kohn.structures import Structure
+from kohn.structures import Prediction, Structure
 from kohn.units import GPA
 
 SHEAR = ("yz", "xz", "xy")

@@ -19,3 +19,5 @@ from kohn.graphs.neighbours import neighbourhood as neighbourhood
 from kohn.graphs.neighbours import pairs_within as pairs_within
 from kohn.graphs.verlet import Topology as Topology
 from kohn.graphs.verlet import Verlet as Verlet
+from kohn.graphs.verlet import growing as growing
+from kohn.graphs.verlet import on_rungs as on_rungs

@@ -1,6 +1,6 @@
 """Neighbours that are kept while atoms move: a list with a skin, in arrays that only grow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import equinox as eqx
@@ -55,6 +55,35 @@ class Topology(eqx.Module):
         )
 
 
+Shapes = Callable[[int, int, Sequence[Shape]], Shape]
+"""Which shape a list of n atoms with k neighbours is padded to, given the shapes it had before."""
+
+
+def growing(n: int, k: int, known: Sequence[Shape]) -> Shape:
+    """The smallest shape at hand, or a new and roomier one: a simulation compiles a few times."""
+    # For one system capacity only grows; a much larger system's shape would be a waste.
+    near = [s for s in known if n + 1 <= s.rows <= 2 * (n + 1)]
+    fitting = [s for s in near if s.slots >= k]
+    if fitting:
+        return min(fitting)
+    # A little room at first; where that was too little, much more.
+    room = max(2, k // 2 if near else k // 8)
+    return Shape(n + 1, -(-(k + room) // 4) * 4, 1)
+
+
+def on_rungs(n: int, k: int, known: Sequence[Shape]) -> Shape:
+    """Of a coarse ladder, whatever came before: other padding may round sums otherwise."""
+    del known
+    return Shape(_rung(n + 1), _rung(k), 1)
+
+
+def _rung(n: int) -> int:
+    """The next of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: steps are coarse where compiling takes
+    longer than computing what is padded."""
+    power = max(4, 1 << (n - 1).bit_length())
+    return 3 * power // 4 if power > 32 and n <= 3 * power // 4 else power
+
+
 class Verlet:
     """A neighbour list with a skin, and the shapes it has taken.
 
@@ -66,6 +95,7 @@ class Verlet:
         cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
         inspect: called with each structure that a list is made for, and its neighbours within
             cutoff + skin.
+        padded: how shapes are chosen.
     """
 
     def __init__(
@@ -74,8 +104,10 @@ class Verlet:
         skin: float,
         elements: tuple[int, ...],
         inspect: Callable[[Structure, Neighbourhood], None] = lambda structure, rows: None,
+        padded: Shapes = growing,
     ):
         self.cutoff, self.skin, self.elements, self.inspect = cutoff, skin, elements, inspect
+        self.padded = padded
         self.shapes: list[Shape] = []
         self.builds = 0
         self._made_for: Structure | None = None
@@ -86,13 +118,17 @@ class Verlet:
         if self._topology is None or not self._holds(structure):
             rows = neighbourhood(structure, self.cutoff + self.skin)
             self.inspect(structure, rows)
-            self._topology = self._padded(structure, rows)
+            self._topology = self._topology_of(structure, rows)
             # Copies: callers move atoms in place.
             self._made_for = replace(
                 structure, positions=structure.positions.copy(), cell=structure.cell.copy()
             )
             self.builds += 1
         return self._topology
+
+    def forget(self) -> None:
+        """Find neighbours anew for the next structure; the shapes are kept."""
+        self._made_for = self._topology = None
 
     def _holds(self, new: Structure) -> bool:
         old = self._made_for
@@ -114,18 +150,11 @@ class Verlet:
         beside = np.linalg.norm(new.positions - old.positions @ strain, axis=1).max()
         return bool((self.cutoff + self.skin) * smallest - 2.0 * beside > self.cutoff)
 
-    def _padded(self, structure: Structure, rows: Neighbourhood) -> Topology:
-        """The rows in the smallest shape at hand, or in a new and roomier one."""
+    def _topology_of(self, structure: Structure, rows: Neighbourhood) -> Topology:
+        """The rows in a shape that holds them."""
         n, k = rows.index.shape
-        # For one system capacity only grows; a much larger system's shape would be a waste.
-        known = [s for s in self.shapes if n + 1 <= s.rows <= 2 * (n + 1)]
-        fitting = [s for s in known if s.slots >= k]
-        if fitting:
-            shape = min(fitting)
-        else:
-            # A little room at first; where that was too little, much more.
-            room = max(2, k // 2 if known else k // 8)
-            shape = Shape(n + 1, -(-(k + room) // 4) * 4, 1)
+        shape = self.padded(n, k, self.shapes)
+        if shape not in self.shapes:
             self.shapes.append(shape)
         big, wide, _ = shape
         species = np.zeros(big, np.int32)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,10 +13,9 @@ from ase.calculators.calculator import all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from kohn.errors import ConfigError, nearest
-from kohn.graphs import Neighbourhood, Verlet
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import ExtrapolationWarning, Potential, load
-from kohn.structures import Structure, from_ase
+from kohn.potential import load
+from kohn.structures import Prediction, Predictive, from_ase
 from kohn.structures.properties import PREDICTOR
 
 OF_ASE = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
@@ -45,7 +43,8 @@ class Calculator(AseCalculator):
     whose cell has no volume; of slabs and wires V is the volume of the cell as given.
 
     Args:
-        potential: a `Potential`, or a model file, or a run folder.
+        potential: a `Potential`, or whatever else is `Predictive`; or a model file, or a run
+            folder.
         dtype: 'float32' or 'float64'; by default that of the potential.
         skin: of the neighbour list, Å; 0 finds it anew for each geometry.
         device: 'cpu' or 'gpu'; must be the one that JAX runs on, which is the default.
@@ -72,7 +71,7 @@ class Calculator(AseCalculator):
 
     def __init__(
         self,
-        potential: Potential | str | Path,
+        potential: Predictive | str | Path,
         *,
         dtype: str | None = None,
         skin: float = 0.2,
@@ -82,7 +81,7 @@ class Calculator(AseCalculator):
         _refuse_unknown(kwargs)
         _refuse_device(device)
         super().__init__(**kwargs)
-        opened = potential if isinstance(potential, Potential) else load(potential)
+        opened = load(potential) if isinstance(potential, (str, Path)) else potential
         self.potential = opened if dtype is None else opened.astype(_dtype(dtype))
         if not self.conservative:
             # ASE asks the instance; those of other potentials keep theirs.
@@ -93,20 +92,15 @@ class Calculator(AseCalculator):
                 stacklevel=2,
             )
         self._skin = skin
-        self._warned = False
-        self._forget()
-
-    def _forget(self) -> None:
-        self._lists: dict[tuple[int, ...], Verlet] = {}
-        self._near: Neighbourhood | None = None
+        self._moving = self.potential.moving(skin=skin)
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the neighbour lists, which are found again."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_lists", "_near")}
+        return {k: v for k, v in self.__dict__.items() if k != "_moving"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)  # type: ignore[attr-defined]
-        self._forget()
+        self._moving = self.potential.moving(skin=self._skin)
 
     def __repr__(self) -> str:
         return f"Calculator({self.potential!r})"
@@ -119,12 +113,12 @@ class Calculator(AseCalculator):
     @property
     def compilations(self) -> int:
         """Shapes that this calculator has needed, and so functions compiled for it."""
-        return sum(len(verlet.shapes) for verlet in self._lists.values())
+        return self._moving.compilations
 
     @property
     def searches(self) -> int:
         """How often the neighbours were found anew."""
-        return sum(verlet.builds for verlet in self._lists.values())
+        return self._moving.searches
 
     def calculate(
         self,
@@ -135,59 +129,21 @@ class Calculator(AseCalculator):
         """Fill `results`; everything is computed at once, as one gradient gives it all."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        structure = from_ase(self.atoms, labels="none")
-        p, n = self.potential, len(structure)
-        evaluator = p.evaluator(tuple(np.unique(structure.numbers).tolist()))
-        verlet = self._lists.setdefault(
-            evaluator.elements, Verlet(p.cutoff, self._skin, evaluator.elements, self._inspect)
-        )
-        topology = verlet.update(structure)
-        self._refuse_overlaps(structure)
-        positions = np.zeros((topology.species.shape[0], 3))
-        positions[:n] = structure.positions
-        derived = jax.device_get(evaluator.move(topology, positions, structure.cell))
-        found = p.complete(structure, derived, 0, slice(0, n))
-        self.results = {
-            "energy": found.energy,
-            "free_energy": found.energy,
-            "energies": found.energies,
-            "forces": found.forces,
-        }
-        if found.stress is not None:
-            self.results["stress"] = full_3x3_to_voigt_6_stress(found.stress)
+        found = self._moving(from_ase(self.atoms, labels="none"))
+        self.results = results_of(found)
 
-    def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
-        """Keep the pairs that may come too near before the next list, and warn of extrapolation.
 
-        Args:
-            rows: neighbours within cutoff + skin.
-        """
-        judge = self.potential.judge
-        r = np.linalg.norm(rows.displacement, axis=2)
-        numbers = np.append(structure.numbers, 1)
-        own = np.repeat(structure.numbers[:, None], rows.width, axis=1)
-        near = rows.mask & (r < judge.limit(own, numbers[rows.index]) + self._skin)
-        self._near = replace(rows, mask=near) if near.any() else None
-        if not self._warned:
-            within = replace(rows, mask=rows.mask & (r < self.potential.cutoff))
-            outside = judge.outside(structure, within)
-            if outside:
-                self._warned = True
-                warnings.warn(
-                    "a geometry is unlike the training data, and nothing vouches for what is "
-                    f"computed: {'; '.join(outside)}",
-                    ExtrapolationWarning,
-                    stacklevel=2,
-                )
-
-    def _refuse_overlaps(self, structure: Structure) -> None:
-        """Raises InputError where atoms have come too near since the list was made."""
-        rows = self._near
-        if rows is None:
-            return
-        there = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
-        d = there + rows.shift @ structure.cell - structure.positions[:, None]
-        self.potential.judge.refuse_overlaps(structure, replace(rows, displacement=d))
+def results_of(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as ASE's calculators keep it."""
+    found = {
+        "energy": prediction.energy,
+        "free_energy": prediction.energy,
+        "energies": prediction.energies,
+        "forces": prediction.forces,
+    }
+    if prediction.stress is not None:
+        found["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
+    return found
 
 
 def _refuse_unknown(arguments: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Families of models, one file each, in an explicit dictionary."""
 
+from kohn.models.confidence import Confidence as Confidence
+from kohn.models.confidence import is_confident as is_confident
 from kohn.models.derivatives import NOT_CONSERVATIVE as NOT_CONSERVATIVE
 from kohn.models.derivatives import Derived as Derived
 from kohn.models.derivatives import energy_and_derivatives as energy_and_derivatives

@@ -26,7 +26,6 @@ with s = û_i · û_j and û = p/|p|.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Literal
@@ -40,6 +39,7 @@ from scipy.linalg import solve_triangular
 from kohn.compilation import compiled
 from kohn.descriptors.soap import Expansion, expansion, soap_jacobian
 from kohn.graphs import Neighbourhood, neighbourhood
+from kohn.models.confidence import Variances
 from kohn.models.gaussian_process import GaussianProcess, lone_atoms
 from kohn.models.label_covariances import (
     Centres,
@@ -61,15 +61,6 @@ ATOMS = 1024
 Kind = Literal["energy", "forces"]
 LONE = 1e-6
 """An inducing environment is the lone atom where 1 − k(0, m) is below this."""
-
-
-@dataclass(frozen=True, eq=False)
-class Variances:
-    """Of the energy, eV², and of the components of the forces [n, 3], (eV/Å)²: what a label may
-    be off by, squared, on average."""
-
-    energy: float
-    forces: np.ndarray
 
 
 class Posterior:

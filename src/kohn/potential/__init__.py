@@ -9,7 +9,8 @@ from kohn.potential.files import load_properties as load_properties
 from kohn.potential.files import open_model as open_model
 from kohn.potential.files import save as save
 from kohn.potential.files import to_bytes as to_bytes
+from kohn.potential.moving import MovingPotential as MovingPotential
 from kohn.potential.potential import Potential as Potential
 from kohn.potential.properties import PropertyModel as PropertyModel
-from kohn.potential.reference import Prediction as Prediction
 from kohn.potential.reference import Reference as Reference
+from kohn.structures import Prediction as Prediction

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,17 +23,15 @@ from kohn.graphs import (
     needed_shape,
     species_index,
 )
-from kohn.models import Derived, GaussianProcess, is_conservative
+from kohn.models import Confidence, Derived, is_confident, is_conservative
 from kohn.models.network import for_inference
 from kohn.potential.evaluator import Evaluator
 from kohn.potential.extrapolation import ExtrapolationWarning
-from kohn.potential.reference import Prediction, Reference
+from kohn.potential.moving import MovingPotential
+from kohn.potential.reference import Reference
 from kohn.potential.trained import Trained
-from kohn.structures import Readable, Structure, structures_of
+from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
 from kohn.structures.elements import symbol
-
-if TYPE_CHECKING:
-    from kohn.models.posterior import Posterior
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,18 +75,21 @@ class Potential(Trained):
             self._evaluators[elements] = Evaluator(for_inference(self.model.restricted(elements)))
         return self._evaluators[elements]
 
+    @property
+    def confident(self) -> bool:
+        """Whether it tells standard deviations of its errors."""
+        return is_confident(self.model)
+
     @cached_property
-    def _posterior(self) -> "Posterior":
-        if not isinstance(self.model, GaussianProcess):
+    def _confidence(self) -> Confidence:
+        if not self.confident:
             raise ConfigError(
                 "this model has no posterior to tell its uncertainty",
-                expected="a model of the family gaussian-process",
+                expected="a model of the family gaussian-process, or several models",
                 received=self.model.config.family,
                 fix="leave the uncertainty out",
             )
-        from kohn.models.posterior import Posterior  # with SciPy, which networks do without
-
-        return Posterior(self.model)
+        return self.model.confidence()
 
     @cached_property
     def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
@@ -98,6 +99,14 @@ class Potential(Trained):
     def reference(self) -> Reference:
         """What its energies are counted from."""
         return Reference(self.e0s)
+
+    def zero(self, structure: Structure) -> float:
+        """What of the energy is not the model's: E0s, eV."""
+        return self.reference.total(structure)
+
+    def moving(self, *, skin: float = 0.2) -> MovingPotential:
+        """For atoms that move; `MovingPotential` itself has more arguments."""
+        return MovingPotential(self, skin=skin)
 
     def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
         """Energy, forces and stress of a structure from what the model says of its batch; see
@@ -127,7 +136,7 @@ class Potential(Trained):
             InputError: an element that the model has not seen; a geometry without sense.
             ConfigError: `uncertainty` of a model that has no posterior.
         """
-        posterior = self._posterior if uncertainty else None
+        confidence = self._confidence if uncertainty else None
         structures = structures_of(structures)
         for s in structures:  # before any compute
             species_index(s, self.elements)
@@ -143,8 +152,8 @@ class Potential(Trained):
                 rows = slice(start, start + len(structures[i]))
                 found = self.complete(structures[i], derived, g, rows)
                 found = replace(found, outside=self.judge.outside(structures[i], h))
-                if posterior is not None:
-                    v = posterior.variances(structures[i])
+                if confidence is not None:
+                    v = confidence.variances(structures[i])
                     found = replace(found, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
                 results[i] = found
                 start = rows.stop
@@ -161,7 +170,7 @@ class Potential(Trained):
         elements: Sequence[int] | None = None,
         slots: int = 65_536,
         deviations: bool = False,
-    ) -> tuple[np.ndarray, np.ndarray | None]:
+    ) -> Energies:
         """Energies alone, of very many structures that come in portions.
 
         Batches are filled to few different shapes, so that later portions compile nothing new.
@@ -171,9 +180,6 @@ class Potential(Trained):
             elements: atomic numbers of all portions.
             slots: edges in a batch, which bounds memory.
             deviations: standard deviations of the errors too.
-
-        Returns:
-            E, eV, [M], and their standard deviations, eV, [M], or None.
 
         Raises:
             InputError, ConfigError: see `predict`.
@@ -190,13 +196,8 @@ class Potential(Trained):
             zero = [self.reference.total(structures[i]) for i in indices]
             found[indices] = np.array(zero) + energies[: len(indices)]
         if not deviations:
-            return found, None
-        return found, np.sqrt(self._posterior.energy_variances(structures))
-
-    @property
-    def has_posterior(self) -> bool:
-        """Whether it tells how sure it is."""
-        return isinstance(self.model, GaussianProcess)
+            return Energies(found)
+        return Energies(found, np.sqrt(self._confidence.energy_variances(structures)))
 
 
 def warn_of_extrapolation(

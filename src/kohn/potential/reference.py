@@ -14,51 +14,9 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.models import Derived
-from kohn.structures import Structure
+from kohn.structures import Prediction, Structure
 from kohn.structures.elements import symbol
 from kohn.typing import Float
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
-    """What a potential says of one structure.
-
-    Attributes:
-        energy: eV, E0s included.
-        energies: eV, [n], of each atom, E0 included.
-        forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
-            direction in a cell with a volume; None otherwise, and of a potential that is not
-            conservative.
-        energy_std: standard deviation that the error of the energy is expected to have, eV, of
-            models that tell it: see `kohn.models.posterior`.
-        forces_std: of each force component, eV/Å, [n, 3].
-        outside: in what the structure is unlike the training data, in words.
-    """
-
-    energy: float
-    energies: np.ndarray
-    forces: np.ndarray
-    stress: np.ndarray | None
-    energy_std: float | None = None
-    forces_std: np.ndarray | None = None
-    outside: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        force = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
-        said = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
-        said += [f"largest force {force:.4g} eV/Å"]
-        said += ["with stress"] if self.stress is not None else []
-        said += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
-        said += ["outside the training data"] if self.outside else []
-        return f"Prediction({'; '.join(said)})"
-
-    def as_labels(self) -> dict[str, np.ndarray]:
-        """The prediction under the names of the label table."""
-        names = ("energy", "energies", "forces", "stress", "energy_std", "forces_std")
-        values = {name: getattr(self, name) for name in names}
-        return {name: np.asarray(v) for name, v in values.items() if v is not None}
-
 
 Baseline = Callable[[Structure], Prediction]
 """Energy, forces and stress of a structure by a cheaper level of theory, total energies."""

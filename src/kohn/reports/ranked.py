@@ -12,7 +12,7 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.reports.parity import FEW
-from kohn.stability.tables import blocks, columns_of
+from kohn.tables import blocks, columns_of
 from kohn.typing import Float, Int
 
 WORDS = ("id", "formula", "decomposition")

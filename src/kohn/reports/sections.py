@@ -9,9 +9,9 @@ from kohn.reports.frames import worst_frames
 from kohn.reports.quantities import FORCES, QUANTITIES, Quantity, present
 from kohn.reports.run import Run
 from kohn.reports.text import NONE, count, fixed, number, plural, times
-from kohn.stability.tables import shortened
 from kohn.structures.elements import symbol
 from kohn.structures.properties import PROPERTIES
+from kohn.tables import shortened
 from kohn.units import GPA
 
 MOST_ROWS = 40

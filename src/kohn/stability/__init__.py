@@ -3,7 +3,6 @@
 from kohn.stability.candidates import Candidates as Candidates
 from kohn.stability.entries import Entries as Entries
 from kohn.stability.formulas import parse_formula as parse_formula
-from kohn.stability.metrics import calibration as calibration
 from kohn.stability.metrics import stability_metrics as stability_metrics
 from kohn.stability.phase_diagram import ConvexHull as ConvexHull
 from kohn.stability.phase_diagram import Distances as Distances

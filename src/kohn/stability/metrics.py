@@ -1,4 +1,4 @@
-"""How good predicted stability is: errors, classification, and calibration of probabilities.
+"""How good predicted stability is: errors and classification; see also `kohn.calibration`.
 
 With d the true distance to the hull, fixed, and E_f the formation energy of a compound, eV/atom:
 
@@ -7,22 +7,17 @@ With d the true distance to the hull, fixed, and E_f the formation energy of a c
     precision = TP/(TP + FP),  recall = TP/(TP + FN),  F1 = 2 TP/(2 TP + FP + FN)
     DAF = precision/prevalence                     prevalence = (TP + FN)/n, not rounded
 
-MAE, RMSE and R² are over predictions that are numbers. With p = P(stable) and y whether it is:
+MAE, RMSE and R² are over predictions that are numbers.
 
-    Brier = mean (p − y)²          log score = −mean [y ln p + (1 − y) ln (1 − p)]
-    ECE = Σ_b n_b/n |p̄_b − ȳ_b|    b bins of p, p̄_b and ȳ_b the means in it
-
-Source: Riebesell et al., Nat. Mach. Intell. 7, 836 (2025), matbench-discovery; Wilson, J. Am. Stat.
-Assoc. 22, 209 (1927), for intervals of ȳ_b; Naeini et al., AAAI 2015, for ECE.
+Source: Riebesell et al., Nat. Mach. Intell. 7, 836 (2025), matbench-discovery.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from kohn.errors import InputError
-from kohn.typing import Float, Int
+from kohn.typing import Float
 
 
 @dataclass(frozen=True)
@@ -54,31 +49,6 @@ class StabilityMetrics:
     true_negatives: int
     false_negatives: int
     missing: int
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Probabilities of stability against what was found. Bins without a candidate have NaN.
-
-    Attributes:
-        brier: mean squared error of p.
-        log_score: mean −ln of what was given to the outcome; infinite where that was 0.
-        expected_error: ECE, with these bins.
-        edges: of the bins, [B + 1]; a bin has its lower edge, the last one both.
-        counts: n_b, [B].
-        predicted: p̄_b, [B].
-        observed: ȳ_b, [B].
-        interval: Wilson's of ȳ_b, [B, 2].
-    """
-
-    brier: float
-    log_score: float
-    expected_error: float
-    edges: Float[np.ndarray, " B+1"]
-    counts: Int[np.ndarray, " B"]
-    predicted: Float[np.ndarray, " B"]
-    observed: Float[np.ndarray, " B"]
-    interval: Float[np.ndarray, "B 2"]
 
 
 def predicted_distance(
@@ -145,69 +115,6 @@ def stability_metrics(
         false_negatives=fn,
         missing=int((~known).sum()),
     )
-
-
-def calibration(
-    probability: Float[np.ndarray, " M"],
-    stable: np.ndarray,
-    *,
-    bins: int = 10,
-    confidence: float = 0.95,
-    samples: int | None = None,
-) -> Calibration:
-    """Calibration of P(stable).
-
-    Args:
-        probability: p of each compound.
-        stable: whether it is.
-        bins: of equal width.
-        confidence: of the intervals.
-        samples: how many samples p was counted in, S. Then 0 and 1 are not certain: in the log
-            score, p is (S p + ½)/(S + 1).
-
-    Raises:
-        InputError: no compounds, shapes that differ, or a probability not between 0 and 1.
-    """
-    p, y = np.asarray(probability, float), np.asarray(stable, bool)
-    if p.shape != y.shape or p.ndim != 1 or len(p) == 0:
-        raise InputError(
-            "probabilities and outcomes do not fit",
-            expected="two arrays [M]",
-            received=f"shapes {list(p.shape)} and {list(y.shape)}",
-        )
-    if not ((p >= 0) & (p <= 1)).all():
-        wrong = p[~((p >= 0) & (p <= 1))][0]
-        raise InputError("a probability is between 0 and 1", received=str(wrong))
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    bin_ = np.clip(np.searchsorted(edges, p, side="right") - 1, 0, bins - 1)
-    counts = np.bincount(bin_, minlength=bins)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        predicted = np.bincount(bin_, p, bins) / counts
-        observed = np.bincount(bin_, y, bins) / counts
-        softened = p if samples is None else (samples * p + 0.5) / (samples + 1)
-        log_score = -np.log(np.where(y, softened, 1 - softened)).mean()
-    apart = np.abs(predicted - observed)[counts > 0]
-    return Calibration(
-        brier=float(((p - y) ** 2).mean()),
-        log_score=float(log_score),
-        expected_error=float((counts[counts > 0] * apart).sum() / len(p)),
-        edges=edges,
-        counts=counts,
-        predicted=predicted,
-        observed=observed,
-        interval=wilson(observed, counts, confidence),
-    )
-
-
-def wilson(
-    share: Float[np.ndarray, " B"], counts: Int[np.ndarray, " B"], confidence: float = 0.95
-) -> Float[np.ndarray, "B 2"]:
-    """The interval in which the true share lies with this confidence; NaN without counts."""
-    z2 = float(ndtri(0.5 + confidence / 2)) ** 2
-    n = np.where(counts > 0, counts, np.nan)
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = np.sqrt(z2 * share * (1 - share) / n + z2**2 / (4 * n**2)) / (1 + z2 / n)
-    return np.stack([middle - half, middle + half], axis=1)
 
 
 def _ratio(a: float, b: float) -> float:

@@ -10,7 +10,6 @@ from kohn.errors import InputError, Place, nearest
 from kohn.stability.entries import Entries, Row, assemble, composition_of
 from kohn.stability.formulas import has_isotopes, parse_formula
 from kohn.stability.provenance import reconciled
-from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures import Structure, computed_entries, read
 from kohn.structures.computed_entries import number
 from kohn.structures.labels import KeysUsed, structure_of, wanted
@@ -24,6 +23,7 @@ from kohn.structures.provenance import (
     stated,
 )
 from kohn.structures.raw_frames import settled
+from kohn.tables import blocks, columns_of, is_table
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "entry_id", "material_id"),

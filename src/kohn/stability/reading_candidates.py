@@ -17,8 +17,8 @@ from kohn.stability.entries import (
 from kohn.stability.formulas import parse_formula
 from kohn.stability.provenance import UNSTATED, Provenance, reconciled, unneeded
 from kohn.stability.reading import csv_columns, read_entries
-from kohn.stability.tables import blocks, columns_of, is_table
 from kohn.structures.provenance import UNKNOWN, functional
+from kohn.tables import blocks, columns_of, is_table
 from kohn.typing import Int
 
 DEVIATIONS = ("energy_std", "energy_std_per_atom")

@@ -1,6 +1,6 @@
 """Relaxation: atoms, and the cell of a crystal, moved downhill until forces and stress vanish.
 
-    relaxed = kohn.interfaces.relaxation.relax(potential, structure)
+    relaxed = kohn.simulation.relax(potential, structure)
     relaxed.structure, relaxed.energy, relaxed.problem
 
 A learned potential knows nothing of geometries unlike its data: there its energy may fall without
@@ -14,11 +14,11 @@ structure alone, because with more of it sums may be rounded otherwise.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import all_changes
+from ase.calculators.calculator import Calculator, all_changes
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 from ase.stress import voigt_6_to_full_3x3_stress
@@ -26,11 +26,11 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from kohn.errors import InputError
-from kohn.graphs import Neighbourhood, Shape, Topology, Verlet, check_geometry
-from kohn.interfaces.ase_calculator import Calculator
+from kohn.graphs import check_geometry, on_rungs
+from kohn.interfaces.ase_calculator import results_of
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import Evaluator, Potential
-from kohn.structures import Structure
+from kohn.potential import MovingPotential, Potential
+from kohn.structures import Structure, from_ase
 from kohn.structures.elements import covalent_radii, symbol
 from kohn.structures.neighbours import pairs
 
@@ -120,7 +120,7 @@ class Relaxer:
     @property
     def compilations(self) -> int:
         """Shapes, each of some elements, that were needed; functions are compiled for each."""
-        return len(self._calculator.seen)
+        return self._calculator.moving.compilations
 
     def __call__(
         self,
@@ -243,9 +243,14 @@ class _Watched(Calculator):
         potential: float64. elements: to compile for at once.
     """
 
+    implemented_properties: ClassVar[Sequence[str]] = ["energy", "free_energy", "forces", "stress"]
+
     def __init__(self, potential: Potential, elements: tuple[int, ...]):
-        super().__init__(_Held(potential.model, potential.e0s, potential.provenance, elements))
-        self.seen: set[tuple[tuple[int, ...], Shape]] = set()
+        super().__init__()
+        self.potential = potential
+        self.moving = MovingPotential(
+            potential, skin=SKIN, padded=on_rungs, elements=elements, judged=False
+        )
         self.start: _Point | None = None
         self.last: _Point | None = None
         self.lowest: _Point | None = None
@@ -257,10 +262,9 @@ class _Watched(Calculator):
             InputError: an element that the potential has not seen; a geometry without sense.
         """
         self.reset()
-        elements = self.potential.evaluator(tuple(np.unique(structure.numbers).tolist())).elements
-        cutoff = self.potential.cutoff
-        self._lists = {elements: _FixedShapes(cutoff, SKIN, elements, self.seen)}
-        self._limits = _Limits.of(structure, cutoff)
+        self.potential.evaluator(tuple(np.unique(structure.numbers).tolist()))
+        self.moving.forget()
+        self._limits = _Limits.of(structure, self.potential.cutoff)
         self.start = self.last = self.lowest = None
 
     def calculate(
@@ -273,6 +277,7 @@ class _Watched(Calculator):
         assert atoms is not None
         self._limits.hold(atoms)
         super().calculate(atoms, properties, system_changes)
+        self.results = results_of(self.moving(from_ase(atoms, labels="none")))
         point = _point(atoms, self.results)
         if self.lowest is None or point.energy < self.lowest.energy:
             self.lowest = point
@@ -371,47 +376,3 @@ def _looked_at(s: Structure, cutoff: float) -> tuple[float, str, int]:
     p = int(np.argmin(shares))
     a, b = (f"{symbol(s.numbers[k])} {k}" for k in (int(i[p]), int(j[p])))
     return float(shares[p]), f"{a} and {b}, {r[p]:.2g} Å", groups
-
-
-@dataclass(frozen=True, eq=False)
-class _Held(Potential):
-    """A potential whose evaluators are for all of some elements at once, present or not: structures
-    of different composition share what is compiled."""
-
-    held: tuple[int, ...] = ()
-
-    def evaluator(self, elements: tuple[int, ...]) -> Evaluator:
-        """For these and the held elements."""
-        return super().evaluator(tuple(sorted({*elements, *self.held})))
-
-
-class _FixedShapes(Verlet):
-    """A neighbour list whose padding depends on the structure alone, not on earlier ones.
-
-    Args:
-        seen: the elements and shapes so far; added to.
-    """
-
-    def __init__(
-        self,
-        cutoff: float,
-        skin: float,
-        elements: tuple[int, ...],
-        seen: set[tuple[tuple[int, ...], Shape]],
-    ):
-        super().__init__(cutoff, skin, elements)
-        self._seen = seen
-
-    def _padded(self, structure: Structure, rows: Neighbourhood) -> Topology:
-        n, k = rows.index.shape
-        shape = Shape(_rung(n + 1), _rung(k), 1)
-        self._seen.add((self.elements, shape))
-        self.shapes = [shape]
-        return super()._padded(structure, rows)
-
-
-def _rung(n: int) -> int:
-    """The next of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: steps are coarse where compiling takes
-    longer than computing what is padded."""
-    power = max(4, 1 << (n - 1).bit_length())
-    return 3 * power // 4 if power > 32 and n <= 3 * power // 4 else power

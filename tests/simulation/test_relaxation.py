@@ -15,10 +15,10 @@ from brute_force import structure
 from kohn.descriptors import polynomial_cutoff
 from kohn.errors import InputError, Place
 from kohn.graphs import gather_neighbours
-from kohn.interfaces import relaxation
-from kohn.interfaces.relaxation import Relaxer, _Limits, _Stopped, relax
 from kohn.models.network import where_neighbours
 from kohn.potential import Potential
+from kohn.simulation import Relaxer, relax, relaxation
+from kohn.simulation.relaxation import _Limits, _Stopped
 from kohn.structures import from_ase
 
 pytestmark = pytest.mark.slow

@@ -7,10 +7,10 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from kohn.discovery.prior import STEP, Prior, prior_of
+from kohn.calibration import calibration
 from kohn.errors import InputError
 from kohn.stability import SystemHulls, read_entries
-from kohn.stability.metrics import calibration
+from kohn.stability.prior import STEP, Prior, prior_of
 
 WIDTH = 2 * STEP
 
@@ -67,7 +67,7 @@ def test_blocks_change_nothing(rng, monkeypatch):
     d, sigma = rng.normal(0, 0.1, 50), rng.uniform(0, 0.1, 50)
     sigma[::7] = 0.0
     whole = prior.probability(d, sigma, 1e-8)
-    monkeypatch.setattr("kohn.discovery.prior.BLOCK", 3 * len(prior.distances))
+    monkeypatch.setattr("kohn.stability.prior.BLOCK", 3 * len(prior.distances))
     np.testing.assert_array_equal(prior.probability(d, sigma, 1e-8), whole)
     np.testing.assert_array_equal(whole[::7], d[::7] <= 1e-8)
 

@@ -7,10 +7,10 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import norm, t
 
-from kohn.discovery.judging import QUANTITIES, Uncertainty, closed_form, judged
-from kohn.discovery.predicting import Predicted
+from kohn.calibration import calibration
 from kohn.stability import ConvexHull, Entries
-from kohn.stability.metrics import calibration
+from kohn.stability.judging import QUANTITIES, Uncertainty, closed_form, judged
+from kohn.uncertainty.ensemble import spread
 
 DEVIATIONS = np.array([0.01, 0.05, 0.2, 0.08, 0.1])
 CERTAIN = Uncertainty()
@@ -136,7 +136,7 @@ def test_draws_in_blocks_are_draws_of_the_same_hull(monkeypatch):
     """Without errors of their own, candidates see the same hulls however they are parted."""
     asked = Uncertainty(hull=0.05, samples=500)
     whole = result(asked, sigma=None)
-    monkeypatch.setattr("kohn.discovery.judging.DRAWN", 1000)
+    monkeypatch.setattr("kohn.stability.judging.DRAWN", 1000)
     parted = result(asked, sigma=None)
     for name in QUANTITIES:
         np.testing.assert_allclose(parted[name], whole[name], rtol=0, atol=1e-12)
@@ -161,13 +161,9 @@ def test_probabilities_of_an_ensemble_hold(members, beyond, surer):
     centre = rng.uniform(-1.0, 1.0, n)
     energies = centre + tau * rng.standard_normal((members, n))
     truth = centre + tau * rng.standard_normal(n)
-    models = Predicted(energies, None, [""] * n)
-    assert models.freedom == members - 1
-    np.testing.assert_allclose(
-        models.std, np.sqrt(np.var(energies, axis=0, ddof=1) * (1 + 1 / members)), rtol=1e-12
-    )
-    student = closed_form(models.mean, models.std, 0.0, Uncertainty(models.freedom))
-    normal = closed_form(models.mean, models.std, 0.0, CERTAIN)
+    mean, std = energies.mean(axis=0), spread(energies)
+    student = closed_form(mean, std, 0.0, Uncertainty(members - 1.0))
+    normal = closed_form(mean, std, 0.0, CERTAIN)
 
     # 1. The truth lies beyond the quantiles as often as they say.
     assert t.sf(norm.ppf(0.95), members - 1) == pytest.approx(beyond, abs=5e-6)
@@ -177,7 +173,7 @@ def test_probabilities_of_an_ensemble_hold(members, beyond, surer):
         assert abs((truth > found["distance_95"]).mean() - share) < 5 * error
 
     # 2. At each z so many are stable as the integral says, and P is on the side of ½.
-    z, stable = -models.mean / models.std, truth <= 0
+    z, stable = -mean / std, truth <= 0
     exact = t.cdf(z * np.sqrt(members / (members - 1)), members)
     assert (np.abs(student["probability_stable"] - 0.5) <= np.abs(exact - 0.5)).all()
     bins = calibration(exact, stable)

@@ -3,7 +3,7 @@
     d = e − h(x)                       signed; the hull without the candidate itself
     P(stable) = T_ν((t − d)/σ)         the hull's energies certain: σ of e, t the tolerance
     P(stable) = its mean over samples of the hull, where that is uncertain
-    P(stable) by `kohn.discovery.prior` where it is asked for
+    P(stable) by `kohn.stability.prior` where it is asked for
 
 T_ν is Student's distribution function. A posterior has ν = ∞, the normal distribution. S members of
 an ensemble have ν = S − 1 and σ = s √(1 + 1/S), with s their standard deviation: what S draws tell
@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from kohn.discovery.prior import Prior
-from kohn.stability import ConvexHull, Errors, probability_stable
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import reduced
-from kohn.stability.phase_diagram import Distances
+from kohn.stability.phase_diagram import ConvexHull, Distances
+from kohn.stability.prior import Prior
+from kohn.stability.uncertainty import Errors, probability_stable
 from kohn.typing import Bool, Float, Int
 
 LOW, HIGH = 0.05, 0.95

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kohn.errors import InputError, TrainingError
-from kohn.stability.tables import blocks, columns_of, is_table, reorder_tables, write_table
+from kohn.tables import blocks, columns_of, is_table, reorder_tables, write_table
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -119,7 +119,7 @@ def test_only_the_first_rows_are_given_back(suffix, tmp_path):
 def test_blocks_make_up_the_table(suffix, tmp_path, monkeypatch):
     file = tmp_path / f"a{suffix}"
     write_table(file, made(50))
-    monkeypatch.setattr("kohn.stability.tables.ROWS", 8)
+    monkeypatch.setattr("kohn.tables.ROWS", 8)
     found = [block for block, _ in blocks(file, ["whole", "id"])]
     assert [len(b["id"]) for b in found] == [8] * 6 + [2]
     assert [i for b in found for i in b["id"]] == made(50)["id"]

@@ -1,0 +1,118 @@
+"""A potential of atoms that move: neighbours are kept with a skin while they hold."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import jax
+import numpy as np
+
+from kohn.graphs import Neighbourhood, Verlet, growing
+from kohn.graphs.verlet import Shapes
+from kohn.potential.extrapolation import ExtrapolationWarning
+from kohn.structures import Prediction, Structure
+
+if TYPE_CHECKING:
+    from kohn.potential.potential import Potential
+
+
+class MovingPotential:
+    """Energy, forces and stress of one geometry after another.
+
+    The neighbour list is found again only when an atom has moved half the skin. Geometries unlike
+    the training data give one warning (`kohn.potential.ExtrapolationWarning`), where the model file
+    says what they were; they are looked at whenever neighbours are found.
+
+    Args:
+        potential: what predicts.
+        skin: of the neighbour list, Å; 0 finds it anew for each geometry.
+        padded: how the shapes of lists are chosen; by default they only grow, so that a long
+            simulation compiles a few times at most.
+        elements: atomic numbers to compile for beside those that are present: structures of
+            different composition then share what is compiled.
+        judged: whether to warn of geometries, and to refuse atoms that are too near each other;
+            False for callers that look at every geometry themselves.
+    """
+
+    def __init__(
+        self,
+        potential: "Potential",
+        *,
+        skin: float = 0.2,
+        padded: Shapes = growing,
+        elements: Sequence[int] = (),
+        judged: bool = True,
+    ):
+        self.potential, self.skin, self.judged = potential, skin, judged
+        self._padded, self._elements = padded, tuple(elements)
+        self._lists: dict[tuple[int, ...], Verlet] = {}
+        self._near: Neighbourhood | None = None
+        self._warned = False
+
+    @property
+    def compilations(self) -> int:
+        """Shapes, each of some elements, that were needed; functions are compiled for each."""
+        return sum(len(verlet.shapes) for verlet in self._lists.values())
+
+    @property
+    def searches(self) -> int:
+        """How often the neighbours were found anew."""
+        return sum(verlet.builds for verlet in self._lists.values())
+
+    def forget(self) -> None:
+        """Keep nothing of the geometries so far but what is compiled."""
+        self._near = None
+        for verlet in self._lists.values():
+            verlet.forget()
+
+    def __call__(self, structure: Structure) -> Prediction:
+        """Energy, forces and stress; see `kohn.structures.Moving`."""
+        p, n = self.potential, len(structure)
+        present = {*np.unique(structure.numbers).tolist(), *self._elements}
+        evaluator = p.evaluator(tuple(sorted(present)))
+        if evaluator.elements not in self._lists:
+            self._lists[evaluator.elements] = Verlet(
+                p.cutoff, self.skin, evaluator.elements, self._inspect, self._padded
+            )
+        topology = self._lists[evaluator.elements].update(structure)
+        self._refuse_overlaps(structure)
+        positions = np.zeros((topology.species.shape[0], 3))
+        positions[:n] = structure.positions
+        derived = jax.device_get(evaluator.move(topology, positions, structure.cell))
+        return p.complete(structure, derived, 0, slice(0, n))
+
+    def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
+        """Keep the pairs that may come too near before the next list, and warn of extrapolation.
+
+        Args:
+            rows: neighbours within cutoff + skin.
+        """
+        if not self.judged:
+            return
+        judge = self.potential.judge
+        r = np.linalg.norm(rows.displacement, axis=2)
+        numbers = np.append(structure.numbers, 1)
+        own = np.repeat(structure.numbers[:, None], rows.width, axis=1)
+        near = rows.mask & (r < judge.limit(own, numbers[rows.index]) + self.skin)
+        self._near = replace(rows, mask=near) if near.any() else None
+        if not self._warned:
+            within = replace(rows, mask=rows.mask & (r < self.potential.cutoff))
+            outside = judge.outside(structure, within)
+            if outside:
+                self._warned = True
+                warnings.warn(
+                    "a geometry is unlike the training data, and nothing vouches for what is "
+                    f"computed: {'; '.join(outside)}",
+                    ExtrapolationWarning,
+                    stacklevel=2,
+                )
+
+    def _refuse_overlaps(self, structure: Structure) -> None:
+        """Raises InputError where atoms have come too near since the list was made."""
+        rows = self._near
+        if rows is None:
+            return
+        there = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
+        d = there + rows.shift @ structure.cell - structure.positions[:, None]
+        self.potential.judge.refuse_overlaps(structure, replace(rows, displacement=d))

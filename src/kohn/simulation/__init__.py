@@ -1,0 +1,5 @@
+"""From a potential to minima."""
+
+from kohn.simulation.relaxation import Relaxed as Relaxed
+from kohn.simulation.relaxation import Relaxer as Relaxer
+from kohn.simulation.relaxation import relax as relax

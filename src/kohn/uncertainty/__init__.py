@@ -1,0 +1,3 @@
+"""Predicting with confidence: several models whose spread tells how sure they are."""
+
+from kohn.uncertainty.ensemble import Ensemble as Ensemble

@@ -1,0 +1,144 @@
+"""Several potentials whose predictions are taken together.
+
+    y = Σ_s y_s / S        s² = Σ_s (y_s − y)² / (S − 1)        σ = s √(1 + 1/S)
+
+σ is of the error of the mean, under the assumption that the truth is drawn like one more member;
+with ν = S − 1 degrees of freedom it follows Student's distribution.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from kohn.errors import ConfigError
+from kohn.potential import MovingPotential, Potential
+from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
+from kohn.typing import Float
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Potentials as one; see `kohn.structures.Predictive`.
+
+    Attributes:
+        members: at least two.
+
+    Raises:
+        ConfigError: fewer than two members.
+    """
+
+    members: tuple[Potential, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.members) < 2:
+            raise ConfigError(
+                "an ensemble has at least two members", received=f"{len(self.members)}"
+            )
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that all members know."""
+        known = set.intersection(*(set(m.elements) for m in self.members))
+        return tuple(sorted(known))
+
+    @property
+    def cutoff(self) -> float:
+        """The largest r_c, Å."""
+        return max(m.cutoff for m in self.members)
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces and stress of all members are derivatives of their energies."""
+        return all(m.conservative for m in self.members)
+
+    @property
+    def confident(self) -> bool:
+        """True: the spread of the members tells."""
+        return True
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """That of each member."""
+        return {"members": [m.provenance for m in self.members]}
+
+    def zero(self, structure: Structure) -> float:
+        """The mean of what of the energy is no prediction, eV."""
+        return float(np.mean([m.zero(structure) for m in self.members]))
+
+    def astype(self, dtype: type) -> Self:
+        """The same computing in float32 or float64."""
+        return replace(self, members=tuple(m.astype(dtype) for m in self.members))
+
+    def predict(
+        self,
+        structures: Readable,
+        *,
+        uncertainty: bool = False,
+        advance: Callable[[int], None] | None = None,
+    ) -> list[Prediction]:
+        """The mean of the members' predictions; with `uncertainty` σ of energies and forces."""
+        structures = structures_of(structures)
+        *others, last = self.members
+        found = [m.predict(structures) for m in others]
+        found.append(last.predict(structures, advance=advance))
+        return [mean(each, uncertainty) for each in zip(*found, strict=True)]
+
+    def energies(
+        self,
+        structures: Sequence[Structure],
+        *,
+        elements: Sequence[int] | None = None,
+        deviations: bool = False,
+    ) -> Energies:
+        """The mean of the members' energies; with `deviations` their σ."""
+        found = [m.energies(structures, elements=elements).mean for m in self.members]
+        std = spread(np.array(found)) if deviations else None
+        return Energies(np.mean(found, axis=0), std, len(self.members) - 1.0)
+
+    def moving(self, *, skin: float = 0.2) -> "MovingEnsemble":
+        """For atoms that move; each member keeps its neighbours."""
+        return MovingEnsemble(tuple(m.moving(skin=skin) for m in self.members))
+
+
+@dataclass(frozen=True, eq=False)
+class MovingEnsemble:
+    """The members of an ensemble, of atoms that move."""
+
+    members: tuple[MovingPotential, ...]
+
+    @property
+    def compilations(self) -> int:
+        """Shapes that all of them needed."""
+        return sum(m.compilations for m in self.members)
+
+    @property
+    def searches(self) -> int:
+        """How often neighbours were found anew."""
+        return sum(m.searches for m in self.members)
+
+    def __call__(self, structure: Structure) -> Prediction:
+        """The mean, with σ of energy and forces."""
+        return mean([m(structure) for m in self.members], True)
+
+
+def mean(predictions: Sequence[Prediction], uncertainty: bool) -> Prediction:
+    """One prediction of what several models say of one structure."""
+    energies = np.array([p.energy for p in predictions])
+    forces = np.stack([p.forces for p in predictions])
+    stresses = [p.stress for p in predictions if p.stress is not None]
+    return Prediction(
+        energy=float(energies.mean()),
+        energies=np.mean([p.energies for p in predictions], axis=0),
+        forces=forces.mean(axis=0),
+        stress=np.mean(stresses, axis=0) if len(stresses) == len(predictions) else None,
+        energy_std=float(spread(energies)) if uncertainty else None,
+        forces_std=spread(forces) if uncertainty else None,
+        outside=tuple(dict.fromkeys(text for p in predictions for text in p.outside)),
+    )
+
+
+def spread(values: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
+    """σ of the error of the mean of the members: s √(1 + 1/S)."""
+    return values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(values))
