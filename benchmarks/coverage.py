@@ -120,7 +120,8 @@ def of_formulas(points: int, splits: int) -> list[dict[str, Any]]:
         settings = of_entries(data.select(np.flatnonzero(parts == 0)), seed, points)
         potential = fitted(f"Fe-Li-O-P-{seed}", settings)
         frames = data.select(np.flatnonzero(parts > 0)).structures
-        energies, sigma = potential.energies(frames, deviations=True)
+        found = potential.energies(frames, deviations=True)
+        energies, sigma = found.mean, found.std
         n = np.array([len(s) for s in frames])
         errors = energies - [float(s.labels["energy"]) for s in frames]
         noises = potential.model.config

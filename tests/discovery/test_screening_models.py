@@ -123,18 +123,18 @@ def run(folder, out, models="abc", new="new.extxyz", **options):
 def test_energies_alone_are_those_of_predictions(slots, first, opened, folder, predictions):
     """In one portion, of several batches, and of many that are too large for one."""
     model = opened(folder / "a.safetensors")
-    found, std = model.energies(STRUCTURES[:first], slots=slots)
-    np.testing.assert_allclose(found, predictions[0, :first], rtol=0, atol=1e-9)
-    assert std is None
+    found = model.energies(STRUCTURES[:first], slots=slots)
+    np.testing.assert_allclose(found.mean, predictions[0, :first], rtol=0, atol=1e-9)
+    assert found.std is None
     assert np.ptp(predictions[0] / SIZES) > 0.5
 
 
 @pytest.mark.slow
 def test_portions_and_further_elements_change_nothing(opened, folder, predictions):
     model = opened(folder / "a.safetensors")
-    found = [model.energies([s], elements=tuple(E0S))[0][0] for s in STRUCTURES]
+    found = [model.energies([s], elements=tuple(E0S)).mean[0] for s in STRUCTURES]
     np.testing.assert_allclose(found, predictions[0], rtol=0, atol=1e-9)
-    assert len(model.energies([])[0]) == 0
+    assert len(model.energies([]).mean) == 0
 
 
 def test_one_model_tells_distances_alone(folder, predictions, tmp_path):
@@ -226,8 +226,8 @@ def test_float32_models_keep_large_energies(folder, tmp_path):
     model = network(0, np.float32)
     big = Potential(model.model, {1: -13.6, 8: -2041.98, 14: -7881.12})
     some = [s for s in STRUCTURES if len(s) < 9]
-    exact = big.astype(np.float64).energies(some)[0]
-    np.testing.assert_allclose(big.energies(some)[0], exact, rtol=0, atol=3e-5)
+    exact = big.astype(np.float64).energies(some).mean
+    np.testing.assert_allclose(big.energies(some).mean, exact, rtol=0, atol=3e-5)
 
 
 # --- labels -------------------------------------------------------------------------------

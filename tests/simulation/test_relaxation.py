@@ -15,6 +15,7 @@ from brute_force import structure
 from kohn.descriptors import polynomial_cutoff
 from kohn.errors import InputError, Place
 from kohn.graphs import gather_neighbours
+from kohn.models import SchNet, SchNetConfig
 from kohn.models.network import where_neighbours
 from kohn.potential import Potential
 from kohn.simulation import Relaxer, relax, relaxation
@@ -348,8 +349,13 @@ def test_forces_that_are_no_derivative_are_refused():
     assert "not conservative" in str(caught.value)
 
 
-def test_a_network_of_many_elements(potential):
+def test_a_network_of_many_elements():
     """Random weights: wherever it goes, it says so."""
+    config = SchNetConfig(cutoff=4.0, channels=4, layers=1, n_gaussians=6)
+    model = SchNet.random(
+        jax.random.key(0), config, (1, 6, 8, 14), neighbours=8.0, scale=0.3, dtype=np.float64
+    )
+    potential = Potential(model, {1: -13.6, 6: -1030.0, 8: -2040.0, 14: -5.0})
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=0)
     before = from_ase(atoms)

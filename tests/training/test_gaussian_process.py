@@ -355,7 +355,7 @@ def test_files_without_lone_atoms_take_them_for_certain(before):
     expected += len(s) * CONFIG.noise_energy**2
     (found,) = load(path).predict([s], uncertainty=True)
     assert found.energy_std**2 == pytest.approx(expected, rel=1e-6)
-    _, std = load(path).energies([s], deviations=True)
+    std = load(path).energies([s], deviations=True).std
     assert std[0] == pytest.approx(found.energy_std, rel=1e-9)
     lone_variance = Posterior(model).variances(structure([[0, 0, 0]], [8])).energy
     assert lone_variance == pytest.approx(CONFIG.noise_energy**2, rel=1e-9)
