@@ -24,6 +24,7 @@ from ase.optimize import BFGS
 from ase.stress import voigt_6_to_full_3x3_stress
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
 
 from kohn.errors import InputError
 from kohn.graphs import check_geometry, on_rungs
@@ -175,7 +176,9 @@ def _run(moved: Any, fmax: float, steps: int) -> tuple[int, bool, str]:
     optimiser = BFGS(moved, logfile=None)
     converged, problem = False, ""
     try:
-        with warnings.catch_warnings():
+        # Matrices of strain have three rows, those of their functions six: threads of BLAS only
+        # wait for each other, and on a machine with other work took 90 % of the time.
+        with threadpool_limits(1, "blas"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of matrix functions; the result is looked at
             converged = bool(optimiser.run(fmax=fmax, steps=steps))
     except _Stopped as stopped:
