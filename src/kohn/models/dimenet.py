@@ -33,7 +33,7 @@ from pydantic import Field
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours, of_reverse
 from kohn.models.layers import Linear, by_rows, one_hot, silu, split_degrees
-from kohn.models.network import Network, where_neighbours
+from kohn.models.network import Network, by_element, where_neighbours
 from kohn.o3 import spherical_harmonics
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -117,7 +117,7 @@ class DimeNet(Network):
     config: DimeNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: tuple[Linear, Linear]  # of i, of j
+    embedding: tuple[Linear, Linear] = by_element(divided=True)  # of i, of j
     first: Linear
     interactions: tuple[Interaction, ...]
     outputs: tuple[Output, ...]

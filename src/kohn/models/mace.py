@@ -31,7 +31,7 @@ from kohn.models.messages import (
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Network
+from kohn.models.network import Network, by_element
 from kohn.models.zbl import zbl_energies
 from kohn.o3 import symmetric_product
 from kohn.sections import Section
@@ -86,7 +86,8 @@ class MaceConfig(Section):
 class Product(eqx.Module):
     """Many-body products and the update of the features (eq. 10 to 12)."""
 
-    weights: tuple[tuple[Array, ...], ...]  # by degree L and order ν, [S, paths, C]
+    weights: tuple[tuple[Array, ...], ...] = by_element(divided=False)
+    # by degree L and order ν, [S, paths, C]
     linear: tuple[Linear, ...]  # by degree L
     skip: tuple[ElementLinear, ...]  # by degree L; empty without self-connection
 
@@ -137,7 +138,7 @@ class Mace(Network):
     config: MaceConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: Linear
+    embedding: Linear = by_element(divided=True)
     select: tuple[ElementLinear, ...]  # first layer, by degree of A; empty if residual_first
     interactions: tuple[Interaction, ...]
     products: tuple[Product, ...]

@@ -30,7 +30,7 @@ from kohn.models.messages import (
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Network, where_neighbours
+from kohn.models.network import Network, by_element, where_neighbours
 from kohn.sections import Section
 from kohn.typing import Array, Float
 
@@ -114,7 +114,7 @@ class Body(eqx.Module):
         neighbours: λ.
     """
 
-    embedding: Linear
+    embedding: Linear = by_element(divided=True)
     layers: tuple[Layer, ...]
     config: BodyConfig = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)

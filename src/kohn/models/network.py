@@ -5,7 +5,7 @@ of their inputs; a network for other elements undoes it, so that it is the same 
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -15,8 +15,17 @@ import numpy as np
 
 from kohn.typing import Array, Float
 
-BY_ELEMENT = ("embedding", "select", "skip", ".weights")
-"""Names of arrays with a row for each element; the last are not divided by a root."""
+Combine = Callable[[Array, Array, float], Array]
+"""Of mine, theirs, and the factor that mine must have to be the same function among them."""
+
+
+def by_element(*, divided: bool) -> Any:
+    """A field whose arrays have a row for each element, in the order of the model's elements.
+
+    Args:
+        divided: whether the layer divides them by the root of the number of elements.
+    """
+    return eqx.field(metadata={"by element": divided})
 
 
 class Network(eqx.Module):
@@ -73,20 +82,35 @@ class Network(eqx.Module):
         is computed beforehand. Families without such a part are their own."""
         return self
 
-    def _by_element(self, other: Self, combine: Callable[[Array, Array, float], Array]) -> Self:
+    def _by_element(self, other: Self, combine: Combine) -> Self:
         """This model with the elements of another: arrays that have one row for each element
         are combined, the others kept."""
         ratio = (len(other.elements) / len(self.elements)) ** 0.5
-
-        def leaf(path: tuple, mine: Array, theirs: Array) -> Array:
-            name = jax.tree_util.keystr(path)
-            if not any(part in name for part in BY_ELEMENT):
-                return mine
-            return combine(mine, theirs, 1.0 if ".weights" in name else ratio)
-
-        like = replace(other, elements=self.elements)
-        combined = jax.tree_util.tree_map_with_path(leaf, self, like)
+        combined = _combined(self, other, combine, ratio, None)
         return replace(combined, elements=other.elements)
+
+
+def _combined(mine: Any, theirs: Any, combine: Combine, ratio: float, divided: bool | None) -> Any:
+    """A tree with its arrays by element combined; `divided`: of the field it stands in."""
+    if isinstance(mine, eqx.Module):
+        parts = {
+            f.name: _combined(
+                getattr(mine, f.name),
+                getattr(theirs, f.name),
+                combine,
+                ratio,
+                f.metadata.get("by element", divided),
+            )
+            for f in fields(mine)
+            if not f.metadata.get("static", False)
+        }
+        return replace(mine, **parts)
+    if isinstance(mine, tuple):
+        pairs = zip(mine, theirs, strict=True)
+        return tuple(_combined(a, b, combine, ratio, divided) for a, b in pairs)
+    if divided is None or mine is None:
+        return mine
+    return combine(mine, theirs, ratio if divided else 1.0)
 
 
 def for_inference(model: Any) -> Any:

@@ -31,7 +31,7 @@ from pydantic import Field
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, by_rows, one_hot
-from kohn.models.network import Network, where_neighbours
+from kohn.models.network import Network, by_element, where_neighbours
 from kohn.models.radial_table import RadialTable, sum_over_neighbours
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -116,7 +116,7 @@ class SchNet(Network):
     config: SchNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: Linear
+    embedding: Linear = by_element(divided=True)
     interactions: tuple[Interaction, ...]
     readout: tuple[Linear, Linear]
     scale: Float[Array, ""]
