@@ -158,7 +158,7 @@ def train_ours(case: str, quick: bool = False) -> None:
         }
         write_json(clock, now)
 
-    from kohn.training import Monitor
+    from kohn.progress import Progress
 
     def epoch(record: dict[str, Any]) -> None:
         note()
@@ -168,7 +168,7 @@ def train_ours(case: str, quick: bool = False) -> None:
         print(case, record["epoch"], record["step"], errors, seconds, flush=True)
 
     document = parse(settings(case, quick))
-    train(document, out=folder, resume=folder.exists(), monitor=Monitor(epoch=epoch))
+    train(document, out=folder, resume=folder.exists(), progress=Progress(record=epoch))
     note()
 
 

@@ -40,8 +40,9 @@ def measure(target: str, steps: int) -> dict[str, Any]:
     """Train, or go on where it stopped, and judge on the test set."""
     import kohn
     from kohn.models.properties import by_degree
+    from kohn.progress import Progress
     from kohn.structures import read, split, write
-    from kohn.training import Monitor, train
+    from kohn.training import train
     from kohn.training.settings import parse
 
     data = read([DATA / "tensoap" / CASES[target]["file"]], keys=KEYS, periodic=False)
@@ -58,8 +59,8 @@ def measure(target: str, steps: int) -> dict[str, Any]:
         "run": {"steps": steps, "batch_size": 8, "evaluate_every": 20, "checkpoint_every": 20},
     }
     cpu, run = time.process_time(), folder / "run"
-    told = Monitor(epoch=lambda r: print(target, r["step"], r["valid_loss"], file=sys.stderr))
-    train(parse(settings), out=run, resume=run.exists(), monitor=told)
+    told = Progress(record=lambda r: print(target, r["step"], r["valid_loss"], file=sys.stderr))
+    train(parse(settings), out=run, resume=run.exists(), progress=told)
     spent = time.process_time() - cpu
     model, test = kohn.load_properties(run), parts["test"]
     found = np.stack([p[target] for p in model.predict(test.structures)])

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from kohn.discovery import screen
 from kohn.discovery.options import Options
 from kohn.errors import ConfigError, InputError
+from kohn.progress import Progress
 from kohn.stability import ConvexHull, parse_formula, read_entries
 
 pa = pytest.importorskip("pyarrow")
@@ -279,7 +280,7 @@ def test_progress_adds_up(files, monkeypatch):
     monkeypatch.setattr("kohn.discovery.ranking.ROWS", 40)
     told = []
     hull, new = files
-    screen([new], [hull], hull.parent / "o.csv", monitor=lambda *a: told.append(a))
+    screen([new], [hull], hull.parent / "o.csv", progress=Progress(lambda *a: told.append(a)))
     assert [w for k, (w, *_) in enumerate(told) if k == 0 or told[k - 1][0] != w] == [
         "reading the hull",
         "reading candidates",

@@ -12,6 +12,7 @@ import screening_toys as toys
 from kohn.discovery import ranking, screen
 from kohn.discovery.options import Options
 from kohn.errors import InputError
+from kohn.progress import Progress
 
 OPTIONS = Options(error=0.02)
 
@@ -111,7 +112,7 @@ def test_killed_at_each_step_that_is_told(files, alone):
             if len(told) == n:
                 raise toys.Killed
 
-        if not killed(files, out, monitor=tell):
+        if not killed(files, out, progress=Progress(tell)):
             break
         assert not out.exists()
         run(files, out)
@@ -138,7 +139,7 @@ def test_killed_again_and_again(files, alone):
                 if judged.count("judging") == n:
                     raise toys.Killed
 
-            if not killed(files, out, monitor=tell):
+            if not killed(files, out, progress=Progress(tell)):
                 break
         deaths += 1
         parts = list(out.parent.joinpath(f"{out.name}.work").glob(f"judged-*{out.suffix}"))

@@ -16,9 +16,10 @@ import optax
 import pytest
 
 from kohn.errors import ModelFileError, Place, TrainingError
+from kohn.progress import Progress
 from kohn.records import append_record, read_records
-from kohn.training import Monitor, checkpoints, loop
-from kohn.training.checkpoints import Progress
+from kohn.training import checkpoints, loop
+from kohn.training.checkpoints import Reached
 from kohn.training.loader import Batch
 from kohn.training.optimiser import initial_state
 from kohn.training.preparation import Prepared
@@ -97,7 +98,7 @@ def trainer(
     )
     held = Held(Number(jnp.asarray([1.0])))
     prepared = Prepared(held, Batches(*train), Batches(*valid), Square(), None, "f")
-    return loop.Trainer(settings, prepared, folder, of.get("monitor", Monitor()))
+    return loop.Trainer(settings, prepared, folder, of.get("told", Progress()))
 
 
 def records(folder):
@@ -212,11 +213,11 @@ def test_a_run_is_of_epochs_or_of_as_many_as_are_nearest_to_its_steps(tmp_path):
 
 def test_what_is_told_while_it_goes_on(tmp_path, written):
     steps, seen = [], []
-    monitor = Monitor(step=lambda *x: steps.append(x), epoch=seen.append)
+    told = Progress(lambda *x: steps.append(x), seen.append)
     train = ((0.0, 0.0), (1, 1))
-    of = trainer(tmp_path / "a", {"epochs": 2}, train=train, monitor=monitor)
+    of = trainer(tmp_path / "a", {"epochs": 2}, train=train, told=told)
     loop.run(of, resume=False)
-    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert steps == [("training", done, 4) for done in (0, 1, 1, 1, 1)]
     assert [r["epoch"] for r in seen] == [1, 2]
 
 
@@ -235,7 +236,7 @@ def test_a_broken_run_goes_on_as_if_nothing_had_been(tmp_path, written):
     whole = loop.run(of("whole"), resume=False)
     expected = records(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        loop.run(of("broken", monitor=Monitor(epoch=stop)), resume=False)
+        loop.run(of("broken", told=Progress(record=stop)), resume=False)
     again = of("broken")
     found = loop.run(again, resume=True)
     assert again.prepared.train.asked == [(0, k) for k in range(2, 6)]
@@ -293,7 +294,7 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
     leaves, structure = jax.tree.flatten(like)
     counted = [jnp.full_like(x, 3 + k) for k, x in enumerate(leaves)]
     state = jax.tree.unflatten(structure, counted)
-    progress = Progress(epoch=5, best_loss=0.1, best_epoch=3, stale=2, stopped=True)
+    progress = Reached(epoch=5, best_loss=0.1, best_epoch=3, stale=2, stopped=True)
     checkpoints.save(tmp_path, state, jnp.asarray([8.0, 9.0]), progress, "mine")
     found, best, there = checkpoints.load(tmp_path, like, "mine")
     np.testing.assert_array_equal(best, [8.0, 9.0])
@@ -308,8 +309,8 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
 
 def test_before_the_first_validation_the_best_loss_is_infinite(tmp_path):
     state = initial_state(jnp.zeros(1), optax.sgd(0.1))
-    checkpoints.save(tmp_path, state, jnp.zeros(1), Progress(), "mine")
-    assert checkpoints.load(tmp_path, state, "mine")[2] == Progress()
+    checkpoints.save(tmp_path, state, jnp.zeros(1), Reached(), "mine")
+    assert checkpoints.load(tmp_path, state, "mine")[2] == Reached()
 
 
 def test_records_after_the_checkpoint_are_forgotten(tmp_path):

@@ -9,8 +9,9 @@ from brute_force import random_rotation, structure
 import kohn
 from kohn.errors import ConfigError, InputError, KohnError, ModelFileError
 from kohn.models.properties import PropertyConfig
+from kohn.progress import Progress
 from kohn.structures import Dataset, read, write
-from kohn.training import Monitor, train
+from kohn.training import train
 from kohn.training.loop import LAST
 from kohn.training.properties import Ions, Statistics, judge
 from kohn.training.settings import parse
@@ -101,7 +102,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(files, tmp_path):
 
         length = {"epochs": 4}
         source = files / "train.extxyz"
-        train(source, out=out, resume=resume, monitor=Monitor(epoch=epoch), run=length, **SMALL)
+        train(source, out=out, resume=resume, progress=Progress(record=epoch), run=length, **SMALL)
 
     go(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

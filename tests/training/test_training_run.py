@@ -9,8 +9,9 @@ from ase import Atoms
 
 import kohn
 from kohn.errors import CheckFailed, ConfigError, InputError, ModelFileError, TrainingError
+from kohn.progress import Progress
 from kohn.records import read_records
-from kohn.training import Monitor, TrainSettings, template, train
+from kohn.training import TrainSettings, template, train
 from kohn.training.losses import LossWeights, penalty
 from kohn.training.settings import parse, to_yaml
 
@@ -140,9 +141,9 @@ def test_a_checkpoint_of_other_settings_is_refused(run, tiny):
 def refused(error, source, tmp_path, match, **sections):
     """`train` refuses, before any step, and says why."""
     steps = []
-    monitor = Monitor(step=lambda *a: steps.append(a))
+    told = Progress(work=lambda *a: steps.append(a))
     with pytest.raises(error, match=match):
-        train(source, out=tmp_path / "out", monitor=monitor, **sections)
+        train(source, out=tmp_path / "out", progress=told, **sections)
     assert not steps
 
 

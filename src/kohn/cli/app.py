@@ -214,7 +214,8 @@ def evaluate(
 ) -> None:
     """Compare a model with labelled structures."""
     import kohn
-    from kohn.cli.running import bar, show_left_out, show_suspicions, warn_of_forces
+    from kohn.cli.progress import bar
+    from kohn.cli.running import show_left_out, show_suspicions, warn_of_forces
     from kohn.potential import Potential, open_model
     from kohn.reports.terminal import evaluation_table
 
@@ -270,7 +271,8 @@ def predict(
     Labels that the files have are kept under their REF_ keys, but for those that cannot be used.
     """
     import kohn
-    from kohn.cli.running import bar, show_left_out, warn_of_forces
+    from kohn.cli.progress import bar
+    from kohn.cli.running import show_left_out, warn_of_forces
     from kohn.potential import PropertyModel, open_model
 
     check_new_file(out, (".extxyz", ".xyz"))

@@ -13,7 +13,7 @@ from rich.console import Console
 import kohn
 from kohn.audits import NAMES, CalculatorProcess, audit
 from kohn.cli.options import assignments
-from kohn.cli.running import bar
+from kohn.cli.progress import bar
 from kohn.errors import ConfigError
 from kohn.reports.audit import audit_page
 

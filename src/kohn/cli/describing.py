@@ -15,7 +15,7 @@ from rich.table import Table
 
 import kohn
 from kohn.cli.options import assignments
-from kohn.cli.running import bar
+from kohn.cli.progress import bar
 from kohn.descriptors.kernels import KernelConfig, kernel_matrix
 from kohn.descriptors.transformers import (
     CoulombMatrix,

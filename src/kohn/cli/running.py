@@ -1,47 +1,20 @@
-"""Progress on stderr, and the training command's body."""
+"""The training command's body, and what several commands say."""
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from kohn.cli.progress import shown
+from kohn.progress import Progress
 from kohn.structures import PROPERTIES, Dataset
 from kohn.units import GPA
 
 QUIET = 2.0
 """Seconds between lines where no bar can be drawn."""
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
-
-
-@contextmanager
-def bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; gives a function that advances it."""
-    with _progress(console) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda n: progress.advance(task, n)
 
 
 def run_training(
@@ -59,29 +32,29 @@ def run_training(
     from kohn.records import read_records
     from kohn.reports import report
     from kohn.reports.terminal import evaluation_table
-    from kohn.training import Monitor, train
+    from kohn.training import train
 
-    with _progress(console) as progress:
-        task = progress.add_task("reading and checking", total=None)
-        last = [time.monotonic()]
-        warned: list[bool] = []
+    last = [time.monotonic()]
+    warned: list[bool] = []
 
-        def epoch(record: dict[str, Any]) -> None:
-            now = time.monotonic()
-            if console.is_terminal or now - last[0] > QUIET:
-                last[0] = now
-                progress.console.print(epoch_line(record))
+    def validated(record: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if console.is_terminal or now - last[0] > QUIET:
+            last[0] = now
+            console.print(epoch_line(record))
 
-        def step(done: int, total: int) -> None:
+    with shown(console) as bars:
+        bars.work("reading and checking", 0, None)
+
+        def work(what: str, done: int, total: int | None) -> None:
             if not warned:
                 warned.append(True)
-                _show_warnings(folder, progress.console)
-            progress.update(task, description="training", completed=done, total=total)
+                _show_warnings(folder, console)
+            bars.work(what, done, total)
 
         source = source if isinstance(source, Path) else list(source)
-        potential = train(
-            source, out=folder, resume=resume, monitor=Monitor(step, epoch), **sections
-        )
+        told = Progress(work, validated)
+        potential = train(source, out=folder, resume=resume, progress=told, **sections)
     document: dict[str, Any] = {"run": str(folder), "model": str(folder / "model.safetensors")}
     for name in ("valid", "test"):
         path = folder / f"evaluation-{name}.json"

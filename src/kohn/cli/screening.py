@@ -1,18 +1,16 @@
 """`kohn screen`: which are models, which are candidates; progress; what came of it."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import TaskID
 from rich.text import Text
 
 from kohn.cli.compounds import Compound, compound_table
-from kohn.cli.running import _progress
-from kohn.discovery.options import Monitor, Options
+from kohn.cli.progress import shown
+from kohn.discovery.options import Options
 from kohn.discovery.ranking import Screening
 from kohn.discovery.screening import screen
 from kohn.errors import ConfigError
@@ -44,7 +42,7 @@ def run_screen(
     models, candidates = split(paths)
     if Path(f"{out}.work").is_dir() and not out.exists():
         console.print(Text(f"going on with {out}.work"), soft_wrap=True)
-    with monitored(console) as monitor:
+    with shown(console) as progress:
         return screen(
             candidates,
             hull,
@@ -52,7 +50,7 @@ def run_screen(
             models=models,
             references=references,
             options=options,
-            monitor=monitor,
+            progress=progress,
         )
 
 
@@ -68,20 +66,6 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             fix="name a file of candidates" if first == len(paths) else "put all models first",
         )
     return list(paths[:first]), list(paths[first:])
-
-
-@contextmanager
-def monitored(console: Console) -> Iterator[Monitor]:
-    """A bar for each kind of work."""
-    with _progress(console) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(what: str, done: int, total: int | None) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total)
-            progress.advance(tasks[what], done)
-
-        yield tell
 
 
 def show(found: Screening, console: Console) -> None:

@@ -1,6 +1,5 @@
 """How a screening is to be done, and what of it cannot be."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +9,6 @@ import numpy as np
 from kohn.discovery.predicting import Relaxation
 from kohn.errors import ConfigError
 from kohn.tables import SUFFIXES, is_table, pyarrow
-
-Monitor = Callable[[str, int, int | None], None]
-"""Told what is being done, how much of it more is done, and of how much."""
 
 
 @dataclass(frozen=True)

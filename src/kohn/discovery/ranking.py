@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from kohn.calibration import calibration
-from kohn.discovery.options import Monitor, Options
+from kohn.discovery.options import Options
+from kohn.progress import Progress
 from kohn.records import replacing
 from kohn.stability.candidates import Candidates
 from kohn.stability.judging import TEXT, Uncertainty, judged
@@ -85,7 +86,7 @@ def judge(
     work: Path,
     suffix: str,
     warning: str,
-    tell: Monitor,
+    told: Progress,
 ) -> list[Path]:
     """The rows of all candidates by chemical system, in files; those that are there stay."""
     uncertainty = Uncertainty(
@@ -114,7 +115,7 @@ def judge(
                 )
             write_table(part, columns)
         parts.append(part)
-        tell("judging", rows, len(asked.candidates))
+        told.work("judging", rows, len(asked.candidates))
     return parts
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from kohn.discovery.models import opened
-from kohn.discovery.options import Monitor, Options, check, refuse_probability
+from kohn.discovery.options import Options, check, refuse_probability
 from kohn.discovery.plan import begin, begun, checksum, discard
 from kohn.discovery.predicting import Predictor, listed, predicted
 from kohn.discovery.ranking import Asked, Screening, judge, ranked, relaxed_file
@@ -29,6 +29,7 @@ from kohn.discovery.refusals import (
 )
 from kohn.errors import KohnError
 from kohn.locks import only_process
+from kohn.progress import Progress
 from kohn.stability import ElementalReferences, element_bias, read_entries
 from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
@@ -48,7 +49,7 @@ def screen(
     models: Sequence[str | Path] = (),
     references: str | Path | None = None,
     options: Options = DEFAULT,
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
 ) -> Screening:
     """Rank candidates by their distance to the hull, and by the probability to lie on it.
 
@@ -60,7 +61,7 @@ def screen(
         models: model files, or folders of runs; several are an ensemble.
         references: file of energies of elements, eV/atom.
         options: see `Options`.
-        monitor: told of progress.
+        progress: told of each kind of work.
 
     Raises:
         InputError: a file that cannot be read; elements that the hull lacks; energies computed in
@@ -68,7 +69,7 @@ def screen(
         ConfigError: options that do not go together.
         ModelFileError: a model that cannot be opened.
     """
-    tell: Monitor = monitor or (lambda what, done, total: None)
+    told = progress or Progress()
     files, of_hull, of_models = ([Path(p) for p in ps] for ps in (candidates, hull, models))
     files = files_of(files) if of_models else files
     target, work = Path(out), Path(f"{out}.work")
@@ -85,7 +86,7 @@ def screen(
     begin(target, work, plan, *([relaxed_file(target)] if options.relaxation else []))
     with only_process(work, "screening"):
         try:
-            return _screened(files, of_hull, of_models, target, work, references, options, tell)
+            return _screened(files, of_hull, of_models, target, work, references, options, told)
         except KohnError:
             if not begun(work):  # nothing was done that could be gone on with
                 discard(work)
@@ -100,10 +101,10 @@ def _screened(
     work: Path,
     references: str | Path | None,
     options: Options,
-    tell: Monitor,
+    told: Progress,
 ) -> Screening:
     """From files to the table; see `screen`."""
-    tell("reading the hull", 0, None)
+    told.work("reading the hull", 0, None)
     entries = read_entries(of_hull, formation=options.formation)
     given = None if references is None else ElementalReferences.given(references)
     hulls = SystemHulls(entries, given, tolerance=options.tolerance)
@@ -114,21 +115,21 @@ def _screened(
         return refuse_mixture(asked, entries, options)
 
     if of_models:
-        asked, (mixed, unknown) = _by_models(files, of_models, work, options, comparable, tell)
+        asked, (mixed, unknown) = _by_models(files, of_models, work, options, comparable, told)
     else:
-        asked = Asked(read_candidates(files, formation=options.formation, advance=_rows(tell)))
+        asked = Asked(
+            read_candidates(
+                files, formation=options.formation, advance=told.of("reading candidates")
+            )
+        )
         mixed, unknown = comparable(asked.candidates)
     asked = _with_error(asked, options)
     refuse_probability(options, asked.candidates.deviations is not None)
-    parts = judge(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), tell)
-    tell("ranking", 0, None)
+    parts = judge(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), told)
+    told.work("ranking", 0, None)
     remarks = [f"Mixed, as allowed: {text}" for text in mixed]
     remarks += [*unknown, *asked.remarks, *_bias(asked.candidates, entries)]
     return ranked(asked, parts, target, work, options, remarks)
-
-
-def _rows(tell: Monitor) -> Callable[[int], None]:
-    return lambda n: tell("reading candidates", n, None)
 
 
 def _by_models(
@@ -137,11 +138,11 @@ def _by_models(
     work: Path,
     options: Options,
     comparable: Callable[[Candidates], tuple[list[str], list[str]]],
-    tell: Monitor,
+    told: Progress,
 ) -> tuple[Asked, tuple[list[str], list[str]]]:
     """Candidates with the energies of models; and what is mixed or unknown."""
     models = opened(paths)
-    tell("reading structures", 0, None)
+    told.work("reading structures", 0, None)
     found = listed(files, periodic=options.periodic)
     refuse_twice(found.candidates)
     unpredicted = replace(
@@ -158,7 +159,7 @@ def _by_models(
         files,
         work,
         periodic=options.periodic,
-        advance=lambda n: tell(what, n, total),
+        advance=told.of(what, total),
     )
     candidates = replace(unpredicted, energies=result.mean, deviations=result.std)
     remarks = list(models.remarks)

@@ -1,6 +1,5 @@
 """Training: losses, batches, the loop, checkpoints."""
 
-from kohn.training.loop import Monitor as Monitor
 from kohn.training.settings import TrainSettings as TrainSettings
 from kohn.training.settings import read_settings as read_settings
 from kohn.training.settings import template as template

@@ -21,7 +21,7 @@ FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
-class Progress:
+class Reached:
     """How far a run has come.
 
     Attributes:
@@ -39,7 +39,7 @@ class Progress:
     stopped: bool = False
 
 
-def save(folder: Path, state: State, best: Array, progress: Progress, fingerprint: str) -> None:
+def save(folder: Path, state: State, best: Array, progress: Reached, fingerprint: str) -> None:
     """Write the checkpoint of a run.
 
     Args:
@@ -57,7 +57,7 @@ def save(folder: Path, state: State, best: Array, progress: Progress, fingerprin
     )
 
 
-def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Progress]:
+def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Reached]:
     """Read a checkpoint into the structure of `like`.
 
     Raises:
@@ -73,7 +73,7 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Pro
         )
     leaves, structure = jax.tree.flatten(like)
     stored = [jnp.asarray(arrays[f"state.{i}"]).reshape(x.shape) for i, x in enumerate(leaves)]
-    progress = Progress(
+    progress = Reached(
         epoch=meta["epoch"],
         best_loss=float.fromhex(meta["best_loss"]),
         best_epoch=meta["best_epoch"],

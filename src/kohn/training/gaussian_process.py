@@ -39,10 +39,11 @@ from kohn.models.label_covariances import (
 from kohn.models.posterior import Posterior
 from kohn.potential import Potential
 from kohn.potential import save as save_potential
+from kohn.progress import Progress
 from kohn.records import append_record
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
-from kohn.training.loop import MODEL, RECORDS, Monitor
+from kohn.training.loop import MODEL, RECORDS
 from kohn.training.losses import EnergyTask
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
@@ -375,9 +376,7 @@ def _leading(counts: Sequence[int]) -> np.ndarray:
     )
 
 
-def run_fit(
-    settings: TrainSettings, prepared: Prepared, folder: Path, monitor: Monitor
-) -> Potential:
+def run_fit(settings: TrainSettings, prepared: Prepared, folder: Path, told: Progress) -> Potential:
     """Fit to the prepared data, and write the model file; takes minutes, and starts anew where
     it was killed.
 
@@ -390,13 +389,8 @@ def run_fit(
     task = prepared.task
     assert isinstance(task, EnergyTask)
     kinds = [kind for kind in KINDS if getattr(task.early, kind)]
-    total, done = len(train.structures), [0]
-
-    def advance(n: int) -> None:
-        done[0] += n
-        monitor.step(done[0], total)
-
-    monitor.step(0, total)
+    advance = told.of("training", len(train.structures))
+    advance(0)
     model = fit(
         train.structures,
         train.neighbourhoods,

@@ -11,9 +11,10 @@ import numpy as np
 
 from kohn.errors import TrainingError
 from kohn.potential import save as save_potential
+from kohn.progress import Progress
 from kohn.records import append_record, read_records, to_json, write_atomically
 from kohn.training import checkpoints
-from kohn.training.checkpoints import Progress
+from kohn.training.checkpoints import Reached
 from kohn.training.loader import Batch, Loader
 from kohn.training.optimiser import (
     Report,
@@ -36,19 +37,6 @@ MODEL = "model.safetensors"
 LAST = "last.safetensors"
 
 
-@dataclass(frozen=True)
-class Monitor:
-    """What is told while a run goes on; by default nothing.
-
-    Attributes:
-        step: called after each step with steps done and in all.
-        epoch: called after each validation with its record.
-    """
-
-    step: Callable[[int, int], None] = lambda done, total: None
-    epoch: Callable[[dict[str, Any]], None] = lambda record: None
-
-
 @dataclass(frozen=True, eq=False)
 class Trainer:
     """The compiled functions of a run and what they are applied to."""
@@ -56,7 +44,7 @@ class Trainer:
     settings: TrainSettings
     prepared: Prepared
     folder: Path
-    monitor: Monitor
+    told: Progress
 
     @property
     def epochs(self) -> int:
@@ -94,7 +82,7 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
         objective = penalised(objective, unravel, penalties)
     step = make_step(objective, rule, ema=settings.optimiser.ema, seed=settings.run.seed)
     validate = make_validation(prepared.task, unravel)
-    state, best, progress = initial_state(theta, rule), theta, Progress()
+    state, best, progress = initial_state(theta, rule), theta, Reached()
     if resume and checkpoints.exists(folder):
         state, best, progress = checkpoints.load(folder, state, prepared.fingerprint)
     checkpoints.remove_leftovers(folder)
@@ -105,6 +93,7 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
         with jax.numpy_dtype_promotion("standard"):
             return float(np.asarray(schedule(step_number)))
 
+    trainer.told.work("training", int(state.step), trainer.steps)  # already done
     started, written = time.perf_counter(), progress.best_epoch
     while progress.epoch < trainer.epochs and not progress.stopped:
         state, losses = _epoch(trainer, step, state, progress.epoch)
@@ -128,7 +117,7 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
             }
             append_record(folder / RECORDS, record)
             started = time.perf_counter()
-            trainer.monitor.epoch(record)
+            trainer.told.record(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(folder, state, best, progress, prepared.fingerprint)
             if progress.best_epoch > written:  # the best so far can be used meanwhile
@@ -151,7 +140,7 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
         if pending is not None:
             total, count = total + _checked(trainer, *pending), count + 1
         pending = (before, batch, report)
-        trainer.monitor.step(first + i + 1, trainer.steps)
+        trainer.told.work("training", 1, trainer.steps)
     if pending is not None:
         total, count = total + _checked(trainer, *pending), count + 1
     return state, total / max(count, 1)
@@ -204,8 +193,8 @@ def _validate(
 
 
 def _judge(
-    progress: Progress, best: Array, state: State, valid: float, patience: int | None
-) -> tuple[Progress, Array]:
+    progress: Reached, best: Array, state: State, valid: float, patience: int | None
+) -> tuple[Reached, Array]:
     """Keep the weights if they are the best so far; stop when patience has run out.
 
     All validations use the late weights of the loss, so that they can be compared.
@@ -218,7 +207,7 @@ def _judge(
     return replace(progress, stale=stale, stopped=stopped), best
 
 
-def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Progress) -> Any:
+def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Reached) -> Any:
     """Write a model of the run, with how far the run had come."""
     start = trainer.prepared.potential
     made = {

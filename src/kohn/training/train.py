@@ -10,13 +10,14 @@ from kohn.evaluation import Evaluation, evaluate
 from kohn.locks import LOCK, only_process, refuse_held
 from kohn.models import GaussianProcessConfig
 from kohn.potential import Potential, PropertyModel
+from kohn.progress import Progress
 from kohn.records import append_record, to_json, write_atomically
 from kohn.sections import merged
 from kohn.structures import Dataset, Readable, read, write
 from kohn.structures.writing import frame_text
 from kohn.training import checkpoints
 from kohn.training.gaussian_process import run_fit
-from kohn.training.loop import RECORDS, Monitor, Trainer, run
+from kohn.training.loop import RECORDS, Trainer, run
 from kohn.training.preparation import Prepared, prepare, use_devices
 from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
 
@@ -31,7 +32,7 @@ def train(
     *,
     out: str | Path,
     resume: bool = False,
-    monitor: Monitor | None = None,
+    progress: Progress | None = None,
     **sections: Any,
 ) -> Any:
     """Train a potential, or with other `targets` a model of properties.
@@ -42,7 +43,7 @@ def train(
         out: folder of the run, made here. It will hold the settings, the records, the
             checkpoint, and `model.safetensors`.
         resume: go on from the checkpoint in `out`, to the same end as without the break.
-        monitor: told of steps and validations.
+        progress: told of steps, and of the record of each validation.
         sections: settings that override those of `source`, by section:
             ``run={"steps": 1000}``, ``data={"test": ["test.extxyz"]}``.
 
@@ -56,19 +57,19 @@ def train(
     """
     folder = Path(out)
     if _in_memory(source):
-        return _train_in_memory(source, folder, resume, monitor, sections)
+        return _train_in_memory(source, folder, resume, progress, sections)
     settings = settings_from(source, sections)
     use_devices(settings)
     _may_use(folder, resume)
     if resume:
         with only_process(folder, "training"):
-            return _run(settings, prepare(settings), folder, monitor or Monitor(), resume=True)
+            return _run(settings, prepare(settings), folder, progress or Progress(), resume=True)
     prepared = prepare(settings)  # before there is a folder: bad data leave none behind
     _make(folder)
     with only_process(folder, "training"):
         _may_use(folder, resume, mine=True)  # another may have come first
         write_atomically(folder / SETTINGS, to_yaml(settings).encode())
-        return _run(settings, prepared, folder, monitor or Monitor(), resume=False)
+        return _run(settings, prepared, folder, progress or Progress(), resume=False)
 
 
 def _in_memory(source: Any) -> bool:
@@ -80,7 +81,7 @@ def _in_memory(source: Any) -> bool:
 
 
 def _train_in_memory(
-    source: Any, folder: Path, resume: bool, monitor: Monitor | None, sections: dict[str, Any]
+    source: Any, folder: Path, resume: bool, progress: Progress | None, sections: dict[str, Any]
 ) -> Any:
     """Train on structures that no file has: they are written beside the folder's other files, so
     that the run can be resumed and says what it learned."""
@@ -92,12 +93,12 @@ def _train_in_memory(
                 where=Place(file=file),
                 fix=f"resume with {file}, or choose another folder",
             )
-        return train(file, out=folder, resume=True, monitor=monitor, **sections)
+        return train(file, out=folder, resume=True, progress=progress, **sections)
     _may_use(folder, resume)
     _make(folder)
     try:
         write(read(source), file)
-        return train(file, out=folder, monitor=monitor, **sections)
+        return train(file, out=folder, progress=progress, **sections)
     except (InputError, CheckFailed, ConfigError):
         if not (folder / SETTINGS).exists():  # bad data leave no folder behind
             file.unlink(missing_ok=True)
@@ -106,14 +107,14 @@ def _train_in_memory(
 
 
 def _run(
-    settings: TrainSettings, prepared: Prepared, folder: Path, monitor: Monitor, *, resume: bool
+    settings: TrainSettings, prepared: Prepared, folder: Path, told: Progress, *, resume: bool
 ) -> Any:
     """Train and evaluate what is prepared."""
     if isinstance(settings.model, GaussianProcessConfig):
         _write_start(folder, prepared)
-        potential = run_fit(settings, prepared, folder, monitor)
+        potential = run_fit(settings, prepared, folder, told)
     else:
-        trainer = Trainer(settings, prepared, folder, monitor)
+        trainer = Trainer(settings, prepared, folder, told)
         if not (resume and checkpoints.exists(folder)):
             length = {"epochs": trainer.epochs, "steps": trainer.steps}
             _write_start(folder, prepared, **length)

@@ -1,0 +1,40 @@
+"""Progress on stderr: a bar for each kind of work."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich import progress as rich_progress
+from rich.console import Console
+
+from kohn.progress import Progress
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Progress]:
+    """What is told becomes bars; those of which nobody knows the end give way to the next."""
+    bars = rich_progress.Progress(
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeElapsedColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bars:
+        tasks: dict[str, rich_progress.TaskID] = {}
+
+        def work(what: str, done: int, total: int | None) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.advance(tasks[what], done)
+
+        yield Progress(work)
+
+
+@contextmanager
+def bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar of one kind of work; gives a function that advances it."""
+    with shown(console) as progress:
+        progress.work(what, 0, total)
+        yield progress.of(what, total)
