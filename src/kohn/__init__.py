@@ -27,12 +27,17 @@ keep_memory()
 if TYPE_CHECKING:
     from kohn.audits import audit as audit
     from kohn.checks import check as check
+    from kohn.descriptors.archives import describe as describe
+    from kohn.descriptors.archives import similarity as similarity
+    from kohn.discovery import screen as screen
     from kohn.evaluation import evaluate as evaluate
     from kohn.interfaces.ase_calculator import Calculator as Calculator
     from kohn.potential import Potential as Potential
     from kohn.potential import PropertyModel as PropertyModel
     from kohn.potential import load as load
     from kohn.potential import load_properties as load_properties
+    from kohn.simulation import relax as relax
+    from kohn.stability.documents import hull as hull
     from kohn.structures import read as read
     from kohn.structures import write as write
     from kohn.training import train as train
@@ -41,6 +46,11 @@ _PUBLIC = {
     "read": "kohn.structures",
     "write": "kohn.structures",
     "check": "kohn.checks",
+    "describe": "kohn.descriptors.archives",
+    "similarity": "kohn.descriptors.archives",
+    "hull": "kohn.stability.documents",
+    "screen": "kohn.discovery",
+    "relax": "kohn.simulation",
     "audit": "kohn.audits",
     "train": "kohn.training",
     "load": "kohn.potential",
@@ -57,10 +67,15 @@ __all__ = [
     "__version__",
     "audit",
     "check",
+    "describe",
     "evaluate",
+    "hull",
     "load",
     "load_properties",
     "read",
+    "relax",
+    "screen",
+    "similarity",
     "train",
     "write",
 ]

@@ -22,14 +22,15 @@ from typer.main import get_command
 import kohn
 import kohn.cli.auditing
 import kohn.cli.demo
-import kohn.cli.describing
 import kohn.cli.hulls
 import kohn.cli.screening
 import kohn.potential
 import kohn.reports
 import kohn.reports.screening
+import kohn.stability.documents
 import kohn.training
 from kohn.cli.root import app
+from kohn.descriptors import archives
 
 CU = "cu.xyz"
 BASE = {
@@ -137,7 +138,7 @@ CASES: dict[tuple[str, str], Case] = {
     ),
     ("describe", "--out"): Case(("-o", "there.npz"), "write_npz.out", Path("there.npz")),
     ("describe", "--set"): Case(
-        ("--set", "n_max=3"), "transformer_of.settings", ["r_cut=2", "n_max=3"]
+        ("--set", "n_max=3"), "transformer_of.settings", {"r_cut": 2, "n_max": 3}
     ),
     ("describe", "--not-periodic"): NOT_PERIODIC,
     ("describe", "--json"): JSON,
@@ -154,32 +155,32 @@ CASES: dict[tuple[str, str], Case] = {
     # −10.5 eV of LiO are −1.75 eV an atom from −2 and −5; of a candidate, −11 eV are −2.
     ("hull", "--candidates"): Case(
         ("--candidates", "new.csv"),
-        "run_hull.result.candidates.0.formation_energy_per_atom",
+        "hull.result.candidates.0.formation_energy_per_atom",
         -2.0,
     ),
     ("hull", "--refs"): Case(
-        ("--refs", "refs.json"), "run_hull.result.references", {"Li": -2.5, "O": -6.0}
+        ("--refs", "refs.json"), "hull.result.references", {"Li": -2.5, "O": -6.0}
     ),
     ("hull", "--out"): Case(PARQUET, "files.other.parquet", True),
     ("hull", "--plot"): Case(("--plot", "there.html"), "files.there.html", True),
-    ("hull", "--open"): Case(("--open", "O=-5.5"), "run_hull.result.open.mu", {"O": -5.5}),
+    ("hull", "--open"): Case(("--open", "O=-5.5"), "hull.result.open.mu", {"O": -5.5}),
     ("hull", "--temperature"): Case(
         ("--temperature", 900),
-        "run_hull.result.open.temperature",
+        "hull.result.open.temperature",
         900.0,
         base=("hull.csv", "--open", "O=-5.5"),
     ),
     ("hull", "--pressure"): Case(
         ("--pressure", 0.2),
-        "run_hull.result.open.pressure",
+        "hull.result.open.pressure",
         0.2,
         base=("hull.csv", "--open", "O=-5.5"),
     ),
     ("hull", "--formation"): Case(
-        ("--formation",), "run_hull.result.references", {"Li": 0.0, "O": 0.0}, base=("formed.csv",)
+        ("--formation",), "hull.result.references", {"Li": 0.0, "O": 0.0}, base=("formed.csv",)
     ),
     # Li3O is 1 eV an atom above the hull.
-    ("hull", "--tolerance"): Case(("--tolerance", 1.1), "run_hull.result.entries.4.stable", True),
+    ("hull", "--tolerance"): Case(("--tolerance", 1.1), "hull.result.entries.4.stable", True),
     ("hull", "--allow-mixed"): Case(
         ("--allow-mixed",),
         "printed.code",
@@ -337,10 +338,11 @@ def recorder(monkeypatch, tmp_path):
     made.replace(kohn.cli.auditing, "CalculatorProcess", Process(process))
     made.replace(kohn.cli.auditing, "audit", audited)
     made.replace(kohn.cli.auditing, "audit_page", Path("audit.html"))
-    made.replace(kohn.cli.describing, "transformer_of", Transformer())
-    made.replace(kohn.cli.describing, "write_npz")
-    made.replace(kohn.cli.describing, "kernel_matrix", np.ones((2, 2)))
-    made.replace(kohn.cli.hulls, "run_hull", call=True)
+    made.replace(archives, "read", call=True)
+    made.replace(archives, "transformer_of", Transformer())
+    made.replace(archives, "write_npz")
+    made.replace(archives, "kernel_matrix", np.ones((2, 2)))
+    made.replace(kohn.stability.documents, "hull", call=True)
     made.replace(kohn.cli.screening, "screen", SCREENED)
     made.replace(kohn.reports.screening, "screening_page", Path("a.html"))
     return made

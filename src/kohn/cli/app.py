@@ -343,10 +343,12 @@ def describe_files(
     Settings are those of the transformers `Soap`, `CoulombMatrix` and `StructureFactor` in
     `kohn.descriptors`. Any number of rows: they are written as they are computed.
     """
-    from kohn.cli.describing import describe
+    from kohn.cli.describing import run_describe
 
     periodic = False if not_periodic else None
-    document = describe(files, descriptor, settings or (), out, periodic=periodic, console=stderr)
+    document = run_describe(
+        files, descriptor, settings or (), out, periodic=periodic, console=stderr
+    )
     if json:
         emit(document)
 
@@ -371,10 +373,9 @@ def similarity(
     `average` compares all atoms with all, `rematch` each with those it matches best. Settings are
     those of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
     """
-    from kohn.cli.describing import TABLE, show_similarity
-    from kohn.cli.describing import similarity as compare
+    from kohn.cli.describing import TABLE, run_similarity, show_similarity
 
-    document = compare(
+    document = run_similarity(
         first,
         second,
         kernel,

@@ -1,10 +1,6 @@
-"""`kohn describe` and `kohn similarity`: features and similarities of structures in files."""
+"""`kohn describe` and `kohn similarity`: progress, settings from text, and what is shown."""
 
-import os
-import tempfile
-import zipfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,162 +9,69 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-import kohn
 from kohn.cli.options import assignments
-from kohn.cli.progress import bar
-from kohn.descriptors.kernels import KernelConfig, kernel_matrix
-from kohn.descriptors.transformers import (
-    CoulombMatrix,
-    Soap,
-    StructureFactor,
-    StructureTransformer,
-)
-from kohn.errors import ConfigError, InputError, nearest
-from kohn.records import to_json
-from kohn.structures import Dataset
-from kohn.structures.elements import symbol
-from kohn.version import __version__
+from kohn.cli.progress import shown
+from kohn.descriptors.archives import describe, similarity
 
-DESCRIPTORS: dict[str, type[StructureTransformer]] = {
-    "soap": Soap,
-    "coulomb-matrix": CoulombMatrix,
-    "structure-factor": StructureFactor,
-}
-OF_KERNEL = ("zeta", "gamma")
-"""Settings of `kohn similarity` that are the kernel's; the others are SOAP's."""
 TABLE = (40, 6)
 """Rows and columns of the largest table that is printed."""
 
 
-# The two commands
-
-
-def describe(
+def run_describe(
     files: Sequence[Path],
     descriptor: str,
     settings: Sequence[str],
     out: Path,
     *,
-    periodic: bool | None = None,
+    periodic: bool | None,
     console: Console,
 ) -> dict[str, Any]:
-    """Write the features of all structures to an npz file, as they are computed.
-
-    Args:
-        files: of structures, which are numbered from 0 through all files.
-        descriptor: a key of `DESCRIPTORS`. settings: "name=value", as its transformer has them.
-        out: must not be there. periodic: as in `kohn.read`.
-
-    Returns:
-        A document: what was written, and with which settings.
-
-    Raises:
-        ConfigError: an unknown descriptor, a setting that is unknown or out of range.
-        InputError: files that cannot be read or described, an output that cannot be written.
-    """
-    transformer = transformer_of(descriptor, settings)
-    check_output(out)
-    data = kohn.read([str(f) for f in files], periodic=periodic, labels="none")
-    transformer.fit(data)
-    names = transformer.get_feature_names_out().astype(str)
-    used = transformer.get_params()
-    by_atom = used.get("average") == "off"
-    sizes = [len(s) for s in data] if by_atom else [1] * len(data)
-    arrays = {
-        "names": names,
-        "structure": np.repeat(np.arange(len(data)), sizes),
-        "elements": np.array(transformer.elements_),
-        "settings": np.array(to_json({"descriptor": descriptor, **used, **_origin(data)})),
-    }
-    if by_atom:
-        arrays["numbers"] = np.concatenate([s.numbers for s in data])
-    shape = (sum(sizes), len(names))
-    with bar(console, "describing", len(data)) as advance:
-        blocks = _counted(transformer.stream(data), advance)
-        write_npz(out, "features", shape, blocks, arrays)
-    console.print(
-        f"wrote {shape[0]} rows of {shape[1]} features, {len(data)} structures, to {out}",
-        markup=False,
-    )
-    return {
-        "file": str(out),
-        "structures": len(data),
-        "rows": shape[0],
-        "features": shape[1],
-        "elements": [symbol(z) for z in transformer.elements_],
-        "descriptor": descriptor,
-        "settings": used,
-    }
+    """`kohn.describe` with progress."""
+    chosen = parse_settings(settings)
+    with shown(console) as progress:
+        found = describe(
+            list(files),
+            descriptor,
+            out=out,
+            settings=chosen,
+            periodic=periodic,
+            progress=progress,
+        )
+    said = f"wrote {found['rows']} rows of {found['features']} features"
+    console.print(f"{said}, {found['structures']} structures, to {out}", markup=False)
+    return found
 
 
-def similarity(
+def run_similarity(
     first: Path,
     second: Path,
     kernel: str,
     settings: Sequence[str],
-    out: Path | None = None,
+    out: Path | None,
     *,
-    same_species: bool = False,
-    periodic: bool | None = None,
-    most: tuple[int, int] | None = None,
+    same_species: bool,
+    periodic: bool | None,
+    most: tuple[int, int] | None,
     console: Console,
 ) -> dict[str, Any]:
-    """SOAP similarity of every structure of one file with those of another, 1 where equal.
-
-    Args:
-        kernel: "average" or "rematch". settings: "name=value", of SOAP and of the kernel.
-        out: npz file that must not be there. same_species: compare centres of one species only.
-        periodic: as in `kohn.read`. most: structures of each file that are not too many.
-
-    Returns:
-        A document, in which `similarity` is the matrix [A, B].
-
-    Raises:
-        ConfigError, InputError: see `describe` and `kernel_matrix`; more structures than `most`.
-    """
-    known = Soap(average="off").get_params()
-    given = parse_settings(settings, [*(n for n in known if n != "average"), *OF_KERNEL])
-    config = KernelConfig(kernel, **{n: given.pop(n) for n in OF_KERNEL if n in given})  # type: ignore[arg-type]
-    transformer = Soap(**{**known, **given})
-    if out is not None:
-        check_output(out)
-    itself = first.resolve() == second.resolve()
-    a = kohn.read(str(first), periodic=periodic, labels="none")
-    b = a if itself else kohn.read(str(second), periodic=periodic, labels="none")
-    if most is not None and (len(a) > most[0] or len(b) > most[1]):
-        raise InputError(
-            "too many similarities for a table",
-            expected=f"at most {most[0]} x {most[1]} structures",
-            received=f"{len(a)} x {len(b)}",
-            fix="write them to a file with -o similarity.npz, or take --json",
+    """`kohn.similarity` with progress."""
+    chosen = parse_settings(settings)
+    with shown(console) as progress:
+        found = similarity(
+            first,
+            second,
+            kernel,
+            out=out,
+            settings=chosen,
+            same_species=same_species,
+            periodic=periodic,
+            most=most,
+            progress=progress,
         )
-    transformer.fit([*a, *b])
-    species_a, species_b = ([s.numbers for s in x] if same_species else None for x in (a, b))
-    with bar(console, "comparing", len(a) * len(b)) as advance:
-        k = kernel_matrix(
-            Described(transformer, a),
-            None if itself else Described(transformer, b),
-            config,
-            species_a=species_a,
-            species_b=None if itself else species_b,
-            advance=advance,
-        )
-    used = {**vars(config), **transformer.get_params(), "same_species": same_species}
-    document = {
-        "files": [str(first), str(second)],
-        "elements": [symbol(z) for z in transformer.elements_],
-        "settings": used,
-    }
     if out is not None:
-        origin = {"a": _origin(a), "b": _origin(b)}
-        arrays = {
-            "elements": np.array(transformer.elements_),
-            "settings": np.array(to_json({**used, **origin})),
-        }
-        write_npz(out, "similarity", k.shape, [k], arrays)
-        console.print(f"wrote {len(a)} x {len(b)} similarities to {out}", markup=False)
-        document["file"] = str(out)
-    return {**document, "similarity": k}
+        rows, columns = found["similarity"].shape
+        console.print(f"wrote {rows} x {columns} similarities to {out}", markup=False)
+    return found
 
 
 def show_similarity(k: np.ndarray, console: Console) -> None:
@@ -182,50 +85,11 @@ def show_similarity(k: np.ndarray, console: Console) -> None:
     console.print(table)
 
 
-@dataclass(frozen=True)
-class Described:
-    """Features of structures, computed each time they are gone through and never kept."""
-
-    transformer: StructureTransformer
-    data: Dataset
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return self.transformer.stream(self.data)
-
-
-# Settings
-
-
-def transformer_of(descriptor: str, settings: Sequence[str]) -> StructureTransformer:
-    """The transformer that is meant; SOAP of each atom where nothing else is said.
-
-    Raises:
-        ConfigError: an unknown descriptor or setting, or a size that is no number.
-    """
-    if descriptor not in DESCRIPTORS:
-        guess = nearest(descriptor, DESCRIPTORS)
-        raise ConfigError(
-            "there is no such descriptor",
-            expected=f"one of {', '.join(DESCRIPTORS)}",
-            received=repr(descriptor),
-            fix=f"did you mean {guess!r}?" if guess else None,
-        )
-    chosen = DESCRIPTORS[descriptor]
-    defaults = {"average": "off"} if chosen is Soap else {}
-    given = parse_settings(settings, chosen().get_params())
-    size = given.get("size")
-    if size is not None and not (isinstance(size, int) and size > 0):
-        raise ConfigError(
-            "this is not a size", expected="a whole number from 1, or null", received=repr(size)
-        )
-    return chosen(**{**defaults, **given})
-
-
-def parse_settings(settings: Sequence[str], known: Collection[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """["r_cut=5"] as a dictionary.
 
     Raises:
-        ConfigError: no value, a name that is not known, a name that comes twice.
+        ConfigError: no value, or a name that comes twice.
     """
     found = assignments(
         settings,
@@ -234,15 +98,6 @@ def parse_settings(settings: Sequence[str], known: Collection[str]) -> dict[str,
         twice="a setting is given twice",
         nothing="--set sets nothing",
     )
-    for name, text in found.items():
-        if name not in known:
-            guess = nearest(name, known)
-            raise ConfigError(
-                f"there is no setting {name!r}",
-                expected=f"one of {', '.join(known)}",
-                received=repr(f"{name}={text}"),
-                fix=f"did you mean {guess!r}?" if guess else None,
-            )
     return {name: scalar(text) for name, text in found.items()}
 
 
@@ -261,79 +116,3 @@ def scalar(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
-
-
-# Files
-
-
-def check_output(out: Path) -> None:
-    """Refuse, before any work, what could not be written at its end."""
-    if out.exists():
-        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
-    if not out.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(out),
-            fix="make it first, or choose another -o",
-        )
-    if out.suffix != ".npz":
-        raise InputError(
-            "the output is a NumPy archive",
-            expected="a name that ends in .npz",
-            received=out.name,
-            fix=f"take -o {out.with_suffix('.npz')}",
-        )
-
-
-def write_npz(
-    out: Path,
-    name: str,
-    shape: tuple[int, ...],
-    blocks: Iterable[np.ndarray],
-    arrays: dict[str, np.ndarray],
-) -> None:
-    """An npz file, whole or not at all, with one array that is never in memory as a whole.
-
-    Args:
-        name, shape: of the array, float64, that the blocks make up under each other.
-        arrays: the others.
-    """
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                _write_blocks(archive, name, shape, blocks)
-                for other, array in arrays.items():
-                    with archive.open(f"{other}.npy", "w") as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except BaseException:  # Ctrl-C too
-        os.unlink(temporary)
-        raise
-
-
-def _write_blocks(
-    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
-) -> None:
-    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array_header_1_0(member, header)
-        for block in blocks:
-            member.write(np.ascontiguousarray(block, "<f8").data)
-
-
-def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
-    for block in blocks:
-        yield block
-        advance(1)
-
-
-def _origin(data: Dataset) -> dict[str, Any]:
-    """Which files the structures came from, and with which Kohn they were described."""
-    return {
-        "kohn": __version__,
-        "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
-    }

@@ -1,7 +1,6 @@
-"""`kohn hull`: read entries and candidates, build the hull, say what is stable, draw it."""
+"""`kohn hull`: chemical potentials from text, tables in terminals and files."""
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,124 +11,11 @@ from rich.text import Text
 
 from kohn.cli.compounds import Compound, compound_table
 from kohn.errors import ConfigError, InputError
-from kohn.stability import (
-    ConvexHull,
-    ElementalReferences,
-    Entries,
-    element_bias,
-    parse_formula,
-    read_entries,
-)
-from kohn.stability.provenance import conflicts, groups, refuse_mixed
+from kohn.stability import parse_formula
 from kohn.tables import SUFFIXES, pyarrow, write_table
 
 SHOWN = 40
 """Rows of a table in the terminal."""
-
-
-def run_hull(
-    files: Sequence[Path],
-    candidates: Sequence[Path],
-    *,
-    references: Path | None,
-    formation: bool,
-    allow_mixed: bool,
-    tolerance: float,
-    reservoirs: Mapping[str, str],
-    temperature: float | None,
-    pressure: float | None,
-) -> dict[str, Any]:
-    """The hull of some files, and what it says of candidates.
-
-    Args:
-        files, candidates: entries.
-        references: file of the energies of elements, eV/atom.
-        formation: energies are formation energies, eV/atom.
-        allow_mixed: do not refuse energies that were computed in different ways.
-        tolerance: stable within this distance, eV/atom.
-        reservoirs: open elements -> μ, eV/atom.
-        temperature, pressure: for which these hold, K and bar; recorded.
-
-    Returns:
-        A document: `ConvexHull.document` with `fractions`, `candidates`, `tie_lines` and `remarks`.
-
-    Raises:
-        InputError, ConfigError: see `read_entries` and `ConvexHull`.
-    """
-    entries = read_entries(files, formation=formation)
-    given = None if references is None else ElementalReferences.given(references)
-    hull = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
-    remarks = [f"Mixed, as allowed: {c}" for c in hull.conflicts] + hull.notes
-    remarks += isotopes(entries)
-    if reservoirs:
-        open_ = {element: _number(mu, element) for element, mu in reservoirs.items()}
-        hull = hull.grand_potential(open_, temperature=temperature, pressure=pressure)
-    document = hull.document()
-    for row, x in zip(document["entries"], hull.entries.fractions, strict=True):
-        row["fractions"] = _by_element(hull.elements, x)
-    document["tie_lines"] = tie_lines(hull)
-    document["candidates"] = []
-    if candidates:
-        new = read_entries(candidates, formation=formation)
-        both = groups((*entries.ids, *new.ids), (*entries.provenance, *new.provenance))
-        if not allow_mixed:
-            refuse_mixed(both)
-        remarks += [f"Mixed, as allowed: {c}" for c in conflicts(both) if c not in hull.conflicts]
-        bias = element_bias(new, entries) if not formation else None
-        if bias is not None and bias.detected:
-            remarks.append(bias.sentence())
-        remarks += isotopes(new)
-        document["candidates"] = judged(hull, new)
-        known = sum(row["in_hull"] for row in document["candidates"])
-        if known:
-            remarks.append(
-                f"{known} of {len(new)} candidates are entries of the hull too, and were left out "
-                "of their own hull."
-            )
-    document["remarks"] = remarks
-    return document
-
-
-def isotopes(entries: Entries) -> list[str]:
-    """What was read as hydrogen, if anything was."""
-    some = sorted(entries.isotopes)
-    if not some:
-        return []
-    named = f"{len(some)}: {', '.join(some[:3])}{' …' if len(some) > 3 else ''}"
-    return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({named})"]
-
-
-def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:
-    """A record for each candidate, nearest first."""
-    distances = hull.distance(candidates)
-    falls = hull.shares(distances)
-    own = hull.comparable(candidates)  # over the hull's elements, which may be fewer
-    formation = hull.references.formation_energies(own)
-    rows = []
-    for i in np.argsort(distances.values, kind="stable"):
-        d = float(distances.values[i])
-        rows.append(
-            {
-                "id": candidates.ids[i],
-                "formula": candidates.formulas[i],
-                "formation_energy_per_atom": float(formation[i]),
-                "distance": d,
-                "e_above_hull": max(0.0, d),
-                "stable": d <= hull.tolerance,
-                "in_hull": bool(distances.known[i]),
-                "decomposition": falls[i],
-                "fractions": _by_element(hull.elements, own.fractions[i]),
-            }
-        )
-    return rows
-
-
-def tie_lines(hull: ConvexHull) -> list[list[int]]:
-    """Pairs of rows of entries that are corners of one facet; none where there are no facets."""
-    if hull.hull.method == "program":
-        return []
-    corners = hull.hull.facets.entries.tolist()
-    return [list(p) for p in sorted({p for f in corners for p in combinations(sorted(f), 2)})]
 
 
 def picture(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,17 +111,22 @@ def say(document: Mapping[str, Any], console: Console) -> None:
         console.print(Text(f"note: {remark}"))
 
 
-def _by_element(elements: Sequence[str], x: np.ndarray) -> dict[str, float]:
-    return {e: float(v) for e, v in zip(elements, x, strict=True) if v}
+def reservoirs(texts: Mapping[str, str]) -> dict[str, float]:
+    """Open elements -> μ, eV/atom.
 
-
-def _number(text: str, element: str) -> float:
-    parse_formula(element, where="--open")
-    try:
-        return float(text)
-    except ValueError:
-        raise ConfigError(
-            "a chemical potential is not a number",
-            expected="--open O=-5.2, in eV/atom",
-            received=f"{element}={text}",
-        ) from None
+    Raises:
+        ConfigError: a chemical potential that is no number.
+        InputError: a formula that is none.
+    """
+    found = {}
+    for element, text in texts.items():
+        parse_formula(element, where="--open")
+        try:
+            found[element] = float(text)
+        except ValueError:
+            raise ConfigError(
+                "a chemical potential is not a number",
+                expected="--open O=-5.2, in eV/atom",
+                received=f"{element}={text}",
+            ) from None
+    return found

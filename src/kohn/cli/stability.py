@@ -45,7 +45,8 @@ def hull(
     json: Json = False,
 ) -> None:
     """Say which compounds are stable, how far the others are from it, and what they fall into."""
-    from kohn.cli.hulls import check_output, hull_table, picture, run_hull, say, write_hull
+    from kohn.cli.hulls import check_output, hull_table, picture, reservoirs, say, write_hull
+    from kohn.stability import documents
 
     if out is not None:
         check_output(out)
@@ -56,14 +57,14 @@ def hull(
         twice="an element is open twice",
         nothing="an open element needs a chemical potential",
     )
-    document = run_hull(
+    document = documents.hull(
         files,
         candidates or (),
         references=refs,
         formation=formation,
         allow_mixed=allow_mixed,
         tolerance=tolerance,
-        reservoirs=chosen,
+        reservoirs=reservoirs(chosen),
         temperature=temperature,
         pressure=pressure,
     )

@@ -1,0 +1,289 @@
+"""Features and similarities of structures, written to NumPy archives as they are computed."""
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kohn.descriptors.kernels import KernelConfig, kernel_matrix
+from kohn.descriptors.transformers import (
+    CoulombMatrix,
+    Soap,
+    StructureFactor,
+    StructureTransformer,
+)
+from kohn.errors import ConfigError, InputError, nearest
+from kohn.progress import Progress
+from kohn.records import to_json
+from kohn.structures import Dataset, Readable, read
+from kohn.structures.elements import symbol
+from kohn.version import __version__
+
+DESCRIPTORS: dict[str, type[StructureTransformer]] = {
+    "soap": Soap,
+    "coulomb-matrix": CoulombMatrix,
+    "structure-factor": StructureFactor,
+}
+OF_KERNEL = ("zeta", "gamma")
+"""Settings of similarities that are the kernel's; the others are SOAP's."""
+
+
+def describe(
+    structures: Readable,
+    descriptor: str = "soap",
+    *,
+    out: str | Path,
+    settings: Mapping[str, Any] | None = None,
+    periodic: bool | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the features of all structures to an npz file, as they are computed.
+
+    Args:
+        structures: whatever `kohn.read` takes; numbered from 0 through all files.
+        descriptor: a key of `DESCRIPTORS`.
+        out: must not be there.
+        settings: as the descriptor's transformer has them, by name.
+        periodic: as in `kohn.read`.
+        progress: told of the structures that are described.
+
+    Returns:
+        A document: what was written, and with which settings.
+
+    Raises:
+        ConfigError: an unknown descriptor, a setting that is unknown or out of range.
+        InputError: files that cannot be read or described, an output that cannot be written.
+    """
+    out = Path(out)
+    transformer = transformer_of(descriptor, settings or {})
+    check_output(out)
+    data = read(structures, periodic=periodic, labels="none")
+    transformer.fit(data)
+    names = transformer.get_feature_names_out().astype(str)
+    used = transformer.get_params()
+    by_atom = used.get("average") == "off"
+    sizes = [len(s) for s in data] if by_atom else [1] * len(data)
+    arrays = {
+        "names": names,
+        "structure": np.repeat(np.arange(len(data)), sizes),
+        "elements": np.array(transformer.elements_),
+        "settings": np.array(to_json({"descriptor": descriptor, **used, **_origin(data)})),
+    }
+    if by_atom:
+        arrays["numbers"] = np.concatenate([s.numbers for s in data])
+    shape = (sum(sizes), len(names))
+    advance = (progress or Progress()).of("describing", len(data))
+    write_npz(out, "features", shape, _counted(transformer.stream(data), advance), arrays)
+    return {
+        "file": str(out),
+        "structures": len(data),
+        "rows": shape[0],
+        "features": shape[1],
+        "elements": [symbol(z) for z in transformer.elements_],
+        "descriptor": descriptor,
+        "settings": used,
+    }
+
+
+def similarity(
+    first: str | Path,
+    second: str | Path,
+    kernel: str = "average",
+    *,
+    out: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    same_species: bool = False,
+    periodic: bool | None = None,
+    most: tuple[int, int] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """SOAP similarity of every structure of one file with those of another, 1 where equal.
+
+    Args:
+        first, second: files of structures.
+        kernel: "average" or "rematch".
+        out: npz file that must not be there.
+        settings: of SOAP and of the kernel, by name.
+        same_species: compare centres of one species only.
+        periodic: as in `kohn.read`.
+        most: structures of each file that are not too many.
+        progress: told of the pairs that are compared.
+
+    Returns:
+        A document, in which `similarity` is the matrix [A, B].
+
+    Raises:
+        ConfigError, InputError: see `describe` and `kernel_matrix`; more structures than `most`.
+    """
+    first, second = Path(first), Path(second)
+    known = Soap(average="off").get_params()
+    names = [*(n for n in known if n != "average"), *OF_KERNEL]
+    given = known_settings(settings or {}, names)
+    config = KernelConfig(kernel, **{n: given.pop(n) for n in OF_KERNEL if n in given})  # type: ignore[arg-type]
+    transformer = Soap(**{**known, **given})
+    target = None if out is None else Path(out)
+    if target is not None:
+        check_output(target)
+    itself = first.resolve() == second.resolve()
+    a = read(first, periodic=periodic, labels="none")
+    b = a if itself else read(second, periodic=periodic, labels="none")
+    if most is not None and (len(a) > most[0] or len(b) > most[1]):
+        raise InputError(
+            "too many similarities for a table",
+            expected=f"at most {most[0]} x {most[1]} structures",
+            received=f"{len(a)} x {len(b)}",
+            fix="write them to a file with -o similarity.npz, or take --json",
+        )
+    transformer.fit([*a, *b])
+    species_a, species_b = ([s.numbers for s in x] if same_species else None for x in (a, b))
+    k = kernel_matrix(
+        Described(transformer, a),
+        None if itself else Described(transformer, b),
+        config,
+        species_a=species_a,
+        species_b=None if itself else species_b,
+        advance=(progress or Progress()).of("comparing", len(a) * len(b)),
+    )
+    used = {**vars(config), **transformer.get_params(), "same_species": same_species}
+    document = {
+        "files": [str(first), str(second)],
+        "elements": [symbol(z) for z in transformer.elements_],
+        "settings": used,
+    }
+    if target is not None:
+        origin = {"a": _origin(a), "b": _origin(b)}
+        arrays = {
+            "elements": np.array(transformer.elements_),
+            "settings": np.array(to_json({**used, **origin})),
+        }
+        write_npz(target, "similarity", k.shape, [k], arrays)
+        document["file"] = str(target)
+    return {**document, "similarity": k}
+
+
+@dataclass(frozen=True)
+class Described:
+    """Features of structures, computed each time they are gone through and never kept."""
+
+    transformer: StructureTransformer
+    data: Dataset
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.transformer.stream(self.data)
+
+
+def transformer_of(descriptor: str, settings: Mapping[str, Any]) -> StructureTransformer:
+    """The transformer that is meant; SOAP of each atom where nothing else is said.
+
+    Raises:
+        ConfigError: an unknown descriptor or setting, or a size that is no number.
+    """
+    if descriptor not in DESCRIPTORS:
+        guess = nearest(descriptor, DESCRIPTORS)
+        raise ConfigError(
+            "there is no such descriptor",
+            expected=f"one of {', '.join(DESCRIPTORS)}",
+            received=repr(descriptor),
+            fix=f"did you mean {guess!r}?" if guess else None,
+        )
+    chosen = DESCRIPTORS[descriptor]
+    defaults = {"average": "off"} if chosen is Soap else {}
+    given = known_settings(settings, chosen().get_params())
+    size = given.get("size")
+    if size is not None and not (isinstance(size, int) and size > 0):
+        raise ConfigError(
+            "this is not a size", expected="a whole number from 1, or null", received=repr(size)
+        )
+    return chosen(**{**defaults, **given})
+
+
+def known_settings(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The settings. Raises ConfigError where a name is not known."""
+    for name, value in settings.items():
+        if name not in known:
+            guess = nearest(name, known)
+            raise ConfigError(
+                f"there is no setting {name!r}",
+                expected=f"one of {', '.join(known)}",
+                received=repr(f"{name}={value}"),
+                fix=f"did you mean {guess!r}?" if guess else None,
+            )
+    return dict(settings)
+
+
+def check_output(out: Path) -> None:
+    """Refuse, before any work, what could not be written at its end."""
+    if out.exists():
+        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
+    if not out.parent.is_dir():
+        raise InputError(
+            "the folder of the output file does not exist",
+            where=str(out),
+            fix="make it first, or choose another -o",
+        )
+    if out.suffix != ".npz":
+        raise InputError(
+            "the output is a NumPy archive",
+            expected="a name that ends in .npz",
+            received=out.name,
+            fix=f"take -o {out.with_suffix('.npz')}",
+        )
+
+
+def write_npz(
+    out: Path,
+    name: str,
+    shape: tuple[int, ...],
+    blocks: Iterable[np.ndarray],
+    arrays: dict[str, np.ndarray],
+) -> None:
+    """An npz file, whole or not at all, with one array that is never in memory as a whole.
+
+    Args:
+        name, shape: of the array, float64, that the blocks make up under each other.
+        arrays: the others.
+    """
+    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            with zipfile.ZipFile(stream, "w") as archive:
+                _write_blocks(archive, name, shape, blocks)
+                for other, array in arrays.items():
+                    with archive.open(f"{other}.npy", "w") as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, out)
+    except BaseException:  # Ctrl-C too
+        os.unlink(temporary)
+        raise
+
+
+def _write_blocks(
+    archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
+) -> None:
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array_header_1_0(member, header)
+        for block in blocks:
+            member.write(np.ascontiguousarray(block, "<f8").data)
+
+
+def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
+    for block in blocks:
+        yield block
+        advance(1)
+
+
+def _origin(data: Dataset) -> dict[str, Any]:
+    """Which files the structures came from, and with which Kohn they were described."""
+    return {
+        "kohn": __version__,
+        "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
+    }
