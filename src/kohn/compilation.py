@@ -41,6 +41,13 @@ def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
     return jax.jit(function, compiler_options=options)
 
 
+def jax_has_started() -> bool:
+    """Whether JAX has taken its devices, and with them the cores that it runs on."""
+    from jax._src import xla_bridge  # the only place that tells
+
+    return xla_bridge.backends_are_initialized()
+
+
 def keep_compiled() -> None:
     """Keep compiled functions on disk, so that the next process need not compile them.
 

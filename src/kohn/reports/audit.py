@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kohn.audits import Audit
 from kohn.records import write_atomically
-from kohn.reports.page import _environment, _file
+from kohn.reports.templates import asset, environment
 from kohn.reports.text import NONE, plural
 from kohn.version import __version__
 
@@ -158,7 +158,7 @@ def audit_page(folder: str | Path) -> Path:
     planned = len(laws) * len(document["structures"])
     several = len(document["structures"]) > 1
     text = (
-        _environment()
+        environment()
         .get_template("audit.html")
         .render(
             document=document,
@@ -170,7 +170,7 @@ def audit_page(folder: str | Path) -> Path:
             records=[line(r) for r in document["records"]] if several else [],
             bound=-DECADES[0] / (DECADES[1] - DECADES[0]),
             scientific=scientific,
-            css=_file("page.css"),
+            css=asset("page.css"),
             drawn_by=f"Kohn {__version__}",
         )
     )

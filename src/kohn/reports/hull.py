@@ -6,8 +6,8 @@ from typing import Any
 
 from kohn.records import write_atomically
 from kohn.reports.hull_figures import falls_into, hull_figures
-from kohn.reports.page import _environment, _file, _plotly, script_json
 from kohn.reports.sections import Cell, Table, identifier
+from kohn.reports.templates import asset, environment, plotly_script, script_json
 from kohn.reports.text import fixed, plural
 from kohn.version import __version__
 
@@ -35,7 +35,7 @@ def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
         target = target / "hull.html"
     figures = hull_figures(document)
     text = (
-        _environment()
+        environment()
         .get_template("hull.html")
         .render(
             title=" – ".join(document["elements"]),
@@ -45,8 +45,8 @@ def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
             figures=figures,
             tables=tables(document),
             figures_json=script_json(figures),
-            plotly=_plotly() if figures else "",
-            css=_file("page.css"),
+            plotly=plotly_script() if figures else "",
+            css=asset("page.css"),
             drawn_by=f"Kohn {__version__}",
         )
     )

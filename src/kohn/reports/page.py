@@ -1,21 +1,14 @@
 """`kohn.reports.report`: one HTML page of one run, that opens without a network."""
 
-import json
 import shlex
-from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from plotly.offline import get_plotlyjs
-
-from kohn.records import plain, write_atomically
+from kohn.records import write_atomically
 from kohn.reports import sections, summary
-from kohn.reports.figures import Figure, learning_curves
-from kohn.reports.formulas import decomposition, subscripts
+from kohn.reports.figures import learning_curves
 from kohn.reports.parity import parity_figures
 from kohn.reports.run import Run
+from kohn.reports.templates import asset, environment, plotly_script, script_json
 from kohn.version import __version__
 
 NAME = "report.html"
@@ -52,7 +45,7 @@ def page(run: Run) -> str:
     main, name = run.main, next(iter(run.evaluations), "")
     curves = learning_curves(run)
     parity = parity_figures(run, main) if main is not None else []
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     return template.render(
         run=run,
         main=main,
@@ -79,40 +72,7 @@ def page(run: Run) -> str:
         shell_path=shlex.quote(f"{run.name}/model.safetensors"),
         elements=summary.elements(run),
         figures_json=script_json([*parity, *curves]),
-        plotly=_plotly(),
-        css=_file("page.css"),
+        plotly=plotly_script(),
+        css=asset("page.css"),
         drawn_by=f"Kohn {__version__}",
     )
-
-
-def script_json(figures: Sequence[Figure]) -> str:
-    """The figures as JSON that can stand in a <script>: no character opens a tag there."""
-    documents: dict[str, Any] = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
-    text = json.dumps(plain(documents), separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
-@cache
-def _plotly() -> str:
-    """plotly.js, whole; a closing tag in it would end the script that holds it."""
-    return get_plotlyjs().replace("</script", "<\\/script")
-
-
-def _file(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"subscripts": subscripts, "decomposition": decomposition}
-    return environment

@@ -47,7 +47,7 @@ def parity_figures(run: Run, evaluation: dict[str, Any]) -> list[Figure]:
     """A figure for each quantity that the frames of an evaluation have."""
     frames = evaluation.get("frames") or []
     found = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
-    return [_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
+    return [parity_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
 
 
 def _energies(run: Run, frames: list[dict[str, Any]]) -> Pairs | None:
@@ -111,7 +111,7 @@ def _properties(frames: list[dict[str, Any]]) -> list[Pairs]:
     return found
 
 
-def _figure(pairs: Pairs) -> Figure:
+def parity_figure(pairs: Pairs) -> Figure:
     error = (pairs.predicted - pairs.reference) * pairs.per_unit
     span = _range(np.concatenate([pairs.reference, pairs.predicted]))
     reach = 1.08 * max(float(np.abs(error).max()), 1e-9)

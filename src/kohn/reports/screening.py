@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kohn.records import write_atomically
-from kohn.reports.page import _environment, _file, _plotly, script_json
 from kohn.reports.ranked import Ranked, read_ranked, sums_of_probabilities
 from kohn.reports.screening_figures import MEV, screening_figures
 from kohn.reports.sections import Cell, Table, identifier
+from kohn.reports.templates import asset, environment, plotly_script, script_json
 from kohn.reports.text import NONE, fixed, number, plural
 from kohn.version import __version__
 
@@ -36,7 +36,7 @@ def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Pat
     rows = read_ranked(table)
     figures = screening_figures(rows, summary)
     text = (
-        _environment()
+        environment()
         .get_template("screening.html")
         .render(
             title=Path(table).name,
@@ -48,8 +48,8 @@ def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Pat
             first=yield_table(rows, summary["metrics"] or {}),
             best=best_table(summary),
             figures_json=script_json(figures),
-            plotly=_plotly() if figures else "",
-            css=_file("page.css"),
+            plotly=plotly_script() if figures else "",
+            css=asset("page.css"),
             drawn_by=f"Kohn {__version__}",
         )
     )

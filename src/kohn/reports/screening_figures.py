@@ -19,8 +19,7 @@ import numpy as np
 
 from kohn.reports.figures import Figure, axis, axis_title, base_layout
 from kohn.reports.formulas import decomposition, subscripts
-from kohn.reports.parity import FEW, Pairs
-from kohn.reports.parity import _figure as parity_figure
+from kohn.reports.parity import FEW, Pairs, parity_figure
 from kohn.reports.ranked import Ranked, sums_of_probabilities
 from kohn.reports.text import fixed, number, plural
 from kohn.typing import Float, Int

@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import xla_bridge  # the only place that tells whether JAX has started
 
 from kohn.checks import FIRM, Report, check, refuse_varying_charge
+from kohn.compilation import jax_has_started
 from kohn.errors import ConfigError, InputError
 from kohn.models import FAMILIES, NequipConfig
 from kohn.models.properties import PropertyConfig, PropertyNetwork
@@ -389,7 +389,7 @@ def use_devices(settings: TrainSettings) -> None:
         ConfigError: JAX has started already with another choice, or has no such device.
     """
     run = settings.run
-    started = xla_bridge.backends_are_initialized()
+    started = jax_has_started()
     if run.threads is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         if run.threads != len(cores):

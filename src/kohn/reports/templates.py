@@ -1,0 +1,49 @@
+"""What all pages are made with: templates, style, and figures as scripts."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+
+from kohn.records import plain
+from kohn.reports.figures import Figure
+from kohn.reports.formulas import decomposition, subscripts
+
+
+def script_json(figures: Sequence[Figure]) -> str:
+    """The figures as JSON that can stand in a <script>: no character opens a tag there."""
+    documents: dict[str, Any] = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
+    text = json.dumps(plain(documents), separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+@cache
+def plotly_script() -> str:
+    """plotly.js, whole; a closing tag in it would end the script that holds it."""
+    return get_plotlyjs().replace("</script", "<\\/script")
+
+
+def asset(name: str) -> str:
+    """The text of a file beside this one."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+@cache
+def environment() -> Environment:
+    """Where templates are found, and how they are filled."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"subscripts": subscripts, "decomposition": decomposition}
+    return found
