@@ -94,7 +94,7 @@ def network(kind: str, elements: tuple[int, ...], scale: float) -> Callable[[Any
     """A model of graphs to dipoles [G, 3]."""
     from kohn.models import NequipConfig, SchNet, SchNetConfig
     from kohn.models.layers import Linear
-    from kohn.models.properties import PropertyConfig, PropertyNetwork, cartesian
+    from kohn.models.heads.properties import PropertyConfig, PropertyNetwork, cartesian
 
     key = jax.random.key(0)
     if kind == "equivariant":

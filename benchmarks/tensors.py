@@ -39,7 +39,7 @@ STEPS = 40_000
 def measure(target: str, steps: int) -> dict[str, Any]:
     """Train, or go on where it stopped, and judge on the test set."""
     import kohn
-    from kohn.models.properties import by_degree
+    from kohn.models.heads.properties import by_degree
     from kohn.progress import Progress
     from kohn.structures import read, split, write
     from kohn.training import train

@@ -13,8 +13,8 @@ import pytest
 from brute_force import structure
 
 from kohn.models import SchNet, SchNetConfig
+from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.models.nequip import NequipConfig
-from kohn.models.properties import PropertyConfig, PropertyNetwork
 from kohn.potential import Potential, PropertyModel, save
 from kohn.structures import write
 

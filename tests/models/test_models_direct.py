@@ -24,8 +24,8 @@ from kohn.models import (
     energy_and_derivatives,
     is_conservative,
 )
-from kohn.models.direct import without_net_force
-from kohn.models.properties import XYZ
+from kohn.models.heads.direct import without_net_force
+from kohn.models.heads.properties import XYZ
 from kohn.potential import Potential, evaluate, load, save
 from kohn.structures import from_ase
 

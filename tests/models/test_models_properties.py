@@ -11,14 +11,14 @@ from brute_force import random_rotation, structure
 
 from kohn.errors import ConfigError
 from kohn.graphs import Shape, collate, neighbourhood
-from kohn.models.nequip import NequipConfig
-from kohn.models.properties import (
+from kohn.models.heads.properties import (
     PropertyConfig,
     PropertyNetwork,
     by_degree,
     cartesian,
     traceless_basis,
 )
+from kohn.models.nequip import NequipConfig
 
 BODY = NequipConfig(cutoff=3.5, channels=4, l_max=2, layers=2, radial_widths=(8,))
 ELEMENTS = (1, 8)

@@ -9,7 +9,7 @@ from brute_force import structure
 
 from kohn.graphs import Shape
 from kohn.models import Derived
-from kohn.models.properties import PropertyConfig
+from kohn.models.heads.properties import PropertyConfig
 from kohn.potential import Reference
 from kohn.training.losses import EnergyTask, LossWeights, loss, targets
 from kohn.training.properties import Ions, PropertyTask

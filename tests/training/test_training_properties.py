@@ -8,7 +8,7 @@ from brute_force import random_rotation, structure
 
 import kohn
 from kohn.errors import ConfigError, InputError, KohnError, ModelFileError
-from kohn.models.properties import PropertyConfig
+from kohn.models.heads.properties import PropertyConfig
 from kohn.progress import Progress
 from kohn.structures import Dataset, read, write
 from kohn.training import train

@@ -7,7 +7,7 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.evaluation.metrics import Errors, Evaluation
-from kohn.models.properties import by_degree, degrees_of
+from kohn.models.heads.properties import by_degree, degrees_of
 from kohn.potential import PropertyModel
 from kohn.potential.properties import label_of
 from kohn.records import plain

@@ -1,5 +1,8 @@
 """Families of models, one file each, in an explicit dictionary."""
 
+from typing import Any
+
+from kohn.models.bodies import BODIES as BODIES
 from kohn.models.confidence import Confidence as Confidence
 from kohn.models.confidence import is_confident as is_confident
 from kohn.models.derivatives import NOT_CONSERVATIVE as NOT_CONSERVATIVE
@@ -8,10 +11,10 @@ from kohn.models.derivatives import energy_and_derivatives as energy_and_derivat
 from kohn.models.derivatives import is_conservative as is_conservative
 from kohn.models.dimenet import DimeNet as DimeNet
 from kohn.models.dimenet import DimeNetConfig as DimeNetConfig
-from kohn.models.direct import Direct as Direct
-from kohn.models.direct import DirectConfig as DirectConfig
 from kohn.models.gaussian_process import GaussianProcess as GaussianProcess
 from kohn.models.gaussian_process import GaussianProcessConfig as GaussianProcessConfig
+from kohn.models.heads.direct import Direct as Direct
+from kohn.models.heads.direct import DirectConfig as DirectConfig
 from kohn.models.mace import Mace as Mace
 from kohn.models.mace import MaceConfig as MaceConfig
 from kohn.models.nequip import Nequip as Nequip
@@ -19,12 +22,9 @@ from kohn.models.nequip import NequipConfig as NequipConfig
 from kohn.models.schnet import SchNet as SchNet
 from kohn.models.schnet import SchNetConfig as SchNetConfig
 
-FAMILIES = {
-    "schnet": (SchNetConfig, SchNet),
-    "dimenet": (DimeNetConfig, DimeNet),
-    "nequip": (NequipConfig, Nequip),
+FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
+    **BODIES,
     "nequip-direct": (DirectConfig, Direct),
-    "mace": (MaceConfig, Mace),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }
 """Name in configurations -> (its configuration, its model)."""

@@ -6,8 +6,8 @@ With d_ij = r_j + S·cell − r_i and g_ij = ∂E/∂d_ij, one gradient gives bo
 
 The forces of a structure add to zero by construction, and no strained copy is needed.
 
-A model that predicts forces itself (`kohn.models.direct`) says what it predicts; such forces are
-the derivative of nothing.
+A model that predicts forces itself (`kohn.models.heads.direct`) says what it predicts; such forces
+are the derivative of nothing.
 """
 
 from collections.abc import Callable

@@ -32,8 +32,8 @@ from pydantic import Field
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours, of_reverse
-from kohn.models.layers import Linear, by_rows, one_hot, silu, split_degrees
-from kohn.models.network import Network, by_element, where_neighbours
+from kohn.models.layers import Linear, by_rows, one_hot, silu, split, split_degrees
+from kohn.models.network import Features, Network, by_element
 from kohn.o3 import spherical_harmonics
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -53,7 +53,7 @@ class DimeNetConfig(Section):
 
 
 class Output(eqx.Module):
-    """E_i of a round of messages."""
+    """What is read of a round of messages: E_i is `out` of it."""
 
     radial: Linear
     hidden: Linear
@@ -66,12 +66,14 @@ class Output(eqx.Module):
         shapes = ((config.n_bessel, c), (c, c), (c, 1))
         return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
-    def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, " N"]:
+    def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, "N C"]:
+        """The hidden layer of atoms."""
+
         def summed(m: Array, basis: Array) -> tuple[Array]:
             return (jnp.einsum("nkc,nkc->nc", self.radial(basis), m),)
 
         (t,) = by_rows(summed, (m, basis))
-        return self.out(silu(self.hidden(t * scale)))[:, 0]
+        return silu(self.hidden(t * scale))
 
 
 class Interaction(eqx.Module):
@@ -153,8 +155,13 @@ class DimeNet(Network):
             scale=jnp.asarray(scale, dtype),
         )
 
-    def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features by degree."""
+        return (self.config.channels * (self.config.layers + 1),)
+
+    def features(self, graph: Graph) -> Features:
+        """The hidden layers of all outputs, beside each other."""
         config, d = self.config, graph.displacement
         r = jnp.sqrt(jnp.sum(d * d, axis=-1))
         cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
@@ -169,8 +176,14 @@ class DimeNet(Network):
         m = silu(of_i[:, None] + sender + self.first(basis))
 
         scale = self.neighbours**-0.5
-        energies = self.outputs[0](m, basis, scale)
+        found = [self.outputs[0](m, basis, scale)]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             m = interaction(m, basis, y, graph, scale)
-            energies = energies + output(m, basis, scale)
-        return where_neighbours(energies * self.scale, graph)
+            found.append(output(m, basis, scale))
+        return Features(jnp.concatenate(found, axis=-1))
+
+    def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
+        """Σ of the last layers of all outputs."""
+        parts = split(x, (self.config.channels,) * len(self.outputs), 1)
+        energies = (o.out(part)[:, 0] for o, part in zip(self.outputs, parts, strict=True))
+        return sum(energies, jnp.zeros(len(x), x.dtype))

@@ -12,7 +12,7 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
 """
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -21,17 +21,17 @@ import numpy as np
 from jax.typing import DTypeLike
 from pydantic import Field, PositiveInt, model_validator
 
+from kohn.errors import ConfigError
 from kohn.graphs import Graph
-from kohn.models.layers import Linear, normal, one_hot, silu, unstack
+from kohn.models.layers import Linear, normal, one_hot, silu, split, unstack
 from kohn.models.messages import (
     Degrees,
-    Edges,
     ElementLinear,
     Interaction,
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Network, by_element
+from kohn.models.network import Features, Network, by_element
 from kohn.models.zbl import zbl_energies
 from kohn.o3 import symmetric_product
 from kohn.sections import Section
@@ -78,9 +78,10 @@ class MaceConfig(Section):
         highest = self.hidden_l_max if layer > 0 else 0
         return natural_paths(highest, self.l_max, self.l_max)
 
-    def result_degrees(self, layer: int) -> tuple[int, ...]:
-        """Degrees of the features after a layer; the last one keeps scalars only."""
-        return (0,) if layer == self.layers - 1 else tuple(range(self.hidden_l_max + 1))
+    def result_degrees(self, layer: int, highest: int = 0) -> tuple[int, ...]:
+        """Degrees of the features after a layer; those of the last one go up to `highest`."""
+        last = layer == self.layers - 1
+        return tuple(range((highest if last else self.hidden_l_max) + 1))
 
 
 class Product(eqx.Module):
@@ -92,9 +93,11 @@ class Product(eqx.Module):
     skip: tuple[ElementLinear, ...]  # by degree L; empty without self-connection
 
     @classmethod
-    def random(cls, key: Array, config: MaceConfig, layer: int, n_species: int, dtype):
+    def random(
+        cls, key: Array, config: MaceConfig, layer: int, n_species: int, dtype, highest: int = 0
+    ) -> "Product":
         """Weights from N(0, 1), those of products divided by the number of paths."""
-        c, degrees = config.channels, config.result_degrees(layer)
+        c, degrees = config.channels, config.result_degrees(layer, highest)
         keys = iter(jax.random.split(key, len(degrees) * (config.correlation + 2)))
         weights, linear, skip = [], [], []
         for degree in degrees:
@@ -135,6 +138,8 @@ class Mace(Network):
         scale: learned factor of all energies, eV.
     """
 
+    equivariant: ClassVar[bool] = True
+
     config: MaceConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
@@ -156,6 +161,7 @@ class Mace(Network):
         neighbours: float,
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
+        highest: int = 0,
     ) -> "Mace":
         """An untrained model.
 
@@ -165,6 +171,7 @@ class Mace(Network):
             neighbours: average number of neighbours, which messages are divided by.
             scale: size of the energies of atoms in eV; the rms force is a good choice.
             dtype: float32 or float64.
+            highest: degree of the features after the last layer.
         """
         s, c = len(elements), config.channels
         keys = iter(jax.random.split(key, 5 + config.l_max + 3 * config.layers))
@@ -180,7 +187,8 @@ class Mace(Network):
                 for t in range(config.layers)
             ),
             products=tuple(
-                Product.random(next(keys), config, t, s, dtype) for t in range(config.layers)
+                Product.random(next(keys), config, t, s, dtype, highest)
+                for t in range(config.layers)
             ),
             readouts=tuple(
                 Linear.random(next(keys), (c, 1), dtype) for _ in range(config.layers - 1)
@@ -192,15 +200,44 @@ class Mace(Network):
             scale=jnp.asarray(scale, dtype),
         )
 
-    def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
-        config = self.config
-        dtype = self.scale.dtype
+    @classmethod
+    def for_heads(
+        cls,
+        key: Array,
+        config: MaceConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        dtype: DTypeLike,
+        highest: int,
+    ) -> "Mace":
+        """A network whose last layer has what the heads want; see `Network.for_heads`."""
+        if highest > config.l_max:
+            raise ConfigError(
+                f"features cannot have the degree {highest}",
+                expected=f"at most l_max, {config.l_max}",
+                fix="raise model.l_max",
+            )
+        return cls.random(
+            key, config, elements, neighbours=neighbours, dtype=dtype, highest=highest
+        )
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features by degree."""
+        config, highest = self.config, len(self.products[-1].linear) - 1
+        invariant = config.channels * (config.layers - 1) + config.readout_width
+        return (invariant, *(config.channels,) * highest)
+
+    def features(self, graph: Graph) -> Features:
+        """The scalars of each layer, those of the last through the hidden part of its readout; and
+        what else the last layer has."""
+        config, dtype = self.config, self.scale.dtype
         species = one_hot(graph.species, len(self.elements), dtype)
-        r, edges = edges_of(graph, config, len(self.elements), dtype)
+        _, edges = edges_of(graph, config, len(self.elements), dtype)
         embedding = self.embedding.matrix
         h: Degrees = ((species @ embedding)[:, None],)
-        energies = jnp.zeros(graph.species.shape, dtype)
+        invariant = []
         for t, (interaction, product) in enumerate(
             zip(self.interactions, self.products, strict=True)
         ):
@@ -212,23 +249,33 @@ class Mace(Network):
             if t == 0 and self.select:
                 a = tuple(w(x, species) for w, x in zip(self.select, a, strict=True))
             h = product(a, h, species, config)
-            scalars = h[0][:, 0]
-            if t < config.layers - 1:
-                energies = energies + self.readouts[t](scalars)[:, 0]
-            else:
-                first, second = self.last_readout
-                energies = energies + second(silu(first(scalars)))[:, 0]
-        energies = energies * self.scale
-        if config.zbl:
-            energies = energies + config.zbl_factor * self._zbl(r, graph, edges)
-        return energies * graph.atom_mask.astype(dtype)
+            invariant.append(h[0][:, 0])
+        invariant[-1] = silu(self.last_readout[0](invariant[-1]))
+        return Features(jnp.concatenate(invariant, axis=-1), h[1:])
+
+    def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
+        """Σ of the linear readouts of all layers."""
+        config = self.config
+        widths = (*[config.channels] * (config.layers - 1), config.readout_width)
+        readouts = (*self.readouts, self.last_readout[1])
+        parts = zip(readouts, split(x, widths, 1), strict=True)
+        return sum((w(part)[:, 0] for w, part in parts), jnp.zeros(len(x), x.dtype))
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours, unless the
+        first layer has a self-connection."""
+        energies = self.read(self.features(graph).invariant) * self.scale
+        if self.config.zbl:
+            energies = energies + self.config.zbl_factor * self._zbl(graph)
+        return energies * graph.atom_mask.astype(self.scale.dtype)
 
     def tabulated(self) -> "Mace":
         """The same function for inference, with hidden radial layers from tables."""
         interactions = tuple(x.tabulated(self.config) for x in self.interactions)
         return replace(self, interactions=interactions)
 
-    def _zbl(self, r: Array, graph: Graph, edges: Edges) -> Array:
+    def _zbl(self, graph: Graph) -> Float[Array, " N"]:
+        r, edges = edges_of(graph, self.config, len(self.elements), self.scale.dtype)
         numbers = jnp.asarray(self.elements, r.dtype)
         radii = jnp.asarray(covalent_radii(np.array(self.elements)), r.dtype)
         z_i, z_j = one_hot(graph.species, len(self.elements), r.dtype), edges.species

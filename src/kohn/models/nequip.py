@@ -12,7 +12,7 @@ atom has without neighbours is taken away, so that it keeps its E0.
 """
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -30,7 +30,7 @@ from kohn.models.messages import (
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Network, by_element, where_neighbours
+from kohn.models.network import Features, Network, by_element
 from kohn.sections import Section
 from kohn.typing import Array, Float
 
@@ -160,6 +160,17 @@ class Body(eqx.Module):
             alone = layer(nothing, alone, jnp.eye(s, dtype=species.dtype))
         return (h[0] - (species @ alone[0][:, 0])[:, None], *h[1:])
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features by degree."""
+        highest = len(self.layers[-1].interaction.mix) - 1
+        return (self.config.channels,) * (1 + highest)
+
+    def features(self, graph: Graph) -> Features:
+        """h, see the call."""
+        h = self(graph, self.embedding.weight.dtype)
+        return Features(h[0][:, 0], h[1:])
+
     def tabulated(self) -> "Body":
         """The same function for inference, with hidden radial layers from tables."""
         layers = (replace(x, interaction=x.interaction.tabulated(self.config)) for x in self.layers)
@@ -168,6 +179,8 @@ class Body(eqx.Module):
 
 class Nequip(Network):
     """A NequIP model: interaction energies of atoms from a graph; attributes as in `Network`."""
+
+    equivariant: ClassVar[bool] = True
 
     config: NequipConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
@@ -201,11 +214,28 @@ class Nequip(Network):
             scale=jnp.asarray(scale, dtype),
         )
 
-    def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+    @classmethod
+    def for_heads(
+        cls,
+        key: Array,
+        config: NequipConfig,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        dtype: DTypeLike,
+        highest: int,
+    ) -> Body:
+        """The body alone; see `Network.for_heads`."""
+        return Body.random(key, config, len(elements), neighbours, dtype, highest)
+
+    def features(self, graph: Graph) -> Features:
+        """Those of the body."""
+        return self.body.features(graph)
+
+    def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
+        """Two linear maps: w = W₁ W₂."""
         first, second = self.readout
-        scalars = self.body(graph, self.scale.dtype)[0][:, 0]
-        return where_neighbours(second(first(scalars))[:, 0] * self.scale, graph)
+        return second(first(x))[:, 0]
 
     def tabulated(self) -> "Nequip":
         """The same function for inference, with hidden radial layers from tables."""

@@ -1,18 +1,24 @@
-"""What the networks share: one row of some arrays for each element.
+"""What the networks share: features, a read-out that is linear in them, and rows by element.
+
+    E_i = s w · x_i        x_i the invariant features of an atom, zero without neighbours
 
 Layers that read elements divide by the root of their number, as all layers divide by the root
 of their inputs; a network for other elements undoes it, so that it is the same function.
 """
 
+import abc
 from collections.abc import Callable
 from dataclasses import fields, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
+from kohn.errors import ConfigError
+from kohn.graphs import Graph
 from kohn.typing import Array, Float
 
 Combine = Callable[[Array, Array, float], Array]
@@ -28,8 +34,26 @@ def by_element(*, divided: bool) -> Any:
     return eqx.field(metadata={"by element": divided})
 
 
+class Features(eqx.Module):
+    """What a network knows of the atoms of a graph.
+
+    Attributes:
+        invariant: x, [N, F]; energies are linear in them.
+        equivariant: of degree 1, 2, …, [N, 2l+1, C]; none of families that are invariant.
+    """
+
+    invariant: Float[Array, "N F"]
+    equivariant: tuple[Float[Array, "N m C"], ...] = ()
+
+    def of_degree(self, l: int) -> Float[Array, "N m C"]:
+        """Those of one degree."""
+        return self.invariant[:, None] if l == 0 else self.equivariant[l - 1]
+
+
 class Network(eqx.Module):
     """A model with weights from N(0, 1), which `random` draws for a list of elements.
+
+    Families implement `features` and `read`.
 
     Attributes:
         config: its configuration, with `cutoff`.
@@ -37,6 +61,9 @@ class Network(eqx.Module):
         neighbours: λ, the average number of neighbours in the training data.
         scale: learned factor of all energies, eV.
     """
+
+    equivariant: ClassVar[bool] = False
+    """Whether there are features of degree 1 and more."""
 
     config: eqx.AbstractVar[Any]
     elements: eqx.AbstractVar[tuple[int, ...]]
@@ -47,6 +74,46 @@ class Network(eqx.Module):
     def cutoff(self) -> float:
         """r_c, Å."""
         return self.config.cutoff
+
+    @abc.abstractmethod
+    def features(self, graph: Graph) -> Features:
+        """Of each atom."""
+
+    @abc.abstractmethod
+    def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
+        """w · x: energies of atoms from their invariant features, without the scale."""
+
+    def __call__(self, graph: Graph) -> Float[Array, " N"]:
+        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        energies = self.read(self.features(graph).invariant)
+        return where_neighbours(energies * self.scale, graph)
+
+    @classmethod
+    def for_heads(
+        cls,
+        key: Array,
+        config: Any,
+        elements: tuple[int, ...],
+        *,
+        neighbours: float,
+        dtype: DTypeLike,
+        highest: int,
+    ) -> Any:
+        """An untrained network whose features heads read: it has `features` and `widths`, their
+        channels by degree.
+
+        Args:
+            highest: degree that the features must reach.
+
+        Raises:
+            ConfigError: the family has no features of that degree.
+        """
+        if highest > 0:
+            raise ConfigError(
+                f"a {config.family} has no features that turn with the structure",
+                expected="an equivariant family, as nequip or mace, for what has directions",
+            )
+        return cls.random(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]
 
     def for_elements(self, elements: tuple[int, ...], key: Array) -> Self:
         """The same function of the elements that it knows, with random weights for new ones.

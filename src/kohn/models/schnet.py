@@ -31,7 +31,7 @@ from pydantic import Field
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, by_rows, one_hot
-from kohn.models.network import Network, by_element, where_neighbours
+from kohn.models.network import Features, Network, by_element
 from kohn.models.radial_table import RadialTable, sum_over_neighbours
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -150,17 +150,25 @@ class SchNet(Network):
             scale=jnp.asarray(scale, dtype),
         )
 
-    def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the features by degree."""
+        return (self.config.channels // 2,)
+
+    def features(self, graph: Graph) -> Features:
+        """ssp(W₅ h) − ssp(W₅ h⁰)."""
         d = graph.displacement
         r = jnp.sqrt(jnp.sum(d * d, axis=-1))
         alone = self.embedding(one_hot(graph.species, len(self.elements), self.scale.dtype))
         h = alone
         for interaction, add in zip(self.interactions, self.messages(r, graph), strict=True):
             h = interaction(h, add, self.neighbours**-0.5)
-        hidden, out = self.readout
-        energies = out(shifted_softplus(hidden(h))) - out(shifted_softplus(hidden(alone)))
-        return where_neighbours(energies[:, 0] * self.scale, graph)
+        hidden = self.readout[0]
+        return Features(shifted_softplus(hidden(h)) - shifted_softplus(hidden(alone)))
+
+    def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
+        """W₆ x."""
+        return self.readout[1](x)[:, 0]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
         """The sums of every layer, with filters computed from the distances r, Å."""

@@ -12,7 +12,7 @@ import pydantic
 from kohn import modelfile
 from kohn.errors import ModelFileError, Place
 from kohn.models import FAMILIES, is_conservative
-from kohn.models.properties import PropertyConfig, PropertyNetwork
+from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.potential.potential import Potential
 from kohn.potential.properties import PropertyModel
 from kohn.sections import in_words

@@ -12,7 +12,7 @@ import numpy as np
 from kohn.compilation import compiled
 from kohn.errors import InputError
 from kohn.graphs import check_geometry, species_index
-from kohn.models.properties import PropertyNetwork, cartesian
+from kohn.models.heads.properties import PropertyNetwork, cartesian
 from kohn.potential.potential import batched, warn_of_extrapolation
 from kohn.potential.trained import Trained
 from kohn.structures import Readable, Structure, structures_of
@@ -30,7 +30,7 @@ class PropertyModel(Trained):
     """A network with what its labels were, and its history.
 
     Attributes:
-        model: see `kohn.models.properties`.
+        model: see `kohn.models.heads.properties`.
         origin: of the dipoles of ions, in files and predictions.
         charge: of molecules whose frames do not state theirs, e; None is neutral.
         units: of each target.

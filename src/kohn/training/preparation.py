@@ -14,8 +14,8 @@ import numpy as np
 from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.compilation import jax_has_started
 from kohn.errors import ConfigError, InputError
-from kohn.models import FAMILIES, NequipConfig
-from kohn.models.properties import PropertyConfig, PropertyNetwork
+from kohn.models import FAMILIES
+from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.potential import Potential, PropertyModel, Reference, Seen, load
 from kohn.records import to_json
 from kohn.structures import (
@@ -144,7 +144,6 @@ def _properties(
     for part in (train, valid):
         judge_properties(part, settings)
     heads, body = settings.heads, settings.model
-    assert isinstance(body, NequipConfig)  # the settings refuse others
     known = [t for t in settings.targets if t in PROPERTIES and PROPERTIES[t].extensive]
     config = PropertyConfig(
         body=body,

@@ -17,7 +17,7 @@ import numpy as np
 
 from kohn.errors import ConfigError, InputError
 from kohn.graphs import Graph, Shape
-from kohn.models.properties import (
+from kohn.models.heads.properties import (
     PropertyConfig,
     by_degree,
     cartesian,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union
 
 import pydantic
 import yaml
@@ -10,15 +10,9 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from kohn.errors import ConfigError, Place, nearest
-from kohn.models import (
-    FAMILIES,
-    DimeNetConfig,
-    DirectConfig,
-    GaussianProcessConfig,
-    MaceConfig,
-    NequipConfig,
-    SchNetConfig,
-)
+from kohn.models import FAMILIES
+from kohn.models.bodies import BODIES
+from kohn.models.heads.properties import degrees_of
 from kohn.sections import Section, in_words
 from kohn.structures import PROPERTIES
 
@@ -194,6 +188,13 @@ class HeadSettings(_Section):
     ] = None
 
 
+if TYPE_CHECKING:
+    AnyModel = Any
+else:
+    AnyModel = Union[tuple(config for config, _ in FAMILIES.values())]
+"""The configuration of a model of any family."""
+
+
 class TrainSettings(_Section):
     """Everything that decides what a training run does."""
 
@@ -203,18 +204,12 @@ class TrainSettings(_Section):
         Field(
             min_length=1,
             description="[energy], with forces and stress; or dipole, polarizability, and keys of "
-            "numbers in the files, as band_gap (by model nequip)",
+            f"numbers in the files, as band_gap (by model {', '.join(BODIES)})",
         ),
     ] = ("energy",)
     model: Annotated[
-        MaceConfig
-        | NequipConfig
-        | DirectConfig
-        | DimeNetConfig
-        | SchNetConfig
-        | GaussianProcessConfig,
-        Field(discriminator="family", description=f"family: {', '.join(FAMILIES)}"),
-    ] = MaceConfig()
+        AnyModel, Field(discriminator="family", description=f"family: {', '.join(FAMILIES)}")
+    ] = FAMILIES["mace"][0]()
     heads: HeadSettings = HeadSettings()
     loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
@@ -260,10 +255,18 @@ class TrainSettings(_Section):
             )
         if self.of_energies:
             return self
-        if not isinstance(self.model, NequipConfig):
+        if self.model.family not in BODIES:
             raise misfit(
                 "model",
-                f"{', '.join(self.targets)}: learned by model: nequip, not {self.model.family}",
+                f"{', '.join(self.targets)}: learned by model: {', '.join(BODIES)}, "
+                f"not {self.model.family}",
+            )
+        turning = [t for t in self.targets if max(degrees_of(t)) > 0]
+        if turning and not BODIES[self.model.family][1].equivariant:
+            raise misfit(
+                "model",
+                f"{', '.join(turning)} turn with the structure, which features of a "
+                f"{self.model.family} do not: take model: nequip or mace",
             )
         if stray := set(self.heads.extensive) - set(self.targets):
             raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is no target")

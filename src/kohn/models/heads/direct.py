@@ -32,10 +32,10 @@ from pydantic import Field
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph
 from kohn.models.derivatives import Derived
+from kohn.models.heads.properties import XYZ
 from kohn.models.layers import Linear, one_hot
 from kohn.models.nequip import Body, BodyConfig
-from kohn.models.network import Network, where_neighbours
-from kohn.models.properties import XYZ
+from kohn.models.network import Features, Network, where_neighbours
 from kohn.typing import Array, Float
 
 
@@ -95,17 +95,21 @@ class Direct(Network):
             scale=jnp.asarray(scale, dtype),
         )
 
-    def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
-        return self.derived(graph).atom_energies
+    def features(self, graph: Graph) -> Features:
+        """Those of the body."""
+        return self.body.features(graph)
+
+    def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
+        """Two linear maps, as of a NequIP."""
+        first, second = self.readout
+        return second(first(x))[:, 0]
 
     def derived(self, graph: Graph) -> Derived:
         """Energies, and forces that are not their derivatives; the stress is zero, and means
         nothing. An atom without neighbours has no force."""
-        first, second = self.readout
-        scalars, vectors = self.body(graph, self.scale.dtype)
-        energies = where_neighbours(second(first(scalars[:, 0]))[:, 0] * self.scale, graph)
-        forces = self.head(vectors)[:, XYZ, 0] * self.scale
+        h = self.features(graph)
+        energies = where_neighbours(self.read(h.invariant) * self.scale, graph)
+        forces = self.head(h.of_degree(1))[:, XYZ, 0] * self.scale
         if self.config.net_force == "removed":
             shares = coordination(graph, self.config.cutoff, self.config.cutoff_power)
             forces = without_net_force(forces, shares, graph)

@@ -1,6 +1,6 @@
 """Properties of structures: dipoles and polarizabilities that turn with them, and scalars.
 
-With h the features of a NequIP body, of natural parity like the harmonics, n the atoms of a
+With h the features of a network, of natural parity like the harmonics, n the atoms of a
 structure, and a_z what its elements alone say of a part of degree 0:
 
     t_00 = Σ_i (a_z(i) + s₀ w⁰ · h_i,00)         extensive; divided by n where intensive
@@ -20,7 +20,7 @@ al., PNAS 116, 3401 (2019), for polarizabilities by degree.
 
 from collections.abc import Mapping
 from math import sqrt
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import equinox as eqx
 import jax
@@ -32,8 +32,9 @@ from pydantic import Field
 from kohn.descriptors import polynomial_cutoff
 from kohn.errors import ConfigError
 from kohn.graphs import Graph, gather_neighbours
+from kohn.models.bodies import AnyBody, body_of
 from kohn.models.layers import Linear, one_hot
-from kohn.models.nequip import Body, NequipConfig
+from kohn.models.nequip import NequipConfig
 from kohn.o3 import clebsch_gordan
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -81,7 +82,7 @@ class PropertyConfig(Section):
     """What shapes a model of properties."""
 
     family: Literal["properties"] = "properties"
-    body: NequipConfig = NequipConfig()
+    body: Annotated[AnyBody, Field(discriminator="family")] = NequipConfig()
     targets: Annotated[tuple[str, ...], Field(min_length=1, description="names of properties")]
     extensive: Annotated[
         tuple[str, ...], Field(description="those that grow with the size of the system")
@@ -107,7 +108,7 @@ class PropertyNetwork(eqx.Module):
     Attributes:
         config, elements, neighbours: as of every network; elements in the order of
             `graph.species`.
-        body: see `kohn.models.nequip`.
+        body: a network with `features`.
         heads: w of each degree of each target, [C, 1].
         charge: w of the charges, [C, 1]; None without charges.
         scales: s of each degree of each target, in the unit of the label.
@@ -117,7 +118,7 @@ class PropertyNetwork(eqx.Module):
     config: PropertyConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    body: Body
+    body: Any
     heads: dict[str, dict[int, Linear]]
     charge: Linear | None
     scales: dict[str, dict[int, Float[Array, ""]]]
@@ -141,23 +142,30 @@ class PropertyNetwork(eqx.Module):
             scales: spread of the labels by target and degree; 1 by default.
             atoms: what each atom of an element adds to the part of degree 0; 0 by default.
         """
-        targets, channels = config.targets, config.body.channels
+        targets = config.targets
         pairs = [(target, l) for target in targets for l in degrees_of(target)]
         first, *rest = jax.random.split(key, 1 + len(pairs))
+        body = body_of(
+            first,
+            config.body,
+            tuple(elements),
+            neighbours=neighbours,
+            dtype=dtype,
+            highest=max(l for _, l in pairs),
+        )
         heads: dict[str, dict[int, Linear]] = {target: {} for target in targets}
         for (target, l), k in zip(pairs, rest, strict=True):
-            heads[target][l] = Linear.random(k, (channels, 1), dtype)
+            heads[target][l] = Linear.random(k, (body.widths[l], 1), dtype)
         k = jax.random.fold_in(key, 1)
         scales = scales or {t: dict.fromkeys(degrees_of(t), 1.0) for t in targets}
         zeros = {t: np.zeros(len(elements)) for t in targets if 0 in degrees_of(t)}
-        highest = max(l for _, l in pairs)
         return cls(
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            body=Body.random(first, config.body, len(elements), neighbours, dtype, highest),
+            body=body,
             heads=heads,
-            charge=Linear.random(k, (channels, 1), dtype) if config.charged else None,
+            charge=Linear.random(k, (body.widths[0], 1), dtype) if config.charged else None,
             scales={t: {l: jnp.asarray(s, dtype) for l, s in scales[t].items()} for t in targets},
             atoms={t: jnp.asarray(a, dtype) for t, a in (atoms or zeros).items()},
         )
@@ -170,7 +178,8 @@ class PropertyNetwork(eqx.Module):
     @property
     def dtype(self) -> type:
         """float32 or float64: in what the network computes."""
-        return np.dtype(self.body.embedding.weight.dtype).type
+        scales = next(iter(self.scales.values()))
+        return np.dtype(next(iter(scales.values())).dtype).type
 
     def __call__(self, graph: Graph) -> dict[str, dict[int, Float[Array, "G m"]]]:
         """Spherical components by target and degree, float64; see `cartesian`.
@@ -178,13 +187,13 @@ class PropertyNetwork(eqx.Module):
         Models with charges need a graph with positions and charges. Dipoles of ions are about
         their centres of mass.
         """
-        h = self.body(graph, self.dtype)
+        h = self.body.features(graph)
         species = one_hot(graph.species, len(self.elements), self.dtype)
         found: dict[str, dict[int, Array]] = {}
         for target in self.config.targets:
             found[target] = {}
             for l, head in self.heads[target].items():
-                atomic = head(h[l])[..., 0] * self.scales[target][l]
+                atomic = head(h.of_degree(l))[..., 0] * self.scales[target][l]
                 if l == 0:
                     atomic = atomic + (species @ self.atoms[target])[:, None]
                 total = graph.sum_atoms(atomic)
@@ -192,7 +201,7 @@ class PropertyNetwork(eqx.Module):
                     total = total / number_of_atoms(graph)[:, None]
                 found[target][l] = total
         if self.charge is not None:
-            u = self.charge(h[0])[:, 0, 0] * self.scales["dipole"][1]
+            u = self.charge(h.invariant)[:, 0] * self.scales["dipole"][1]
             q = charges(u, graph, self.cutoff)
             of_charges = graph.sum_atoms(q[:, None] * jnp.asarray(graph.positions))
             found["dipole"][1] = found["dipole"][1] + of_charges[:, np.argsort(XYZ)]
