@@ -107,12 +107,16 @@ def select_matmul(
 
 
 class Interaction(eqx.Module):
-    """Messages and their sum over neighbours: A from h (eq. 8, 9)."""
+    """Messages and their sum over neighbours: A from h (eq. 8, 9).
+
+    For inference a table of H may stand for the hidden layers, whose weights are gone then.
+    """
 
     up: tuple[Linear, ...]  # by degree of h
     network: RadialNetwork
     radial: Linear  # last layer of the network, [hidden, paths · C]
     mix: tuple[Linear, ...]  # by degree of A, [paths to it · C, C]
+    table: RadialTable | None = None
 
     @classmethod
     def random(
@@ -133,12 +137,14 @@ class Interaction(eqx.Module):
         )
 
     def coordinate(self, edges: Edges) -> Float[Array, "N K ..."]:
-        """What of the edges H is computed from."""
-        return edges.radial
+        """What of the edges H is computed from: the radial basis, or r for a table."""
+        return edges.radial if self.table is None else edges.r
 
-    def hidden(self, basis: Float[Array, "N K n"]) -> Float[Array, "edges hidden"]:
-        """H, the last hidden layer of the radial network."""
-        return self.network(basis.reshape(-1, basis.shape[-1]))
+    def hidden(self, x: Float[Array, "N K ..."]) -> Float[Array, "edges hidden"]:
+        """H, the last hidden layer of the radial network, from `coordinate`."""
+        if self.table is not None:
+            return values(self.table, x.ravel())
+        return self.network(x.reshape(-1, x.shape[-1]))
 
     def of_species(self, embedding: Float[Array, "S C"], edges: Edges, config: Messages) -> Degrees:
         """The first layer, where h depends on the element alone.
@@ -192,32 +198,15 @@ class Interaction(eqx.Module):
 
     def tabulated(self, config: Messages) -> "Interaction":
         """The same for inference, with H from a table; itself where none is accurate."""
+        if self.table is not None:
+            return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.network)
         table = RadialTable.of(
             lambda r: exact(basis_from_zero(r, config)), config.cutoff, self.radial.weight.dtype
         )
         if table is None:
             return self
-        return TabulatedInteraction(self.up, RadialNetwork(()), self.radial, self.mix, table)
-
-
-class TabulatedInteraction(Interaction):
-    """For inference: a table of H stands for the hidden layers, whose weights are gone."""
-
-    table: RadialTable
-
-    def coordinate(self, edges: Edges) -> Float[Array, "N K"]:
-        """r, Å."""
-        return edges.r
-
-    def hidden(self, r: Float[Array, "N K"]) -> Float[Array, "edges hidden"]:
-        """H, the last hidden layer of the radial network."""
-        return values(self.table, r.ravel())
-
-    def tabulated(self, config: Messages) -> "Interaction":
-        """Itself: it is one."""
-        del config
-        return self
+        return Interaction(self.up, RadialNetwork(()), self.radial, self.mix, table)
 
 
 def _times(x: Float[Array, "N K m C"], r: Float[Array, "N K C"]) -> Float[Array, "N K m C"]:

@@ -17,9 +17,9 @@ the distances of several layers only.
 """
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import equinox as eqx
 import jax
@@ -111,7 +111,10 @@ Messages = Callable[[Float[Array, "N C"]], Float[Array, "N C"]]
 
 
 class SchNet(Network):
-    """A SchNet: interaction energies of atoms from a graph; attributes as in `Network`."""
+    """A SchNet: interaction energies of atoms from a graph; attributes as in `Network`.
+
+    For inference tables may stand for the filters of the layers, whose weights are gone then.
+    """
 
     config: SchNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
@@ -120,6 +123,12 @@ class SchNet(Network):
     interactions: tuple[Interaction, ...]
     readout: tuple[Linear, Linear]
     scale: Float[Array, ""]
+    tables: tuple[RadialTable, ...] = ()
+
+    @property
+    def newer_fusion(self) -> bool:
+        """Whether XLA's newer fusion is faster; see `kohn.compilation.compiled`."""
+        return bool(self.tables)
 
     @classmethod
     def random(
@@ -171,8 +180,14 @@ class SchNet(Network):
         return self.readout[1](x)[:, 0]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
-        """The sums of every layer, with filters computed from the distances r, Å."""
+        """The sums of every layer, with filters from the distances r, Å: computed, or from tables."""
         config = self.config
+        if self.tables:
+            place, mask = self.tables[0].place(r), graph.edge_mask.astype(r.dtype)
+            return tuple(
+                lambda x, table=table: sum_over_neighbours(table, place, mask, x, graph.index)
+                for table in self.tables
+            )
         cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
         cut = cut * graph.edge_mask.astype(r.dtype)
         basis = gaussian_basis(r, config.cutoff, config.n_gaussians)
@@ -183,6 +198,8 @@ class SchNet(Network):
 
     def tabulated(self) -> "SchNet":
         """The same function, with filters from a table."""
+        if self.tables:
+            return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.interactions)
 
         def filters(r: Array) -> Array:
@@ -193,28 +210,8 @@ class SchNet(Network):
         table = RadialTable.of(filters, self.cutoff, self.scale.dtype)
         if table is None:
             return self
-        kept = {f.name: getattr(self, f.name) for f in fields(self)}
-        kept["interactions"] = tuple(replace(x, filters=()) for x in self.interactions)
-        return TabulatedSchNet(**kept, tables=table.split(len(self.interactions)))
-
-
-class TabulatedSchNet(SchNet):
-    """A SchNet for inference: the filters of each layer are a table, and their weights are gone."""
-
-    newer_fusion: ClassVar[bool] = True  # see `kohn.compilation.compiled`
-    tables: tuple[RadialTable, ...]
-
-    def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
-        """The sums of every layer, with filters from the tables."""
-        place, mask = self.tables[0].place(r), graph.edge_mask.astype(r.dtype)
-        return tuple(
-            lambda x, table=table: sum_over_neighbours(table, place, mask, x, graph.index)
-            for table in self.tables
-        )
-
-    def tabulated(self) -> "SchNet":
-        """Itself: it is one."""
-        return self
+        bare = tuple(replace(x, filters=()) for x in self.interactions)
+        return replace(self, interactions=bare, tables=table.split(len(bare)))
 
 
 def gaussian_basis(r: Float[Array, "..."], cutoff: float, count: int) -> Float[Array, "... count"]:
