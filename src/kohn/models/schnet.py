@@ -180,7 +180,7 @@ class SchNet(Network):
         return self.readout[1](x)[:, 0]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
-        """The sums of every layer, with filters from the distances r, Å: computed, or from tables."""
+        """The sums of every layer, with filters from the distances r, Å, or from tables."""
         config = self.config
         if self.tables:
             place, mask = self.tables[0].place(r), graph.edge_mask.astype(r.dtype)

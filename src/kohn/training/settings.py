@@ -191,7 +191,7 @@ class HeadSettings(_Section):
 if TYPE_CHECKING:
     AnyModel = Any
 else:
-    AnyModel = Union[tuple(config for config, _ in FAMILIES.values())]
+    AnyModel = Union[tuple(config for config, _ in FAMILIES.values())]  # noqa: UP007
 """The configuration of a model of any family."""
 
 
