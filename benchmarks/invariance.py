@@ -93,8 +93,8 @@ def turned(s: Any, rng: np.random.Generator) -> Any:
 def network(kind: str, elements: tuple[int, ...], scale: float) -> Callable[[Any], Any]:
     """A model of graphs to dipoles [G, 3]."""
     from kohn.models import NequipConfig, SchNet, SchNetConfig
-    from kohn.models.layers import Linear
     from kohn.models.heads.properties import PropertyConfig, PropertyNetwork, cartesian
+    from kohn.models.layers import Linear
 
     key = jax.random.key(0)
     if kind == "equivariant":

@@ -88,7 +88,7 @@ def screen(folder: Path) -> Work:
 
     def stage(out: Path) -> str:
         work = out.with_name(f"{out.name}.work")
-        if not (work / "plan.json").exists():
+        if not (work / "records.jsonl").exists():
             return "before the plan" if not out.exists() else "after all"
         parts = len(list(work.glob("judged-*")))
         return f"{parts} of 6 parts" if parts else "before the first part"

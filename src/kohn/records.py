@@ -5,8 +5,10 @@ A reader of either kind of file sees a complete earlier state or a complete late
 a mixture, whenever the writer was killed.
 """
 
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +67,21 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of a writer (see `replacing`) that was killed."""
+    for path in folder.glob(".*"):
+        if re.fullmatch(r"\..+\.\w+\.[a-z0-9_]{8}", path.name):
+            path.unlink()
+
+
+def checksum(file: Path) -> str:
+    """SHA-256 of a file. Raises InputError where there is none."""
+    if not file.is_file():
+        raise InputError("there is no such file", where=str(file), fix="check the path")
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def plain(value: Any) -> Any:

@@ -125,7 +125,7 @@ def test_a_model(kohn_cli, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cu.xyz"], "a model and a file of structures are needed"),
+        (["cu.xyz"], "and a file of structures are needed"),
         (["none.safetensors", "cu.xyz"], "no such model file"),
         ([*EMT, "none.xyz"], "none.xyz"),
         (["--calculator", "ase.calculators.emt", "cu.xyz"], "module:Class"),
@@ -147,7 +147,7 @@ def test_a_model(kohn_cli, tmp_path):
         ),
         ([*EMT, "cu.xyz", "--laws", "rotations"], "did you mean 'rotation'?"),
         ([*EMT, "cu.xyz", "--threshold", "rotation"], "sets nothing"),
-        (["m", "cu.xyz", "--calculator-args", "{}"], "arguments without a calculator"),
+        (["m", "cu.xyz", "--calculator-args", "{}"], "a model file takes no arguments"),
         ([*EMT, "iron.xyz"], "the calculator computed none of the structures"),
     ],
 )

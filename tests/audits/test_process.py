@@ -16,8 +16,8 @@ from planted import MOLECULE, Planted
 import kohn
 from kohn.audits import CalculatorProcess
 from kohn.audits.asking import Asking, atoms_of
-from kohn.audits.process import Raised
 from kohn.errors import ConfigError, InputError
+from kohn.interfaces.calculator_process import Raised
 
 pytestmark = pytest.mark.slow
 
@@ -169,7 +169,7 @@ def test_control_c_ends_it_without_a_word(capfd):
 
 def test_the_worker_does_not_import_kohn():
     """That is what it is for."""
-    from kohn.audits import worker
+    from kohn.interfaces import worker
 
     code = f"import runpy, sys; runpy.run_path({worker.__file__!r}); print(sorted(sys.modules))"
     said = subprocess.run(

@@ -106,7 +106,7 @@ def test_train_takes_keys_and_allowances(kohn_cli, monkeypatch, ethanol):
 def test_the_run_folder_cannot_be(kohn_cli, ethanol):
     for folder, message in (
         (ethanol, "the run folder is a file"),
-        (ethanol / "run", "cannot make the run folder"),
+        (ethanol / "run", "cannot make the folder"),
     ):
         code, out, err = kohn_cli("train", ethanol, "--out", folder, "--json")
         assert code == 2

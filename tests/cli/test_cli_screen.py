@@ -245,7 +245,7 @@ def test_killed_and_resumed_is_the_same(many):
         process = start(many, "o.csv")
         begun = time.monotonic()
         while process.poll() is None and time.monotonic() - begun < 120:
-            if (work / "plan.json").exists() and len(list(work.glob("judged-*.csv"))) >= parts:
+            if (work / "records.jsonl").exists() and len(list(work.glob("judged-*.csv"))) >= parts:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
             time.sleep(0.002)

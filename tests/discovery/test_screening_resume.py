@@ -13,6 +13,7 @@ from kohn.discovery import ranking, screen
 from kohn.discovery.options import Options
 from kohn.errors import InputError
 from kohn.progress import Progress
+from kohn.records import read_records
 
 OPTIONS = Options(error=0.02)
 
@@ -182,7 +183,7 @@ def test_the_plan_says_what_is_done(files):
     with pytest.MonkeyPatch.context() as patch:
         killing_at(3, patch)
         assert killed(files, out)
-    plan = json.loads((files[0].parent / "o.csv.work" / "plan.json").read_text())
+    plan = next(read_records(files[0].parent / "o.csv.work" / "records.jsonl"))
     assert plan["candidates"][0][0] == str(files[1])
     assert len(plan["hull"][0][1]) == 64
     assert plan["options"]["error"] == 0.02
@@ -229,7 +230,7 @@ def test_another_plan_is_refused_and_named(differs, said, files, tmp_path, monke
         more = {"references": tmp_path / "refs.json"}
     else:
         monkeypatch.setattr("kohn.discovery.screening.__version__", "0.0.0-other")
-    with pytest.raises(InputError, match="other files or options") as error:
+    with pytest.raises(InputError, match="of another screening") as error:
         screen(candidates, [hull], out, options=options, **more)
     names = [part.split(":")[0] for part in error.value.received.split("; ")]
     assert names == [said]
@@ -255,7 +256,7 @@ def test_parts_without_a_plan_are_of_nobody(files, tmp_path):
     out = tmp_path / "o.csv"
 
     def half(folder):
-        (folder / "plan.json").unlink()
+        (folder / "records.jsonl").unlink()
         raise toys.Killed
 
     with pytest.MonkeyPatch.context() as patch:

@@ -16,8 +16,9 @@ import optax
 import pytest
 
 from kohn.errors import ModelFileError, Place, TrainingError
+from kohn.jobs import RECORDS, WorkFolder
 from kohn.progress import Progress
-from kohn.records import append_record, read_records
+from kohn.records import read_records
 from kohn.training import checkpoints, loop
 from kohn.training.checkpoints import Reached
 from kohn.training.loader import Batch
@@ -98,15 +99,17 @@ def trainer(
     )
     held = Held(Number(jnp.asarray([1.0])))
     prepared = Prepared(held, Batches(*train), Batches(*valid), Square(), None, "f")
-    return loop.Trainer(settings, prepared, folder, of.get("told", Progress()))
+    return loop.Trainer(
+        settings, prepared, WorkFolder(folder, "training"), of.get("told", Progress())
+    )
 
 
 def records(folder):
-    return list(read_records(folder / loop.RECORDS))
+    return list(read_records(folder / RECORDS))
 
 
-def column(folder, name):
-    return [r[name] for r in records(folder)]
+def column(of, name):
+    return [r[name] for r in records(of.work.path)]
 
 
 def theta(potential):
@@ -121,13 +124,13 @@ def test_late_weights_hold_from_their_share_of_the_steps_on(tmp_path, written):
     of = trainer(tmp_path / "a", {"epochs": 4}, late_from=0.5, train=((0.0, 0.0), (1, 1)))
     loop.run(of, resume=False)
     losses = [(1 + 1 / 4) / 2, (1 / 16 + 1 / 64) / 2, 2 / 256 / 2, 0.0]
-    np.testing.assert_allclose(column(of.folder, "train_loss"), losses, rtol=1e-14)
+    np.testing.assert_allclose(column(of, "train_loss"), losses, rtol=1e-14)
     # Validations have the late weights from the first on, so that they can be compared.
-    np.testing.assert_allclose(column(of.folder, "valid_loss"), [2 / 16, 2 / 256, 0, 0], rtol=1e-14)
-    assert column(of.folder, "step") == [2, 4, 6, 8]
-    assert column(of.folder, "best_epoch") == [1, 2, 3, 3]  # as good is not better
+    np.testing.assert_allclose(column(of, "valid_loss"), [2 / 16, 2 / 256, 0, 0], rtol=1e-14)
+    assert column(of, "step") == [2, 4, 6, 8]
+    assert column(of, "best_epoch") == [1, 2, 3, 3]  # as good is not better
     of_rise = [0.005, 0.01, 0.01, 0.01]
-    np.testing.assert_allclose(column(of.folder, "learning_rate"), of_rise, rtol=1e-6)
+    np.testing.assert_allclose(column(of, "learning_rate"), of_rise, rtol=1e-6)
     assert of.prepared.train.asked == [(0, 0), (0, 1), (0, 2), (0, 3)]
 
 
@@ -136,7 +139,7 @@ def test_late_weights_that_begin_between_two_epochs(tmp_path, written):
     of = trainer(tmp_path / "a", {"epochs": 2}, late_from=0.75, train=((0.0, 0.0), (1, 1)))
     loop.run(of, resume=False)
     losses = [(1 + 1 / 4) / 2, (1 / 16 + 2 / 64) / 2]
-    np.testing.assert_allclose(column(of.folder, "train_loss"), losses, rtol=1e-14)
+    np.testing.assert_allclose(column(of, "train_loss"), losses, rtol=1e-14)
 
 
 def test_averages_are_judged_and_kept(tmp_path, written):
@@ -147,9 +150,9 @@ def test_averages_are_judged_and_kept(tmp_path, written):
     of = trainer(tmp_path / "a", {"epochs": 2, "seed": 7}, ema=0.9, valid=((label,), (1,)))
     best = loop.run(of, resume=False)
     expected = [2 * (first - label) ** 2, 2 * (second - label) ** 2]
-    np.testing.assert_allclose(column(of.folder, "valid_loss"), expected, rtol=1e-12)
+    np.testing.assert_allclose(column(of, "valid_loss"), expected, rtol=1e-12)
     offs = [abs(first - label), abs(second - label)]
-    np.testing.assert_allclose(column(of.folder, "valid_energy_mae"), offs, rtol=1e-12)
+    np.testing.assert_allclose(column(of, "valid_energy_mae"), offs, rtol=1e-12)
     assert theta(best) == pytest.approx(first, rel=1e-14)
     assert theta(written[loop.MODEL][-1]) == pytest.approx(first, rel=1e-14)
     assert theta(written[loop.LAST][-1]) == pytest.approx(second, rel=1e-14)
@@ -165,8 +168,8 @@ def test_patience_is_of_validations_without_a_better_one(patience, epochs, tmp_p
     run = {"epochs": 7, "patience": patience}
     of = trainer(tmp_path / "a", run, valid=((0.25,), (1,)))
     best = loop.run(of, resume=False)
-    assert column(of.folder, "epoch") == list(range(1, epochs + 1))
-    assert column(of.folder, "best_epoch") == [1] + [2] * (epochs - 1)
+    assert column(of, "epoch") == list(range(1, epochs + 1))
+    assert column(of, "best_epoch") == [1] + [2] * (epochs - 1)
     assert theta(best) == 0.25
     assert theta(written[loop.LAST][-1]) == 2.0**-epochs
 
@@ -179,24 +182,24 @@ def test_patience_counts_validations_and_begins_anew_after_a_better_one(
     run = {"epochs": 30, "patience": 2, "evaluate_every": 3}
     of = trainer(tmp_path / "a", run)
     loop.run(of, resume=False)
-    assert column(of.folder, "epoch") == [3, 6, 9, 12, 15]
-    assert column(of.folder, "best_epoch") == [3, 3, 9, 9, 9]
+    assert column(of, "epoch") == [3, 6, 9, 12, 15]
+    assert column(of, "best_epoch") == [3, 3, 9, 9, 9]
 
 
 def test_the_last_epoch_is_judged_in_any_case(tmp_path, written):
     of = trainer(tmp_path / "a", {"epochs": 5, "evaluate_every": 2, "checkpoint_every": 10})
     loop.run(of, resume=False)
-    assert column(of.folder, "epoch") == [2, 4, 5]
-    assert checkpoints.exists(of.folder)
+    assert column(of, "epoch") == [2, 4, 5]
+    assert checkpoints.exists(of.work.path)
 
 
 def test_the_loss_of_validation_is_a_mean_over_structures(tmp_path, written):
     """θ = ½ after one step; batches of three structures off by ½ and of one off by 1½."""
     of = trainer(tmp_path / "a", {"epochs": 1}, valid=((0.0, 2.0), (3, 1)))
     loop.run(of, resume=False)
-    assert column(of.folder, "valid_loss") == [2 * (3 * 0.25 + 2.25) / 4]
-    assert column(of.folder, "valid_energy_mae") == [1.0]  # one number a batch
-    assert column(of.folder, "valid_energy_rmse") == [((0.25 + 2.25) / 2) ** 0.5]
+    assert column(of, "valid_loss") == [2 * (3 * 0.25 + 2.25) / 4]
+    assert column(of, "valid_energy_mae") == [1.0]  # one number a batch
+    assert column(of, "valid_energy_rmse") == [((0.25 + 2.25) / 2) ** 0.5]
 
 
 def test_a_run_is_of_epochs_or_of_as_many_as_are_nearest_to_its_steps(tmp_path):
@@ -314,12 +317,12 @@ def test_before_the_first_validation_the_best_loss_is_infinite(tmp_path):
 
 
 def test_records_after_the_checkpoint_are_forgotten(tmp_path):
-    file = tmp_path / loop.RECORDS
+    work = WorkFolder(tmp_path, "training")
     for record in (
         {"kind": "start", "epochs": 9},
         *({"kind": "epoch", "epoch": k} for k in (1, 2, 3)),
     ):
-        append_record(file, record)
-    loop.forget_after(file, 2)
-    assert [r.get("epoch") for r in read_records(file)] == [None, 1, 2]
-    loop.forget_after(tmp_path / "none", 2)
+        work.append(record)
+    loop.forget_after(work, 2)
+    assert [r.get("epoch") for r in read_records(work.records)] == [None, 1, 2]
+    loop.forget_after(WorkFolder(tmp_path / "none", "training"), 2)

@@ -10,4 +10,4 @@ from kohn.audits.audit import audit as audit
 from kohn.audits.laws import NAMES as NAMES
 from kohn.audits.laws import TABLE as TABLE
 from kohn.audits.laws import Law as Law
-from kohn.audits.process import CalculatorProcess as CalculatorProcess
+from kohn.interfaces.calculator_process import CalculatorProcess as CalculatorProcess

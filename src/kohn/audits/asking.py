@@ -9,12 +9,16 @@ import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from kohn.audits import worker
-from kohn.audits.process import CalculatorProcess, Raised, Unmeasured
+from kohn.interfaces import worker
+from kohn.interfaces.calculator_process import CalculatorProcess, Raised
 from kohn.structures import Structure, to_ase
 
 ORDER = ("stress", "forces", "energy")
 """The most first: what was computed for it is kept, so the rest is looked up."""
+
+
+class Unmeasured(Exception):
+    """A law could not be measured; the message says why."""
 
 
 class NotANumber(Exception):

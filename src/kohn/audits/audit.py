@@ -6,26 +6,25 @@ import warnings
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from kohn.audits.asking import Asking, NotANumber, Outcome, Raised, Unmeasured
+from kohn.audits.asking import Asking, NotANumber, Outcome, Unmeasured
 from kohn.audits.case import Case, Measured, Noise
 from kohn.audits.derivatives import noise_of
 from kohn.audits.laws import NAMES, TABLE, Law
-from kohn.audits.process import CalculatorProcess
-from kohn.audits.worker import NO_CALCULATOR, not_a_calculator
 from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
-from kohn.locks import only_process
-from kohn.records import append_record, plain, read_records, to_json, write_atomically
+from kohn.interfaces.calculator_process import CalculatorProcess, Raised
+from kohn.interfaces.worker import NO_CALCULATOR, not_a_calculator
+from kohn.jobs import RECORDS, WorkFolder
+from kohn.records import plain, read_records
 from kohn.structures import Dataset, Structure, read
 from kohn.version import __version__
 
-RECORDS = "records.jsonl"
 FAILED, PASSED, UNMEASURED, DIAGNOSTIC = "failed", "passed", "not measured", "diagnostic"
 VERDICTS = (FAILED, PASSED, UNMEASURED, DIAGNOSTIC)
 
@@ -148,20 +147,12 @@ def audit(
     picked = _picked(len(data), frames)
     _is_calculator(calculator)
     header = _header(calculator, name, data, picked, chosen, seed, temperature)
-    with _held(out):
-        path = None if out is None else Path(out) / RECORDS
-        records = _all_records(calculator, data, picked, chosen, header, path, advance)
+    work = None if out is None else WorkFolder(Path(out), "audit")
+    with nullcontext() if work is None else work.held():
+        records = _all_records(calculator, data, picked, chosen, header, work, advance)
     found = Audit(plain(header), tuple(plain(records)))
     _something_was_computed(found)
     return found
-
-
-def _held(out: str | Path | None) -> AbstractContextManager[None]:
-    """The folder of the records, for this process alone."""
-    if out is None:
-        return nullcontext()
-    Path(out).mkdir(parents=True, exist_ok=True)
-    return only_process(out, "audit")
 
 
 def _all_records(
@@ -170,12 +161,13 @@ def _all_records(
     picked: Sequence[int],
     chosen: Sequence[Law],
     header: dict[str, Any],
-    path: Path | None,
+    work: WorkFolder | None,
     advance: Callable[[int], None] | None,
 ) -> list[dict[str, Any]]:
     """The records that are there, and those that are left to make."""
-    done = _resumed(path, header)
-    ask, records = Asking(calculator), list(done.values())
+    records = [] if work is None else work.begin(header)
+    done = {(r["law"], r["index"]) for r in records}
+    ask = Asking(calculator)
     seed, temperature = header["seed"], header["temperature"]
     advance = advance or (lambda _: None)
     advance(len(records))
@@ -183,8 +175,8 @@ def _all_records(
         left = [law for law in chosen if (law.name, index) not in done]
         for record in _records(ask, data[frame], index, left, seed, temperature):
             records.append(record)
-            if path is not None:
-                append_record(path, record)
+            if work is not None:
+                work.append(record)
             advance(1)
     return records
 
@@ -206,7 +198,7 @@ def _records(
     try:
         here, noise = ask(s), noise_of(ask, s)
         broken = None
-    except (Unmeasured, NotANumber) as error:
+    except (Unmeasured, Raised, NotANumber) as error:
         here, noise, broken = Outcome(0.0), Noise(0.0, 0.0, 0.0), error
     for law in laws:
         rng = np.random.default_rng([seed, index, zlib.crc32(law.name.encode())])
@@ -361,8 +353,8 @@ def _is_calculator(calculator: Any) -> None:
         warnings.warn(
             f"{type(calculator).__name__} is written with JAX, and importing Kohn switched JAX to "
             "64-bit numbers: it may compute in another precision than it ships with. "
-            "kohn.audits.CalculatorProcess('module:Class'), or kohn audit --calculator, gives it "
-            "a process of its own",
+            "kohn.audits.CalculatorProcess('module:Class'), or kohn audit module:Class, gives it a "
+            "process of its own",
             stacklevel=3,
         )
 
@@ -396,33 +388,6 @@ def _header(calculator, name, data, picked, laws, seed, temperature) -> dict[str
         "seed": seed,
         "temperature": temperature,
     }
-
-
-def _resumed(path: Path | None, header: dict[str, Any]) -> dict[tuple[str, int], dict[str, Any]]:
-    """The records that are there already, by law and structure; the file is made ready.
-
-    Raises:
-        InputError: the folder has an audit of something else.
-    """
-    if path is None:
-        return {}
-    found = list(read_records(path)) if path.exists() else []
-    if not found:
-        write_atomically(path, (to_json(header) + "\n").encode())
-        return {}
-    first, *rest = found
-    if first != plain(header):
-        different = sorted(k for k in header if first.get(k) != plain(header[k]))
-        raise InputError(
-            "the folder holds an audit of something else",
-            where=Place(file=path),
-            received=f"it differs in: {', '.join(different)}",
-            fix="choose another folder",
-        )
-    whole = b"".join((to_json(r) + "\n").encode() for r in found)
-    if path.read_bytes() != whole:  # half a line, whose writer was killed
-        write_atomically(path, whole)
-    return {(r["law"], r["index"]): r for r in rest}
 
 
 def _something_was_computed(found: Audit) -> None:

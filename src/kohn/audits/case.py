@@ -8,6 +8,7 @@ import numpy as np
 
 from kohn.audits.asking import Asking, Outcome, Unmeasured, forces_of, has_stress, lacking
 from kohn.graphs import pairs_within
+from kohn.interfaces.calculator_process import Raised
 from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
 
@@ -216,13 +217,13 @@ def alone(s: Structure, measure: Callable[[Structure], T], room: float = 0.0) ->
     """
     try:
         return measure(s), ""
-    except Unmeasured as error:
+    except (Unmeasured, Raised) as error:
         first = error
     inside = boxed(s, room)
     box = f"in a periodic box of {inside.cell[0, 0]:.0f} Å"
     try:
         return measure(inside), box
-    except Unmeasured as second:
+    except (Unmeasured, Raised) as second:
         if str(second) == str(first):
             raise first from None
         raise type(first)(f"{first}; {box}: {second}") from None

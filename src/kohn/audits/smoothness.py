@@ -28,6 +28,7 @@ from kohn.audits.case import (
     take,
 )
 from kohn.audits.totals import CUT
+from kohn.interfaces.calculator_process import Raised
 from kohn.numerics.noise import CERTAIN, scatter
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
@@ -114,7 +115,7 @@ def smoothness(case: Case) -> list[Measured]:
         try:
             lone = not line.start.periodic.any()
             here, box = alone(line.start, along, FARTHEST) if lone else (along(line.start), "")
-        except Unmeasured as error:  # of clusters some calculators know nothing
+        except (Unmeasured, Raised) as error:  # of clusters some calculators know nothing
             refused.append(error)
             found.append(not_measured(line.name, error))
             continue

@@ -154,11 +154,11 @@ def audit_laws(
         list[Path],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help="a model file or the folder of a run (none with --calculator); structures",
+            help="model file, folder of a run, or module:Class of any ASE calculator; structures",
         ),
     ],
     calculator: Annotated[
-        str | None, typer.Option(help="module:Class of any ASE calculator, in a process of its own")
+        str | None, typer.Option(help="module:Class, in the place of MODEL")
     ] = None,
     calculator_args: Annotated[
         str | None, typer.Option(help="its arguments: a JSON object")

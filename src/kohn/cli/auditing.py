@@ -15,6 +15,7 @@ from kohn.audits import NAMES, CalculatorProcess, audit
 from kohn.cli.options import assignments
 from kohn.cli.progress import bar
 from kohn.errors import ConfigError
+from kohn.interfaces.opening import open_calculator
 from kohn.reports.audit import audit_page
 
 
@@ -35,8 +36,9 @@ def run_audit(
     """Audit with progress, and draw the page where there is a folder for it.
 
     Args:
-        paths: the model and files of structures; the files alone where `calculator` is given.
-        calculator: "module:Class", which is given a process of its own. arguments: a JSON object.
+        paths: a model, or "module:Class" of a calculator, which is given a process of its own, and
+            files of structures; the files alone where `calculator` is given.
+        calculator: "module:Class". arguments: of it, a JSON object.
         laws: names between commas.
         thresholds: "law=value". Others as in `kohn.audit`.
 
@@ -49,19 +51,19 @@ def run_audit(
     chosen = None if laws is None else [name.strip() for name in laws.split(",") if name.strip()]
     limits = parse_thresholds(thresholds)
     with stdout_to_stderr(), ExitStack() as ends:
+        options = None if arguments is None else _arguments(arguments)
         if calculator is None:
-            if arguments is not None:
-                raise ConfigError(
-                    "arguments without a calculator", fix="name it with --calculator module:Class"
-                )
-            model, files = _model_and_files(paths)
-            asked, name = kohn.Calculator(model, dtype=_dtype(dtype)), f"{model} in {dtype}"
+            named, files = _named_and_files(paths)
+            asked = open_calculator(named, options, dtype=_dtype(dtype))
         else:
-            asked = ends.enter_context(CalculatorProcess(calculator, _arguments(arguments)))
-            files = paths
+            named, files, asked = calculator, paths, CalculatorProcess(calculator, options)
+        if isinstance(asked, CalculatorProcess):
+            ends.enter_context(asked)
             for text in asked.warnings:
                 console.print(f"warning: {text}")
-            name = f"{calculator} {arguments}" if arguments else calculator
+            name = f"{named} {arguments}" if arguments else str(named)
+        else:
+            name = f"{named} in {dtype}"
         data = kohn.read([str(f) for f in files], labels="none")
         if len(data) > frames:
             console.print(f"{frames} of {len(data)} structures; --frames takes more")
@@ -105,11 +107,11 @@ def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
         ) from error
 
 
-def _model_and_files(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
+def _named_and_files(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
     if len(paths) < 2:
         raise ConfigError(
-            "a model and a file of structures are needed",
-            expected="kohn audit MODEL FILE, or kohn audit --calculator module:Class FILE",
+            "a model, or module:Class of a calculator, and a file of structures are needed",
+            expected="kohn audit MODEL FILE, e.g. kohn audit ase.calculators.emt:EMT copper.xyz",
             received=f"kohn audit {' '.join(map(str, paths))}",
         )
     return paths[0], paths[1:]
@@ -123,9 +125,9 @@ def _dtype(name: str) -> str:
     return name
 
 
-def _arguments(text: str | None) -> dict[str, Any]:
+def _arguments(text: str) -> dict[str, Any]:
     try:
-        options = json.loads(text or "{}")
+        options = json.loads(text)
     except ValueError as error:
         raise ConfigError(
             "the calculator's arguments are not JSON",

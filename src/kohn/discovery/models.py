@@ -35,7 +35,7 @@ def opened(paths: Sequence[Path]) -> Models:
     Raises:
         ModelFileError: a file that is no potential.
     """
-    potentials = tuple(map(load, paths))
+    potentials = [load(path) for path in paths]
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}
     remarks = [
         f"{path}: {NOT_CONSERVATIVE}"
@@ -45,7 +45,7 @@ def opened(paths: Sequence[Path]) -> Models:
     if len(potentials) > 1 and any(p.confident for p in potentials):
         remarks.append("The spread of the models counts; the posterior of each does not.")
     first = potentials[0]
-    predictive = first if len(potentials) == 1 else Ensemble(potentials)
+    predictive = first if len(potentials) == 1 else Ensemble(tuple(potentials))
     return Models(predictive, first, tuple(sorted(kinds)), tuple(remarks))
 
 

@@ -3,7 +3,7 @@
     files ─ energies ─────────────────┬─ hulls by chemical system ─ rows ─ ranked table
             of tables, or by models    └─ d, P(stable), what each falls into
 
-Beside the table OUT stands the folder OUT.work: `plan.json` says what is done with which files,
+Beside the table OUT stands the folder OUT.work: its plan says what is done with which files,
 `predicted-…` and `relaxed-…` are energies by portion, `judged-…` rows of the table, ordered by
 chemical system so that each hull is built once. Each is written whole or not at all, and none
 depends on what else is there: a run that was stopped goes on with what it has, to the same bytes.
@@ -18,18 +18,19 @@ import numpy as np
 
 from kohn.discovery.models import opened
 from kohn.discovery.options import Options, check, refuse_probability
-from kohn.discovery.plan import begin, begun, checksum, discard
 from kohn.discovery.predicting import Predictor, listed, predicted
 from kohn.discovery.ranking import Asked, Screening, judge, ranked, relaxed_file
 from kohn.discovery.refusals import (
+    refuse_existing,
     refuse_lacking,
     refuse_mixture,
     refuse_other_compositions,
     refuse_unseen,
 )
-from kohn.errors import KohnError
-from kohn.locks import only_process
+from kohn.errors import InputError, KohnError
+from kohn.jobs import WorkFolder
 from kohn.progress import Progress
+from kohn.records import checksum
 from kohn.stability import ElementalReferences, element_bias, read_entries
 from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
@@ -72,25 +73,47 @@ def screen(
     told = progress or Progress()
     files, of_hull, of_models = ([Path(p) for p in ps] for ps in (candidates, hull, models))
     files = files_of(files) if of_models else files
-    target, work = Path(out), Path(f"{out}.work")
+    target, work = Path(out), WorkFolder(Path(f"{out}.work"), "screening")
     check(files, of_models, target, options)
     plan = {
         "version": __version__,
         **{
-            name: [[str(p), checksum(p)] for p in paths]
+            name: [[str(p), checksum(_file_of(p))] for p in paths]
             for name, paths in (("candidates", files), ("hull", of_hull), ("models", of_models))
         },
         "references": None if references is None else checksum(Path(references)),
         "options": asdict(options),
     }
-    begin(target, work, plan, *([relaxed_file(target)] if options.relaxation else []))
-    with only_process(work, "screening"):
+    refuse_existing(target, *([relaxed_file(target)] if options.relaxation else []))
+    work.refuse_held()
+    if (work.path / "plan.json").exists():
+        raise InputError(
+            "the folder is of a screening by an older Kohn",
+            where=str(work.path),
+            fix="go on with that version, remove the folder, or choose another -o",
+        )
+    if not _begun(work):  # a plan alone, or pieces of none
+        work.discard()
+    with work.held():
+        work.begin(plan)
         try:
-            return _screened(files, of_hull, of_models, target, work, references, options, told)
+            return _screened(
+                files, of_hull, of_models, target, work.path, references, options, told
+            )
         except KohnError:
-            if not begun(work):  # nothing was done that could be gone on with
-                discard(work)
+            if not _begun(work):  # nothing was done that could be gone on with
+                work.discard()
             raise
+
+
+def _begun(work: WorkFolder) -> bool:
+    """Whether the folder has pieces of a plan."""
+    return work.records.is_file() and any(work.path.glob("*-*"))
+
+
+def _file_of(path: Path) -> Path:
+    """The file itself, or the model of a run's folder."""
+    return path / "model.safetensors" if path.is_dir() else path
 
 
 def _screened(

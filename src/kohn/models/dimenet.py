@@ -33,7 +33,7 @@ from pydantic import Field
 from kohn.descriptors import bessel_basis, polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours, of_reverse
 from kohn.models.layers import Linear, by_rows, one_hot, silu, split, split_degrees
-from kohn.models.network import Features, Network, by_element
+from kohn.models.network import DIVIDED_BY_ELEMENT, Features, Network
 from kohn.o3 import spherical_harmonics
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -119,7 +119,7 @@ class DimeNet(Network):
     config: DimeNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: tuple[Linear, Linear] = by_element(divided=True)  # of i, of j
+    embedding: tuple[Linear, Linear] = eqx.field(metadata=DIVIDED_BY_ELEMENT)  # of i, of j
     first: Linear
     interactions: tuple[Interaction, ...]
     outputs: tuple[Output, ...]

@@ -31,7 +31,7 @@ from kohn.models.messages import (
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Features, Network, by_element
+from kohn.models.network import BY_ELEMENT, DIVIDED_BY_ELEMENT, Features, Network
 from kohn.models.zbl import zbl_energies
 from kohn.o3 import symmetric_product
 from kohn.sections import Section
@@ -87,7 +87,7 @@ class MaceConfig(Section):
 class Product(eqx.Module):
     """Many-body products and the update of the features (eq. 10 to 12)."""
 
-    weights: tuple[tuple[Array, ...], ...] = by_element(divided=False)
+    weights: tuple[tuple[Array, ...], ...] = eqx.field(metadata=BY_ELEMENT)
     # by degree L and order ν, [S, paths, C]
     linear: tuple[Linear, ...]  # by degree L
     skip: tuple[ElementLinear, ...]  # by degree L; empty without self-connection
@@ -143,7 +143,7 @@ class Mace(Network):
     config: MaceConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: Linear = by_element(divided=True)
+    embedding: Linear = eqx.field(metadata=DIVIDED_BY_ELEMENT)
     select: tuple[ElementLinear, ...]  # first layer, by degree of A; empty if residual_first
     interactions: tuple[Interaction, ...]
     products: tuple[Product, ...]

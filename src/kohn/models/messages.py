@@ -26,7 +26,7 @@ from kohn.models.layers import (
     split_degrees,
     unstack,
 )
-from kohn.models.network import by_element
+from kohn.models.network import DIVIDED_BY_ELEMENT
 from kohn.models.radial_table import RadialTable, values
 from kohn.o3 import clebsch_gordan, spherical_harmonics
 from kohn.typing import Array, Float
@@ -78,7 +78,7 @@ class Edges(eqx.Module):
 class ElementLinear(eqx.Module):
     """y_i = x_i W_z(i) / sqrt(n_in S): a linear map for each element, as e3nn scales it."""
 
-    weight: Float[Array, "S n_in n_out"] = by_element(divided=True)
+    weight: Float[Array, "S n_in n_out"] = eqx.field(metadata=DIVIDED_BY_ELEMENT)
 
     @property
     def matrix(self) -> Float[Array, "S n_in n_out"]:

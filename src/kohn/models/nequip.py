@@ -30,7 +30,7 @@ from kohn.models.messages import (
     edges_of,
     natural_paths,
 )
-from kohn.models.network import Features, Network, by_element
+from kohn.models.network import DIVIDED_BY_ELEMENT, Features, Network
 from kohn.sections import Section
 from kohn.typing import Array, Float
 
@@ -114,7 +114,7 @@ class Body(eqx.Module):
         neighbours: λ.
     """
 
-    embedding: Linear = by_element(divided=True)
+    embedding: Linear = eqx.field(metadata=DIVIDED_BY_ELEMENT)
     layers: tuple[Layer, ...]
     config: BodyConfig = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)

@@ -25,13 +25,10 @@ Combine = Callable[[Array, Array, float], Array]
 """Of mine, theirs, and the factor that mine must have to be the same function among them."""
 
 
-def by_element(*, divided: bool) -> Any:
-    """A field whose arrays have a row for each element, in the order of the model's elements.
-
-    Args:
-        divided: whether the layer divides them by the root of the number of elements.
-    """
-    return eqx.field(metadata={"by element": divided})
+BY_ELEMENT = {"by element": False}
+"""Of a field whose arrays have a row for each element, in the order of the model's elements."""
+DIVIDED_BY_ELEMENT = {"by element": True}
+"""The same, where the layer divides them by the root of the number of elements."""
 
 
 class Features(eqx.Module):

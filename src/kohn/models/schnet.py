@@ -31,7 +31,7 @@ from pydantic import Field
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph, gather_neighbours
 from kohn.models.layers import Linear, by_rows, one_hot
-from kohn.models.network import Features, Network, by_element
+from kohn.models.network import DIVIDED_BY_ELEMENT, Features, Network
 from kohn.models.radial_table import RadialTable, sum_over_neighbours
 from kohn.sections import Section
 from kohn.typing import Array, Float
@@ -119,7 +119,7 @@ class SchNet(Network):
     config: SchNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    embedding: Linear = by_element(divided=True)
+    embedding: Linear = eqx.field(metadata=DIVIDED_BY_ELEMENT)
     interactions: tuple[Interaction, ...]
     readout: tuple[Linear, Linear]
     scale: Float[Array, ""]

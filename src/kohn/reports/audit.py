@@ -146,6 +146,18 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def said_of(document: Mapping[str, Any]) -> list[str]:
+    """Sentences: the verdict, of what it is, and whether measurements are missing."""
+    missing = unfinished(document)
+    found = [sentence(document), f"{document['calculator']}: {'; '.join(remarks(document))}"]
+    return found + ([f"{plural(missing, 'measurement')} missing"] if missing else [])
+
+
+def unfinished(document: Mapping[str, Any]) -> int:
+    """How many measurements are missing."""
+    return len(document["laws"]) * len(document["structures"]) - len(document["records"])
+
+
 def audit_page(folder: str | Path) -> Path:
     """Draw `audit.html` of an audit's folder; the same records give the same bytes.
 
@@ -155,7 +167,6 @@ def audit_page(folder: str | Path) -> Path:
     """
     document = Audit.read(folder).to_json()
     laws = {law["name"]: law for law in document["laws"]}
-    planned = len(laws) * len(document["structures"])
     several = len(document["structures"]) > 1
     text = (
         environment()
@@ -164,11 +175,10 @@ def audit_page(folder: str | Path) -> Path:
             document=document,
             verdict=sentence(document),
             remarks=remarks(document),
-            unfinished=planned - len(document["records"]),
+            unfinished=unfinished(document),
             laws=laws,
             rows=[line(row) for row in document["rows"]],
             records=[line(r) for r in document["records"]] if several else [],
-            bound=-DECADES[0] / (DECADES[1] - DECADES[0]),
             scientific=scientific,
             css=asset("page.css"),
             drawn_by=f"Kohn {__version__}",

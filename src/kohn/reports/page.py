@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from kohn.records import write_atomically
-from kohn.reports import sections, summary
+from kohn.reports import audit, sections, summary
 from kohn.reports.figures import learning_curves
 from kohn.reports.parity import parity_figures
 from kohn.reports.run import Run
@@ -65,10 +65,13 @@ def page(run: Run) -> str:
             sections.e0_table(run),
         ],
         findings=sections.findings(run),
+        laws=[audit.line(row) for row in run.audit.get("rows", ())],
+        audited=audit.said_of(run.audit) if run.audit else [],
         timings=summary.timings(run),
         model=summary.model_facts(run),
         versions=summary.versions(run),
         model_path=f"{run.name}/model.safetensors",
+        shell_folder=shlex.quote(run.name),
         shell_path=shlex.quote(f"{run.name}/model.safetensors"),
         elements=summary.elements(run),
         figures_json=script_json([*parity, *curves]),

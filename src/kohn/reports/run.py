@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import yaml
 
+from kohn.audits import Audit
 from kohn.errors import InputError, Place
+from kohn.jobs import RECORDS
 from kohn.records import read_records
 
 State = Literal["finished", "stopped early", "not evaluated", "unfinished", "not started"]
@@ -28,6 +30,7 @@ class Run:
         check: `check.json`: the judgement of the data.
         evaluations: name -> `evaluation-NAME.json`, test first, then validation.
         has_model: whether the final model file is there.
+        audit: `Audit.to_json()` of the folder `audit` in it, where there is one.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Run:
     check: dict[str, Any] = field(default_factory=dict)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     has_model: bool = False
+    audit: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Run":
@@ -49,7 +53,7 @@ class Run:
         folder = Path(folder)
         _refuse_what_is_no_run(folder)
         text = _text(folder / "settings.yaml")
-        records = _records(folder / "records.jsonl")
+        records = _records(folder / RECORDS)
         start = next((r for r in reversed(records) if r.get("kind") == "start"), {})
         written = _settings(text, folder / "settings.yaml")
         return cls(
@@ -61,6 +65,7 @@ class Run:
             check=_document(folder / "check.json", "sets"),
             evaluations=_evaluations(folder),
             has_model=(folder / "model.safetensors").is_file(),
+            audit=_audit(folder / "audit"),
         )
 
     @property
@@ -185,6 +190,10 @@ def _records(path: Path) -> list[dict[str, Any]]:
         if record.get("kind") == "epoch" and not needed <= record.keys():
             raise _damaged(path, f"a record without {', '.join(sorted(needed - record.keys()))}")
     return records
+
+
+def _audit(folder: Path) -> dict[str, Any]:
+    return Audit.read(folder).to_json() if (folder / RECORDS).is_file() else {}
 
 
 def _document(path: Path, needed: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from kohn.errors import InputError, Place, nearest
+from kohn.records import checksum
 from kohn.structures import ase_conversion, ase_formats, computed_entries, extxyz
 from kohn.structures.folders import calculations_below
 from kohn.structures.labels import Judging, KeysUsed, Wanted, near_keys, structure_of, wanted
@@ -257,8 +258,7 @@ def _checksum(path: Path, name: str) -> str:
         )
     if path.stat().st_size == 0:
         raise InputError("the file is empty", where=Place(name), fix="write or copy it again")
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return checksum(path)
 
 
 def _checksum_of(structures: Sequence[Structure]) -> str:

@@ -3,7 +3,6 @@
 A run that is killed and resumed from a checkpoint ends with the same bytes as one left alone.
 """
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,9 +85,3 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Rea
 def exists(folder: Path) -> bool:
     """Whether there is a checkpoint."""
     return (folder / FILE).is_file()
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of a writer that was killed."""
-    for path in folder.glob(".*.safetensors.*"):
-        os.unlink(path)

@@ -16,7 +16,6 @@ likelihood of δ and the noises needs nothing but these sums:
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
@@ -26,6 +25,7 @@ from kohn.descriptors.selection import cur_points, farthest_points
 from kohn.descriptors.soap import expansion
 from kohn.errors import ConfigError
 from kohn.graphs import Neighbourhood, species_index
+from kohn.jobs import WorkFolder
 from kohn.models.gaussian_process import GaussianProcess, GaussianProcessConfig, lone_atoms
 from kohn.models.label_covariances import (
     KINDS,
@@ -40,10 +40,9 @@ from kohn.models.posterior import Posterior
 from kohn.potential import Potential
 from kohn.potential import save as save_potential
 from kohn.progress import Progress
-from kohn.records import append_record
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
-from kohn.training.loop import MODEL, RECORDS
+from kohn.training.loop import MODEL
 from kohn.training.losses import EnergyTask
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
@@ -376,7 +375,9 @@ def _leading(counts: Sequence[int]) -> np.ndarray:
     )
 
 
-def run_fit(settings: TrainSettings, prepared: Prepared, folder: Path, told: Progress) -> Potential:
+def run_fit(
+    settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress
+) -> Potential:
     """Fit to the prepared data, and write the model file; takes minutes, and starts anew where
     it was killed.
 
@@ -402,9 +403,8 @@ def run_fit(settings: TrainSettings, prepared: Prepared, folder: Path, told: Pro
         advance=advance,
     )
     potential = replace(prepared.potential, model=model)
-    save_potential(potential, folder / MODEL)
-    append_record(
-        folder / RECORDS,
+    save_potential(potential, work.path / MODEL)
+    work.append(
         {
             "kind": "fit",
             "seconds": time.perf_counter() - started,

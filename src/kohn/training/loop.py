@@ -3,16 +3,15 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from kohn.errors import TrainingError
+from kohn.jobs import WorkFolder
 from kohn.potential import save as save_potential
 from kohn.progress import Progress
-from kohn.records import append_record, read_records, to_json, write_atomically
 from kohn.training import checkpoints
 from kohn.training.checkpoints import Reached
 from kohn.training.loader import Batch, Loader
@@ -32,7 +31,6 @@ from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
 from kohn.typing import Array
 
-RECORDS = "records.jsonl"
 MODEL = "model.safetensors"
 LAST = "last.safetensors"
 
@@ -43,7 +41,7 @@ class Trainer:
 
     settings: TrainSettings
     prepared: Prepared
-    folder: Path
+    work: WorkFolder
     told: Progress
 
     @property
@@ -71,7 +69,7 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
     Raises:
         TrainingError: a loss that is not finite (the frame is named), or a disk that is full.
     """
-    settings, prepared, folder = trainer.settings, trainer.prepared, trainer.folder
+    settings, prepared, work = trainer.settings, trainer.prepared, trainer.work
     theta, unravel = flatten(prepared.potential.model)
     rule = optimiser(settings.optimiser, trainer.steps)
     objective, penalties = (
@@ -83,10 +81,9 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
     step = make_step(objective, rule, ema=settings.optimiser.ema, seed=settings.run.seed)
     validate = make_validation(prepared.task, unravel)
     state, best, progress = initial_state(theta, rule), theta, Reached()
-    if resume and checkpoints.exists(folder):
-        state, best, progress = checkpoints.load(folder, state, prepared.fingerprint)
-    checkpoints.remove_leftovers(folder)
-    forget_after(folder / RECORDS, progress.epoch)
+    if resume and checkpoints.exists(work.path):
+        state, best, progress = checkpoints.load(work.path, state, prepared.fingerprint)
+    forget_after(work, progress.epoch)
     schedule = learning_rate(settings.optimiser, trainer.steps)
 
     def rate(step_number: int) -> float:
@@ -115,11 +112,11 @@ def run(trainer: Trainer, *, resume: bool) -> Any:
                 "compilations": step._cache_size() + validate._cache_size(),  # type: ignore[attr-defined]
                 **errors,
             }
-            append_record(folder / RECORDS, record)
+            work.append(record)
             started = time.perf_counter()
             trainer.told.record(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
-            checkpoints.save(folder, state, best, progress, prepared.fingerprint)
+            checkpoints.save(work.path, state, best, progress, prepared.fingerprint)
             if progress.best_epoch > written:  # the best so far can be used meanwhile
                 written = progress.best_epoch
                 _write(trainer, unravel(best), MODEL, state, progress)
@@ -217,14 +214,12 @@ def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Reac
         "valid_loss": progress.best_loss,
     }
     potential = replace(start, model=model, provenance={**start.provenance, "training": made})
-    save_potential(potential, trainer.folder / name)
+    save_potential(potential, trainer.work.path / name)
     return potential
 
 
-def forget_after(path: Path, epoch: int) -> None:
-    """Remove records of epochs that a resumed run will do again."""
-    if not path.is_file():
-        return
-    kept = [r for r in read_records(path) if r["kind"] == "start" or r.get("epoch", 0) <= epoch]
-    kept = [r for r in kept if r["kind"] in ("start", "epoch")]
-    write_atomically(path, "".join(to_json(r) + "\n" for r in kept).encode())
+def forget_after(work: WorkFolder, epoch: int) -> None:
+    """Forget records of epochs that a resumed run will do again, and of what comes after them."""
+    work.keep(
+        lambda r: r["kind"] == "start" or (r["kind"] == "epoch" and r.get("epoch", 0) <= epoch)
+    )

@@ -7,17 +7,17 @@ import jax
 
 from kohn.errors import CheckFailed, ConfigError, InputError, Place
 from kohn.evaluation import Evaluation, evaluate
-from kohn.locks import LOCK, only_process, refuse_held
+from kohn.jobs import WorkFolder
 from kohn.models import GaussianProcessConfig
 from kohn.potential import Potential, PropertyModel
 from kohn.progress import Progress
-from kohn.records import append_record, to_json, write_atomically
+from kohn.records import to_json, write_atomically
 from kohn.sections import merged
 from kohn.structures import Dataset, Readable, read, write
 from kohn.structures.writing import frame_text
 from kohn.training import checkpoints
 from kohn.training.gaussian_process import run_fit
-from kohn.training.loop import RECORDS, Trainer, run
+from kohn.training.loop import Trainer, run
 from kohn.training.preparation import Prepared, prepare, use_devices
 from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
 
@@ -55,21 +55,20 @@ def train(
         InputError, CheckFailed: data that cannot be learned from, before any compute.
         TrainingError: a loss that is not finite; a full disk. `resume` goes on from there.
     """
-    folder = Path(out)
+    work = WorkFolder(Path(out), "training")
     if _in_memory(source):
-        return _train_in_memory(source, folder, resume, progress, sections)
+        return _train_in_memory(source, work, resume, progress, sections)
     settings = settings_from(source, sections)
     use_devices(settings)
-    _may_use(folder, resume)
+    _may_use(work, resume)
     if resume:
-        with only_process(folder, "training"):
-            return _run(settings, prepare(settings), folder, progress or Progress(), resume=True)
+        with work.held():
+            return _run(settings, prepare(settings), work, progress or Progress(), resume=True)
     prepared = prepare(settings)  # before there is a folder: bad data leave none behind
-    _make(folder)
-    with only_process(folder, "training"):
-        _may_use(folder, resume, mine=True)  # another may have come first
-        write_atomically(folder / SETTINGS, to_yaml(settings).encode())
-        return _run(settings, prepared, folder, progress or Progress(), resume=False)
+    with work.held():
+        _may_use(work, resume, mine=True)  # another may have come first
+        write_atomically(work.path / SETTINGS, to_yaml(settings).encode())
+        return _run(settings, prepared, work, progress or Progress(), resume=False)
 
 
 def _in_memory(source: Any) -> bool:
@@ -81,11 +80,11 @@ def _in_memory(source: Any) -> bool:
 
 
 def _train_in_memory(
-    source: Any, folder: Path, resume: bool, progress: Progress | None, sections: dict[str, Any]
+    source: Any, work: WorkFolder, resume: bool, progress: Progress | None, sections: dict[str, Any]
 ) -> Any:
     """Train on structures that no file has: they are written beside the folder's other files, so
     that the run can be resumed and says what it learned."""
-    file = folder / STRUCTURES
+    folder, file = work.path, work.path / STRUCTURES
     if resume:
         if file.is_file() and file.read_text() != "".join(map(frame_text, read(source))):
             raise ConfigError(
@@ -94,8 +93,8 @@ def _train_in_memory(
                 fix=f"resume with {file}, or choose another folder",
             )
         return train(file, out=folder, resume=True, progress=progress, **sections)
-    _may_use(folder, resume)
-    _make(folder)
+    _may_use(work, resume)
+    work.make()
     try:
         write(read(source), file)
         return train(file, out=folder, progress=progress, **sections)
@@ -107,19 +106,19 @@ def _train_in_memory(
 
 
 def _run(
-    settings: TrainSettings, prepared: Prepared, folder: Path, told: Progress, *, resume: bool
+    settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress, *, resume: bool
 ) -> Any:
     """Train and evaluate what is prepared."""
     if isinstance(settings.model, GaussianProcessConfig):
-        _write_start(folder, prepared)
-        potential = run_fit(settings, prepared, folder, told)
+        _write_start(work, prepared)
+        potential = run_fit(settings, prepared, work, told)
     else:
-        trainer = Trainer(settings, prepared, folder, told)
-        if not (resume and checkpoints.exists(folder)):
+        trainer = Trainer(settings, prepared, work, told)
+        if not (resume and checkpoints.exists(work.path)):
             length = {"epochs": trainer.epochs, "steps": trainer.steps}
-            _write_start(folder, prepared, **length)
+            _write_start(work, prepared, **length)
         potential = run(trainer, resume=resume)
-    _evaluate(settings, prepared, folder, potential)
+    _evaluate(settings, prepared, work.path, potential)
     return potential
 
 
@@ -146,36 +145,26 @@ def _is_yaml(path: str | Path) -> bool:
     return Path(path).suffix.lower() in (".yaml", ".yml")
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"cannot make the run folder: {error.strerror}",
-            where=Place(file=folder),
-            fix="choose another --out",
-        ) from error
-
-
-def _may_use(folder: Path, resume: bool, *, mine: bool = False) -> None:
+def _may_use(work: WorkFolder, resume: bool, *, mine: bool = False) -> None:
     """Raises ConfigError where the run cannot go into the folder.
 
     Args:
         mine: this process holds it.
     """
+    folder = work.path
     if folder.exists() and not folder.is_dir():
         raise ConfigError(
             "the run folder is a file", where=Place(file=folder), fix="choose another --out"
         )
     if not mine:
-        refuse_held(folder, "run")
+        work.refuse_held()
     if resume:
         if not (folder / SETTINGS).is_file():
             raise ConfigError(
                 "there is no run to resume", where=Place(file=folder), fix="leave out --resume"
             )
         return
-    if folder.exists() and any(path.name not in (LOCK, STRUCTURES) for path in folder.iterdir()):
+    if work.holds(STRUCTURES):
         raise ConfigError(
             "the run folder exists already",
             where=Place(file=folder),
@@ -183,13 +172,12 @@ def _may_use(folder: Path, resume: bool, *, mine: bool = False) -> None:
         )
 
 
-def _write_start(folder: Path, prepared: Prepared, **length: int) -> None:
-    write_atomically(folder / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
+def _write_start(work: WorkFolder, prepared: Prepared, **length: int) -> None:
+    write_atomically(work.path / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
     loader = prepared.train
     waste = loader.waste()
-    (folder / RECORDS).unlink(missing_ok=True)  # of a run killed before its first checkpoint
-    append_record(
-        folder / RECORDS,
+    work.records.unlink(missing_ok=True)  # of a run killed before its first checkpoint
+    work.append(
         {
             "kind": "start",
             **length,

@@ -10,11 +10,11 @@ import pytest
 
 import kohn
 from kohn.errors import ConfigError
-from kohn.locks import LOCK, only_process, refuse_held
+from kohn.jobs.locks import LOCK, only_process, refuse_held
 
 HOLD = """
 import sys, time
-from kohn.locks import only_process
+from kohn.jobs.locks import only_process
 with only_process(sys.argv[1], "training"):
     print("held", flush=True)
     time.sleep(600)

@@ -21,11 +21,7 @@ from kohn.errors import ConfigError, InputError, KohnError
 WORKER = Path(__file__).with_name("worker.py")
 
 
-class Unmeasured(Exception):
-    """A law could not be measured; the message says why."""
-
-
-class Raised(Unmeasured):
+class Raised(Exception):
     """The calculator raised something."""
 
 

@@ -1,0 +1,127 @@
+"""The folder of long work: one process at a time, and what is done is there whole or not at all.
+
+    records.jsonl   the plan in its first line, then a line for each thing done
+    other files     pieces of the result, each written whole (`kohn.records.replacing`)
+
+The plan is all that the result depends on. Work that was killed goes on from what is there, to the
+same bytes, where whoever goes on means the same; else it is refused, and says what differs.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kohn.errors import ConfigError, InputError, Place
+from kohn.jobs.locks import LOCK, only_process, refuse_held
+from kohn.records import (
+    append_record,
+    plain,
+    read_records,
+    remove_leftovers,
+    to_json,
+    write_atomically,
+)
+
+RECORDS = "records.jsonl"
+
+
+@dataclass(frozen=True)
+class WorkFolder:
+    """A folder of long work; it need not be there.
+
+    Attributes:
+        path: of the folder.
+        what: is done in it, for messages: 'training'.
+    """
+
+    path: Path
+    what: str
+
+    @property
+    def records(self) -> Path:
+        """The file of the plan and the records."""
+        return self.path / RECORDS
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder, and hold it until the end of the block.
+
+        Raises:
+            ConfigError: another process holds it; it cannot be made.
+        """
+        self.make()
+        with only_process(self.path, self.what):
+            remove_leftovers(self.path)
+            yield
+
+    def make(self) -> None:
+        """Make the folder, unless it is there. Raises ConfigError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot make the folder: {error.strerror}",
+                where=Place(file=self.path),
+                fix=f"choose another folder for this {self.what}",
+            ) from error
+
+    def refuse_held(self) -> None:
+        """Raise ConfigError if another process holds the folder."""
+        refuse_held(self.path, self.what)
+
+    def holds(self, *known: str) -> bool:
+        """Whether there are files besides the lock and those with the names that are known."""
+        return self.path.is_dir() and any(
+            path.name not in (LOCK, *known) for path in self.path.iterdir()
+        )
+
+    def begin(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Write down the plan, or go on with the same one.
+
+        Returns:
+            The records after the plan; a line that was half written is gone.
+
+        Raises:
+            InputError: the folder is of another plan.
+        """
+        records = list(read_records(self.records)) if self.records.is_file() else []
+        if not records:
+            write_atomically(self.records, (to_json(plan) + "\n").encode())
+            return []
+        before, now = records[0], plain(dict(plan))
+        differ = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
+        if differ:
+            raise InputError(
+                f"the folder is of another {self.what}",
+                where=Place(file=self.path),
+                expected="; ".join(f"{k}: {_short(before.get(k))}" for k in differ),
+                received="; ".join(f"{k}: {_short(now.get(k))}" for k in differ),
+                fix="repeat the first command to go on, remove the folder, or choose another one",
+            )
+        self.keep(lambda _: True)
+        return records[1:]
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record. Raises TrainingError where the disk refuses."""
+        append_record(self.records, dict(record))
+
+    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+        """Forget the records that are not wanted, and a line that was half written."""
+        if not self.records.is_file():
+            return
+        kept = "".join(to_json(r) + "\n" for r in read_records(self.records) if wanted(r)).encode()
+        if kept != self.records.read_bytes():
+            write_atomically(self.records, kept)
+
+    def discard(self) -> None:
+        """Remove the folder, if it is there."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+
+
+def _short(value: Any) -> str:
+    text = to_json(value)
+    return text if len(text) < 100 else text[:97] + "…"
