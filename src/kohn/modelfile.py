@@ -11,7 +11,6 @@ Format 1 (`FORMAT`):
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import safetensors
@@ -19,13 +18,14 @@ import safetensors.numpy
 
 from kohn.errors import ModelFileError, Place
 from kohn.records import to_json, write_atomically
+from kohn.typing import Document
 from kohn.version import __version__
 
 FORMAT = 1
 _KEY = "kohn"
 
 
-def checksum(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
+def checksum(arrays: dict[str, np.ndarray], metadata: Document) -> str:
     """SHA-256 over the metadata, and names, shapes, dtypes and bytes of the arrays in the order
     of their names."""
     document = {key: value for key, value in metadata.items() if key != "sha256"}
@@ -37,7 +37,7 @@ def checksum(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
+def to_bytes(arrays: dict[str, np.ndarray], metadata: Document) -> bytes:
     """The bytes of a model file: the same arrays and metadata always give the same bytes."""
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     document = {
@@ -49,12 +49,12 @@ def to_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     return safetensors.numpy.save(arrays, metadata={_KEY: to_json(document)})
 
 
-def write(path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+def write(path: str | Path, arrays: dict[str, np.ndarray], metadata: Document) -> None:
     """Write a model file, atomically."""
     write_atomically(path, to_bytes(arrays, metadata))
 
 
-def read(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], Document]:
     """Read a model file.
 
     Returns:
@@ -123,7 +123,7 @@ def _other_kind(path: Path) -> tuple[str, str]:
     return ("a text file", swapped) if text.isprintable() or "\n" in text else ("", "")
 
 
-def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) -> dict[str, Any]:
+def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) -> Document:
     try:
         metadata = json.loads(text)
         found = int(metadata["format"])

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from kohn.errors import InputError, Place, TrainingError
+from kohn.typing import Document
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -102,12 +103,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
+def to_json(value: object, *, indent: int | None = None) -> str:
     """Sorted JSON of `value` (see `plain`): the same value always gives the same text."""
     return json.dumps(plain(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
-def append_record(path: str | Path, record: dict[str, Any]) -> None:
+def append_record(path: str | Path, record: Document) -> None:
     """Append one record as a line of JSON. A killed writer leaves at most half a last line."""
     line = (to_json(record) + "\n").encode()
     try:
@@ -121,7 +122,7 @@ def append_record(path: str | Path, record: dict[str, Any]) -> None:
         ) from error
 
 
-def read_records(path: str | Path) -> Iterator[dict[str, Any]]:
+def read_records(path: str | Path) -> Iterator[Document]:
     """The records of a JSON-lines file, in order; an unfinished last line is left out.
 
     Raises:

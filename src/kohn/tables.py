@@ -13,7 +13,7 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.records import replacing
-from kohn.typing import Int
+from kohn.typing import Document, Int
 
 ROWS = 16_384
 """Rows in a block."""
@@ -160,7 +160,7 @@ def reorder_tables(
     *,
     text: Sequence[str] = (),
     rank: str = "rank",
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """Join tables, and write their rows in another order.
 
     Args:

@@ -1,6 +1,6 @@
-"""Array types used in signatures; shapes are written as in jaxtyping, 'atoms 3'."""
+"""Types used in signatures; shapes of arrays are written as in jaxtyping, 'atoms 3'."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -8,5 +8,9 @@ from jaxtyping import Bool, Float, Int
 
 Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.Array | np.ndarray
+Document: TypeAlias = dict[str, Any]
+"""What a JSON object holds: settings, records, results. Whoever makes one says what is in it."""
+Tree: TypeAlias = Any
+"""A tree of arrays, into which only those look who made it."""
 
-__all__ = ["Array", "ArrayLike", "Bool", "Float", "Int"]
+__all__ = ["Array", "ArrayLike", "Bool", "Document", "Float", "Int", "Tree"]

@@ -110,6 +110,13 @@ def torque(s, o):
     return replace(o, forces=o.forces + SMALL * np.cross([0, 0, 1], o.forces))
 
 
+def pulled(s, o):
+    """One force is a little larger, and another as much smaller: they turn the whole."""
+    pull = np.zeros((len(s), 3))
+    pull[0], pull[-1] = SMALL * np.array([1, 2, 0]), SMALL * np.array([-1, -2, 0])
+    return replace(o, forces=o.forces + pull)
+
+
 def signed_volume(s, o):
     """σ divided by det cell instead of |det cell|."""
     return replace(o, stress=o.stress * np.sign(np.linalg.det(s.cell)) if s.volume else o.stress)
@@ -212,8 +219,8 @@ def table(cutoff: float, e0s: dict[int, float]) -> list[tuple[laws.Law, str, Fau
         (laws.unwrapped, field),
         (laws.supercell, crowd),
         (laws.supercell, cell_dependent),
-        (laws.other_lattice, cell_dependent),
-        (laws.left_handed, signed_volume),
+        (laws.cell_choice, cell_dependent),
+        (laws.cell_choice, signed_volume),
         (laws.stress_is_strain, signed_volume),
         (laws.stress_is_strain, virial_for_stress),
         (laws.stress_is_strain, one_image_short),
@@ -222,10 +229,13 @@ def table(cutoff: float, e0s: dict[int, float]) -> list[tuple[laws.Law, str, Fau
         (laws.forces_are_derivatives, gradient_for_forces),
         (laws.forces_are_derivatives, net_force),
         (laws.forces_are_derivatives, torque),
-        (laws.no_net_force, net_force),
-        (laws.separated_fragments, crowd),
-        (laws.separated_fragments, long_range),
-        (laws.energies_add_up, books),
+        (laws.net_force, net_force),
+        (laws.jacobian, torque),
+        (laws.net_torque, pulled),
+        (laws.energies_of_atoms, by_index),
+        (laws.fragments, crowd),
+        (laws.fragments, long_range),
+        (laws.energies_of_atoms, books),
         (laws.finite, not_a_number),
         (lone, bias),
     ]
@@ -239,6 +249,6 @@ SEARCHES = [
     (laws.unwrapped, wrapped_only),
     (laws.supercell, minimum_image),
     (laws.supercell, nearest_cells),
-    (laws.other_lattice, nearest_cells),
+    (laws.cell_choice, nearest_cells),
 ]
 """Laws and the wrong searches for neighbours that break them."""

@@ -3,6 +3,9 @@
 `calculate` takes structures and returns an `Outcome` for each; it may be anything. A violation
 is the largest difference between what is and what should be, in eV, eV/Å or eV/Å³; a law that
 has nothing to say of a structure (lattice laws of a molecule) returns 0.
+
+Most are measured as `kohn audit` measures them. Its thresholds are not used here: float64 obeys
+to 1e-9, and of derivatives a violation counts beyond their error.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +14,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from brute_force import random_rotation, structure
 
+from kohn import audits
+from kohn.audits.asking import ORDER, Unmeasured, forces_of, has_stress
+from kohn.audits.asking import Outcome as Answer
+from kohn.audits.case import Case, Noise, deformed, take
 from kohn.structures import Structure
+
+EXACT = Noise(1e-13, 1e-13, 1e-13)
+"""Of float64."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,171 +47,68 @@ def difference(a: Outcome, b: Outcome) -> float:
     return float(worst) if np.isfinite(worst) else np.inf
 
 
-def compare(calculate: Calculate, a: Structure, b: Structure) -> float:
-    """How differently two descriptions of the same thing come out."""
-    return difference(*calculate([a, b]))
+# Laws of the audit
 
 
-# Symmetries
+class Asking:
+    """What the audit's measures ask, one structure at a time, as `kohn.audits.asking.Asking`."""
+
+    def __init__(self, calculate: Calculate):
+        self.calculate = calculate
+
+    def __call__(self, s: Structure, *, forces=True, stress=True, order=ORDER) -> Answer:
+        (o,) = self.calculate([s])
+        return Answer(o.energy, o.forces, o.stress if has_stress(s) else None)
+
+    def forces(self, s: Structure) -> np.ndarray:
+        return forces_of(self(s))
 
 
-def translation(calculate, s, rng) -> float:
-    """Nothing depends on where the whole is."""
-    return compare(calculate, s, replace(s, positions=s.positions + rng.normal(size=3) * 5))
+def of_audit(name: str) -> Law:
+    """A law of `kohn audit`: the largest violation that is beyond its error."""
+    (measure,) = (law.measure for law in audits.TABLE if law.name == name)
+
+    def law(calculate: Calculate, s: Structure, rng: np.random.Generator) -> float:
+        ask = Asking(calculate)
+        try:
+            found = measure(Case(ask, s, ask(s), EXACT, rng))  # type: ignore[arg-type]
+        except Unmeasured:
+            return 0.0
+        values = [np.inf if np.isnan(m.value) else m.value for m in found if np.isfinite(m.error)]
+        errors = [m.error for m in found if np.isfinite(m.error)]
+        assert values, found
+        return max(v if v > e else 0.0 for v, e in zip(values, errors, strict=True))
+
+    law.__name__ = law.__qualname__ = name
+    return law
 
 
-def turned(s: Structure, q: np.ndarray) -> Structure:
-    return replace(s, positions=s.positions @ q.T, cell=s.cell @ q.T)
+translation = of_audit("translation")
+rotation = of_audit("rotation")
+reflection = of_audit("reflection")
+permutation = of_audit("permutation")
+lattice_shift = of_audit("lattice-shift")
+unwrapped = of_audit("unwrapped")
+supercell = of_audit("supercell")
+cell_choice = of_audit("cell-choice")
+fragments = of_audit("fragments")
+forces_are_derivatives = of_audit("forces")
+stress_is_strain = of_audit("stress")
+jacobian = of_audit("jacobian")
+net_force = of_audit("net-force")
+net_torque = of_audit("net-torque")
 
 
-def under(calculate, s, q) -> float:
-    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ."""
-    still, moved = calculate([s, turned(s, q)])
-    expected = replace(still, forces=still.forces @ q.T, stress=q @ still.stress @ q.T)
-    return difference(moved, expected)
+# Laws of what no calculator of ASE tells, or of a cutoff that is known
 
 
-def rotation(calculate, s, rng) -> float:
-    """Nothing depends on orientation; forces and stress turn along."""
-    return under(calculate, s, random_rotation(rng))
-
-
-def reflection(calculate, s, rng) -> float:
-    """Nothing depends on handedness."""
-    return under(calculate, s, -random_rotation(rng))
-
-
-def permutation(calculate, s, rng) -> float:
-    """The order of atoms is only an order."""
-    p = rng.permutation(len(s))
-    still, moved = calculate([s, replace(s, numbers=s.numbers[p], positions=s.positions[p])])
-    return difference(moved, replace(still, energies=still.energies[p], forces=still.forces[p]))
-
-
-# Lattices
-
-
-def lattice_shift(calculate, s, rng) -> float:
-    """An atom and its image are the same atom."""
-    if not s.periodic.any():
-        return 0.0
-    positions = s.positions.copy()
-    i, shift = rng.integers(len(s)), rng.integers(1, 4, 3) * rng.choice([-1, 1], 3)
-    positions[i] += (shift * s.periodic) @ s.cell
-    return compare(calculate, s, replace(s, positions=positions))
-
-
-def unwrapped(calculate, s, rng) -> float:
-    """All atoms anywhere, against all of them in the cell."""
-    if not s.periodic.all():
-        return 0.0
-    fractional = s.positions @ np.linalg.inv(s.cell)
-    wrapped = fractional - np.floor(fractional)
-    away = wrapped + rng.integers(-4, 5, (len(s), 3))
-    return compare(
-        calculate, replace(s, positions=wrapped @ s.cell), replace(s, positions=away @ s.cell)
-    )
-
-
-def repeated(s: Structure, times: Sequence[int]) -> Structure:
-    shifts = np.stack(np.meshgrid(*[np.arange(t) for t in times], indexing="ij"), -1).reshape(-1, 3)
-    positions = (s.positions[None] + (shifts @ s.cell)[:, None]).reshape(-1, 3)
-    cell = np.array(times)[:, None] * s.cell
-    return structure(positions, np.tile(s.numbers, len(shifts)), cell, s.periodic)
-
-
-def supercell(calculate, s, rng) -> float:
-    """Twice the crystal has twice the energy, the same forces again, the same stress."""
-    if not s.periodic.all():
-        return 0.0
-    times = [1, 1, 1]
-    for a in rng.choice(3, rng.integers(1, 3), replace=False):
-        times[a] = 2
-    n = int(np.prod(times))
-    one, many = calculate([s, repeated(s, times)])
-    expected = Outcome(
-        n * one.energy, np.tile(one.energies, n), np.tile(one.forces, (n, 1)), one.stress
-    )
-    return difference(many, expected)
-
-
-def other_lattice(calculate, s, rng) -> float:
-    """The same lattice spanned by other vectors, of either hand."""
-    if not s.periodic.all():
-        return 0.0
-    m = np.eye(3, dtype=int)
-    for _ in range(2):
-        a, b = rng.choice(3, 2, replace=False)
-        shear = np.eye(3, dtype=int)
-        shear[a, b] = rng.choice([-1, 1])
-        m = shear @ m
-    m = m[rng.permutation(3)] * rng.choice([-1, 1], 3)[:, None]
-    return compare(calculate, s, replace(s, cell=m @ s.cell))
-
-
-def left_handed(calculate, s, rng) -> float:
-    """The vectors in another order are the same lattice, with det < 0; σ included."""
-    if not s.periodic.all():
-        return 0.0
-    other = replace(s, cell=s.cell[[1, 0, 2]])
-    return max(compare(calculate, s, other), stress_is_strain(calculate, other, rng))
-
-
-# Derivatives
-
-STENCIL = ((-3, -1 / 60), (-2, 3 / 20), (-1, -3 / 4), (1, 3 / 4), (2, -3 / 20), (3, 1 / 60))
-"""Central difference of seven points: (steps, weight). Its error is of sixth order."""
-
-
-def slope(calculate, path: Callable[[float], Structure], h: float) -> float:
-    """dE/dt along a path of structures, at t = 0."""
-    outcomes = calculate([path(k * h) for k, _ in STENCIL])
-    return sum(w * o.energy for (_, w), o in zip(STENCIL, outcomes, strict=True)) / h
-
-
-def forces_are_derivatives(calculate, s, rng, *, steps=(1e-3, 1e-4)) -> float:
-    """−F · v = dE/dt along r + t v: for all atoms at random, and for one atom.
-
-    Where a neighbour crosses a cutoff within the stencil, the third derivative jumps and the
-    longer step errs: a true violation is there with either step.
-    """
-    (here,), worst = calculate([s]), 0.0
-    everything = rng.normal(size=(len(s), 3))
-    one = np.zeros((len(s), 3))
-    one[rng.integers(len(s))] = rng.normal(size=3)
-    for v in (everything, one):
-        v = v / np.linalg.norm(v)
-        expected = -np.sum(here.forces * v)
-
-        def along(t: float, v=v) -> Structure:
-            return replace(s, positions=s.positions + t * v)
-
-        worst = max(worst, min(abs(slope(calculate, along, h) - expected) for h in steps))
-    return float(worst)
-
-
-def stress_is_strain(calculate, s, rng, *, steps=(3e-4, 5e-5)) -> float:
-    """V σ : ε = dE/dt along (1 + t ε) of cell and positions; and σ is symmetric."""
-    if not s.periodic.all():
-        return 0.0
-    (here,) = calculate([s])
-    worst = np.abs(here.stress - here.stress.T).max()
-    for _ in range(2):
-        strain = rng.normal(size=(3, 3))
-        strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)
-        expected = np.sum(here.stress * strain)
-
-        def along(t: float, e=strain) -> Structure:
-            return turned(s, np.eye(3) + t * e)
-
-        errors = [abs(slope(calculate, along, h) / s.volume - expected) for h in steps]
-        worst = max(worst, min(errors))
-    return float(worst)
-
-
-def no_net_force(calculate, s, rng) -> float:
-    """Forces add to zero."""
-    return float(np.abs(calculate([s])[0].forces.sum(0)).max())
+def energies_of_atoms(calculate, s, rng) -> float:
+    """They go with their atoms, in any order, turned and moved; and sum to the energy."""
+    p, q = rng.permutation(len(s)), random_rotation(rng)
+    other = deformed(take(s, p), q)
+    still, moved = calculate([s, replace(other, positions=other.positions + rng.normal(size=3))])
+    apart = np.abs(moved.energies - still.energies[p]).max()
+    return float(max(apart, abs(still.energies.sum() - still.energy)))
 
 
 def smooth_at_cutoff(cutoff: float) -> Law:
@@ -243,9 +150,6 @@ def smooth_at_cutoff(cutoff: float) -> Law:
     return law
 
 
-# Sizes
-
-
 def isolated_atom(e0s: dict[int, float]) -> Law:
     """The law that a lone atom has exactly its E0, in vacuum and in a large cell."""
 
@@ -263,38 +167,11 @@ def isolated_atom(e0s: dict[int, float]) -> Law:
     return law
 
 
-def separated_fragments(calculate, s, rng, *, apart: float = 30.0) -> float:
-    """What is far apart does not know of each other."""
-    if s.periodic.any():
-        return 0.0
-    q = random_rotation(rng)
-    other = turned(s, q)
-    away = rng.normal(size=3)
-    away *= apart / np.linalg.norm(away)
-    both = structure(
-        np.vstack([s.positions, other.positions + away]), np.concatenate([s.numbers, s.numbers])
-    )
-    a, b, ab = calculate([s, other, both])
-    expected = Outcome(
-        a.energy + b.energy,
-        np.concatenate([a.energies, b.energies]),
-        np.concatenate([a.forces, b.forces]),
-        ab.stress,
-    )
-    return difference(ab, expected)
-
-
-def energies_add_up(calculate, s, rng) -> float:
-    """The energies of the atoms sum to the energy."""
-    (o,) = calculate([s])
-    return float(abs(o.energies.sum() - o.energy))
-
-
 def finite(calculate, s, rng) -> float:
     """Everything is a number: also pressed together, and far apart."""
     worst = 0.0
     for factor in (0.95 if s.periodic.any() else 0.3, 1.0, 3.0):
-        for o in calculate([turned(s, factor * np.eye(3))]):
+        for o in calculate([deformed(s, factor * np.eye(3))]):
             parts = (o.energy, o.energies, o.forces, o.stress)
             worst = max(worst, 0.0 if all(np.isfinite(p).all() for p in parts) else np.inf)
     return worst

@@ -22,7 +22,8 @@ from kohn.interfaces.calculator_process import CalculatorProcess, Raised
 from kohn.interfaces.worker import NO_CALCULATOR, not_a_calculator
 from kohn.jobs import RECORDS, WorkFolder
 from kohn.records import plain, read_records
-from kohn.structures import Dataset, Structure, read
+from kohn.structures import Dataset, Readable, Structure, read
+from kohn.typing import Document
 from kohn.version import __version__
 
 FAILED, PASSED, UNMEASURED, DIAGNOSTIC = "failed", "passed", "not measured", "diagnostic"
@@ -38,8 +39,8 @@ class Audit:
         records: one for each law and structure.
     """
 
-    header: dict[str, Any]
-    records: tuple[dict[str, Any], ...]
+    header: Document
+    records: tuple[Document, ...]
 
     @property
     def ok(self) -> bool:
@@ -52,7 +53,7 @@ class Audit:
         return tuple(r["law"] for r in self.rows if r["verdict"] == FAILED)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Document]:
         """One row for each law: its worst record, and in how many structures it was measured."""
         return [_row([r for r in self.records if r["law"] == name]) for name in self._laws]
 
@@ -84,7 +85,7 @@ class Audit:
             )
         return cls(header, tuple(records))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """A document with all of it."""
         return {
             **self.header,
@@ -103,7 +104,7 @@ class Audit:
 
 def audit(
     calculator: Any,
-    structures: Any,
+    structures: Readable,
     *,
     laws: Sequence[str] | None = None,
     thresholds: Mapping[str, float] | None = None,
@@ -160,10 +161,10 @@ def _all_records(
     data: Dataset,
     picked: Sequence[int],
     chosen: Sequence[Law],
-    header: dict[str, Any],
+    header: Document,
     work: WorkFolder | None,
     advance: Callable[[int], None] | None,
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """The records that are there, and those that are left to make."""
     records = [] if work is None else work.begin(header)
     done = {(r["law"], r["index"]) for r in records}
@@ -191,7 +192,7 @@ def _records(
     laws: Sequence[Law],
     seed: int,
     temperature: float,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Document]:
     """The records of these laws on one structure."""
     if not laws:
         return
@@ -210,7 +211,7 @@ def _records(
         yield {"law": law.name, **where, **verdict, "calls": calls}
 
 
-def _verdict(law: Law, case: Case, broken: Exception | None) -> dict[str, Any]:
+def _verdict(law: Law, case: Case, broken: Exception | None) -> Document:
     """What a law says of a structure, whatever happens."""
     try:
         if broken is not None:
@@ -228,7 +229,7 @@ def _verdict(law: Law, case: Case, broken: Exception | None) -> dict[str, Any]:
         return {"verdict": UNMEASURED, "note": error.message}
 
 
-def judge(law: Law, measured: Sequence[Measured]) -> dict[str, Any]:
+def judge(law: Law, measured: Sequence[Measured]) -> Document:
     """The verdict of a law on what was measured, by the worst of it.
 
     A violation fails if it is beyond both the threshold and what could be noise. Where that
@@ -282,10 +283,10 @@ def _uncertain(m: Measured) -> str:
     return f"{m.quantity} uncertain by {m.error:.2g} {m.unit}: {why}"
 
 
-def _row(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _row(records: Sequence[Document]) -> Document:
     """The worst of the records of one law: failures first, then by share of the threshold."""
 
-    def badness(r: dict[str, Any]) -> tuple[int, float]:
+    def badness(r: Document) -> tuple[int, float]:
         violation, limit = r.get("violation"), r.get("threshold") or 1.0
         share = np.inf if violation is None else violation / limit
         # Of holes the deepest, of other diagnostics the largest: both are what to look at.
@@ -372,7 +373,7 @@ def _is_written_with_jax(kind: type) -> bool:
     return False
 
 
-def _header(calculator, name, data, picked, laws, seed, temperature) -> dict[str, Any]:
+def _header(calculator, name, data, picked, laws, seed, temperature) -> Document:
     """The first record: all that the others depend on."""
     kind = type(calculator)
     own = isinstance(calculator, CalculatorProcess) and calculator.name

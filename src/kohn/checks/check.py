@@ -15,12 +15,12 @@ from kohn.checks.repeats import judge_repeats, not_compared
 from kohn.checks.report import Finding, Report, SetSummary, Statistics, arrange
 from kohn.checks.units import binding_energies, judge_energy_and_forces, judge_stress
 from kohn.errors import InputError, Place
-from kohn.structures import Dataset, E0s, duplicates, is_isolated_atom, read
+from kohn.structures import Dataset, E0s, Readable, duplicates, is_isolated_atom, read
 from kohn.structures.elements import symbol
 
 
 def check(
-    data: Any,
+    data: Readable | Mapping[str, Readable],
     *,
     keys: dict[str, str] | None = None,
     e0s: Mapping[int | str, float] | E0s | None = None,

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -11,6 +11,7 @@ from rich.text import Text
 from kohn.errors import CheckFailed, InputError, Place, nearest
 from kohn.structures import E0s, Left, Source
 from kohn.structures.elements import symbol
+from kohn.typing import Document
 from kohn.units import GPA
 
 Severity = Literal["error", "warning", "note"]
@@ -177,7 +178,7 @@ class Report:
             fix="; ".join([first.fix, *others, *([way_on] if allowed else [])]),
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """Plain data with keys in full words; eV and Å, or the unit is in the key."""
         return {
             "ok": self.ok,
@@ -196,7 +197,7 @@ class Report:
             "overrides": list(self.overrides),
         }
 
-    def __rich_console__(self, console: Console, options: Any) -> Iterator[RenderableType]:
+    def __rich_console__(self, console: Console, options: object) -> Iterator[RenderableType]:
         yield render(self)
 
 
@@ -229,16 +230,16 @@ def arrange(
     return tuple(sorted(weakened, key=lambda f: order[f.severity])), tuple(sorted(set(override)))
 
 
-def _finding_json(finding: Finding) -> dict[str, Any]:
+def _finding_json(finding: Finding) -> Document:
     return {**asdict(finding), "where": [_place_json(p) for p in finding.where]}
 
 
-def _place_json(place: Place) -> dict[str, Any]:
+def _place_json(place: Place) -> Document:
     file = None if place.file is None else str(place.file)
     return {"file": file, "frame": place.frame, "line": place.line}
 
 
-def _set_json(s: SetSummary) -> dict[str, Any]:
+def _set_json(s: SetSummary) -> Document:
     return {
         "name": s.name,
         "sources": [asdict(source) for source in s.sources],

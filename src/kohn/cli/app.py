@@ -31,6 +31,7 @@ from kohn.cli.root import (
     stderr,
 )
 from kohn.errors import ConfigError, InputError, KohnError, nearest
+from kohn.typing import Document
 
 STOPPED = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -118,7 +119,7 @@ def train(
     from kohn.cli.running import run_training
 
     folder = out or _folder_for(source)
-    overrides: dict[str, Any] = {
+    overrides: Document = {
         **({"targets": list(target)} if target else {}),
         "data": {
             name: value
@@ -282,7 +283,7 @@ def predict(
         [str(f) for f in files], periodic=False if not_periodic else None, labels="usable"
     )
     show_left_out(data, stderr)
-    document: dict[str, Any] = {"file": str(out), "structures": len(data)}
+    document: Document = {"file": str(out), "structures": len(data)}
     with bar(stderr, "predicting", len(data)) as advance:
         if isinstance(potential, PropertyModel):
             if uncertainty:

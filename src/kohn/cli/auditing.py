@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -17,6 +16,7 @@ from kohn.cli.progress import bar
 from kohn.errors import ConfigError
 from kohn.interfaces.opening import open_calculator
 from kohn.reports.audit import audit_page
+from kohn.typing import Document
 
 
 def run_audit(
@@ -32,7 +32,7 @@ def run_audit(
     dtype: str,
     out: Path | None,
     console: Console,
-) -> dict[str, Any]:
+) -> Document:
     """Audit with progress, and draw the page where there is a folder for it.
 
     Args:
@@ -125,7 +125,7 @@ def _dtype(name: str) -> str:
     return name
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def _arguments(text: str) -> Document:
     try:
         options = json.loads(text)
     except ValueError as error:

@@ -2,12 +2,12 @@
 
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from kohn.cli.running import run_training
 from kohn.sections import merged
+from kohn.typing import Document
 
 ETHANOL_ATOMS = {"H": -13.5684, "C": -1027.2635, "O": -2038.5320}
 """eV: lone atoms at PBE/def2-SVP, unrestricted, by PySCF, as the labels of the molecules are."""
@@ -15,7 +15,7 @@ CRYSTAL_SILICON = {"Si": -5.0414}
 """eV: an atom in the crystals of the training data, on average: nobody computed a lone one. One
 element has one offset, and no energy of a crystal depends on it."""
 
-CASES: dict[str, dict[str, Any]] = {
+CASES: dict[str, Document] = {
     "ethanol": {
         "data": {"e0s": ETHANOL_ATOMS},
         "model": {"channels": 32, "hidden_l_max": 1},
@@ -33,7 +33,7 @@ CASES: dict[str, dict[str, Any]] = {
 ORIGINS = {"ethanol": "molecular dynamics", "silicon": "strained, defective and hot crystals"}
 
 
-def run_demo(folder: Path, console: Console) -> dict[str, Any]:
+def run_demo(folder: Path, console: Console) -> Document:
     """Train and evaluate each case, with a report.
 
     Returns:

@@ -12,6 +12,7 @@ from rich.table import Table
 from kohn.cli.options import assignments
 from kohn.cli.progress import shown
 from kohn.descriptors.archives import describe, similarity
+from kohn.typing import Document
 
 TABLE = (40, 6)
 """Rows and columns of the largest table that is printed."""
@@ -25,7 +26,7 @@ def run_describe(
     *,
     periodic: bool | None,
     console: Console,
-) -> dict[str, Any]:
+) -> Document:
     """`kohn.describe` with progress."""
     chosen = parse_settings(settings)
     with shown(console) as progress:
@@ -53,7 +54,7 @@ def run_similarity(
     periodic: bool | None,
     most: tuple[int, int] | None,
     console: Console,
-) -> dict[str, Any]:
+) -> Document:
     """`kohn.similarity` with progress."""
     chosen = parse_settings(settings)
     with shown(console) as progress:
@@ -85,7 +86,7 @@ def show_similarity(k: np.ndarray, console: Console) -> None:
     console.print(table)
 
 
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+def parse_settings(settings: Sequence[str]) -> Document:
     """["r_cut=5"] as a dictionary.
 
     Raises:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -13,12 +12,13 @@ from kohn.cli.compounds import Compound, compound_table
 from kohn.errors import ConfigError, InputError
 from kohn.stability import parse_formula
 from kohn.tables import SUFFIXES, pyarrow, write_table
+from kohn.typing import Document
 
 SHOWN = 40
 """Rows of a table in the terminal."""
 
 
-def picture(document: Mapping[str, Any]) -> dict[str, Any]:
+def picture(document: Document) -> Document:
     """The document as `reports.hull_page` takes it: candidates among the entries, decompositions by
     formula."""
     named = {e["id"]: e["formula"] for e in document["entries"]}
@@ -31,7 +31,7 @@ def picture(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "entries": entries}
 
 
-def hull_table(document: Mapping[str, Any], width: int) -> Table:
+def hull_table(document: Document, width: int) -> Table:
     """Candidates, or without any the entries: nearest to the hull first; `width` of a terminal."""
     rows, what = listed(document), "candidates" if document["candidates"] else "entries"
     stable = sum(row["stable"] for row in rows)
@@ -59,7 +59,7 @@ def hull_table(document: Mapping[str, Any], width: int) -> Table:
     )
 
 
-def listed(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+def listed(document: Document) -> list[Document]:
     """The rows that are shown and written: candidates, or without any the entries."""
     return document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
 
@@ -85,7 +85,7 @@ def check_output(out: Path) -> None:
         )
 
 
-def write_hull(document: Mapping[str, Any], out: Path) -> None:
+def write_hull(document: Document, out: Path) -> None:
     """Write all rows of the table, energies in eV/atom, decompositions by shares of atoms.
 
     Raises:
@@ -98,14 +98,12 @@ def write_hull(document: Mapping[str, Any], out: Path) -> None:
     ]
     names = ["id", "formula", "formation_energy_per_atom", "distance", "e_above_hull"]
     there = [n for n in (*names, "stable", "in_hull") if n in rows[0]]
-    columns: dict[str, Any] = {n: [row[n] for row in rows] for n in there}
-    flags: dict[str, Any] = {
-        n: np.array(columns[n], bool) for n in ("stable", "in_hull") if n in columns
-    }
+    columns: Document = {n: [row[n] for row in rows] for n in there}
+    flags: Document = {n: np.array(columns[n], bool) for n in ("stable", "in_hull") if n in columns}
     write_table(out, columns | flags | {"decomposition": [" + ".join(p) for p in parts]})
 
 
-def say(document: Mapping[str, Any], console: Console) -> None:
+def say(document: Document, console: Console) -> None:
     """The remarks, on stderr."""
     for remark in document["remarks"]:
         console.print(Text(f"note: {remark}"))

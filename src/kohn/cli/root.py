@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -100,6 +100,6 @@ def parse_keys(keys: list[str] | None) -> dict[str, str]:
     )
 
 
-def emit(document: Any) -> None:
+def emit(document: object) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(to_json(document, indent=2) + "\n")

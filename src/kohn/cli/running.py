@@ -4,13 +4,13 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from kohn.cli.progress import shown
 from kohn.progress import Progress
 from kohn.structures import PROPERTIES, Dataset
+from kohn.typing import Document
 from kohn.units import GPA
 
 QUIET = 2.0
@@ -21,9 +21,9 @@ def run_training(
     source: Path | Sequence[Path],
     folder: Path,
     resume: bool,
-    sections: dict[str, Any],
+    sections: Document,
     console: Console,
-) -> dict[str, Any]:
+) -> Document:
     """Train with progress, draw the report, and say what came out.
 
     Returns:
@@ -37,7 +37,7 @@ def run_training(
     last = [time.monotonic()]
     warned: list[bool] = []
 
-    def validated(record: dict[str, Any]) -> None:
+    def validated(record: Document) -> None:
         now = time.monotonic()
         if console.is_terminal or now - last[0] > QUIET:
             last[0] = now
@@ -55,7 +55,7 @@ def run_training(
         source = source if isinstance(source, Path) else list(source)
         told = Progress(work, validated)
         potential = train(source, out=folder, resume=resume, progress=told, **sections)
-    document: dict[str, Any] = {"run": str(folder), "model": str(folder / "model.safetensors")}
+    document: Document = {"run": str(folder), "model": str(folder / "model.safetensors")}
     for name in ("valid", "test"):
         path = folder / f"evaluation-{name}.json"
         if path.is_file():
@@ -83,13 +83,13 @@ def show_left_out(data: Dataset, console: Console) -> None:
         console.print(f"note: not read: {left.file}: {left.reason}", markup=False)
 
 
-def show_suspicions(result: dict[str, Any], console: Console) -> None:
+def show_suspicions(result: Document, console: Console) -> None:
     """What an evaluation suspects of the labels."""
     for text in result["suspicions"]:
         console.print(f"warning [{result['name']}] {text}", markup=False)
 
 
-def warn_of_forces(potential: Any, console: Console) -> None:
+def warn_of_forces(potential: object, console: Console) -> None:
     """Of a potential whose forces are not derivatives."""
     from kohn.models import NOT_CONSERVATIVE, is_conservative
 
@@ -109,7 +109,7 @@ def _show_warnings(folder: Path, console: Console) -> None:
             )
 
 
-def epoch_line(record: dict[str, Any]) -> str:
+def epoch_line(record: Document) -> str:
     """One line for one validation."""
     parts = [f"epoch {record['epoch']:5d}", f"loss {record['train_loss']:.3g}"]
     for key, factor, unit in (

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -14,6 +13,7 @@ from kohn.discovery.options import Options
 from kohn.discovery.ranking import Screening
 from kohn.discovery.screening import screen
 from kohn.errors import ConfigError
+from kohn.typing import Document
 
 SHOWN = 25
 """Rows of the table in the terminal."""
@@ -117,6 +117,6 @@ def say(found: Screening, console: Console) -> None:
         console.print(Text(f"structures  {found.structures}"), soft_wrap=True)
 
 
-def document(found: Screening) -> dict[str, Any]:
+def document(found: Screening) -> Document:
     """What `--json` prints."""
     return dict(vars(found))

@@ -3,10 +3,9 @@
 import os
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from kohn.progress import Progress
 from kohn.records import to_json
 from kohn.structures import Dataset, Readable, read
 from kohn.structures.elements import symbol
+from kohn.typing import Document
 from kohn.version import __version__
 
 DESCRIPTORS: dict[str, type[StructureTransformer]] = {
@@ -38,10 +38,10 @@ def describe(
     descriptor: str = "soap",
     *,
     out: str | Path,
-    settings: Mapping[str, Any] | None = None,
+    settings: Document | None = None,
     periodic: bool | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """Write the features of all structures to an npz file, as they are computed.
 
     Args:
@@ -96,12 +96,12 @@ def similarity(
     kernel: str = "average",
     *,
     out: str | Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+    settings: Document | None = None,
     same_species: bool = False,
     periodic: bool | None = None,
     most: tuple[int, int] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """SOAP similarity of every structure of one file with those of another, 1 where equal.
 
     Args:
@@ -177,7 +177,7 @@ class Described:
         return self.transformer.stream(self.data)
 
 
-def transformer_of(descriptor: str, settings: Mapping[str, Any]) -> StructureTransformer:
+def transformer_of(descriptor: str, settings: Document) -> StructureTransformer:
     """The transformer that is meant; SOAP of each atom where nothing else is said.
 
     Raises:
@@ -202,7 +202,7 @@ def transformer_of(descriptor: str, settings: Mapping[str, Any]) -> StructureTra
     return chosen(**{**defaults, **given})
 
 
-def known_settings(settings: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+def known_settings(settings: Document, known: Collection[str]) -> Document:
     """The settings. Raises ConfigError where a name is not known."""
     for name, value in settings.items():
         if name not in known:
@@ -281,7 +281,7 @@ def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
         advance(1)
 
 
-def _origin(data: Dataset) -> dict[str, Any]:
+def _origin(data: Dataset) -> Document:
     """Which files the structures came from, and with which Kohn they were described."""
     return {
         "kohn": __version__,

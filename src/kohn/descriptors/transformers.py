@@ -49,7 +49,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
 
     elements_: tuple[int, ...]
 
-    def fit(self, X: Iterable[Any], y: Any = None) -> Self:
+    def fit(self, X: Iterable[object], y: object = None) -> Self:
         """Learn the elements, and what else gives features their places.
 
         Args:
@@ -87,13 +87,13 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
             )
         return asked
 
-    def fit_transform(self, X: Iterable[Any], y: Any = None, **fit_params: Any) -> Any:
+    def fit_transform(self, X: Iterable[object], y: object = None, **fit_params: Any) -> Any:
         """`fit` and `transform`. What an iterator gives is kept in a list between the two."""
         frames = _opened(X)
         frames = frames if isinstance(frames, Sized) else list(frames)
         return self.fit(frames, y).transform(frames)
 
-    def transform(self, X: Iterable[Any]) -> np.ndarray:
+    def transform(self, X: Iterable[object]) -> np.ndarray:
         """Features, float64 [rows, D]: a row for each structure, or with `average="off"` for
         each atom, those of one structure after those of the one before.
 
@@ -103,7 +103,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         X = _opened(X)
         return gathered(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
 
-    def stream(self, X: Iterable[Any]) -> Iterator[np.ndarray]:
+    def stream(self, X: Iterable[object]) -> Iterator[np.ndarray]:
         """Features of each structure in turn, float64 [1, D], or [atoms, D] with `average="off"`.
 
         Raises:
@@ -113,12 +113,12 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         return self._features(structures(X))
 
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """What each feature is, object [D]."""
         check_is_fitted(self)
         return np.array(self._names(), dtype=object)
 
-    def _rows(self, X: Iterable[Any]) -> int | None:
+    def _rows(self, X: Iterable[object]) -> int | None:
         """How many rows X gives, where that can be known beforehand."""
         return len(X) if isinstance(X, Sized) else None
 
@@ -275,7 +275,7 @@ class Soap(StructureTransformer):
     def _names(self) -> list[str]:
         return soap.feature_names(self.config, self.elements_)
 
-    def _rows(self, X: Iterable[Any]) -> int | None:
+    def _rows(self, X: Iterable[object]) -> int | None:
         if self.average != "off" or not isinstance(X, Sized):
             return super()._rows(X)
         return sum(map(len, structures(X)))
@@ -315,7 +315,7 @@ class StructureFactor(StructureTransformer):
         return structure_factor.feature_names(self.config, self.elements_)
 
 
-def structures(frames: Iterable[Any]) -> Iterator[Structure]:
+def structures(frames: Iterable[object]) -> Iterator[Structure]:
     """Each frame as a `Structure` without labels, placed by its index where it has no place.
 
     Raises:
@@ -324,7 +324,7 @@ def structures(frames: Iterable[Any]) -> Iterator[Structure]:
     return _structures(_opened(frames))
 
 
-def _opened(frames: Any) -> Iterable[Any]:
+def _opened(frames: Any) -> Iterable[object]:
     """The structures of files where these are paths; one structure alone in a list."""
     if isinstance(frames, Structure) or _is_atoms(frames):
         return [frames]
@@ -335,7 +335,7 @@ def _opened(frames: Any) -> Iterable[Any]:
     return frames
 
 
-def _structures(frames: Iterable[Any]) -> Iterator[Structure]:
+def _structures(frames: Iterable[object]) -> Iterator[Structure]:
     for index, frame in enumerate(frames):
         structure = _structure(frame, Place(frame=index))
         if len(structure) == 0:

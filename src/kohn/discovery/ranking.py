@@ -19,7 +19,7 @@ from kohn.stability.phase_diagram import refuse_formation_energies_of_candidates
 from kohn.stability.prior import prior_of
 from kohn.stability.systems import SystemHulls
 from kohn.tables import reorder_tables, write_table
-from kohn.typing import Float, Int
+from kohn.typing import Document, Float, Int
 
 ROWS = 50_000
 """Candidates that are judged between two records."""
@@ -56,8 +56,8 @@ class Screening:
     in_hull: int
     failed: int
     remarks: list[str]
-    metrics: dict[str, Any] | None
-    head: list[dict[str, Any]] = field(repr=False)
+    metrics: Document | None
+    head: list[Document] = field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def judge(
 
 
 def _refuse_formation_energies(
-    candidates: Candidates, columns: Mapping[str, Any], block: Sequence[tuple[Any, np.ndarray]]
+    candidates: Candidates, columns: Document, block: Sequence[tuple[Any, np.ndarray]]
 ) -> None:
     """Raises InputError where the first candidates make sense as formation energies only."""
     if candidates.formation or columns["in_hull"].any():
@@ -143,7 +143,7 @@ def _table(
     system: tuple[str, ...],
     rows: Int[np.ndarray, " m"],
     uncertainty: Uncertainty,
-) -> dict[str, Any]:
+) -> Document:
     """Columns of some candidates of one chemical system."""
     candidates = asked.candidates
     formulas = [candidates.formula(i) for i in rows.tolist()]
@@ -239,7 +239,7 @@ def _columns(parts: Sequence[Path]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([k[name] for k in kept]) for name in kept[0]}
 
 
-def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> dict[str, Any] | None:
+def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> Document | None:
     """Predicted distances against those by labels, and how far P(stable) can be trusted."""
     truth = columns.get("distance_labelled")
     if truth is None:

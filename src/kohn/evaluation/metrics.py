@@ -7,7 +7,6 @@ nowhere. Energies are compared in total and per atom, forces and stress by compo
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from kohn.records import plain
 from kohn.structures import Dataset, Prediction, Predictive, Structure
 from kohn.structures.elements import symbol
 from kohn.structures.properties import PREDICTED_BY
+from kohn.typing import Document
 from kohn.units import GPA
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, np.inf)
@@ -62,20 +62,20 @@ class Evaluation:
     forces_by_element: dict[str, Errors] = field(default_factory=dict)
     forces_by_size: dict[str, Errors] = field(default_factory=dict)
     by_config_type: dict[str, dict[str, Errors]] = field(default_factory=dict)
-    frames: tuple[dict[str, Any], ...] = ()
+    frames: tuple[Document, ...] = ()
     suspicions: tuple[str, ...] = ()
     units: dict[str, str] = field(default_factory=dict)
 
-    def to_json(self, *, frames: bool = False) -> dict[str, Any]:
+    def to_json(self, *, frames: bool = False) -> Document:
         """A document for machines; energies in meV, stress in GPa, as the keys say."""
 
-        def table(errors: dict[str, Errors]) -> dict[str, Any]:
+        def table(errors: dict[str, Errors]) -> Document:
             return {k: v for name, e in errors.items() for k, v in in_units(name, e).items()}
 
-        def of_forces(errors: dict[str, Errors]) -> dict[str, Any]:
+        def of_forces(errors: dict[str, Errors]) -> Document:
             return {k: in_units("forces", e) for k, e in errors.items()}
 
-        document: dict[str, Any] = {
+        document: Document = {
             "name": self.name,
             "structures": len(self.frames),
             "errors": table(self.errors),
@@ -205,9 +205,9 @@ def _by_size(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]
     return result
 
 
-def frame_record(index: int, structure: Structure, prediction: Prediction) -> dict[str, Any]:
+def frame_record(index: int, structure: Structure, prediction: Prediction) -> Document:
     """Reference and prediction of one structure, for reports."""
-    record: dict[str, Any] = {
+    record: Document = {
         "index": index,
         "file": structure.place.file,
         "frame": structure.place.frame,

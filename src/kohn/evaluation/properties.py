@@ -1,7 +1,6 @@
 """How far predicted properties are from labels: by Cartesian component, and by degree."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from kohn.potential import PropertyModel
 from kohn.potential.properties import label_of
 from kohn.records import plain
 from kohn.structures import Dataset, Structure
+from kohn.typing import Document
 
 Pair = tuple[Structure, dict[str, np.ndarray]]
 """A structure and what is said of it."""
@@ -74,9 +74,9 @@ def errors_of(pairs: list[Pair]) -> dict[str, Errors]:
     return found
 
 
-def _record(index: int, structure: Structure, values: dict[str, np.ndarray]) -> dict[str, Any]:
+def _record(index: int, structure: Structure, values: dict[str, np.ndarray]) -> Document:
     """Reference and prediction of one structure, for reports."""
-    record: dict[str, Any] = {
+    record: Document = {
         "index": index,
         "file": structure.place.file,
         "frame": structure.place.frame,

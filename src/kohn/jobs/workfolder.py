@@ -8,7 +8,7 @@ same bytes, where whoever goes on means the same; else it is refused, and says w
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from kohn.records import (
     to_json,
     write_atomically,
 )
+from kohn.typing import Document
 
 RECORDS = "records.jsonl"
 
@@ -78,7 +79,7 @@ class WorkFolder:
             path.name not in (LOCK, *known) for path in self.path.iterdir()
         )
 
-    def begin(self, plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def begin(self, plan: Document) -> list[Document]:
         """Write down the plan, or go on with the same one.
 
         Returns:
@@ -104,11 +105,11 @@ class WorkFolder:
         self.keep(lambda _: True)
         return records[1:]
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Document) -> None:
         """Add a record. Raises TrainingError where the disk refuses."""
         append_record(self.records, dict(record))
 
-    def keep(self, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    def keep(self, wanted: Callable[[Document], bool]) -> None:
         """Forget the records that are not wanted, and a line that was half written."""
         if not self.records.is_file():
             return

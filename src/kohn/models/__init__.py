@@ -7,6 +7,7 @@ from kohn.models.confidence import Confidence as Confidence
 from kohn.models.confidence import is_confident as is_confident
 from kohn.models.derivatives import NOT_CONSERVATIVE as NOT_CONSERVATIVE
 from kohn.models.derivatives import Derived as Derived
+from kohn.models.derivatives import EnergyModel as EnergyModel
 from kohn.models.derivatives import energy_and_derivatives as energy_and_derivatives
 from kohn.models.derivatives import is_conservative as is_conservative
 from kohn.models.dimenet import DimeNet as DimeNet

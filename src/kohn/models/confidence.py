@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +31,6 @@ class Confidence(Protocol):
         ...
 
 
-def is_confident(model: Any) -> bool:
+def is_confident(model: object) -> bool:
     """Whether a model tells variances: those that have a method `confidence` do."""
     return hasattr(model, "confidence")

@@ -11,7 +11,6 @@ are the derivative of nothing.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -46,7 +45,7 @@ class Derived(eqx.Module):
     stress: Float[Array, "G 3 3"]
 
 
-def is_conservative(model: Any) -> bool:
+def is_conservative(model: object) -> bool:
     """Whether forces and stress are derivatives of the energy: of all models, or classes of
     models, but those that say `conservative = False`. Those have no stress."""
     return getattr(model, "conservative", True)

@@ -81,7 +81,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         self.centre = centre
         self.tune = tune
 
-    def fit(self, X: Any, y: Any) -> Self:
+    def fit(self, X: object, y: object) -> Self:
         """Solve for α.
 
         Args:
@@ -115,7 +115,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         self.alpha_ = self._posterior.alpha
         return self
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
+    def predict(self, X: object, return_std: bool = False) -> Any:
         """The mean [rows], and with `return_std` also the standard deviation of f [rows].
 
         Raises:
@@ -337,7 +337,7 @@ def refuse_contradictions(
         )
 
 
-def finite(values: Any, name: str, dimensions: int) -> np.ndarray:
+def finite(values: object, name: str, dimensions: int) -> np.ndarray:
     """As a float64 array of that many dimensions, all of it finite.
 
     Raises:

@@ -182,7 +182,7 @@ def for_inference(model: Any) -> Any:
     return model.tabulated() if isinstance(model, Network) else model
 
 
-def where_neighbours(energies: Float[Array, " N"], graph: Any) -> Float[Array, " N"]:
+def where_neighbours(energies: Float[Array, " N"], graph: Graph) -> Float[Array, " N"]:
     """The energies, exactly zero for atoms without neighbours and in padding."""
     real = graph.atom_mask & jnp.any(graph.edge_mask, axis=1)
     return energies * real.astype(energies.dtype)

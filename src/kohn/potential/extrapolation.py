@@ -15,7 +15,7 @@ unless the training data had them as near.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from kohn.errors import InputError
 from kohn.graphs import Neighbourhood, neighbourhood
 from kohn.structures import Structure
 from kohn.structures.elements import covalent_radii, symbol
+from kohn.typing import Document
 
 NEAREST = 0.2
 """Share of the sum of covalent radii (C–C 0.30 Å, H–H 0.12 Å): nearer atoms have no sense."""
@@ -74,12 +75,12 @@ class Seen:
         return Seen(shortest, loneliest)
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Self:
+    def from_json(cls, document: Document) -> Self:
         """What `to_json` wrote."""
         shortest = {(int(a), int(b)): float(r) for a, b, r in document["shortest"]}
         return cls(shortest, {int(z): float(r) for z, r in document["loneliest"]})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Document:
         """Lists of atomic numbers and Å."""
         return {
             "shortest": [[a, b, r] for (a, b), r in sorted(self.shortest.items())],
@@ -173,7 +174,7 @@ class Judge:
         }
 
 
-def judge_of(cutoff: float, provenance: dict[str, Any]) -> Judge:
+def judge_of(cutoff: float, provenance: Document) -> Judge:
     """The judge for a model with this history."""
     document = provenance.get("seen")
     return Judge(cutoff, None if document is None else Seen.from_json(document))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,6 +15,7 @@ from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.potential.potential import Potential
 from kohn.potential.properties import PropertyModel
 from kohn.sections import in_words
+from kohn.typing import Document, Tree
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive in tension"}
 
@@ -31,7 +31,7 @@ def to_bytes(potential: Potential | PropertyModel) -> bytes:
     return modelfile.to_bytes(arrays_by_name(potential.model), metadata(potential))
 
 
-def metadata(potential: Potential | PropertyModel) -> dict[str, Any]:
+def metadata(potential: Potential | PropertyModel) -> Document:
     """What a model file says of its potential beside the weights."""
     model = potential.model
     of_all = {
@@ -140,13 +140,13 @@ def load_properties(path: str | Path) -> PropertyModel:
     return found
 
 
-def arrays_by_name(tree: Any) -> dict[str, np.ndarray]:
+def arrays_by_name(tree: Tree) -> dict[str, np.ndarray]:
     """Arrays of a tree under names such as 'interactions.0.up.1.weight'."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
-def filled(skeleton: Any, arrays: Mapping[str, np.ndarray], where: Place) -> Any:
+def filled(skeleton: Tree, arrays: Mapping[str, np.ndarray], where: Place) -> Tree:
     """`skeleton`, a tree of shapes, with the arrays of these names.
 
     Raises:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +31,7 @@ from kohn.potential.reference import Reference
 from kohn.potential.trained import Trained
 from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
 from kohn.structures.elements import symbol
+from kohn.typing import Document
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +45,7 @@ class Potential(Trained):
     """
 
     e0s: dict[int, float]
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Document = field(default_factory=dict)
 
     @property
     def dtype(self) -> type:

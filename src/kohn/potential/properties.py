@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ from kohn.potential.potential import batched, warn_of_extrapolation
 from kohn.potential.trained import Trained
 from kohn.structures import Readable, Structure, structures_of
 from kohn.structures.properties import PREDICTED_BY
-from kohn.typing import Float
+from kohn.typing import Document, Float
 
 Origin = Literal["positions", "mass"] | None
 """Origin of the dipoles of ions: that of the coordinates, or the centre of mass."""
@@ -41,7 +41,7 @@ class PropertyModel(Trained):
     origin: Origin = None
     charge: float | None = None
     units: dict[str, str] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: Document = field(default_factory=dict)
 
     @property
     def _said(self) -> str:

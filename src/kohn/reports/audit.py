@@ -1,10 +1,8 @@
 """What an audit found, for a terminal and as one HTML page, drawn from its records alone."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import rich.table
 from rich.console import Group
@@ -14,6 +12,7 @@ from kohn.audits import Audit
 from kohn.records import write_atomically
 from kohn.reports.templates import asset, environment
 from kohn.reports.text import NONE, plural
+from kohn.typing import Document
 from kohn.version import __version__
 
 NAME = "audit.html"
@@ -47,7 +46,7 @@ class Line:
     kind: str
 
 
-def line(row: Mapping[str, Any]) -> Line:
+def line(row: Document) -> Line:
     """A row or a record of an audit."""
     violation, limit = row.get("violation"), row.get("threshold")
     share = None
@@ -79,7 +78,7 @@ def scientific(value: float | None) -> str:
     return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
-def place(row: Mapping[str, Any]) -> str:
+def place(row: Document) -> str:
     """File and frame, without the folders."""
     file = Path(row["file"]).name if row.get("file") else ""
     frame = row.get("frame")
@@ -88,7 +87,7 @@ def place(row: Mapping[str, Any]) -> str:
     )
 
 
-def audit_table(document: Mapping[str, Any]) -> Group:
+def audit_table(document: Document) -> Group:
     """Laws, violations, thresholds and verdicts; then what there is to say of them.
 
     Args:
@@ -123,7 +122,7 @@ def audit_table(document: Mapping[str, Any]) -> Group:
     return Group(table, "", *notes, *(Text(r, "dim") for r in remarks(document)))
 
 
-def sentence(document: Mapping[str, Any]) -> str:
+def sentence(document: Document) -> str:
     """The verdict in words."""
     verdicts = [row["verdict"] for row in document["rows"]]
     count = {v: verdicts.count(v) for v in STYLES}
@@ -133,7 +132,7 @@ def sentence(document: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def remarks(document: Mapping[str, Any]) -> list[str]:
+def remarks(document: Document) -> list[str]:
     """What the calculator raised, and of how many structures this is."""
     taken, given = len(document["structures"]), document["structures_given"]
     of = f" of {given:,}" if given != taken else ""
@@ -146,14 +145,14 @@ def remarks(document: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def said_of(document: Mapping[str, Any]) -> list[str]:
+def said_of(document: Document) -> list[str]:
     """Sentences: the verdict, of what it is, and whether measurements are missing."""
     missing = unfinished(document)
     found = [sentence(document), f"{document['calculator']}: {'; '.join(remarks(document))}"]
     return found + ([f"{plural(missing, 'measurement')} missing"] if missing else [])
 
 
-def unfinished(document: Mapping[str, Any]) -> int:
+def unfinished(document: Document) -> int:
     """How many measurements are missing."""
     return len(document["laws"]) * len(document["structures"]) - len(document["records"])
 

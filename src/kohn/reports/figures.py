@@ -7,11 +7,11 @@ figures follow the reader's light or dark scheme; the page's script looks it up.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from kohn.reports.run import Run
 from kohn.reports.text import number
 from kohn.structures.properties import PROPERTIES
+from kohn.typing import Document
 from kohn.units import GPA
 
 
@@ -30,8 +30,8 @@ class Figure:
     key: str
     title: str
     note: str
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
+    data: list[Document]
+    layout: Document
     alternative: str
 
 
@@ -104,7 +104,7 @@ def _curves(run: Run, key: str, title: str, unit: str, lines: Sequence[Line]) ->
     return Figure(f"curve-{key}", title, note, _traces(run, lines, unit), layout, alternative)
 
 
-def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[dict[str, Any]]:
+def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[Document]:
     traces = []
     for line in lines:
         pairs = [(r["epoch"], r.get(line.key)) for r in run.epochs]
@@ -134,7 +134,7 @@ _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.
 """What ticks stand at in each decade, from coarse to fine."""
 
 
-def _ticks(low: float, high: float) -> dict[str, Any]:
+def _ticks(low: float, high: float) -> Document:
     """Ticks that read as plain numbers: the coarsest that are three at least."""
     ticks: list[float] = []
     for mantissas in _MANTISSAS:
@@ -156,7 +156,7 @@ def _tick(value: float) -> str:
     return power if mantissa == 1 else f"{mantissa:g}·{power}"
 
 
-def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _switches(run: Run, end: float) -> tuple[list[Document], list[Document]]:
     """Vertical lines where the weights of the loss change, and at the best validation."""
     best = run.best["epoch"] if run.best else None
     late = run.late_from if run.late_from is not None and run.late_from <= end else None
@@ -177,7 +177,7 @@ def _switches(run: Run, end: float) -> tuple[list[dict[str, Any]], list[dict[str
     return shapes, labels
 
 
-def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[dict[str, Any]]:
+def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[Document]:
     """Names of the curves at their ends, pushed apart where they would touch."""
     named = [line for line in lines if line.name]
     ends = [(math.log10(_values(run, line)[-1]), line) for line in named]
@@ -194,12 +194,12 @@ def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[dict[st
     ]
 
 
-def axis_title(text: str) -> dict[str, Any]:
+def axis_title(text: str) -> Document:
     """The title of an axis."""
     return {"text": text, "standoff": 6, "font": {"size": 12}}
 
 
-def axis() -> dict[str, Any]:
+def axis() -> Document:
     """What all axes have in common."""
     return {
         "gridcolor": "@grid",
@@ -211,7 +211,7 @@ def axis() -> dict[str, Any]:
     }
 
 
-def base_layout(height: int) -> dict[str, Any]:
+def base_layout(height: int) -> Document:
     """What all figures have in common."""
     return {
         "height": height,

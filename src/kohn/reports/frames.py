@@ -1,13 +1,12 @@
 """The structures that are predicted worst: mistakes of the model, or of the labels."""
 
-from typing import Any
-
 import numpy as np
 
 from kohn.structures.elements import symbol
+from kohn.typing import Document
 
 
-def worst_frames(evaluation: dict[str, Any], most: int = 10) -> list[dict[str, Any]]:
+def worst_frames(evaluation: Document, most: int = 10) -> list[Document]:
     """The structures with the largest error of a force; of the energy, if there are no forces.
 
     Returns:
@@ -18,16 +17,16 @@ def worst_frames(evaluation: dict[str, Any], most: int = 10) -> list[dict[str, A
     rows = [r for r in rows if r["force_error"] is not None or r["energy_error"] is not None]
     by_force = any(r["force_error"] is not None for r in rows)
 
-    def badness(row: dict[str, Any]) -> tuple[float, int]:
+    def badness(row: Document) -> tuple[float, int]:
         value = row["force_error"] if by_force else abs(row["energy_error_per_atom"] or 0.0)
         return (-(value or 0.0), row["index"])
 
     return sorted(rows, key=badness)[:most]
 
 
-def _frame_errors(frame: dict[str, Any]) -> dict[str, Any]:
+def _frame_errors(frame: Document) -> Document:
     n = len(frame["numbers"])
-    row: dict[str, Any] = {k: frame.get(k) for k in ("index", "file", "frame", "config_type")}
+    row: Document = {k: frame.get(k) for k in ("index", "file", "frame", "config_type")}
     row |= {"atoms": n, "energy_error": None, "energy_error_per_atom": None, "force_error": None}
     row["atom"] = ""
     if frame.get("energy_reference") is not None:

@@ -1,21 +1,20 @@
 """A convex hull as one HTML page: the picture, what is on it, and what lies how far above."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kohn.records import write_atomically
 from kohn.reports.hull_figures import falls_into, hull_figures
 from kohn.reports.sections import Cell, Table, identifier
 from kohn.reports.templates import asset, environment, plotly_script, script_json
 from kohn.reports.text import fixed, plural
+from kohn.typing import Document
 from kohn.version import __version__
 
 MOST = 500
 """Rows of a table."""
 
 
-def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
+def hull_page(document: Document, out: str | Path) -> Path:
     """Draw the page of a hull.
 
     Args:
@@ -54,7 +53,7 @@ def hull_page(document: Mapping[str, Any], out: str | Path) -> Path:
     return target
 
 
-def sentence(document: Mapping[str, Any]) -> str:
+def sentence(document: Document) -> str:
     """What came out, in one sentence or two."""
     own, candidates = parted(document)
     stable, below = (sum(e["stable"] for e in those) for those in (own, candidates))
@@ -69,14 +68,14 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def parted(document: Mapping[str, Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def parted(document: Document) -> tuple[list[Document], list[Document]]:
     """The hull's own entries, and candidates."""
     entries = document["entries"]
     own = [e for e in entries if not e.get("candidate")]
     return own, [e for e in entries if e.get("candidate")]
 
 
-def tables(document: Mapping[str, Any]) -> list[Table]:
+def tables(document: Document) -> list[Table]:
     """Candidates, what is stable, and what lies above the hull, as far as there are some."""
     own, candidates = parted(document)
     stable = [e for e in own if e["stable"]]
@@ -92,11 +91,11 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
     return [t for t in found if t.rows]
 
 
-def _height(entry: Mapping[str, Any]) -> float:
+def _height(entry: Document) -> float:
     return entry.get("distance", entry["e_above_hull"])
 
 
-def _table(caption: str, entries: list[dict[str, Any]], height: str | None) -> Table:
+def _table(caption: str, entries: list[Document], height: str | None) -> Table:
     """A table of entries; with a column of heights above the hull, if it has a name."""
     rows = []
     for e in entries[:MOST]:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from html import escape
 from itertools import combinations
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from kohn.reports.figures import Figure, axis_title, base_layout
 from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.labels import places_of_names
 from kohn.reports.text import fixed
-from kohn.typing import Float
+from kohn.typing import Document, Float
 
 CORNERS = {
     3: np.array([[0.0, 0.0], [1.0, 0.0], [0.5, sqrt(3) / 2]]),
@@ -40,8 +39,8 @@ NOTE = (
     f"{SHADED:g} eV/atom on; point at something to see what it falls into"
 )
 
-Document = Mapping[str, Any]
-Entry = Mapping[str, Any]
+Document = Document
+Entry = Document
 
 
 def hull_figures(document: Document) -> list[Figure]:
@@ -60,7 +59,7 @@ def hull_figure(document: Document) -> Figure | None:
     return _simplex(document, 620) if len(document["elements"]) in CORNERS else None
 
 
-def face(document: Document, elements: Sequence[str]) -> dict[str, Any]:
+def face(document: Document, elements: Sequence[str]) -> Document:
     """The hull of some of the elements: a face of the whole hull, with its tie-lines."""
     rows = [i for i, e in enumerate(document["entries"]) if set(e["fractions"]) <= set(elements)]
     new = {row: k for k, row in enumerate(rows)}
@@ -140,7 +139,7 @@ def _seen(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
     return at @ np.column_stack([right, np.cross(right, ahead)])
 
 
-def _layout(height: int, **margin: int) -> dict[str, Any]:
+def _layout(height: int, **margin: int) -> Document:
     """With a legend above."""
     layout = base_layout(height)
     layout["showlegend"] = True
@@ -150,9 +149,7 @@ def _layout(height: int, **margin: int) -> dict[str, Any]:
     return layout
 
 
-def _figure(
-    document: Document, data: list[dict[str, Any]], layout: dict[str, Any], more: str = ""
-) -> Figure:
+def _figure(document: Document, data: list[Document], layout: Document, more: str = "") -> Figure:
     elements = document["elements"]
     stable = [e["formula"] for e in document["entries"] if e["stable"]]
     lines = sum(trace.get("showlegend", True) for trace in data)  # of the legend
@@ -172,9 +169,7 @@ def _coordinates(at: np.ndarray) -> dict[str, list]:
     return {k: np.round(v, 6).tolist() for k, v in zip("xyz", at.T, strict=False)}
 
 
-def _lines(
-    at: np.ndarray, pairs: Sequence[Sequence[int]], colour: str = "@muted"
-) -> dict[str, Any]:
+def _lines(at: np.ndarray, pairs: Sequence[Sequence[int]], colour: str = "@muted") -> Document:
     """Line segments between points, as one trace with gaps."""
     gap = np.full((1, at.shape[1]), np.nan)
     joined = np.concatenate([p for i, j in pairs for p in (at[[i, j]], gap)] or [gap])
@@ -192,7 +187,7 @@ def _points(
     entries: Sequence[Entry],
     pixels: Mapping[str, np.ndarray],
     nameable: np.ndarray | bool = True,
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """Entries above the hull, shaded; candidates as diamonds; what is stable on top, with names."""
     stable = np.array([e["stable"] for e in entries], bool)
     chosen = np.array([e.get("candidate", False) for e in entries], bool)
@@ -259,7 +254,7 @@ def _texts(
 
 def _named(
     texts: Mapping[str, Mapping[int, tuple[str, str]]], rows: np.ndarray, colour: str
-) -> dict[str, Any]:
+) -> Document:
     """The names of points of a trace, on wide screens and on narrow ones."""
     found = {"narrow": {"text": []}}
     for name, of in texts.items():
@@ -273,8 +268,8 @@ def _named(
 
 
 def _markers(
-    at: np.ndarray, chosen: np.ndarray, hovers: Sequence[str], marker: dict[str, Any], name: str
-) -> dict[str, Any]:
+    at: np.ndarray, chosen: np.ndarray, hovers: Sequence[str], marker: Document, name: str
+) -> Document:
     return {
         "type": _kind(at),
         "mode": "markers",
@@ -341,7 +336,7 @@ def falls_into(entry: Entry) -> str:
     return " + ".join(f"{share:.3f} {formula}" for formula, share in parts)
 
 
-def _names(corners: np.ndarray, elements: Sequence[str]) -> dict[str, Any]:
+def _names(corners: np.ndarray, elements: Sequence[str]) -> Document:
     """The elements beside their corners."""
     middle = corners.mean(axis=0)
     out = middle + 1.12 * (corners - middle)

@@ -13,6 +13,7 @@ from kohn.reports.figures import Figure, axis, axis_title, base_layout
 from kohn.reports.run import Run
 from kohn.reports.text import number, plural
 from kohn.structures.properties import PROPERTIES
+from kohn.typing import Document
 from kohn.units import GPA
 
 CELLS = 150
@@ -43,14 +44,14 @@ class Pairs:
     frames: np.ndarray
 
 
-def parity_figures(run: Run, evaluation: dict[str, Any]) -> list[Figure]:
+def parity_figures(run: Run, evaluation: Document) -> list[Figure]:
     """A figure for each quantity that the frames of an evaluation have."""
     frames = evaluation.get("frames") or []
     found = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
     return [parity_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
 
 
-def _energies(run: Run, frames: list[dict[str, Any]]) -> Pairs | None:
+def _energies(run: Run, frames: list[Document]) -> Pairs | None:
     """Energies per atom above the E0s; above their mean where an E0 is not known."""
     chosen = [f for f in frames if f.get("energy_reference") is not None]
     if not chosen:
@@ -69,7 +70,7 @@ def _energies(run: Run, frames: list[dict[str, Any]]) -> Pairs | None:
     return Pairs("energy", "Energy per atom", unit, "meV/atom", 1e3, *values, indices)
 
 
-def _forces(frames: list[dict[str, Any]]) -> Pairs | None:
+def _forces(frames: list[Document]) -> Pairs | None:
     chosen = [f for f in frames if f.get("forces_reference") is not None]
     if not chosen:
         return None
@@ -80,7 +81,7 @@ def _forces(frames: list[dict[str, Any]]) -> Pairs | None:
     return Pairs("forces", "Force components", "eV/Å", "meV/Å", 1e3, *joined, indices)
 
 
-def _stresses(frames: list[dict[str, Any]]) -> Pairs | None:
+def _stresses(frames: list[Document]) -> Pairs | None:
     names = ("stress_reference", "stress_predicted")
     chosen = [f for f in frames if all(f.get(n) is not None for n in names)]
     if not chosen:
@@ -90,7 +91,7 @@ def _stresses(frames: list[dict[str, Any]]) -> Pairs | None:
     return Pairs("stress", "Stress components", "GPa", "GPa", 1.0, reference, predicted, indices)
 
 
-def _properties(frames: list[dict[str, Any]]) -> list[Pairs]:
+def _properties(frames: list[Document]) -> list[Pairs]:
     """Components of all other properties."""
     end, known = "_reference", ("energy", "forces", "stress")
     keys = dict.fromkeys(k.removesuffix(end) for f in frames for k in f if k.endswith(end))
@@ -149,7 +150,7 @@ def _range(values: np.ndarray) -> list[float]:
     return [low - room, high + room]
 
 
-def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> dict[str, Any]:
+def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> Document:
     unit = pairs.unit.split(" ")[0] if axis_name == "y" else pairs.error_unit
     text = "predicted" if axis_name == "y" else "error"
     return {
@@ -167,7 +168,7 @@ def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> dict[st
 
 def _density(
     pairs: Pairs, values: np.ndarray, ranges: tuple[list[float], list[float]], axis_name: str
-) -> dict[str, Any]:
+) -> Document:
     """A point at the mean of each cell of a grid, shaded by the logarithm of the cell's count.
 
     The fullest cells come last, and are drawn on top.

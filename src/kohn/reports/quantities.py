@@ -1,9 +1,9 @@
 """The quantities that errors are reported for, with the keys that evaluations give them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from kohn.structures.properties import PROPERTIES
+from kohn.typing import Document
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Quantity:
     def _suffix(self) -> str:
         return f"_{self.key_unit}" if self.key_unit else ""
 
-    def mae(self, table: dict[str, Any]) -> float | None:
+    def mae(self, table: Document) -> float | None:
         """Mean absolute error in an error table of a document."""
         return table.get(f"{self.name}_mean_absolute_error{self._suffix}")
 
-    def rmse(self, table: dict[str, Any]) -> float | None:
+    def rmse(self, table: Document) -> float | None:
         """Root mean square error in an error table of a document."""
         return table.get(f"{self.name}_root_mean_square_error{self._suffix}")
 
-    def count(self, table: dict[str, Any]) -> int | None:
+    def count(self, table: Document) -> int | None:
         """How many values were compared."""
         return table.get(f"{self.name}_count")
 
@@ -47,7 +47,7 @@ STRESS = Quantity("stress", "Stress", "GPa", "GPa")
 QUANTITIES = (FORCES, ENERGY, ENERGY_PER_ATOM, STRESS)
 
 
-def present(table: dict[str, Any]) -> tuple[Quantity, ...]:
+def present(table: Document) -> tuple[Quantity, ...]:
     """The quantities that an error table has: energies, forces and stress first."""
     found = tuple(q for q in QUANTITIES if q.mae(table) is not None)
     end = "_mean_absolute_error"

@@ -13,7 +13,7 @@ import numpy as np
 from kohn.errors import InputError
 from kohn.reports.parity import FEW
 from kohn.tables import blocks, columns_of
-from kohn.typing import Float, Int
+from kohn.typing import Document, Float, Int
 
 WORDS = ("id", "formula", "decomposition")
 NUMBERS = ("distance_std", "probability_stable", "distance_95", "distance_labelled")
@@ -83,7 +83,7 @@ def _lowest(above: Float[np.ndarray, " m"]) -> list[int]:
 
 
 def sums_of_probabilities(
-    rows: Ranked, metrics: Mapping[str, Any]
+    rows: Ranked, metrics: Document
 ) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"] | None] | None:
     """Σ P up to each rank, of rows that have a P; and how many of these labels call stable.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -13,6 +13,7 @@ from kohn.audits import Audit
 from kohn.errors import InputError, Place
 from kohn.jobs import RECORDS
 from kohn.records import read_records
+from kohn.typing import Document
 
 State = Literal["finished", "stopped early", "not evaluated", "unfinished", "not started"]
 
@@ -35,13 +36,13 @@ class Run:
 
     name: str
     settings_text: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    start: dict[str, Any] = field(default_factory=dict)
-    epochs: tuple[dict[str, Any], ...] = ()
-    check: dict[str, Any] = field(default_factory=dict)
-    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: Document = field(default_factory=dict)
+    start: Document = field(default_factory=dict)
+    epochs: tuple[Document, ...] = ()
+    check: Document = field(default_factory=dict)
+    evaluations: dict[str, Document] = field(default_factory=dict)
     has_model: bool = False
-    audit: dict[str, Any] = field(default_factory=dict)
+    audit: Document = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Run":
@@ -107,7 +108,7 @@ class Run:
         return "not evaluated" if done or self.has_model else "unfinished"
 
     @property
-    def best(self) -> dict[str, Any] | None:
+    def best(self) -> Document | None:
         """The record of the best validation so far."""
         if not self.epochs:
             return None
@@ -115,7 +116,7 @@ class Run:
         return next((r for r in self.epochs if r["epoch"] == epoch), None)
 
     @property
-    def main(self) -> dict[str, Any] | None:
+    def main(self) -> Document | None:
         """The evaluation that counts: on the test files, else on the validation set."""
         return next(iter(self.evaluations.values()), None)
 
@@ -173,7 +174,7 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
-def _settings(text: str, path: Path) -> dict[str, Any]:
+def _settings(text: str, path: Path) -> Document:
     try:
         found = yaml.safe_load(text) if text else {}
     except yaml.YAMLError as error:
@@ -181,7 +182,7 @@ def _settings(text: str, path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def _records(path: Path) -> list[Document]:
     if not path.is_file():
         return []
     records = [r for r in read_records(path) if isinstance(r, dict)]
@@ -192,11 +193,11 @@ def _records(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _audit(folder: Path) -> dict[str, Any]:
+def _audit(folder: Path) -> Document:
     return Audit.read(folder).to_json() if (folder / RECORDS).is_file() else {}
 
 
-def _document(path: Path, needed: str) -> dict[str, Any]:
+def _document(path: Path, needed: str) -> Document:
     if not path.is_file():
         return {}
     try:
@@ -217,7 +218,7 @@ def _damaged(path: Path, received: str) -> InputError:
     )
 
 
-def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
+def _evaluations(folder: Path) -> dict[str, Document]:
     names = sorted(p.stem.removeprefix("evaluation-") for p in folder.glob("evaluation-*.json"))
     first = [n for n in ("test", "valid") if n in names]
     rest = [n for n in names if n not in first]

@@ -1,8 +1,6 @@
 """A screening as one HTML page: how far candidates are from the hull, and how sure that is."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,10 +10,11 @@ from kohn.reports.screening_figures import MEV, screening_figures
 from kohn.reports.sections import Cell, Table, identifier
 from kohn.reports.templates import asset, environment, plotly_script, script_json
 from kohn.reports.text import NONE, fixed, number, plural
+from kohn.typing import Document
 from kohn.version import __version__
 
 
-def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Path) -> Path:
+def screening_page(table: str | Path, summary: Document, out: str | Path) -> Path:
     """Draw the page of a screening.
 
     Args:
@@ -57,7 +56,7 @@ def screening_page(table: str | Path, summary: Mapping[str, Any], out: str | Pat
     return target
 
 
-def sentence(summary: Mapping[str, Any]) -> str:
+def sentence(summary: Document) -> str:
     """What came out."""
     stable, of = summary["stable"], summary["candidates"]
     verb = _is(1 if of == 1 else stable)
@@ -83,7 +82,7 @@ def _is_mixed(remark: str) -> bool:
     return remark.lower().startswith("mixed")
 
 
-def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def facts(summary: Document) -> list[tuple[str, str]]:
     """What else there is to know, in numbers."""
     by = {"probability_stable": "P(stable), then distance"}.get(summary["ranked_by"], "distance")
     found = [("Ranked by", by), ("Chemical systems", f"{summary['systems']:,}")]
@@ -96,7 +95,7 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
-def yield_table(rows: Ranked, metrics: Mapping[str, Any]) -> Table | None:
+def yield_table(rows: Ranked, metrics: Document) -> Table | None:
     """How many stable ones are expected among the first 10, 30 …; None of few, or without P."""
     found = sums_of_probabilities(rows, metrics)
     if found is None:
@@ -119,7 +118,7 @@ def yield_table(rows: Ranked, metrics: Mapping[str, Any]) -> Table | None:
     return Table("If you compute the first", head, tuple(lines))
 
 
-def best_table(summary: Mapping[str, Any]) -> Table:
+def best_table(summary: Document) -> Table:
     """The first rows of the ranked table."""
     shown = summary["head"]
     sure, labelled, failed = (

@@ -8,12 +8,11 @@ With P_k the probability that the candidate at rank k is stable, whoever compute
 Distances of a million rows become the bars of a histogram, the sum above some hundred points.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from itertools import pairwise
 from math import log10
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.parity import FEW, Pairs, parity_figure
 from kohn.reports.ranked import Ranked, sums_of_probabilities
 from kohn.reports.text import fixed, number, plural
-from kohn.typing import Float, Int
+from kohn.typing import Document, Float, Int
 
 BARS = 60
 """Bars of a histogram, about."""
@@ -33,7 +32,7 @@ STRAIGHT = 1000
 MEV = 1e3
 
 
-def screening_figures(rows: Ranked, summary: Mapping[str, Any]) -> list[Figure]:
+def screening_figures(rows: Ranked, summary: Document) -> list[Figure]:
     """The figures that the table has the columns for."""
     if not np.isfinite(rows.distance).any():
         return []
@@ -122,9 +121,7 @@ def _edges(low: float, high: float) -> Float[np.ndarray, " B+1"]:
     return np.arange(int(first), int(last) + 1) * width
 
 
-def _bars(
-    edges: Float[np.ndarray, " B+1"], counts: np.ndarray, name: str, colour: str
-) -> dict[str, Any]:
+def _bars(edges: Float[np.ndarray, " B+1"], counts: np.ndarray, name: str, colour: str) -> Document:
     return {
         "type": "bar",
         "name": name,
@@ -136,7 +133,7 @@ def _bars(
     }
 
 
-def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> dict[str, Any]:
+def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> Document:
     """Expected stable ones in each bar, as steps."""
     return {
         "type": "scatter",
@@ -166,7 +163,7 @@ def _of_bars(
     return told
 
 
-def yield_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
+def yield_figure(rows: Ranked, metrics: Document) -> Figure | None:
     """Σ P against the number of candidates that are computed; None without P."""
     found = sums_of_probabilities(rows, metrics)
     if found is None:
@@ -209,7 +206,7 @@ def _ranks(m: int) -> Int[np.ndarray, " k"]:
 
 def _line(
     x: Int[np.ndarray, " k"], y: np.ndarray, name: str, colour: str, dash: str = "solid"
-) -> dict[str, Any]:
+) -> Document:
     return {
         "type": "scatter",
         "mode": "lines",
@@ -254,7 +251,7 @@ def sigma_figure(rows: Ranked) -> Figure | None:
 
 def _wedge(
     rows: Ranked, near: Sequence[int], across: tuple[float, float], top: float
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+) -> tuple[list[Document], list[Document]]:
     """The hull, and lines where P(stable) is 5 % and 95 %, where d₉₅ tells that: d = ±z σ."""
     shapes, marks = [_upright(0.0)], [_mark(0.0, top, "50 %")]
     sigma, high = rows.numbers["distance_std"][near], rows.numbers.get("distance_95")
@@ -275,7 +272,7 @@ def _wedge(
     return shapes, marks
 
 
-def labels_figure(rows: Ranked, metrics: Mapping[str, Any]) -> Figure | None:
+def labels_figure(rows: Ranked, metrics: Document) -> Figure | None:
     """Predicted distances against those by labels; None without labels."""
     truth = rows.numbers.get("distance_labelled")
     if truth is None:
@@ -311,7 +308,7 @@ def _in_mev(value: float | None) -> str:
     return number(None if value is None else MEV * value)
 
 
-def reliability_figure(metrics: Mapping[str, Any]) -> Figure | None:
+def reliability_figure(metrics: Document) -> Figure | None:
     """Which share was stable of those that got a P, by P; None without labels or P."""
     c = metrics.get("calibration")
     if c is None:
@@ -343,7 +340,7 @@ def reliability_figure(metrics: Mapping[str, Any]) -> Figure | None:
     return Figure("reliability", "Reliability of P(stable)", note, [points, bars], layout, says)
 
 
-def _reliability_layout(counts: Int[np.ndarray, " B"]) -> dict[str, Any]:
+def _reliability_layout(counts: Int[np.ndarray, " B"]) -> Document:
     """Shares above, counts below."""
     layout = base_layout(490)
     layout["xaxis"] |= {"title": axis_title("P(stable)"), "range": [-0.02, 1.02], "anchor": "y2"}
@@ -357,7 +354,7 @@ def _reliability_layout(counts: Int[np.ndarray, " B"]) -> dict[str, Any]:
     return layout
 
 
-def _with_legend(height: int) -> dict[str, Any]:
+def _with_legend(height: int) -> Document:
     layout = base_layout(height)
     layout["showlegend"] = True
     layout["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
@@ -365,29 +362,29 @@ def _with_legend(height: int) -> dict[str, Any]:
     return layout
 
 
-def _decades(low: float, high: float) -> dict[str, Any]:
+def _decades(low: float, high: float) -> Document:
     """A logarithmic axis whose ticks are powers of ten."""
     ticks = "~s" if low >= 0.5 else ",~r"  # 10k; 0.1
     return {"type": "log", "range": [log10(low), log10(high)], "dtick": 1, "tickformat": ticks}
 
 
-def _segment(x0: float, y0: float, x1: float, y1: float) -> dict[str, Any]:
+def _segment(x0: float, y0: float, x1: float, y1: float) -> Document:
     ends = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
     return {"type": "line", "line": {"color": "@muted", "width": 1, "dash": "dot"}} | ends
 
 
-def _upright(x: float) -> dict[str, Any]:
+def _upright(x: float) -> Document:
     """A line over the whole height: where the hull is."""
     line = _segment(x, 0, x, 1) | {"yref": "y domain"}
     return line | {"line": {"color": "@ink", "width": 1, "dash": "dot"}}
 
 
-def _level(y: float) -> dict[str, Any]:
+def _level(y: float) -> Document:
     line = _segment(0, y, 1, y) | {"xref": "x domain"}
     return line | {"line": {"color": "@ink", "width": 1, "dash": "dot"}}
 
 
-def _mark(x: float, y: float, text: str, side: str = "center") -> dict[str, Any]:
+def _mark(x: float, y: float, text: str, side: str = "center") -> Document:
     """Words at the end of a line."""
     place = {"x": x, "y": y, "text": text, "xanchor": side, "yanchor": "bottom"}
     return place | {"showarrow": False, "font": {"size": 11, "color": "@muted"}}

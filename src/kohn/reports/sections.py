@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any
 
 from kohn.reports.frames import worst_frames
 from kohn.reports.quantities import FORCES, QUANTITIES, Quantity, present
@@ -12,6 +11,7 @@ from kohn.reports.text import NONE, count, fixed, number, plural, times
 from kohn.structures.elements import symbol
 from kohn.structures.properties import PROPERTIES
 from kohn.tables import shortened
+from kohn.typing import Document
 from kohn.units import GPA
 
 MOST_ROWS = 40
@@ -88,7 +88,7 @@ def _title(name: str) -> str:
     return {"test": "test", "valid": "validation", "train": "training"}.get(name, name)
 
 
-def structures_of(evaluation: dict[str, Any]) -> int:
+def structures_of(evaluation: Document) -> int:
     """How many structures were evaluated."""
     if "structures" in evaluation:
         return evaluation["structures"]
@@ -122,7 +122,7 @@ class Tile:
     rmse: str
 
 
-def tiles(evaluation: dict[str, Any] | None) -> list[Tile]:
+def tiles(evaluation: Document | None) -> list[Tile]:
     """The errors of the evaluation that counts."""
     if evaluation is None:
         return []
@@ -168,7 +168,7 @@ def error_table(run: Run) -> Table | None:
     return Table(caption, head, tuple(rows), frozenset({5})) if rows else None
 
 
-def class_tables(evaluation: dict[str, Any] | None) -> list[Table]:
+def class_tables(evaluation: Document | None) -> list[Table]:
     """Force errors by element and by size of the force; all errors by config_type."""
     if evaluation is None:
         return []
@@ -190,7 +190,7 @@ def class_tables(evaluation: dict[str, Any] | None) -> list[Table]:
 
 
 def _classes(
-    classes: dict[str, dict[str, Any]],
+    classes: dict[str, Document],
     caption: str,
     head: str,
     quantities: Sequence[Quantity],
@@ -219,7 +219,7 @@ def _classes(
     return Table(caption, (head, *names, last), tuple(rows), more=more)
 
 
-def worst_table(evaluation: dict[str, Any] | None) -> Table | None:
+def worst_table(evaluation: Document | None) -> Table | None:
     """The structures with the largest errors."""
     found = worst_frames(evaluation) if evaluation is not None else []
     if not found:
@@ -245,7 +245,7 @@ def worst_table(evaluation: dict[str, Any] | None) -> Table | None:
     return Table(caption, (*head, *units), tuple(rows), frozenset({1, 3, 6}))
 
 
-def path(file: Any) -> Cell:
+def path(file: object) -> Cell:
     """A path, shortened to the name of its file."""
     if file is None:
         return Cell("in memory")
@@ -327,7 +327,7 @@ def labels_table(run: Run) -> Table | None:
 
 def sources_table(run: Run) -> Table | None:
     """The files that were read, with their checksums."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], Document] = {}
     roles: dict[tuple[str, str], list[str]] = {}
     for s in run.check.get("sets") or []:
         for source in s["sources"]:
@@ -356,7 +356,7 @@ def _key_use(name: str, keys: dict[str, int]) -> str:
     return f"{name} from {', '.join(keys)}"
 
 
-def _remarks(source: dict[str, Any]) -> Iterable[str]:
+def _remarks(source: Document) -> Iterable[str]:
     yield from source.get("notes") or ()
     for key, known in (source.get("near_keys") or {}).items():
         yield f"{key} is nearly {known}, and was not read"
@@ -408,7 +408,7 @@ def findings(run: Run) -> list[Notice]:
     return found
 
 
-def _place(place: dict[str, Any]) -> str:
+def _place(place: Document) -> str:
     file = PurePath(place["file"]).name if place.get("file") else ""
     parts = [file, *(f"{k} {place[k]}" for k in ("frame", "line") if place.get(k) is not None)]
     return ", ".join(p for p in parts if p)

@@ -2,7 +2,6 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
 
 from kohn.models import FAMILIES, NOT_CONSERVATIVE, is_conservative
 from kohn.reports.quantities import FORCES, present
@@ -10,6 +9,7 @@ from kohn.reports.run import Run
 from kohn.reports.sections import structures_of
 from kohn.reports.text import count, duration, number, plural
 from kohn.structures.elements import symbol
+from kohn.typing import Document
 
 Pairs = list[tuple[str, str]]
 
@@ -54,7 +54,7 @@ def verdict(run: Run) -> Verdict:
     return Verdict(run.state, good, sentence, tuple([*caveats, *_data_caveats(run)]))
 
 
-def _values_in_words(errors: dict[str, Any]) -> str:
+def _values_in_words(errors: Document) -> str:
     shown = {q.name: f"{number(q.mae(errors))} {q.unit}".rstrip() for q in present(errors)}
     parts = [name for name in shown if name.rpartition("_l")[0] in shown]
     for name in parts:  # of a tensor, which stands there whole
@@ -76,7 +76,7 @@ def _without_evaluation(run: Run) -> str:
     return f"Best so far:{shown} loss {number(best.get('valid_loss'))}, at epoch {best['epoch']}."
 
 
-def _worse_than_mean(evaluation: dict[str, Any]) -> list[str]:
+def _worse_than_mean(evaluation: Document) -> list[str]:
     errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
     pairs = ((q.title.lower(), q.mae(errors), q.mae(baseline)) for q in present(errors))
     bad = [title for title, mae, mean in pairs if mean and mae is not None and mae >= mean]

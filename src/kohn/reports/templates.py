@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
@@ -12,11 +11,12 @@ from plotly.offline import get_plotlyjs
 from kohn.records import plain
 from kohn.reports.figures import Figure
 from kohn.reports.formulas import decomposition, subscripts
+from kohn.typing import Document
 
 
 def script_json(figures: Sequence[Figure]) -> str:
     """The figures as JSON that can stand in a <script>: no character opens a tag there."""
-    documents: dict[str, Any] = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
+    documents: Document = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
     text = json.dumps(plain(documents), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")

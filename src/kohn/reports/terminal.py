@@ -1,7 +1,6 @@
 """The same numbers for a terminal: tables for rich."""
 
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -11,9 +10,10 @@ from kohn.reports.run import Run
 from kohn.reports.sections import structures_of
 from kohn.reports.summary import facts, model_facts
 from kohn.reports.text import count, number, plural, times
+from kohn.typing import Document
 
 
-def evaluation_table(document: dict[str, Any]) -> Table:
+def evaluation_table(document: Document) -> Table:
     """Errors beside those of the mean baseline.
 
     Args:

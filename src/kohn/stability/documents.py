@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from kohn.stability.phase_diagram import ConvexHull
 from kohn.stability.provenance import conflicts, groups, refuse_mixed
 from kohn.stability.reading import read_entries
 from kohn.stability.references import ElementalReferences, element_bias
+from kohn.typing import Document
 
 
 def hull(
@@ -25,7 +25,7 @@ def hull(
     reservoirs: Mapping[str, float] | None = None,
     temperature: float | None = None,
     pressure: float | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """The hull of some files, and what it says of candidates.
 
     Args:
@@ -86,7 +86,7 @@ def isotopes(entries: Entries) -> list[str]:
     return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({named})"]
 
 
-def judged(hull: ConvexHull, candidates: Entries) -> list[dict[str, Any]]:
+def judged(hull: ConvexHull, candidates: Entries) -> list[Document]:
     """A record for each candidate, nearest first."""
     distances = hull.distance(candidates)
     falls = hull.shares(distances)

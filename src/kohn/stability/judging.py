@@ -12,7 +12,6 @@ of one more.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
@@ -22,7 +21,7 @@ from kohn.stability.formulas import reduced
 from kohn.stability.phase_diagram import ConvexHull, Distances
 from kohn.stability.prior import Prior
 from kohn.stability.uncertainty import Errors, probability_stable
-from kohn.typing import Bool, Float, Int
+from kohn.typing import Bool, Document, Float, Int
 
 LOW, HIGH = 0.05, 0.95
 """Quantiles of the distance that are told."""
@@ -60,7 +59,7 @@ def judged(
     deviations: Float[np.ndarray, " M"] | None,
     uncertainty: Uncertainty,
     labelled: Float[np.ndarray, " M"] | None = None,
-) -> dict[str, Any]:
+) -> Document:
     """Columns of the candidates of one chemical system.
 
     Args:
@@ -83,7 +82,7 @@ def judged(
     e = hull.relative(x, per_atom)
     own = hull.copies(candidates, e)
     found = hull.judge(x, e, own)
-    columns: dict[str, Any] = {
+    columns: Document = {
         "id": candidates.ids,
         "formula": formulas,
         "energy_per_atom": per_atom,
@@ -129,7 +128,7 @@ def closed_form(
     }
 
 
-def quantile(freedom: float, level: Any) -> Any:
+def quantile(freedom: float, level: float | np.ndarray) -> np.ndarray:
     """T_ν⁻¹."""
     return ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level)
 

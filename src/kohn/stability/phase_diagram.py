@@ -31,7 +31,7 @@ from kohn.stability.hull import TOLERANCE, Decomposition, LowerHull, Method
 from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed, settled
 from kohn.stability.references import ElementalReferences, lowest_elemental
 from kohn.structures.provenance import Provenance
-from kohn.typing import Bool, Float, Int
+from kohn.typing import Bool, Document, Float, Int
 
 SAME = 1e-9
 """eV/atom, and fractions: entries this near in composition and energy are copies of each other."""
@@ -320,7 +320,7 @@ class ConvexHull:
             fix=f"did you mean {guess!r}?" if guess else "look for it in `entries.ids`",
         )
 
-    def to_rows(self) -> list[dict[str, Any]]:
+    def to_rows(self) -> list[Document]:
         """One record for each entry, in their order."""
         columns = zip(
             self.entries.ids,
@@ -341,7 +341,7 @@ class ConvexHull:
         )
         return [dict(zip(names, values, strict=True)) for values in columns]
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """All of it as JSON takes it: elements, references, provenance, and the rows."""
         of_kind = settled(self._groups)
         return {
@@ -480,7 +480,7 @@ class GrandPotentialHull(ConvexHull):
         """Of candidates over all elements: id -> share of the closed atoms."""
         return super().decompose(self.comparable(candidates))
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Document:
         """With chemical potentials, temperature (K) and pressure (bar)."""
         opened = {"mu": self.open, "temperature": self.temperature, "pressure": self.pressure}
         return {**super().document(), "open": opened}

@@ -24,6 +24,7 @@ from kohn.structures.provenance import (
 )
 from kohn.structures.raw_frames import settled
 from kohn.tables import blocks, columns_of, is_table
+from kohn.typing import Document
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "id": ("id", "entry_id", "material_id"),
@@ -107,7 +108,7 @@ def _json_rows(file: Path, formation: bool) -> list[Row]:
     return [_json_row(e, file, k, formation) for k, e in enumerate(entries)]
 
 
-def _json_row(entry: Mapping[str, Any], file: Path, k: int, formation: bool) -> Row:
+def _json_row(entry: Document, file: Path, k: int, formation: bool) -> Row:
     where = computed_entries.place_of(str(file), k)
     computed_entries.required(entry, where)
     counts = composition_of(entry["composition"], where)
@@ -124,7 +125,7 @@ def _json_row(entry: Mapping[str, Any], file: Path, k: int, formation: bool) -> 
 
 
 def _structure(
-    entry: Mapping[str, Any], counts: Mapping[str, float], place: Place, formation: bool
+    entry: Document, counts: Mapping[str, float], place: Place, formation: bool
 ) -> Structure | None:
     """Its atoms; None where it has none, or is disordered: its energy can be used all the same."""
     if not computed_entries.is_whole(entry, counts):

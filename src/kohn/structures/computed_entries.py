@@ -27,6 +27,7 @@ from kohn.errors import InputError, Place
 from kohn.structures.elements import atomic_number, symbol
 from kohn.structures.provenance import UNKNOWN, provenance_of
 from kohn.structures.raw_frames import RawFrame
+from kohn.typing import Document
 
 SUFFIXES = (".json", ".json.gz")
 WHOLE = 1e-8
@@ -37,7 +38,7 @@ SPECIES = re.compile(r"([A-Za-z]+)(?:[\d.]*[+-])?(?:,?\w+=.*)?")
 ISOTOPES = {"D": "H", "T": "H"}
 """Deuterium and tritium."""
 
-Entry = Mapping[str, Any]
+Entry = Document
 
 
 def read_json(path: Path, name: str) -> Any:
@@ -56,7 +57,7 @@ def read_json(path: Path, name: str) -> Any:
         ) from None
 
 
-def listed(data: Any) -> list[Entry] | None:
+def listed(data: object) -> list[Entry] | None:
     """The entries of what a JSON file has; None where it is no dict of pymatgen, nor a list."""
     if isinstance(data, dict) and has_geometry(data):
         return [data]
@@ -96,22 +97,22 @@ def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
             yield geometry(entry, composition(entry["composition"], where), place)
 
 
-def is_geometry(data: Mapping[str, Any]) -> bool:
+def is_geometry(data: Document) -> bool:
     """Whether it is a Structure or a Molecule itself."""
     return isinstance(data.get("sites"), list) and ("lattice" in data or _is_molecule(data))
 
 
-def has_geometry(data: Mapping[str, Any]) -> bool:
+def has_geometry(data: Document) -> bool:
     """Whether it is a structure, or has one."""
     return is_geometry(data) or has_structure(data)
 
 
-def _is_entry(data: Mapping[str, Any]) -> bool:
+def _is_entry(data: Document) -> bool:
     """Whether an energy is to be expected: documents have structures without one."""
     return {"energy", "composition"} <= set(data) or str(data.get("@class")).endswith("Entry")
 
 
-def _is_molecule(structure: Mapping[str, Any]) -> bool:
+def _is_molecule(structure: Document) -> bool:
     return str(structure.get("@class")) in ("Molecule", "IMolecule")
 
 
@@ -168,7 +169,7 @@ def correction(entry: Entry, where: str) -> float:
     return total
 
 
-def adjustment_value(a: Mapping[str, Any]) -> float | None:
+def adjustment_value(a: Document) -> float | None:
     """One adjustment, eV; None where its kind is not known."""
     if a.get("value") is not None:
         return float(a["value"])
@@ -272,7 +273,7 @@ def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> 
     )
 
 
-def _lattice(structure: Mapping[str, Any], where: str) -> tuple[np.ndarray, np.ndarray]:
+def _lattice(structure: Document, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Cell vectors as rows, Å, and periodic flags; all three where none are stated."""
     if _is_molecule(structure):
         return np.zeros((3, 3)), np.zeros(3, bool)
@@ -290,10 +291,10 @@ def _lattice(structure: Mapping[str, Any], where: str) -> tuple[np.ndarray, np.n
     return matrix, flags.astype(bool)
 
 
-def _numbers(structure: Mapping[str, Any], where: str) -> np.ndarray:
+def _numbers(structure: Document, where: str) -> np.ndarray:
     """Atomic numbers; each site must have one species, wholly."""
     numbers, known = [], {}
-    sites: list[dict[str, Any]] = structure.get("sites") or []
+    sites: list[Document] = structure.get("sites") or []
     for i, site in enumerate(sites):
         species = _species(site)
         if species is None:
@@ -312,7 +313,7 @@ def _numbers(structure: Mapping[str, Any], where: str) -> np.ndarray:
     return np.array(numbers, dtype=np.int32)
 
 
-def _species(site: Mapping[str, Any]) -> str | None:
+def _species(site: Document) -> str | None:
     """The one species that fills a site, or None."""
     species = site.get("species") or ()
     if len(species) != 1:
@@ -332,7 +333,7 @@ def _atomic_number(species: str, where: str) -> int:
         ) from None
 
 
-def _positions(structure: Mapping[str, Any], cell: np.ndarray, where: str) -> np.ndarray:
+def _positions(structure: Document, cell: np.ndarray, where: str) -> np.ndarray:
     """Cartesian coordinates of the sites, Å, [n, 3]."""
     out = np.zeros((len(structure["sites"]), 3))
     for i, site in enumerate(structure["sites"]):

@@ -3,15 +3,15 @@
 Calculator, prediction, evaluation and screening know a model by this alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 
 from kohn.structures.reading import Readable
 from kohn.structures.structure import Structure
-from kohn.typing import Float
+from kohn.typing import Document, Float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -118,7 +118,7 @@ class Predictive(Protocol):
         ...
 
     @property
-    def provenance(self) -> Mapping[str, Any]:
+    def provenance(self) -> Document:
         """How it was made."""
         ...
 

@@ -5,11 +5,10 @@ their energy adjustments, structures in `info` under the names of the fields bel
 not say is unknown.
 """
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any
 
 from kohn.structures.properties import PREDICTED_BY
+from kohn.typing import Document
 
 UNKNOWN, NONE = "unknown", "none"
 RECONCILED: dict[str, tuple[str, ...]] = {
@@ -50,7 +49,7 @@ UNSTATED = Provenance()
 """Nothing is known."""
 
 
-def provenance_of(entry: Mapping[str, Any]) -> Provenance:
+def provenance_of(entry: Document) -> Provenance:
     """What a dict of pymatgen's ComputedEntry says of itself."""
     parameters = entry.get("parameters") or {}
     schemes = {_scheme(a) for a in entry.get("energy_adjustments") or ()}
@@ -62,7 +61,7 @@ def provenance_of(entry: Mapping[str, Any]) -> Provenance:
     return Provenance(functional(parameters.get("run_type")), _widest(schemes), source)
 
 
-def stated(info: Mapping[str, Any]) -> Provenance:
+def stated(info: Document) -> Provenance:
     """What the `info` of a structure says under functional, scheme and source."""
     said = [str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")]
     said[2] = str(info.get("source", info.get(PREDICTED_BY, UNKNOWN)))
@@ -81,7 +80,7 @@ def functional(run_type: str | None) -> str:
     return FUNCTIONALS.get(text.upper().replace("_", "+"), text)
 
 
-def _scheme(adjustment: Mapping[str, Any]) -> str:
+def _scheme(adjustment: Document) -> str:
     made_by = adjustment.get("cls") or {}
     name, version = made_by.get("@class"), made_by.get("@version")
     return f"{name} {version}" if name and version else str(name or UNKNOWN)

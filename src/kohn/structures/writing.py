@@ -1,6 +1,6 @@
 """Writing extended XYZ that reads back exactly."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
 from kohn.structures.raw_frames import raw_of
 from kohn.structures.reading import Readable, read
 from kohn.structures.structure import Structure
+from kohn.typing import Document
 
 
 def write(
     structures: Readable,
     path: str | Path,
     *,
-    predictions: Sequence[Mapping[str, Any]] | None = None,
+    predictions: Sequence[Document] | None = None,
     predicted_by: str = PREDICTOR,
 ) -> tuple[str, ...]:
     """Write extended XYZ; numbers have as many digits as it takes to read them back exactly.
@@ -67,7 +68,7 @@ def _several(structures: Readable) -> Sequence[Structure]:
 
 def frame_text(
     structure: Structure,
-    predictions: Mapping[str, Any] | None = None,
+    predictions: Document | None = None,
     predicted_by: str = PREDICTOR,
 ) -> str:
     """One frame of extended XYZ."""
@@ -97,7 +98,7 @@ def frame_text(
     return f"{len(structure)}\n{_comment(structure, properties, info)}\n{rows}"
 
 
-def _comment(structure: Structure, properties: str, info: dict[str, Any]) -> str:
+def _comment(structure: Structure, properties: str, info: Document) -> str:
     cell = [pair("Lattice", structure.cell)] if structure.cell.any() else []
     stated = [*cell, f"Properties={properties}", pair("pbc", np.asarray(structure.periodic))]
     return " ".join([*stated, *(pair(key, value) for key, value in info.items())])

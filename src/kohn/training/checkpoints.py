@@ -5,7 +5,6 @@ A run that is killed and resumed from a checkpoint ends with the same bytes as o
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +13,7 @@ import numpy as np
 from kohn import modelfile
 from kohn.errors import ModelFileError, Place
 from kohn.training.optimiser import State
-from kohn.typing import Array
+from kohn.typing import Array, Document
 
 FILE = "checkpoint.safetensors"
 
@@ -48,7 +47,7 @@ def save(folder: Path, state: State, best: Array, progress: Reached, fingerprint
     leaves = jax.tree.leaves(state)
     arrays = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     arrays["best"] = np.asarray(best)
-    meta: dict[str, Any] = {k: v for k, v in asdict(progress).items() if k != "best_loss"}
+    meta: Document = {k: v for k, v in asdict(progress).items() if k != "best_loss"}
     # As text: JSON has no infinity, and a resumed run must compare with the same number.
     meta["best_loss"] = float(progress.best_loss).hex()
     modelfile.write(

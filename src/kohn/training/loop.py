@@ -10,6 +10,7 @@ import numpy as np
 
 from kohn.errors import TrainingError
 from kohn.jobs import WorkFolder
+from kohn.potential import Potential, PropertyModel
 from kohn.potential import save as save_potential
 from kohn.progress import Progress
 from kohn.training import checkpoints
@@ -29,7 +30,7 @@ from kohn.training.optimiser import (
 from kohn.training.penalties import penalised
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
-from kohn.typing import Array
+from kohn.typing import Array, Tree
 
 MODEL = "model.safetensors"
 LAST = "last.safetensors"
@@ -55,12 +56,12 @@ class Trainer:
         """Steps of the whole run."""
         return self.epochs * self.prepared.train.steps
 
-    def weights(self, step: int) -> Any:
+    def weights(self, step: int) -> Tree:
         """Weights of the loss at a step: the late ones towards the end."""
         return self.prepared.task.weights(step >= self.settings.loss.late_from * self.steps)
 
 
-def run(trainer: Trainer, *, resume: bool) -> Any:
+def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
     """Train to the end, from the start or from the checkpoint.
 
     Returns:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kohn.graphs import Graph, Shape
-from kohn.models import Derived, energy_and_derivatives
+from kohn.models import Derived, EnergyModel, energy_and_derivatives
 from kohn.potential import Reference
 from kohn.structures import Structure
 from kohn.typing import Array, ArrayLike, Float
@@ -136,7 +136,7 @@ class EnergyTask:
         """Zeros where graphs need positions: no energy depends on a charge."""
         return [0.0] * len(structures) if self.positions else None
 
-    def predict(self, model: Any, graph: Graph) -> Derived:
+    def predict(self, model: EnergyModel, graph: Graph) -> Derived:
         """Energies, forces and stresses."""
         return energy_and_derivatives(model, graph)
 

@@ -19,7 +19,7 @@ from kohn.compilation import compiled
 from kohn.graphs import Graph
 from kohn.training.settings import OptimiserSettings
 from kohn.training.task import Task
-from kohn.typing import Array, Float
+from kohn.typing import Array, Float, Tree
 
 
 class State(NamedTuple):
@@ -48,7 +48,7 @@ class Report(NamedTuple):
 Unravel = Callable[[Array], Any]
 
 
-def flatten(model: Any) -> tuple[Array, Unravel]:
+def flatten(model: Tree) -> tuple[Array, Unravel]:
     """θ of a model, and the function that makes a model of θ."""
     weights, rest = eqx.partition(model, eqx.is_inexact_array)
     theta, unravel = ravel_pytree(weights)
@@ -104,7 +104,7 @@ def objective_of(task: Task, unravel: Unravel) -> Objective:
 
 def make_step(
     objective: Objective, transformation: optax.GradientTransformation, *, ema: float, seed: int = 0
-) -> Callable[[State, Graph, Any, Any], tuple[State, Report]]:
+) -> Callable[[State, Graph, Tree, Tree], tuple[State, Report]]:
     """One step of training, compiled once for each shape of batch.
 
     Args:
@@ -140,7 +140,7 @@ class Judged(NamedTuple):
     sums: dict[str, tuple[Array, Array, Array]]
 
 
-def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Any, Any], Judged]:
+def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Tree, Tree], Judged]:
     """Loss and sums of errors of a batch, compiled once for each shape."""
 
     def validate(theta: Array, graph: Graph, t: Any, w: Any) -> Judged:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from kohn.graphs import Graph, gather_neighbours
-from kohn.models import energy_and_derivatives
+from kohn.models import EnergyModel, energy_and_derivatives
 from kohn.training.optimiser import Objective, Unravel
 from kohn.typing import Array, Float
 
@@ -32,7 +32,7 @@ Forces = Callable[[Graph], Float[Array, "N 3"]]
 """Forces of atoms from a graph, eV/Å; zero in padding."""
 
 
-def forces_of(model: Any) -> Forces:
+def forces_of(model: EnergyModel) -> Forces:
     """The forces of a model of any family."""
     return lambda graph: energy_and_derivatives(model, graph).forces
 

@@ -36,6 +36,7 @@ from kohn.training.properties import judge as judge_properties
 from kohn.training.settings import DataSettings, TrainSettings, Weights
 from kohn.training.stress import predicts_stress, refuse_stress, without_stress
 from kohn.training.task import Task
+from kohn.typing import Document
 from kohn.version import __version__
 
 STRESS_WEIGHT = 1e5
@@ -330,7 +331,7 @@ def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> 
     )
 
 
-def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[str, Any]:
+def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> Document:
     """What the model file says of its making. No times and no paths but those given."""
     return {
         "settings": settings.model_dump(mode="json"),
@@ -341,7 +342,7 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> dict[
     }
 
 
-def _labels(said: DataSettings, data: Dataset) -> list[dict[str, Any]]:
+def _labels(said: DataSettings, data: Dataset) -> list[Document]:
     """How the labels were computed, each kind with its number of structures.
 
     What frames say of themselves goes before what the settings say of all.
@@ -351,7 +352,7 @@ def _labels(said: DataSettings, data: Dataset) -> list[dict[str, Any]]:
     return [{**asdict(p), "structures": n} for p, n in sorted(kinds.items())]
 
 
-def _provenance_of_energies(train: Dataset, e0s: E0s) -> dict[str, Any]:
+def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
     """Where zero is, and the mean above it."""
     labelled = [s for s in train if "energy" in s.labels]
     above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
@@ -363,7 +364,7 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> dict[str, Any]:
     }
 
 
-def _seen(loader: Loader, start: Potential | None) -> dict[str, Any]:
+def _seen(loader: Loader, start: Potential | None) -> Document:
     """Distances of the training data, and of those of the model to start from."""
     seen = Seen.of(loader.structures, loader.neighbourhoods)
     earlier = None if start is None else start.judge.seen

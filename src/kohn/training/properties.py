@@ -9,7 +9,6 @@ squares. Huber's ℓ in place of the square takes errors in units of s.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from kohn.errors import ConfigError, InputError
 from kohn.graphs import Graph, Shape
 from kohn.models.heads.properties import (
     PropertyConfig,
+    PropertyNetwork,
     by_degree,
     cartesian,
     degrees_of,
@@ -105,7 +105,7 @@ class PropertyTask:
     def weights(self, late: bool) -> None:
         """None: targets count alike, always."""
 
-    def predict(self, model: Any, graph: Graph) -> dict[str, dict[int, Array]]:
+    def predict(self, model: PropertyNetwork, graph: Graph) -> dict[str, dict[int, Array]]:
         """Spherical components by target and degree."""
         return model(graph)
 

@@ -1,20 +1,19 @@
 """Labels of stress and models that predict none."""
 
 from dataclasses import replace
-from typing import Any
 
 from kohn.errors import ConfigError
 from kohn.models import FAMILIES, is_conservative
 from kohn.structures import Dataset
-from kohn.training.settings import Weights
+from kohn.training.settings import AnyModel, Weights
 
 
-def predicts_stress(config: Any) -> bool:
+def predicts_stress(config: AnyModel) -> bool:
     """Whether models of this configuration have a stress: where it is a derivative."""
     return is_conservative(FAMILIES[config.family][1])
 
 
-def refuse_stress(config: Any, *weights: Weights | None) -> None:
+def refuse_stress(config: AnyModel, *weights: Weights | None) -> None:
     """Weights of a stress must not be asked for where none is predicted.
 
     Args:

@@ -1,11 +1,11 @@
 """What a run learns, as loader and loop see it: energies with forces, or other properties."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from kohn.graphs import Graph, Shape
 from kohn.structures import Structure
-from kohn.typing import Array
+from kohn.typing import Array, Tree
 
 
 class Task(Protocol):
@@ -14,11 +14,11 @@ class Task(Protocol):
     Labels, predictions and weights are trees of arrays that only the task looks into.
     """
 
-    def labels(self, structures: Sequence[Structure], shape: Shape) -> Any:
+    def labels(self, structures: Sequence[Structure], shape: Shape) -> Tree:
         """Labels laid out as `graphs.collate` lays out the structures; NumPy arrays."""
         ...
 
-    def weights(self, late: bool) -> Any:
+    def weights(self, late: bool) -> Tree:
         """Weights of the loss, at first or towards the end: they change without compiling anew."""
         ...
 
@@ -26,14 +26,14 @@ class Task(Protocol):
         """Q of each structure, e, where positions and charges must stand on the graph."""
         ...
 
-    def predict(self, model: Any, graph: Graph) -> Any:
+    def predict(self, model: Tree, graph: Graph) -> Tree:
         """What the model says of a batch."""
         ...
 
-    def loss(self, predicted: Any, labels: Any, weights: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(self, predicted: Tree, labels: Tree, weights: Tree) -> tuple[Array, dict[str, Array]]:
         """The loss, and its parts by the name of the label."""
         ...
 
-    def errors(self, predicted: Any, labels: Any) -> dict[str, tuple[Array, Array]]:
+    def errors(self, predicted: Tree, labels: Tree) -> dict[str, tuple[Array, Array]]:
         """By name: differences [M, ...], and which rows [M] are labelled."""
         ...

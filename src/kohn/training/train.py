@@ -20,6 +20,7 @@ from kohn.training.gaussian_process import run_fit
 from kohn.training.loop import Trainer, run
 from kohn.training.preparation import Prepared, prepare, use_devices
 from kohn.training.settings import TrainSettings, parse, read_settings, to_yaml
+from kohn.typing import Document
 
 SETTINGS = "settings.yaml"
 CHECK = "check.json"
@@ -80,7 +81,7 @@ def _in_memory(source: Any) -> bool:
 
 
 def _train_in_memory(
-    source: Any, work: WorkFolder, resume: bool, progress: Progress | None, sections: dict[str, Any]
+    source: Any, work: WorkFolder, resume: bool, progress: Progress | None, sections: Document
 ) -> Any:
     """Train on structures that no file has: they are written beside the folder's other files, so
     that the run can be resumed and says what it learned."""
@@ -122,7 +123,7 @@ def _run(
     return potential
 
 
-def settings_from(source: Any, sections: dict[str, Any]) -> TrainSettings:
+def settings_from(source: Any, sections: Document) -> TrainSettings:
     """Settings from whatever `train` takes, with sections overridden."""
     if isinstance(source, TrainSettings):
         document = source.model_dump(mode="json")

@@ -8,14 +8,14 @@ with ν = S − 1 degrees of freedom it follows Student's distribution.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from kohn.errors import ConfigError
 from kohn.potential import MovingPotential, Potential
 from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
-from kohn.typing import Float
+from kohn.typing import Document, Float
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Ensemble:
         return True
 
     @property
-    def provenance(self) -> dict[str, Any]:
+    def provenance(self) -> Document:
         """That of each member."""
         return {"members": [m.provenance for m in self.members]}
 
