@@ -329,7 +329,7 @@ def test_the_bars_of_a_page_are_shares_of_the_threshold(tmp_path):
 
     audit(Planted(fault), PAIR, laws=["net-force"], out=tmp_path)
     page = audit_page(tmp_path).read_text()
-    assert "--bound:0.7692" in page
+    assert "calc(100% * 10 / 13)" in page  # where the threshold is
     assert "--share:0.6923" in page
 
 

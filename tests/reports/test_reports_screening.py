@@ -10,6 +10,7 @@ from scipy.special import ndtr
 from test_reports_browser import browser, open_page
 from test_reports_page import Page, figures_in
 
+from kohn import tables
 from kohn.calibration import calibration
 from kohn.errors import InputError
 from kohn.records import to_json
@@ -18,7 +19,6 @@ from kohn.reports.hull_figures import hull_figure
 from kohn.reports.ranked import read_ranked
 from kohn.reports.screening import screening_page, yield_table
 from kohn.reports.screening_figures import screening_figures
-from kohn.stability import tables
 from kohn.stability.metrics import stability_metrics
 from kohn.tables import write_table
 

@@ -20,7 +20,7 @@ from kohn.structures.elements import symbol
 
 
 def check(
-    data: Readable | Mapping[str, Readable],
+    data: "Readable | Mapping[str, Readable]",
     *,
     keys: dict[str, str] | None = None,
     e0s: Mapping[int | str, float] | E0s | None = None,
