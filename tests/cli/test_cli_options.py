@@ -24,6 +24,7 @@ import kohn.cli.auditing
 import kohn.cli.demo
 import kohn.cli.hulls
 import kohn.cli.screening
+import kohn.interfaces.opening
 import kohn.potential
 import kohn.reports
 import kohn.reports.screening
@@ -328,7 +329,7 @@ def recorder(monkeypatch, tmp_path):
     made.replace(kohn, "evaluate", SimpleNamespace(to_json=lambda: evaluated))
     made.replace(kohn, "read", call=True)
     made.replace(kohn, "write")
-    made.replace(kohn, "Calculator", "a calculator")
+    made.replace(kohn.interfaces.opening, "Calculator", "a calculator")
     made.replace(kohn.potential, "open_model", Model())
     made.replace(Model, "predict", call=True)
     made.replace(kohn.training, "train", Model())

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from kohn.cli import describing
-from kohn.descriptors import CoulombMatrix, KernelConfig, Soap, StructureFactor, kernel_matrix
+from kohn.descriptors import (
+    CoulombMatrix,
+    KernelConfig,
+    Soap,
+    StructureFactor,
+    archives,
+    kernel_matrix,
+)
 from kohn.errors import InputError
 from kohn.structures import read
 
@@ -130,7 +137,7 @@ def test_features_are_written_as_they_come(tmp_path):
     """80 MB, of which 0.8 MB are in memory."""
     blocks = (np.full((10, 10_000), float(i)) for i in range(100))
     tracemalloc.start()
-    describing.write_npz(tmp_path / "a.npz", "features", (1000, 10_000), blocks, {})
+    archives.write_npz(tmp_path / "a.npz", "features", (1000, 10_000), blocks, {})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8e6
@@ -144,7 +151,7 @@ def test_a_failed_file_leaves_nothing(tmp_path):
         raise InputError("no more")
 
     with pytest.raises(InputError):
-        describing.write_npz(tmp_path / "a.npz", "features", (2, 2), blocks(), {})
+        archives.write_npz(tmp_path / "a.npz", "features", (2, 2), blocks(), {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -277,7 +284,7 @@ def test_similarity_refuses(kohn_cli, ethanol, arguments, message):
 
 
 def test_large_tables_are_refused_before_the_work(kohn_cli, ethanol, monkeypatch):
-    monkeypatch.setattr(describing, "kernel_matrix", None)
+    monkeypatch.setattr(archives, "kernel_matrix", None)
     many = DATA / "ethanol.extxyz"
     code, _, err = kohn_cli("similarity", ethanol, many)
     assert code == 2

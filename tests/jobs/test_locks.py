@@ -4,16 +4,17 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 import kohn
 from kohn.errors import ConfigError
+from kohn.jobs import WorkFolder
 from kohn.jobs.locks import LOCK, only_process, refuse_held
 
 HOLD = """
 import sys, time
+from kohn.jobs import WorkFolder
 from kohn.jobs.locks import only_process
 with only_process(sys.argv[1], "training"):
     print("held", flush=True)
@@ -80,7 +81,8 @@ def test_a_stale_lock_is_no_run(tmp_path):
     from kohn.training.train import _may_use
 
     (tmp_path / LOCK).write_text("{}")
-    _may_use(Path(tmp_path), resume=False)
-    (tmp_path / "records.jsonl").write_text("")
+    work = WorkFolder(tmp_path, "training")
+    _may_use(work, resume=False)
+    work.records.write_text("")
     with pytest.raises(ConfigError, match="exists already"):
-        _may_use(Path(tmp_path), resume=False)
+        _may_use(work, resume=False)

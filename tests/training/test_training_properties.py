@@ -184,7 +184,8 @@ def test_tensors_of_a_wrong_shape_or_convention(tmp_path, value, key, match):
 @pytest.mark.parametrize(
     ("sections", "match"),
     [
-        ({"model": "mace"}, "learned by model: nequip, not mace"),
+        ({"model": "gaussian-process"}, "learned by model: .*nequip.*, not gaussian-process"),
+        ({"model": "schnet"}, "turn with the structure"),
         ({"targets": ["energy", "dipole"]}, "energy"),
         ({"targets": ["forces"]}, "energy"),
         ({"targets": ["dipole", "dipole"]}, "twice"),

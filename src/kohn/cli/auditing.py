@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from kohn.audits import NAMES, CalculatorProcess, audit
 from kohn.cli.options import assignments
 from kohn.cli.progress import bar
 from kohn.errors import ConfigError
-from kohn.interfaces.opening import open_calculator
+from kohn.interfaces.opening import is_class, open_calculator
 from kohn.reports.audit import audit_page
 from kohn.typing import Document
 
@@ -57,13 +57,12 @@ def run_audit(
             asked = open_calculator(named, options, dtype=_dtype(dtype))
         else:
             named, files, asked = calculator, paths, CalculatorProcess(calculator, options)
-        if isinstance(asked, CalculatorProcess):
+        if isinstance(asked, AbstractContextManager):  # a process, which must end
             ends.enter_context(asked)
-            for text in asked.warnings:
-                console.print(f"warning: {text}")
-            name = f"{named} {arguments}" if arguments else str(named)
-        else:
-            name = f"{named} in {dtype}"
+        for text in getattr(asked, "warnings", ()):
+            console.print(f"warning: {text}")
+        of_class = calculator is not None or is_class(named)
+        name = f"{named} {arguments or ''}".strip() if of_class else f"{named} in {dtype}"
         data = kohn.read([str(f) for f in files], labels="none")
         if len(data) > frames:
             console.print(f"{frames} of {len(data)} structures; --frames takes more")
