@@ -213,7 +213,6 @@ def table(cutoff: float, e0s: dict[int, float]) -> list[tuple[laws.Law, str, Fau
         (laws.rotation, anisotropic),
         (laws.rotation, torque),
         (laws.reflection, chiral),
-        (laws.permutation, by_index),
         (laws.permutation, sorted_forces),
         (laws.lattice_shift, field),
         (laws.unwrapped, field),

@@ -15,6 +15,7 @@ from kohn.audits.case import (
     growth,
     moved,
     needs_no_charge,
+    random_rotation,
     take,
 )
 from kohn.numerics.noise import CERTAIN
@@ -34,7 +35,7 @@ CUT = 8
 def fragments(case: Case) -> list[Measured]:
     """E(A + B) = E(A) + E(B), and the same forces, where A and B are 50 Å apart in vacuum.
 
-    B is A in another place. Of crystals and large molecules A is a cluster cut out of them. What
+    B is A in another place, and turned: what is shared between like parts would be none. Of crystals and large molecules A is a cluster cut out of them. What
     is refused in vacuum is asked for again in a large periodic box.
     """
     needs_no_charge(case.s)
@@ -44,7 +45,8 @@ def fragments(case: Case) -> list[Measured]:
     # Along a diagonal: in float32 positions are as precise as their largest coordinate.
     away = case.rng.choice([-1, 1], 3) / 3**0.5 * (2 * extent + APART)
     n, x = len(a), a.positions - a.positions.mean(0)
-    pair = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([x - away / 2, x + away / 2]))
+    turned = x @ random_rotation(case.rng).T
+    pair = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([x - away / 2, turned + away / 2]))
 
     def asked(both: Structure) -> tuple[Outcome, Outcome]:
         parts = (take(both, np.arange(n)), take(both, np.arange(n, 2 * n)), both)
