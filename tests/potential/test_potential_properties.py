@@ -10,7 +10,7 @@ from brute_force import structure
 from kohn.errors import InputError
 from kohn.graphs import neighbourhood
 from kohn.models import NequipConfig
-from kohn.models.properties import PropertyConfig, PropertyNetwork
+from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.potential import ExtrapolationWarning, PropertyModel, Seen
 from kohn.potential.properties import about_mass, charge_of, from_mass, label_of
 from kohn.structures.properties import PREDICTED_BY

@@ -10,6 +10,7 @@ from brute_force import structure
 
 from kohn.errors import InputError
 from kohn.graphs import neighbourhood
+from kohn.jobs import WorkFolder
 from kohn.models import FAMILIES, SchNetConfig
 from kohn.potential import Seen
 from kohn.records import read_records
@@ -212,8 +213,9 @@ def test_a_run_that_begins_again_has_one_start(tmp_path):
     potential = SimpleNamespace(n_parameters=1, provenance={}, e0s={1: -13.6})
     report = SimpleNamespace(to_json=dict)
     prepared = SimpleNamespace(report=report, train=loader, valid=loader, potential=potential)
+    work = WorkFolder(tmp_path, "training")
     for steps in (5, 7):
-        _write_start(tmp_path, prepared, steps=steps)
-    (start,) = read_records(tmp_path / "records.jsonl")
+        _write_start(work, prepared, steps=steps)
+    (start,) = read_records(work.records)
     assert start["kind"] == "start"
     assert start["steps"] == 7
