@@ -57,7 +57,7 @@ def read_json(path: Path, name: str) -> Any:
         ) from None
 
 
-def listed(data: object) -> list[Entry] | None:
+def listed(data: Any) -> list[Entry] | None:
     """The entries of what a JSON file has; None where it is no dict of pymatgen, nor a list."""
     if isinstance(data, dict) and has_geometry(data):
         return [data]
