@@ -71,7 +71,7 @@ def graph_of(*structures, spare=0, dtype=np.float64):
 
 
 def labels_of(*structures, spare=0):
-    return targets(structures, [0.0] * len(structures), shape_of(structures, spare))
+    return targets(structures, shape_of(structures, spare))
 
 
 @eqx.filter_jit
