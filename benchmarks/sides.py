@@ -3,6 +3,7 @@
 import json
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import FOLDERS, ROOT
@@ -15,6 +16,7 @@ class Side:
     name: str
     command: list[str]
     environment: dict[str, str] | None = None  # this process's own where it is None
+    folder: Path = ROOT  # a checkout
     process: subprocess.Popen | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -28,7 +30,7 @@ class Side:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                cwd=ROOT,
+                cwd=self.folder,
                 env=self.environment,
             )
         self._answer()

@@ -1,4 +1,4 @@
-"""Two versions of JAX beside each other: `python -m benchmarks.versions`.
+"""Two versions of JAX, or of Kohn, beside each other: `python -m benchmarks.versions`.
 
 The cases that Kohn computes in `benchmarks.speed`, `families` and `descriptors`, by the same code
 under two interpreters: this one and `--other` (`make .venv-jax-0.10.2/.done` makes the one that is
@@ -11,6 +11,9 @@ Shown are medians over all rounds, their ratio, and the least and greatest ratio
 processes. An entry that is more than 3 % slower here is named; where that is within what pairs
 differ by, it says so. Predictions are compared: the largest difference of a force or of a feature,
 as a share of the largest. Give it an idle machine.
+
+With `--before CHECKOUT` the other side is another checkout of Kohn (`git worktree add CHECKOUT
+REV`) under this interpreter, each with its own benchmarks; results go to `before`.
 """
 
 import json
@@ -125,10 +128,19 @@ def groups(
 # --- the comparison -----------------------------------------------------------------------
 
 
-def environment(python: str) -> dict[str, str]:
-    """Of a worker: this repository's code, and a folder for what this interpreter compiles."""
-    cache = FOLDERS.work / "versions-compiled" / Path(python).absolute().parent.parent.name
-    path = [str(ROOT / "src"), str(ROOT)]
+@dataclass(frozen=True)
+class Code:
+    """An interpreter, and the checkout of Kohn that it runs."""
+
+    python: str
+    tree: Path = ROOT
+
+
+def environment(code: Code) -> dict[str, str]:
+    """Of a worker: the checkout's code, and a folder for what this interpreter compiles of it."""
+    kind = Path(code.python).absolute().parent.parent.name + f"-{code.tree.name}"
+    cache = FOLDERS.work / "versions-compiled" / kind
+    path = [str(code.tree / "src"), str(code.tree)]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
@@ -150,20 +162,19 @@ def compared(pair: Pair, entry: Entry, rounds: int, repeats: int) -> dict[str, A
     return found
 
 
-def measured(
-    pythons: dict[str, str], wanted: list[str], arguments: Any
-) -> Iterator[dict[str, Any]]:
+def measured(codes: dict[str, Code], wanted: list[str], arguments: Any) -> Iterator[dict[str, Any]]:
     """Every entry of every group, for each pair of processes."""
     every = groups(arguments.threads, arguments.quick)
     for number in range(arguments.processes):
-        order = list(pythons) if number % 2 == 0 else list(pythons)[::-1]
+        order = list(codes) if number % 2 == 0 else list(codes)[::-1]
         for group in wanted:
             command, entries = every[group]
             pair = {
                 name: Side(
                     f"{group}-{name}",
-                    [pythons[name], "-m", *command],
-                    environment(pythons[name]),
+                    [codes[name].python, "-m", *command],
+                    environment(codes[name]),
+                    codes[name].tree,
                 )
                 for name in order
             }
@@ -201,11 +212,10 @@ def rows_of(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(versions: dict[str, dict[str, str]], rows: list[dict[str, Any]]) -> str:
-    """The measurements in Markdown."""
-    here, other = (versions[name]["jax"] for name in ("here", "other"))
+def table(here: str, other: str, rows: list[dict[str, Any]]) -> str:
+    """The measurements in Markdown, under the names of both sides."""
     lines = [
-        f"| what | jax {here}, ms | jax {other}, ms | ratio | of pairs of processes | differ by |",
+        f"| what | {here}, ms | {other}, ms | ratio | of pairs of processes | differ by |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
@@ -224,7 +234,7 @@ def table(versions: dict[str, dict[str, str]], rows: list[dict[str, Any]]) -> st
     return "\n".join(lines if slower else [*lines, "- none"]) + "\n"
 
 
-def looked_up(python: str) -> dict[str, str]:
+def looked_up(code: Code) -> dict[str, str]:
     """Versions of an interpreter and the file of the package that it measures.
 
     Raises:
@@ -236,22 +246,23 @@ def looked_up(python: str) -> dict[str, str]:
     )
     try:
         done = subprocess.run(
-            [python, "-W", "ignore", "-c", script],
+            [code.python, "-W", "ignore", "-c", script],
             capture_output=True,
             text=True,
             check=True,
-            env=environment(python),
+            env=environment(code),
+            cwd=code.tree,
         )
     except OSError:
         raise SystemExit(
-            f"no {python}: `make .venv-jax-0.10.2/.done` makes the other interpreter; "
+            f"no {code.python}: `make .venv-jax-0.10.2/.done` makes the other interpreter; "
             "--other names one that is there"
         ) from None
     except subprocess.CalledProcessError as error:
-        raise SystemExit(f"{python} does not import Kohn: {error.stderr}") from None
+        raise SystemExit(f"{code.python} does not import Kohn: {error.stderr}") from None
     found = json.loads(done.stdout)
     # Of this checkout as seen from its top: a record tells nothing of whose machine it was.
-    return found | {"kohn": os.path.relpath(found["kohn"], ROOT)}
+    return found | {"kohn": os.path.relpath(found["kohn"], code.tree)}
 
 
 def main() -> None:
@@ -259,6 +270,7 @@ def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(groups(2))}")
     parser.add_argument("--other", default=str(OTHER), metavar="PYTHON")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="another one of Kohn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=4, help="pairs of them, one after another")
     parser.add_argument("--rounds", type=int, default=5)
@@ -270,13 +282,20 @@ def main() -> None:
     if unknown := [g for g in wanted if g not in groups(2)]:
         parser.error(f"unknown groups {unknown}; known: {', '.join(groups(2))}")
     speed.cases()  # says what data are missing
-    pythons = {"here": sys.executable, "other": arguments.other}
-    versions = {name: looked_up(python) for name, python in pythons.items()}
-    if versions["here"]["jaxlib"] == versions["other"]["jaxlib"]:
-        raise SystemExit(f"both interpreters have jaxlib {versions['here']['jaxlib']}")
+    other = Code(arguments.other)
+    if arguments.before:
+        other = Code(sys.executable, arguments.before.absolute())
+    codes = {"here": Code(sys.executable), "other": other}
+    versions = {name: looked_up(code) for name, code in codes.items()}
+    here, there = (versions[name]["jaxlib"] for name in codes)
+    if not arguments.before and here == there:
+        raise SystemExit(f"both interpreters have jaxlib {here}")
     m = machine({"the other": {k: versions["other"][k] for k in ("jax", "jaxlib")}})
-    rows = rows_of(list(measured(pythons, wanted, arguments)))
-    write_results("versions", m, {"versions": versions, "rows": rows}, table(versions, rows))
+    rows = rows_of(list(measured(codes, wanted, arguments)))
+    name, heads = "versions", [f"jax {versions[side]['jax']}" for side in codes]
+    if arguments.before:
+        name, heads = "before", ["now", "before"]
+    write_results(name, m, {"versions": versions, "rows": rows}, table(*heads, rows))
 
 
 if __name__ == "__main__":
