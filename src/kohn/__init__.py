@@ -60,25 +60,7 @@ _PUBLIC = {
     "evaluate": "kohn.evaluation",
     "Calculator": "kohn.interfaces.ase_calculator",
 }
-__all__ = [
-    "Calculator",
-    "Potential",
-    "PropertyModel",
-    "__version__",
-    "audit",
-    "check",
-    "describe",
-    "evaluate",
-    "hull",
-    "load",
-    "load_properties",
-    "read",
-    "relax",
-    "screen",
-    "similarity",
-    "train",
-    "write",
-]
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __dir__() -> list[str]:

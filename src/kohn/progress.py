@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""How a long computation reports its progress."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Progress:
-    """Told while work goes on; by default nothing is.
+    """Called while work goes on; by default nothing happens.
 
     Attributes:
         work: called with what is being done, how much more of it is done, and of how much in all

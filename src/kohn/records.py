@@ -8,7 +8,6 @@ a mixture, whenever the writer was killed.
 import hashlib
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +18,9 @@ import numpy as np
 
 from kohn.errors import InputError, Place, TrainingError
 from kohn.typing import Document
+
+WRITING = ".kohn-"
+"""In the names of files that are being written."""
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -44,7 +46,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     path = Path(path)
     handle, temporary = -1, None
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}{WRITING}")
         with os.fdopen(handle, "wb") as stream:
             yield stream
             stream.flush()
@@ -72,9 +74,27 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of a writer (see `replacing`) that was killed."""
-    for path in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.\w+\.[a-z0-9_]{8}", path.name):
+    for path in folder.glob(f".*{WRITING}*"):
+        if path.is_file():
             path.unlink()
+
+
+def refuse_output(*files: Path) -> None:
+    """Refuse, before any work, what cannot be written at its end.
+
+    Raises:
+        InputError: a file is there already, or has no folder.
+    """
+    for file in files:
+        if file.exists():
+            fix = "choose another -o"
+            raise InputError("the output file exists already", where=str(file), fix=fix)
+        if not file.parent.is_dir():
+            raise InputError(
+                "the folder of the output file does not exist",
+                where=str(file),
+                fix="make it first, or choose another -o",
+            )
 
 
 def checksum(file: Path) -> str:

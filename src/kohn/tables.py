@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kohn.errors import InputError
+from kohn.errors import ConfigError, InputError
 from kohn.records import replacing
 from kohn.typing import Document, Int
 
@@ -131,6 +131,23 @@ def _parquet(file: Path) -> Any:
             received=str(error)[:120],
             fix="write it anew",
         ) from None
+
+
+def refuse_no_table(out: Path, more: str = "") -> None:
+    """Raises ConfigError where a name is not that of a table, or Parquet cannot be written.
+
+    Args:
+        more: what is said of other formats.
+    """
+    if out.suffix.lower() not in SUFFIXES:
+        raise ConfigError(
+            "the output is neither CSV nor Parquet",
+            expected="a name that ends in .csv or .parquet",
+            received=str(out),
+            fix=f"take -o {out.with_suffix('.csv')}{more}",
+        )
+    if out.suffix.lower() == ".parquet":
+        pyarrow("pyarrow.parquet")
 
 
 def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -11,6 +11,6 @@ ArrayLike: TypeAlias = jax.Array | np.ndarray
 Document: TypeAlias = dict[str, Any]
 """What a JSON object holds: settings, records, results. Whoever makes one says what is in it."""
 Tree: TypeAlias = Any
-"""A tree of arrays, into which only those look who made it."""
+"""A tree of arrays that only its maker looks into."""
 
 __all__ = ["Array", "ArrayLike", "Bool", "Document", "Float", "Int", "Tree"]

@@ -65,9 +65,9 @@ def test_records_that_are_not_kept_are_gone(work):
 
 def test_what_killed_writers_left_goes_and_what_is_the_users_stays(work):
     work.make()
-    for name in (".piece-01.npz.ab12_9yz", ".records.jsonl.abcdefgh"):
+    for name in (".piece-01.npz.kohn-ab12_9yz", ".records.jsonl.kohn-abcdefgh"):
         (work.path / name).write_bytes(b"half a")
-    kept = {".gitignore", ".hidden", "notes.txt", ".config.yaml"}
+    kept = {".gitignore", ".hidden", "notes.txt", ".settings.yaml.original"}
     for name in kept:
         (work.path / name).write_text("mine")
     with work.held():

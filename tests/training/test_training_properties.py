@@ -185,7 +185,7 @@ def test_tensors_of_a_wrong_shape_or_convention(tmp_path, value, key, match):
     ("sections", "match"),
     [
         ({"model": "gaussian-process"}, "learned by model: .*nequip.*, not gaussian-process"),
-        ({"model": "schnet"}, "turn with the structure"),
+        ({"model": "schnet"}, "schnet is invariant; choose model: nequip or mace"),
         ({"targets": ["energy", "dipole"]}, "energy"),
         ({"targets": ["forces"]}, "energy"),
         ({"targets": ["dipole", "dipole"]}, "twice"),

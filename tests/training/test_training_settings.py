@@ -7,6 +7,7 @@ import pytest
 
 import kohn
 from kohn.errors import CheckFailed, ConfigError, InputError
+from kohn.jobs import FORMAT
 from kohn.records import to_json
 from kohn.training.preparation import prepare
 from kohn.training.settings import parse, read_settings
@@ -129,15 +130,14 @@ def test_labels_say_how_they_were_computed(ethanol, tmp_path, tiny):
     ]
 
 
-def test_runs_from_before_labels_said_it_can_be_resumed(ethanol, tiny):
-    """A setting that is not made is not in the fingerprint; one that is made is."""
+def test_the_fingerprint_is_of_settings_and_bytes_and_not_of_places(ethanol, tiny):
     document = {"data": {"train": [str(ethanol)]}, "model": tiny["model"]}
     settings = parse(document)
     dump = settings.model_dump(mode="json")
-    for name in ("functional", "scheme", "source", "train", "valid", "test"):
+    for name in ("train", "valid", "test"):
         del dump["data"][name]
     sha256 = kohn.read(ethanol).sources[0].sha256
-    text = to_json([dump, [sha256] * 3, {"train": 23, "valid": 1}])
+    text = to_json([FORMAT, dump, [sha256] * 3, {"train": 23, "valid": 1}])
     assert prepare(settings).fingerprint == hashlib.sha256(text.encode()).hexdigest()
     document["data"]["source"] = "ORCA"
     assert prepare(parse(document)).fingerprint != prepare(settings).fingerprint

@@ -20,7 +20,7 @@ from kohn.audits.laws import NAMES, TABLE, Law
 from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
 from kohn.interfaces.calculator_process import CalculatorProcess, Raised
 from kohn.interfaces.worker import NO_CALCULATOR, not_a_calculator
-from kohn.jobs import RECORDS, WorkFolder
+from kohn.jobs import FORMAT, RECORDS, WorkFolder
 from kohn.records import plain, read_records
 from kohn.structures import Dataset, Readable, Structure, read
 from kohn.typing import Document
@@ -76,7 +76,7 @@ class Audit:
             InputError: there is none.
         """
         path = Path(folder) / RECORDS
-        header, *records = list(read_records(path)) if path.is_file() else [{}]
+        header, *records = (list(read_records(path)) if path.is_file() else []) or [{}]
         if header.get("kind") != "audit":
             raise InputError(
                 "this folder holds no audit",
@@ -381,6 +381,7 @@ def _header(calculator, name, data, picked, laws, seed, temperature) -> Document
     return {
         "kind": "audit",
         "kohn": __version__,
+        "format": FORMAT,
         "calculator": name or own or f"{kind.__module__}:{kind.__qualname__}",
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
         "structures": picked,

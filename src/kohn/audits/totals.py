@@ -35,9 +35,9 @@ CUT = 8
 def fragments(case: Case) -> list[Measured]:
     """E(A + B) = E(A) + E(B), and the same forces, where A and B are 50 Å apart in vacuum.
 
-    B is A in another place, and turned: what like parts share could not be seen. Of crystals and
-    large molecules A is a cluster cut out of them. What
-    is refused in vacuum is asked for again in a large periodic box.
+    B is a rotated copy of A: an error common to identical parts would otherwise cancel. Of crystals
+    and large molecules A is a cluster cut out of them. What is refused in vacuum is asked for again
+    in a large periodic box.
     """
     needs_no_charge(case.s)
     whole = not case.s.periodic.any() and len(case.s) <= WHOLE

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kohn.cli.compounds import Compound, compound_table
-from kohn.errors import ConfigError, InputError
+from kohn.errors import ConfigError
+from kohn.records import refuse_output
 from kohn.stability import parse_formula
-from kohn.tables import SUFFIXES, pyarrow, write_table
+from kohn.tables import refuse_no_table, write_table
 from kohn.typing import Document
 
 SHOWN = 40
@@ -66,23 +67,8 @@ def listed(document: Document) -> list[Document]:
 
 def check_output(out: Path) -> None:
     """Refuse, before any work, what could not be written at its end. Raises InputError."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(
-            "the output is neither CSV nor Parquet",
-            expected="a name that ends in .csv or .parquet",
-            received=str(out),
-            fix=f"take -o {out.with_suffix('.csv')}; --plot writes HTML, --json prints JSON",
-        )
-    if out.suffix.lower() == ".parquet":
-        pyarrow("pyarrow.parquet")
-    if out.exists():
-        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
-    if not out.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(out),
-            fix="make it first, or choose another -o",
-        )
+    refuse_no_table(out, " (--plot writes HTML, --json prints JSON)")
+    refuse_output(out)
 
 
 def write_hull(document: Document, out: Path) -> None:

@@ -11,7 +11,7 @@ from kohn.progress import Progress
 
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
-    """What is told becomes bars; those of which nobody knows the end give way to the next."""
+    """What is reported becomes bars. One without a known end goes when the next kind begins."""
     bars = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -23,10 +23,14 @@ def shown(console: Console) -> Iterator[Progress]:
     )
     with bars:
         tasks: dict[str, rich_progress.TaskID] = {}
+        endless: list[str] = []
 
         def work(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
+                while endless:
+                    bars.remove_task(tasks.pop(endless.pop()))
                 tasks[what] = bars.add_task(what, total=total)
+                endless.extend([what] if total is None else [])
             bars.advance(tasks[what], done)
 
         yield Progress(work)

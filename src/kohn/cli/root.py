@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kohn.cli.options import assignments
 from kohn.errors import InputError
-from kohn.records import to_json
+from kohn.records import refuse_output, to_json
 from kohn.version import __version__
 
 
@@ -79,14 +79,7 @@ def check_new_file(path: Path, suffixes: Sequence[str]) -> None:
             expected=" or ".join(suffixes),
             fix=f"name it {path.with_suffix(suffixes[0]).name}",
         )
-    if path.exists():
-        raise InputError("the output file exists already", where=str(path), fix="choose another -o")
-    if not path.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(path),
-            fix="make it first, or choose another -o",
-        )
+    refuse_output(path)
 
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:

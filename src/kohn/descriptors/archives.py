@@ -1,7 +1,5 @@
 """Features and similarities of structures, written to NumPy archives as they are computed."""
 
-import os
-import tempfile
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ from kohn.descriptors.transformers import (
 )
 from kohn.errors import ConfigError, InputError, nearest
 from kohn.progress import Progress
-from kohn.records import to_json
+from kohn.records import refuse_output, replacing, to_json
 from kohn.structures import Dataset, Readable, read
 from kohn.structures.elements import symbol
 from kohn.typing import Document
@@ -218,14 +216,7 @@ def known_settings(settings: Document, known: Collection[str]) -> Document:
 
 def check_output(out: Path) -> None:
     """Refuse, before any work, what could not be written at its end."""
-    if out.exists():
-        raise InputError("the output file exists already", where=str(out), fix="choose another -o")
-    if not out.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(out),
-            fix="make it first, or choose another -o",
-        )
+    refuse_output(out)
     if out.suffix != ".npz":
         raise InputError(
             "the output is a NumPy archive",
@@ -248,21 +239,11 @@ def write_npz(
         name, shape: of the array, float64, that the blocks make up under each other.
         arrays: the others.
     """
-    handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            with zipfile.ZipFile(stream, "w") as archive:
-                _write_blocks(archive, name, shape, blocks)
-                for other, array in arrays.items():
-                    with archive.open(f"{other}.npy", "w") as member:
-                        np.lib.format.write_array(member, array, allow_pickle=False)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, out)
-    except BaseException:  # Ctrl-C too
-        os.unlink(temporary)
-        raise
+    with replacing(out) as stream, zipfile.ZipFile(stream, "w") as archive:
+        _write_blocks(archive, name, shape, blocks)
+        for other, array in arrays.items():
+            with archive.open(f"{other}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def _write_blocks(

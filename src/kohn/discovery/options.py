@@ -8,7 +8,7 @@ import numpy as np
 
 from kohn.discovery.predicting import Relaxation
 from kohn.errors import ConfigError
-from kohn.tables import SUFFIXES, is_table, pyarrow
+from kohn.tables import is_table, refuse_no_table
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,7 @@ class Options:
 
 def check(files: list[Path], models: list[Path], target: Path, options: Options) -> None:
     """Raises ConfigError or InputError for what does not go together."""
-    if target.suffix.lower() not in SUFFIXES:
-        raise ConfigError(
-            "the output is neither CSV nor Parquet",
-            expected="a name that ends in .csv or .parquet",
-            received=str(target),
-        )
-    if target.suffix.lower() == ".parquet":
-        pyarrow("pyarrow.parquet")
+    refuse_no_table(target)
     tables = [f for f in files if is_table(f)]
     if models and tables:
         raise ConfigError(

@@ -1,7 +1,6 @@
 """Candidates that cannot be judged by a hull, refused before anything is computed."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -13,20 +12,6 @@ from kohn.stability.entries import Entries
 from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed
 from kohn.stability.systems import SystemHulls
 from kohn.structures.elements import symbol
-
-
-def refuse_existing(out: Path, *more: Path) -> None:
-    """Raises InputError where the output, or more of it, is there already, or has no folder."""
-    if not out.parent.is_dir():
-        raise InputError(
-            "the folder of the output file does not exist",
-            where=str(out),
-            fix="make it first, or choose another -o",
-        )
-    for file in (out, *more):
-        if file.exists():
-            fix = "choose another -o"
-            raise InputError("the output file exists already", where=str(file), fix=fix)
 
 
 def refuse_lacking(candidates: Candidates, hulls: SystemHulls) -> None:

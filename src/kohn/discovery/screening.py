@@ -21,16 +21,15 @@ from kohn.discovery.options import Options, check, refuse_probability
 from kohn.discovery.predicting import Predictor, listed, predicted
 from kohn.discovery.ranking import Asked, Screening, judge, ranked, relaxed_file
 from kohn.discovery.refusals import (
-    refuse_existing,
     refuse_lacking,
     refuse_mixture,
     refuse_other_compositions,
     refuse_unseen,
 )
 from kohn.errors import InputError, KohnError
-from kohn.jobs import WorkFolder
+from kohn.jobs import FORMAT, WorkFolder
 from kohn.progress import Progress
-from kohn.records import checksum
+from kohn.records import checksum, refuse_output
 from kohn.stability import ElementalReferences, element_bias, read_entries
 from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
@@ -43,11 +42,11 @@ DEFAULT = Options()
 
 
 def screen(
-    candidates: Sequence[str | Path],
-    hull: Sequence[str | Path],
+    candidates: str | Path | Sequence[str | Path],
+    hull: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    models: Sequence[str | Path] = (),
+    models: str | Path | Sequence[str | Path] = (),
     references: str | Path | None = None,
     options: Options = DEFAULT,
     progress: Progress | None = None,
@@ -71,12 +70,13 @@ def screen(
         ModelFileError: a model that cannot be opened.
     """
     told = progress or Progress()
-    files, of_hull, of_models = ([Path(p) for p in ps] for ps in (candidates, hull, models))
+    files, of_hull, of_models = map(_paths, (candidates, hull, models))
     files = files_of(files) if of_models else files
     target, work = Path(out), WorkFolder(Path(f"{out}.work"), "screening")
     check(files, of_models, target, options)
     plan = {
         "version": __version__,
+        "format": FORMAT,
         **{
             name: [[str(p), checksum(_file_of(p))] for p in paths]
             for name, paths in (("candidates", files), ("hull", of_hull), ("models", of_models))
@@ -84,7 +84,7 @@ def screen(
         "references": None if references is None else checksum(Path(references)),
         "options": asdict(options),
     }
-    refuse_existing(target, *([relaxed_file(target)] if options.relaxation else []))
+    refuse_output(target, *([relaxed_file(target)] if options.relaxation else []))
     work.refuse_held()
     if (work.path / "plan.json").exists():
         raise InputError(
@@ -104,6 +104,10 @@ def screen(
             if not _begun(work):  # nothing was done that could be gone on with
                 work.discard()
             raise
+
+
+def _paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(p) for p in ([given] if isinstance(given, (str, Path)) else given)]
 
 
 def _begun(work: WorkFolder) -> bool:

@@ -141,6 +141,9 @@ def results_of(prediction: Prediction) -> dict[str, Any]:
         "energies": prediction.energies,
         "forces": prediction.forces,
     }
+    for name in ("energy_std", "forces_std"):
+        if getattr(prediction, name) is not None:
+            found[name] = getattr(prediction, name)
     if prediction.stress is not None:
         found["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
     return found

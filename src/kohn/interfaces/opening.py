@@ -1,5 +1,4 @@
-"""Whatever a user names, opened as a calculator: a model file, a run's folder, or any ASE
-calculator by its class. (Later: an engine.)"""
+"""Opening whatever a user names as a calculator."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from kohn.interfaces.calculator_process import CalculatorProcess
 def open_calculator(
     name: str | Path, arguments: Mapping[str, Any] | None = None, *, dtype: str | None = None
 ) -> Calculator | CalculatorProcess:
-    """Open what a name says.
+    """Open a model file, a run folder or a calculator class.
 
     Args:
         name: of a model file or the folder of a run; or "module:Class", which is given a process

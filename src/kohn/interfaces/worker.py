@@ -1,8 +1,8 @@
 """What a calculator answers of atoms; and, run as a script, a process that holds one calculator.
 
 This file imports nothing of Kohn: importing Kohn switches JAX to 64-bit numbers, and a calculator
-written with JAX is to be measured in the precision that it ships with. `process.py` starts
-the script and speaks with it over pipes, in lines of JSON, one answer for each question.
+written with JAX is to be measured in the precision that it ships with. `calculator_process.py`
+starts the script and speaks with it over pipes, in lines of JSON, one answer for each question.
 """
 
 import difflib
@@ -238,7 +238,7 @@ def _signature(kind: Any) -> str | None:
 
 
 def reply(calculator: Any, question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one question of `process.py`."""
+    """The answer to one question of `calculator_process.py`."""
     if question["what"] == "reset":
         return {"raised": reset(calculator)}
     atoms: Any = question["atoms"]

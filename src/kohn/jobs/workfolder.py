@@ -3,8 +3,8 @@
     records.jsonl   the plan in its first line, then a line for each thing done
     other files     pieces of the result, each written whole (`kohn.records.replacing`)
 
-The plan is all that the result depends on. Work that was killed goes on from what is there, to the
-same bytes, where whoever goes on means the same; else it is refused, and says what differs.
+The plan is all that the result depends on. Work that was killed is resumed, to the same bytes, if
+the plan is the same. Otherwise it is refused, and the error names what differs.
 """
 
 import shutil
@@ -27,6 +27,9 @@ from kohn.records import (
 from kohn.typing import Document
 
 RECORDS = "records.jsonl"
+FORMAT = 2
+"""Of what work folders hold. Every plan has it; raise it when what was begun before must begin
+again."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,13 @@ class WorkFolder:
         refuse_held(self.path, self.what)
 
     def holds(self, *known: str) -> bool:
-        """Whether there are files besides the lock and those with the names that are known."""
+        """Tell whether there are files besides the lock and those whose names are known."""
         return self.path.is_dir() and any(
             path.name not in (LOCK, *known) for path in self.path.iterdir()
         )
 
     def begin(self, plan: Document) -> list[Document]:
-        """Write down the plan, or go on with the same one.
+        """Write the plan, or resume work that has the same one.
 
         Returns:
             The records after the plan; a line that was half written is gone.
@@ -98,8 +101,8 @@ class WorkFolder:
             raise InputError(
                 f"the folder is of another {self.what}",
                 where=Place(file=self.path),
-                expected="; ".join(f"{k}: {_short(before.get(k))}" for k in differ),
-                received="; ".join(f"{k}: {_short(now.get(k))}" for k in differ),
+                expected="; ".join(_said(k, before.get(k), "as it was") for k in differ),
+                received="; ".join(_said(k, now.get(k), "another") for k in differ),
                 fix="repeat the first command to go on, remove the folder, or choose another one",
             )
         self.keep(lambda _: True)
@@ -123,6 +126,7 @@ class WorkFolder:
             shutil.rmtree(self.path)
 
 
-def _short(value: Any) -> str:
+def _said(key: str, value: Any, otherwise: str) -> str:
+    """The value of a key of a plan, where it is short."""
     text = to_json(value)
-    return text if len(text) < 100 else text[:97] + "…"
+    return f"{key}: {text if len(text) < 100 else otherwise}"

@@ -10,6 +10,7 @@ from kohn.models.derivatives import Derived as Derived
 from kohn.models.derivatives import EnergyModel as EnergyModel
 from kohn.models.derivatives import energy_and_derivatives as energy_and_derivatives
 from kohn.models.derivatives import is_conservative as is_conservative
+from kohn.models.derivatives import is_solved as is_solved
 from kohn.models.dimenet import DimeNet as DimeNet
 from kohn.models.dimenet import DimeNetConfig as DimeNetConfig
 from kohn.models.gaussian_process import GaussianProcess as GaussianProcess

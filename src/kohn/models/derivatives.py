@@ -51,6 +51,12 @@ def is_conservative(model: object) -> bool:
     return getattr(model, "conservative", True)
 
 
+def is_solved(model: object) -> bool:
+    """Whether weights come from linear equations, not step by step: of models, or classes of
+    models, that say `solved = True`."""
+    return getattr(model, "solved", False)
+
+
 def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
     """Energy, forces and stress of every structure in a batch.
 

@@ -53,7 +53,7 @@ class DimeNetConfig(Section):
 
 
 class Output(eqx.Module):
-    """What is read of a round of messages: E_i is `out` of it."""
+    """The features that a round of messages gives an atom; `out` reads its energy from them."""
 
     radial: Linear
     hidden: Linear

@@ -20,7 +20,7 @@ Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -123,7 +123,10 @@ class GaussianProcess(eqx.Module):
         scale: δ, eV.
         posterior: R packed by rows, [M (M + 1)/2].
         counts: inducing environments of each element.
+        solved: True. See `kohn.models.derivatives.is_solved`.
     """
+
+    solved: ClassVar[bool] = True
 
     points: tuple[Float[Array, "M_a D"], ...]
     zero: Float[Array, " M"]

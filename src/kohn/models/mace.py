@@ -230,8 +230,8 @@ class Mace(Network):
         return (invariant, *(config.channels,) * highest)
 
     def features(self, graph: Graph) -> Features:
-        """The scalars of each layer, those of the last through the hidden part of its readout; and
-        what else the last layer has."""
+        """Concatenate the scalars of all layers; those of the last pass through the hidden part of
+        its readout. Equivariant features are those of the last layer."""
         config, dtype = self.config, self.scale.dtype
         species = one_hot(graph.species, len(self.elements), dtype)
         _, edges = edges_of(graph, config, len(self.elements), dtype)

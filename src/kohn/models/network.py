@@ -22,9 +22,7 @@ from kohn.graphs import Graph
 from kohn.typing import Array, Float
 
 Combine = Callable[[Array, Array, float], Array]
-"""Of mine, theirs, and the factor that mine must have to be the same function among them."""
-
-
+"""(own array, other array, factor) → array. The factor keeps the function the same."""
 BY_ELEMENT = {"by element": False}
 """Of a field whose arrays have a row for each element, in the order of the model's elements."""
 DIVIDED_BY_ELEMENT = {"by element": True}
@@ -107,8 +105,8 @@ class Network(eqx.Module):
         """
         if highest > 0:
             raise ConfigError(
-                f"a {config.family} has no features that turn with the structure",
-                expected="an equivariant family, as nequip or mace, for what has directions",
+                f"a {config.family} is invariant, and what has directions needs an equivariant model",
+                expected="another family, as nequip or mace",
             )
         return cls.random(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]
 

@@ -101,7 +101,7 @@ class Potential(Trained):
         return Reference(self.e0s)
 
     def zero(self, structure: Structure) -> float:
-        """What of the energy is not the model's: E0s, eV."""
+        """The part of the energy that is not learned: E0s and baseline, eV."""
         return self.reference.total(structure)
 
     def moving(self, *, skin: float = 0.2) -> MovingPotential:

@@ -19,7 +19,8 @@ from kohn.structures.elements import symbol
 from kohn.typing import Float
 
 Baseline = Callable[[Structure], Prediction]
-"""Energy, forces and stress of a structure by a cheaper level of theory, total energies."""
+"""Energy above the E0s, forces and stress of a structure by a cheaper level of theory. It is asked
+for a structure in every epoch, and keeps what was expensive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Reference:
 
     Attributes:
         e0s: atomic number -> energy of the lone atom, eV.
-        baseline: what the model corrects, above the E0s; None for nothing.
+        baseline: what the model corrects; None for nothing.
     """
 
     e0s: Mapping[int, float] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Reference:
         return e0
 
     def total(self, structure: Structure) -> float:
-        """The energy that is not the model's, eV."""
+        """The part of the energy that is not learned: E0s and baseline, eV."""
         below = 0.0 if self.baseline is None else self.baseline(structure).energy
         return float(self.atoms(structure).sum()) + below
 

@@ -9,11 +9,9 @@ from rich.console import Group
 from rich.text import Text
 
 from kohn.audits import Audit
-from kohn.records import write_atomically
-from kohn.reports.templates import asset, environment
+from kohn.reports.templates import write_page
 from kohn.reports.text import NONE, plural
 from kohn.typing import Document
-from kohn.version import __version__
 
 NAME = "audit.html"
 STYLES = {"failed": "bold red", "passed": "green", "not measured": "yellow", "diagnostic": "cyan"}
@@ -148,7 +146,9 @@ def remarks(document: Document) -> list[str]:
 def said_of(document: Document) -> list[str]:
     """Sentences: the verdict, of what it is, and whether measurements are missing."""
     missing = unfinished(document)
-    found = [sentence(document), f"{document['calculator']}: {'; '.join(remarks(document))}"]
+    said = sentence(document)
+    found = [said[0].upper() + said[1:]]
+    found += [f"{document['calculator']}: {'; '.join(remarks(document))}"]
     return found + ([f"{plural(missing, 'measurement')} missing"] if missing else [])
 
 
@@ -167,22 +167,16 @@ def audit_page(folder: str | Path) -> Path:
     document = Audit.read(folder).to_json()
     laws = {law["name"]: law for law in document["laws"]}
     several = len(document["structures"]) > 1
-    text = (
-        environment()
-        .get_template("audit.html")
-        .render(
-            document=document,
-            verdict=sentence(document),
-            remarks=remarks(document),
-            unfinished=unfinished(document),
-            laws=laws,
-            rows=[line(row) for row in document["rows"]],
-            records=[line(r) for r in document["records"]] if several else [],
-            scientific=scientific,
-            css=asset("page.css"),
-            drawn_by=f"Kohn {__version__}",
-        )
+    return write_page(
+        "audit.html",
+        folder,
+        NAME,
+        document=document,
+        verdict=sentence(document),
+        remarks=remarks(document),
+        unfinished=unfinished(document),
+        laws=laws,
+        rows=[line(row) for row in document["rows"]],
+        records=[line(r) for r in document["records"]] if several else [],
+        scientific=scientific,
     )
-    target = Path(folder) / NAME
-    write_atomically(target, text.encode())
-    return target

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from kohn.records import write_atomically
 from kohn.reports.hull_figures import falls_into, hull_figures
 from kohn.reports.sections import Cell, Table, identifier
-from kohn.reports.templates import asset, environment, plotly_script, script_json
+from kohn.reports.templates import plotly_script, script_json, write_page
 from kohn.reports.text import fixed, plural
 from kohn.typing import Document
-from kohn.version import __version__
 
 MOST = 500
 """Rows of a table."""
@@ -29,28 +27,20 @@ def hull_page(document: Document, out: str | Path) -> Path:
     Raises:
         TrainingError: the disk refuses.
     """
-    target = Path(out)
-    if target.is_dir():
-        target = target / "hull.html"
     figures = hull_figures(document)
-    text = (
-        environment()
-        .get_template("hull.html")
-        .render(
-            title=" – ".join(document["elements"]),
-            elements=document["elements"],
-            verdict=sentence(document),
-            remarks=document["remarks"],
-            figures=figures,
-            tables=tables(document),
-            figures_json=script_json(figures),
-            plotly=plotly_script() if figures else "",
-            css=asset("page.css"),
-            drawn_by=f"Kohn {__version__}",
-        )
+    return write_page(
+        "hull.html",
+        out,
+        "hull.html",
+        title=" – ".join(document["elements"]),
+        elements=document["elements"],
+        verdict=sentence(document),
+        remarks=document["remarks"],
+        figures=figures,
+        tables=tables(document),
+        figures_json=script_json(figures),
+        plotly=plotly_script() if figures else "",
     )
-    write_atomically(target, text.encode())
-    return target
 
 
 def sentence(document: Document) -> str:

@@ -2,14 +2,13 @@
 
 import shlex
 from pathlib import Path
+from typing import Any
 
-from kohn.records import write_atomically
 from kohn.reports import audit, sections, summary
 from kohn.reports.figures import learning_curves
 from kohn.reports.parity import parity_figures
 from kohn.reports.run import Run
-from kohn.reports.templates import asset, environment, plotly_script, script_json
-from kohn.version import __version__
+from kohn.reports.templates import filled, plotly_script, script_json, write_page
 
 NAME = "report.html"
 
@@ -31,22 +30,20 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
         InputError: there is no such folder, it is not of a run, or a record is damaged.
         TrainingError: the disk refuses.
     """
-    text = page(Run.read(run))
-    target = Path(run if out is None else out)
-    if target.is_dir():
-        target = target / NAME
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, text.encode())
-    return target
+    return write_page("page.html", run if out is None else out, NAME, **fields_of(Run.read(run)))
 
 
 def page(run: Run) -> str:
     """The page as text."""
+    return filled("page.html", **fields_of(run))
+
+
+def fields_of(run: Run) -> dict[str, Any]:
+    """What the template lays out."""
     main, name = run.main, next(iter(run.evaluations), "")
     curves = learning_curves(run)
     parity = parity_figures(run, main) if main is not None else []
-    template = environment().get_template("page.html")
-    return template.render(
+    return dict(
         run=run,
         main=main,
         main_name={"valid": "validation"}.get(name, name),
@@ -76,6 +73,4 @@ def page(run: Run) -> str:
         elements=summary.elements(run),
         figures_json=script_json([*parity, *curves]),
         plotly=plotly_script(),
-        css=asset("page.css"),
-        drawn_by=f"Kohn {__version__}",
     )

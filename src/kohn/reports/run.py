@@ -156,7 +156,7 @@ def _refuse_what_is_no_run(folder: Path) -> None:
             where=Place(file=folder),
             fix=f"name its folder: {folder.parent}",
         )
-    known = ("settings.yaml", "records.jsonl")
+    known = ("settings.yaml", RECORDS)
     if not any((folder / n).is_file() for n in known) and not any(folder.glob("evaluation-*.json")):
         inside = sorted(p.parent.name for p in folder.glob("*/settings.yaml"))
         raise InputError(

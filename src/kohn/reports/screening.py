@@ -4,14 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kohn.records import write_atomically
 from kohn.reports.ranked import Ranked, read_ranked, sums_of_probabilities
 from kohn.reports.screening_figures import MEV, screening_figures
 from kohn.reports.sections import Cell, Table, identifier
-from kohn.reports.templates import asset, environment, plotly_script, script_json
+from kohn.reports.templates import plotly_script, script_json, write_page
 from kohn.reports.text import NONE, fixed, number, plural
 from kohn.typing import Document
-from kohn.version import __version__
 
 
 def screening_page(table: str | Path, summary: Document, out: str | Path) -> Path:
@@ -29,31 +27,23 @@ def screening_page(table: str | Path, summary: Document, out: str | Path) -> Pat
         InputError: a table that cannot be read, or that is none of a screening.
         TrainingError: the disk refuses.
     """
-    target = Path(out)
-    if target.is_dir():
-        target = target / "screening.html"
     rows = read_ranked(table)
     figures = screening_figures(rows, summary)
-    text = (
-        environment()
-        .get_template("screening.html")
-        .render(
-            title=Path(table).name,
-            verdict=sentence(summary),
-            mixed=[r for r in summary["remarks"] if _is_mixed(r)],
-            remarks=[r for r in summary["remarks"] if not _is_mixed(r)],
-            facts=facts(summary),
-            figures=figures,
-            first=yield_table(rows, summary["metrics"] or {}),
-            best=best_table(summary),
-            figures_json=script_json(figures),
-            plotly=plotly_script() if figures else "",
-            css=asset("page.css"),
-            drawn_by=f"Kohn {__version__}",
-        )
+    return write_page(
+        "screening.html",
+        out,
+        "screening.html",
+        title=Path(table).name,
+        verdict=sentence(summary),
+        mixed=[r for r in summary["remarks"] if _is_mixed(r)],
+        remarks=[r for r in summary["remarks"] if not _is_mixed(r)],
+        facts=facts(summary),
+        figures=figures,
+        first=yield_table(rows, summary["metrics"] or {}),
+        best=best_table(summary),
+        figures_json=script_json(figures),
+        plotly=plotly_script() if figures else "",
     )
-    write_atomically(target, text.encode())
-    return target
 
 
 def sentence(summary: Document) -> str:

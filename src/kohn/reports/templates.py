@@ -4,14 +4,16 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from kohn.records import plain
+from kohn.records import plain, write_atomically
 from kohn.reports.figures import Figure
 from kohn.reports.formulas import decomposition, subscripts
 from kohn.typing import Document
+from kohn.version import __version__
 
 
 def script_json(figures: Sequence[Figure]) -> str:
@@ -32,6 +34,30 @@ def plotly_script() -> str:
 def asset(name: str) -> str:
     """The text of a file beside this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path:
+    """Fill a template, and write the page; the same fields give the same bytes.
+
+    Args:
+        out: file to write, or a folder to write `name` in.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        TrainingError: the disk refuses.
+    """
+    target = Path(out) / name if Path(out).is_dir() else Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, filled(template, **fields).encode())
+    return target
+
+
+def filled(template: str, **fields: Any) -> str:
+    """A page as text."""
+    common = {"css": asset("page.css"), "drawn_by": f"Kohn {__version__}"}
+    return environment().get_template(template).render(**common, **fields)
 
 
 @cache

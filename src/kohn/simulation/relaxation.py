@@ -14,6 +14,7 @@ structure alone, because with more of it sums may be rounded otherwise.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,11 +28,11 @@ from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from kohn.errors import InputError
-from kohn.graphs import check_geometry, on_rungs
+from kohn.graphs import check_geometry, on_rungs, species_index
 from kohn.interfaces.ase_calculator import results_of
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import MovingPotential, Potential
-from kohn.structures import Structure, from_ase
+from kohn.potential import MovingPotential, Potential, load
+from kohn.structures import Readable, Structure, from_ase, structures_of
 from kohn.structures.elements import covalent_radii, symbol
 from kohn.structures.neighbours import pairs
 
@@ -75,8 +76,8 @@ class Relaxed:
 
 
 def relax(
-    potential: Potential,
-    structure: Structure,
+    potential: Potential | str | Path,
+    structure: Readable,
     *,
     fmax: float = 0.05,
     steps: int = 500,
@@ -84,10 +85,17 @@ def relax(
 ) -> Relaxed:
     """Relax one structure; for many, a `Relaxer` compiles less often.
 
-    Arguments and errors as of `Relaxer` and its call.
+    Args:
+        potential: or its file, or the folder of its run. structure: whatever `kohn.read` takes.
+
+    Other arguments, and errors, as of `Relaxer` and its call.
     """
-    present = np.unique(structure.numbers).tolist()
-    return Relaxer(potential, elements=present)(structure, fmax=fmax, steps=steps, cell=cell)
+    found = structures_of(structure)
+    if len(found) != 1:
+        raise InputError("one structure is relaxed", received=f"{len(found)} structures")
+    opened = load(potential) if isinstance(potential, (str, Path)) else potential
+    present = np.unique(found[0].numbers).tolist()
+    return Relaxer(opened, elements=present)(found[0], fmax=fmax, steps=steps, cell=cell)
 
 
 class Relaxer:
@@ -265,7 +273,7 @@ class _Watched(Calculator):
             InputError: an element that the potential has not seen; a geometry without sense.
         """
         self.reset()
-        self.potential.evaluator(tuple(np.unique(structure.numbers).tolist()))
+        species_index(structure, self.potential.elements)
         self.moving.forget()
         self._limits = _Limits.of(structure, self.potential.cutoff)
         self.start = self.last = self.lowest = None

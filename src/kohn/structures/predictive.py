@@ -123,7 +123,7 @@ class Predictive(Protocol):
         ...
 
     def zero(self, structure: Structure) -> float:
-        """What of the energy of a structure is no prediction: E0s, and a baseline; eV."""
+        """The part of the energy that is not learned: E0s and baseline, eV."""
         ...
 
     def predict(

@@ -393,9 +393,9 @@ def run_fit(
     advance = told.of("training", len(train.structures))
     advance(0)
     model = fit(
-        train.structures,
+        [task.reference.above(s) for s in train.structures],
         train.neighbourhoods,
-        [task.reference.total(s) for s in train.structures],
+        [0.0] * len(train.structures),
         train.elements,
         config,
         kinds=kinds,

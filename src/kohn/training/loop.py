@@ -73,10 +73,8 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
     settings, prepared, work = trainer.settings, trainer.prepared, trainer.work
     theta, unravel = flatten(prepared.potential.model)
     rule = optimiser(settings.optimiser, trainer.steps)
-    objective, penalties = (
-        objective_of(prepared.task, unravel),
-        settings.loss.penalties.model_dump(),
-    )
+    objective = objective_of(prepared.task, unravel)
+    penalties = settings.loss.penalties.model_dump()
     if any(penalties.values()):
         objective = penalised(objective, unravel, penalties)
     step = make_step(objective, rule, ema=settings.optimiser.ema, seed=settings.run.seed)

@@ -14,6 +14,7 @@ import numpy as np
 from kohn.checks import FIRM, Report, check, refuse_varying_charge
 from kohn.compilation import jax_has_started
 from kohn.errors import ConfigError, InputError
+from kohn.jobs import FORMAT
 from kohn.models import FAMILIES
 from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
 from kohn.potential import Potential, PropertyModel, Reference, Seen, load
@@ -375,10 +376,8 @@ def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Datase
     """Settings, bytes of the files, and sizes of the parts; where files lie does not matter."""
     sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
     sizes = {name: len(part) for name, part in parts.items()}
-    # Runs that were begun before these settings existed can be resumed.
-    unsaid = {k for k in ("functional", "scheme", "source") if getattr(settings.data, k) is None}
-    left_out = {"data": {"train", "valid", "test", *unsaid}}
-    text = to_json([settings.model_dump(mode="json", exclude=left_out), sources, sizes])
+    left_out = {"data": {"train", "valid", "test"}}
+    text = to_json([FORMAT, settings.model_dump(mode="json", exclude=left_out), sources, sizes])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

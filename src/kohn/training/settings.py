@@ -265,8 +265,8 @@ class TrainSettings(_Section):
         if turning and not BODIES[self.model.family][1].equivariant:
             raise misfit(
                 "model",
-                f"{', '.join(turning)} turn with the structure, which features of a "
-                f"{self.model.family} do not: take model: nequip or mace",
+                f"{', '.join(turning)}: needs an equivariant model, and {self.model.family} is "
+                f"invariant; choose model: {' or '.join(n for n, b in BODIES.items() if b[1].equivariant)}",
             )
         if stray := set(self.heads.extensive) - set(self.targets):
             raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is no target")

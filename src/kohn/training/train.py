@@ -8,7 +8,7 @@ import jax
 from kohn.errors import CheckFailed, ConfigError, InputError, Place
 from kohn.evaluation import Evaluation, evaluate
 from kohn.jobs import WorkFolder
-from kohn.models import GaussianProcessConfig
+from kohn.models import FAMILIES, is_solved
 from kohn.potential import Potential, PropertyModel
 from kohn.progress import Progress
 from kohn.records import to_json, write_atomically
@@ -110,7 +110,7 @@ def _run(
     settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress, *, resume: bool
 ) -> Any:
     """Train and evaluate what is prepared."""
-    if isinstance(settings.model, GaussianProcessConfig):
+    if is_solved(FAMILIES[settings.model.family][1]):
         _write_start(work, prepared)
         potential = run_fit(settings, prepared, work, told)
     else:

@@ -60,11 +60,14 @@ class Ensemble:
 
     @property
     def provenance(self) -> Document:
-        """That of each member."""
-        return {"members": [m.provenance for m in self.members]}
+        """That of each member, and the mean of the mean energies that they learned from."""
+        of_members = [m.provenance for m in self.members]
+        means = [p["mean_energy_per_atom"] for p in of_members if "mean_energy_per_atom" in p]
+        found: Document = {"members": of_members}
+        return found | ({"mean_energy_per_atom": float(np.mean(means))} if means else {})
 
     def zero(self, structure: Structure) -> float:
-        """The mean of what of the energy is no prediction, eV."""
+        """The part of the energy that is not learned, the mean over the members, eV."""
         return float(np.mean([m.zero(structure) for m in self.members]))
 
     def astype(self, dtype: type) -> Self:

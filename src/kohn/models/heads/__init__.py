@@ -1,1 +1,1 @@
-"""What is read of the features of a network beside energies: forces by themselves, properties."""
+"""Heads read other things than energies from the features of a network: forces, properties."""
