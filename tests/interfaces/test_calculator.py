@@ -71,7 +71,7 @@ def test_a_skin_changes_nothing(potential):
 
 @pytest.mark.slow
 def test_few_compilations_at_constant_pressure(potential):
-    """1,000 steps in which the cell shrinks and grows: at most three."""
+    """300 steps in which the cell shrinks and grows: at most three."""
     atoms = silicon(1)
     # Random weights let atoms collide, which nobody would refuse who had trained on that.
     seen = Seen({(14, 14): 0.01}, {14: 10.0})
@@ -83,12 +83,12 @@ def test_few_compilations_at_constant_pressure(potential):
         units.fs,
         temperature_K=900,
         pressure_au=5 * units.GPa,
-        compressibility_au=0.01 / units.GPa,
+        compressibility_au=0.03 / units.GPa,
         taut=50 * units.fs,
         taup=50 * units.fs,
     )
     volume = atoms.get_volume()
-    dynamics.run(1000)
+    dynamics.run(300)
     assert abs(atoms.get_volume() / volume - 1) > 0.01, "the test wants a cell that moves"
     assert calculator.compilations <= 3
 

@@ -105,7 +105,7 @@ class Network(eqx.Module):
         """
         if highest > 0:
             raise ConfigError(
-                f"a {config.family} is invariant, and what has directions needs an equivariant model",
+                f"a {config.family} is invariant: vectors need an equivariant model",
                 expected="another family, as nequip or mace",
             )
         return cls.random(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]

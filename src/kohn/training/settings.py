@@ -263,10 +263,11 @@ class TrainSettings(_Section):
             )
         turning = [t for t in self.targets if max(degrees_of(t)) > 0]
         if turning and not BODIES[self.model.family][1].equivariant:
+            able = " or ".join(name for name, (_, body) in BODIES.items() if body.equivariant)
             raise misfit(
                 "model",
                 f"{', '.join(turning)}: needs an equivariant model, and {self.model.family} is "
-                f"invariant; choose model: {' or '.join(n for n, b in BODIES.items() if b[1].equivariant)}",
+                f"invariant; choose model: {able}",
             )
         if stray := set(self.heads.extensive) - set(self.targets):
             raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is no target")
