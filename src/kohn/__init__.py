@@ -60,7 +60,25 @@ _PUBLIC = {
     "evaluate": "kohn.evaluation",
     "Calculator": "kohn.interfaces.ase_calculator",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = [
+    "Calculator",
+    "Potential",
+    "PropertyModel",
+    "__version__",
+    "audit",
+    "check",
+    "describe",
+    "evaluate",
+    "hull",
+    "load",
+    "load_properties",
+    "read",
+    "relax",
+    "screen",
+    "similarity",
+    "train",
+    "write",
+]
 
 
 def __dir__() -> list[str]:
