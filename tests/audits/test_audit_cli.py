@@ -98,7 +98,7 @@ def test_a_folder_and_its_page(kohn_cli, copper, tmp_path):
     for said in ("ase.calculators.emt:EMT", "smoothness", "a torque has no meaning", "cu.xyz"):
         assert said in page
     assert "http" not in page.replace("http-equiv", "")
-    assert kohn_cli("audit", *EMT, copper, *FEW, "--out", out)[0] == 0
+    assert kohn_cli("audit", EMT[1], copper, *FEW, "--out", out)[0] == 0  # named in its place
     assert (out / "records.jsonl").read_bytes() == records
     assert (out / "audit.html").read_text() == page
     (out / "records.jsonl").write_bytes(records[: records.rstrip().rfind(b"\n") + 1])
@@ -135,6 +135,7 @@ def test_a_model(kohn_cli, tmp_path):
             ["--calculator", "ase.calculators.emt:EMTT", "cu.xyz"],
             "did you mean ase.calculators.emt:EMT?",
         ),
+        (["ase.calculators.emt:EMTT", "cu.xyz"], "did you mean ase.calculators.emt:EMT?"),
         ([*EMT, "--calculator-args", "{rc: 3}", "cu.xyz"], "are not JSON"),
         ([*EMT, "--calculator-args", "[3]", "cu.xyz"], "not a JSON object"),
         (

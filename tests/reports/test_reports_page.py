@@ -6,8 +6,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from run_records import EPOCHS, check, evaluation, write_evaluation, write_run
 
+import kohn
 from kohn.errors import InputError
 from kohn.records import append_record, to_json
 from kohn.reports import report
@@ -321,3 +324,20 @@ def test_a_damaged_record_is_named(run, name, text):
         report(run)
     assert name in str(caught.value.where)
     assert not (run / "report.html").exists()
+
+
+def test_the_page_of_a_run_shows_the_audit_in_its_folder(run):
+    page = Page(report(run))
+    assert "Not measured." in page.text
+    assert "kohn audit" in page.text
+    copper = bulk("Cu", cubic=True)
+    kohn.audit(EMT(), copper, laws=["net-force", "fragments"], out=run / "audit")
+    page = Page(report(run))
+    for said in ("No law fails, 2 passed.", "ase.calculators.emt:EMT: 1 structure", "net-force"):
+        assert said in page.text
+    assert "Not measured." not in page.text
+    file = run / "audit" / "records.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:2]))
+    assert "1 measurement missing" in Page(report(run)).text
+    file.write_bytes(b"")  # as if it had only begun
+    assert "Not measured." in Page(report(run)).text

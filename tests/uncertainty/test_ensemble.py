@@ -1,5 +1,7 @@
 """Several potentials as one: means, spreads, and what they promise together."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -91,3 +93,25 @@ def test_it_knows_what_all_of_its_members_know(members):
         ensemble.predict([structure([[0, 0, 0]], [14])])
     with pytest.raises(ConfigError, match="at least two"):
         Ensemble(members[:1])
+
+
+def test_the_calculator_shows_the_spread(members):
+    atoms = to_ase(CRYSTAL)
+    atoms.calc = kohn.Calculator(Ensemble(members))
+    atoms.get_potential_energy()
+    (expected,) = Ensemble(members).predict([CRYSTAL], uncertainty=True)
+    assert atoms.calc.results["energy_std"] == pytest.approx(expected.energy_std, abs=1e-9)
+    np.testing.assert_allclose(atoms.calc.results["forces_std"], expected.forces_std, atol=1e-9)
+    atoms.calc = kohn.Calculator(members[0])
+    atoms.get_potential_energy()
+    assert "energy_std" not in atoms.calc.results
+
+
+def test_the_mean_energy_of_the_training_data_is_that_of_the_members(members):
+    """Evaluation compares with it."""
+    told = [
+        replace(m, provenance={"mean_energy_per_atom": e})
+        for m, e in zip(members, (1, 2, 6), strict=True)
+    ]
+    assert Ensemble(tuple(told)).provenance["mean_energy_per_atom"] == 3.0
+    assert "mean_energy_per_atom" not in Ensemble(members).provenance

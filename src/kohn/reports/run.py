@@ -194,7 +194,9 @@ def _records(path: Path) -> list[Document]:
 
 
 def _audit(folder: Path) -> Document:
-    return Audit.read(folder).to_json() if (folder / RECORDS).is_file() else {}
+    file = folder / RECORDS
+    begun = file.is_file() and file.stat().st_size > 0
+    return Audit.read(folder).to_json() if begun else {}
 
 
 def _document(path: Path, needed: str) -> Document:
