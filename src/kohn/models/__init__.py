@@ -1,10 +1,10 @@
 """Families of models, one file each, in an explicit dictionary."""
 
+from collections.abc import Callable
 from typing import Any
 
 from kohn.models.bodies import BODIES as BODIES
 from kohn.models.confidence import Confidence as Confidence
-from kohn.models.confidence import is_confident as is_confident
 from kohn.models.derivatives import NOT_CONSERVATIVE as NOT_CONSERVATIVE
 from kohn.models.derivatives import Derived as Derived
 from kohn.models.derivatives import EnergyModel as EnergyModel
@@ -30,3 +30,13 @@ FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }
 """Name in configurations -> (its configuration, its model)."""
+
+
+def _posterior(model: Any) -> Confidence:
+    from kohn.models.posterior import Posterior  # with SciPy, which networks do without
+
+    return Posterior(model)
+
+
+CONFIDENCES: dict[type, Callable[[Any], Confidence]] = {GaussianProcess: _posterior}
+"""Model that tells variances -> what tells them."""

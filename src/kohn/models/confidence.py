@@ -20,7 +20,7 @@ class Variances:
 
 
 class Confidence(Protocol):
-    """What a model with a method `confidence` returns."""
+    """Tells the variances of a model; see `kohn.models.confidence_of`."""
 
     def variances(self, structure: Structure) -> Variances:
         """Of one structure."""
@@ -29,8 +29,3 @@ class Confidence(Protocol):
     def energy_variances(self, structures: Sequence[Structure]) -> Float[np.ndarray, " M"]:
         """Of the energies of many structures, eV²."""
         ...
-
-
-def is_confident(model: object) -> bool:
-    """Whether a model tells variances: those that have a method `confidence` do."""
-    return hasattr(model, "confidence")

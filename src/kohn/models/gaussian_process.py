@@ -20,7 +20,7 @@ Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
@@ -36,9 +36,6 @@ from kohn.graphs import Graph
 from kohn.sections import Section
 from kohn.structures.elements import symbol
 from kohn.typing import Array, ArrayLike, Float, Int
-
-if TYPE_CHECKING:
-    from kohn.models.posterior import Posterior
 
 JITTER = 1e-10
 """Added to the diagonal of K_MM, as a share of it."""
@@ -162,12 +159,6 @@ class GaussianProcess(eqx.Module):
             elements=elements,
             neighbours=neighbours,
         )
-
-    def confidence(self) -> "Posterior":
-        """What tells the variances."""
-        from kohn.models.posterior import Posterior  # with SciPy, which networks do without
-
-        return Posterior(self)
 
     @classmethod
     def at(

@@ -3,18 +3,31 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import jax
 import numpy as np
 
 from kohn.graphs import Neighbourhood, Verlet, growing
 from kohn.graphs.verlet import Shapes
-from kohn.potential.extrapolation import ExtrapolationWarning
+from kohn.models import Derived
+from kohn.potential.evaluator import Evaluator
+from kohn.potential.extrapolation import ExtrapolationWarning, Judge
 from kohn.structures import Prediction, Structure
 
-if TYPE_CHECKING:
-    from kohn.potential.potential import Potential
+
+class Evaluated(Protocol):
+    """What moving atoms need of a potential."""
+
+    @property
+    def cutoff(self) -> float: ...
+
+    @property
+    def judge(self) -> Judge: ...
+
+    def evaluator(self, elements: tuple[int, ...]) -> Evaluator: ...
+
+    def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction: ...
 
 
 class MovingPotential:
@@ -37,7 +50,7 @@ class MovingPotential:
 
     def __init__(
         self,
-        potential: "Potential",
+        potential: Evaluated,
         *,
         skin: float = 0.2,
         padded: Shapes = growing,

@@ -22,7 +22,7 @@ from kohn.graphs import (
     needed_shape,
     species_index,
 )
-from kohn.models import Confidence, Derived, is_confident, is_conservative
+from kohn.models import CONFIDENCES, Confidence, Derived, is_conservative
 from kohn.models.network import for_inference
 from kohn.potential.evaluator import Evaluator
 from kohn.potential.extrapolation import ExtrapolationWarning
@@ -78,7 +78,7 @@ class Potential(Trained):
     @property
     def confident(self) -> bool:
         """Whether it tells standard deviations of its errors."""
-        return is_confident(self.model)
+        return type(self.model) in CONFIDENCES
 
     @cached_property
     def _confidence(self) -> Confidence:
@@ -89,7 +89,7 @@ class Potential(Trained):
                 received=self.model.config.family,
                 fix="leave the uncertainty out",
             )
-        return self.model.confidence()
+        return CONFIDENCES[type(self.model)](self.model)
 
     @cached_property
     def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
