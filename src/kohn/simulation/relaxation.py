@@ -259,9 +259,8 @@ class _Watched(Calculator):
     def __init__(self, potential: Potential, elements: tuple[int, ...]):
         super().__init__()
         self.potential = potential
-        self.moving = MovingPotential(
-            potential, skin=SKIN, padded=on_rungs, elements=elements, judged=False
-        )
+        more = {"skin": SKIN, "padded": on_rungs, "elements": elements, "judged": False}
+        self.moving = MovingPotential(potential, **more)  # type: ignore[arg-type]
         self.start: _Point | None = None
         self.last: _Point | None = None
         self.lowest: _Point | None = None
