@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, molecule
 from brute_force import structure
 
+import kohn
 from kohn.descriptors import polynomial_cutoff
 from kohn.errors import InputError, Place
 from kohn.graphs import gather_neighbours
 from kohn.models import SchNet, SchNetConfig
 from kohn.models.network import where_neighbours
-from kohn.potential import Potential
+from kohn.potential import Potential, save
 from kohn.simulation import Relaxer, relax, relaxation
 from kohn.simulation.relaxation import _Limits, _Stopped
 from kohn.structures import from_ase
@@ -371,3 +372,17 @@ def test_atoms_that_come_together_have_not_fallen_apart():
     _Limits.of(from_ase(far), 5.0).hold(near)
     with pytest.raises(_Stopped, match="fell apart: 2 groups, 1 at the start"):
         _Limits.of(from_ase(near), 5.0).hold(far)
+
+
+def test_a_file_and_atoms_can_be_named(tmp_path):
+    """As everything beside it in `kohn` takes them."""
+    config = SchNetConfig(cutoff=3.5, channels=4, layers=1, n_gaussians=4)
+    model = SchNet.random(
+        jax.random.key(0), config, (1, 8), neighbours=2.0, scale=0.1, dtype=np.float64
+    )
+    save(Potential(model, {1: -13.6, 8: -2040.0}), tmp_path / "model.safetensors")
+    found = kohn.relax(tmp_path / "model.safetensors", molecule("H2O"), steps=0)
+    (alone,) = kohn.load(tmp_path / "model.safetensors").predict(molecule("H2O"))
+    assert found.energy == pytest.approx(alone.energy, abs=1e-9)
+    with pytest.raises(InputError, match="one structure is relaxed"):
+        kohn.relax(tmp_path / "model.safetensors", [molecule("H2O")] * 2)

@@ -106,7 +106,7 @@ class Potential(Trained):
 
     def moving(self, *, skin: float = 0.2) -> MovingPotential:
         """For atoms that move; `MovingPotential` itself has more arguments."""
-        return MovingPotential(self, skin=skin)  # type: ignore[arg-type]
+        return MovingPotential(self, skin=skin)
 
     def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
         """Energy, forces and stress of a structure from what the model says of its batch; see

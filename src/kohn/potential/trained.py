@@ -37,9 +37,13 @@ class Trained:
         """Its fields. What was compiled for it is made again where it is unpickled."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    @cached_property
+    @property
     def judge(self) -> Judge:
         """What is refused and warned of before the model is asked."""
+        return self._judge
+
+    @cached_property
+    def _judge(self) -> Judge:
         return judge_of(self.cutoff, getattr(self, "provenance", {}))
 
     @property

@@ -259,8 +259,9 @@ class _Watched(Calculator):
     def __init__(self, potential: Potential, elements: tuple[int, ...]):
         super().__init__()
         self.potential = potential
-        more = {"skin": SKIN, "padded": on_rungs, "elements": elements, "judged": False}
-        self.moving = MovingPotential(potential, **more)  # type: ignore[arg-type]
+        self.moving = MovingPotential(
+            potential, skin=SKIN, padded=on_rungs, elements=elements, judged=False
+        )
         self.start: _Point | None = None
         self.last: _Point | None = None
         self.lowest: _Point | None = None
