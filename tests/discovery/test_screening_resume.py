@@ -275,3 +275,15 @@ def test_parts_without_a_plan_are_of_nobody(files, tmp_path):
     except InputError:
         return
     assert {r["id"] for r in toys.rows(out)} == set(other["id"])
+
+
+def test_a_folder_of_an_older_version_is_refused_and_kept(files, tmp_path):
+    out = tmp_path / "o.csv"
+    work = tmp_path / "o.csv.work"
+    work.mkdir()
+    for name in ("plan.json", "judged-000000.csv"):
+        (work / name).write_text("{}")
+    with pytest.raises(InputError, match="by an older Kohn") as error:
+        run(files, out)
+    assert "remove the folder" in error.value.fix
+    assert {p.name for p in work.iterdir()} == {"plan.json", "judged-000000.csv"}
