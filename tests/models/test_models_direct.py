@@ -20,6 +20,7 @@ from kohn.models import (
     NOT_CONSERVATIVE,
     Direct,
     DirectConfig,
+    MaceDirectConfig,
     Nequip,
     energy_and_derivatives,
     is_conservative,
@@ -44,7 +45,16 @@ def model_of(net_force="removed", elements=ELEMENTS, dtype=np.float64) -> Direct
     )
 
 
-MODELS = {name: model_of(name) for name in ("removed", "free")}
+def mace_of(net_force="free") -> Direct:
+    config = MaceDirectConfig(
+        cutoff=CUTOFF, channels=4, hidden_l_max=0, l_max=2, radial_widths=(8,), net_force=net_force
+    )
+    return Direct.random(
+        jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=100.0, dtype=np.float64
+    )
+
+
+MODELS = {"removed": model_of(), "free": mace_of()}
 
 
 @pytest.fixture(params=MODELS)
@@ -149,6 +159,14 @@ def test_other_elements_are_the_same_function(model):
 def test_vectors_need_degree_one():
     with pytest.raises(ValidationError):
         DirectConfig(l_max=0)
+    with pytest.raises(ValidationError):
+        MaceDirectConfig(l_max=0, hidden_l_max=0)
+
+
+@pytest.mark.parametrize("name", ["zbl", "residual_first"])
+def test_energies_that_direct_forces_would_not_feel_are_refused(name):
+    with pytest.raises(ValidationError, match=name):
+        MaceDirectConfig(**{name: True})
 
 
 # What it is called
@@ -159,7 +177,7 @@ def test_what_is_conservative():
     assert not is_conservative(MODELS["removed"])
     assert is_conservative(Nequip)
     marked = [name for name, (_, family) in FAMILIES.items() if not is_conservative(family)]
-    assert marked == ["nequip-direct"]
+    assert marked == ["nequip-direct", "mace-direct"]
 
 
 @pytest.fixture(scope="module")

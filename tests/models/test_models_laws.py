@@ -26,6 +26,7 @@ from kohn.models import (
     GaussianProcess,
     GaussianProcessConfig,
     MaceConfig,
+    MaceDirectConfig,
     NequipConfig,
     SchNetConfig,
     is_conservative,
@@ -47,8 +48,8 @@ FAMILIES = {
     "direct forces": DirectConfig(
         cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8)
     ),
-    "direct forces, net force free": DirectConfig(
-        cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8), net_force="free"
+    "direct forces of a mace, net force free": MaceDirectConfig(
+        cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8), net_force="free"
     ),
     "dimenet": DimeNetConfig(cutoff=CUTOFF, channels=6, angular_channels=4, l_max=3, layers=2),
     "schnet": SchNetConfig(cutoff=CUTOFF, channels=6, layers=2, n_gaussians=8),
@@ -110,7 +111,7 @@ BROKEN = {
         "no net torque",
         "separated fragments",
     },
-    "direct forces, net force free": {
+    "direct forces of a mace, net force free": {
         "forces are derivatives",
         "stress is strain",
         "symmetric Jacobian",

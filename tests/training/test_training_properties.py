@@ -186,6 +186,7 @@ def test_tensors_of_a_wrong_shape_or_convention(tmp_path, value, key, match):
     [
         ({"model": "gaussian-process"}, "learned by model: .*nequip.*, not gaussian-process"),
         ({"model": "schnet"}, "schnet is invariant; choose model: nequip or mace"),
+        ({"model": {"family": "mace", "zbl": True}}, "properties have no use for it"),
         ({"targets": ["energy", "dipole"]}, "energy"),
         ({"targets": ["forces"]}, "energy"),
         ({"targets": ["dipole", "dipole"]}, "twice"),

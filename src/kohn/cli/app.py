@@ -74,7 +74,10 @@ def check(
 def template(
     what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
     model: Annotated[
-        str, typer.Option(help="schnet, dimenet, nequip, nequip-direct, mace or gaussian-process")
+        str,
+        typer.Option(
+            help="schnet, dimenet, nequip, mace, nequip-direct, mace-direct or gaussian-process"
+        ),
     ] = "mace",
 ) -> None:
     """Print a commented configuration file with every setting and its default."""

@@ -17,6 +17,7 @@ from kohn.models.gaussian_process import GaussianProcess as GaussianProcess
 from kohn.models.gaussian_process import GaussianProcessConfig as GaussianProcessConfig
 from kohn.models.heads.direct import Direct as Direct
 from kohn.models.heads.direct import DirectConfig as DirectConfig
+from kohn.models.heads.direct import MaceDirectConfig as MaceDirectConfig
 from kohn.models.mace import Mace as Mace
 from kohn.models.mace import MaceConfig as MaceConfig
 from kohn.models.nequip import Nequip as Nequip
@@ -27,6 +28,7 @@ from kohn.models.schnet import SchNetConfig as SchNetConfig
 FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     **BODIES,
     "nequip-direct": (DirectConfig, Direct),
+    "mace-direct": (MaceDirectConfig, Direct),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }
 """Name in configurations -> (its configuration, its model)."""

@@ -12,7 +12,7 @@ With h the features of atoms, Y the harmonics and R the learned radial functions
 """
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import equinox as eqx
 import jax
@@ -39,10 +39,10 @@ from kohn.structures.elements import covalent_radii
 from kohn.typing import Array, Float
 
 
-class MaceConfig(Section):
-    """What shapes a MACE model; elements and scale come from the training data."""
+class BodyConfig(Section):
+    """What shapes the body of a MACE model, whatever is read from it."""
 
-    family: Literal["mace"] = "mace"
+    family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
     channels: Annotated[int, Field(ge=1, description="features of each degree")] = 64
     hidden_l_max: Annotated[
@@ -68,7 +68,7 @@ class MaceConfig(Section):
     ] = False
 
     @model_validator(mode="after")
-    def _degrees_are_reached(self) -> "MaceConfig":
+    def _degrees_are_reached(self) -> Self:
         if self.hidden_l_max > self.l_max:
             raise ValueError("hidden_l_max cannot be above l_max: no harmonic has that degree")
         return self
@@ -82,6 +82,12 @@ class MaceConfig(Section):
         """Degrees of the features after a layer; those of the last one go up to `highest`."""
         last = layer == self.layers - 1
         return tuple(range((highest if last else self.hidden_l_max) + 1))
+
+
+class MaceConfig(BodyConfig):
+    """What shapes a MACE model; elements and scale come from the training data."""
+
+    family: Literal["mace"] = "mace"
 
 
 class Product(eqx.Module):

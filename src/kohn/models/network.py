@@ -126,7 +126,7 @@ class Network(eqx.Module):
         def joined(mine: Array, new: Array, factor: float) -> Array:
             return new.at[known].set(mine[source] * mine.dtype.type(factor))
 
-        return self._by_element(fresh, joined)
+        return self._by_element(fresh, elements, joined)
 
     def restricted(self, elements: tuple[int, ...]) -> Self:
         """The same function, for some of its elements only."""
@@ -137,42 +137,39 @@ class Network(eqx.Module):
             rows = np.asarray(mine)[source]
             return jax.device_put(rows * rows.dtype.type(factor))
 
-        return self._by_element(replace(self, elements=tuple(elements)), chosen)
+        return self._by_element(self, elements, chosen)
 
     def tabulated(self) -> "Network":
         """The same function, for inference alone: what depends on the weights and one distance
         is computed beforehand. Families without such a part are their own."""
         return self
 
-    def _by_element(self, other: Self, combine: Combine) -> Self:
-        """This model with the elements of another: arrays that have one row for each element
-        are combined, the others kept."""
-        ratio = (len(other.elements) / len(self.elements)) ** 0.5
-        combined = _combined(self, other, combine, ratio, None)
-        return replace(combined, elements=other.elements)
+    def _by_element(self, other: Self, elements: tuple[int, ...], combine: Combine) -> Self:
+        """This model with other elements, also those of networks inside it: arrays that have one
+        row for each element are combined with those of another model, the rest is kept."""
+        ratio = (len(elements) / len(self.elements)) ** 0.5
 
+        def combined(mine: Any, theirs: Any, divided: bool | None) -> Any:
+            """`divided`: of the field in which an array stands, see `BY_ELEMENT`."""
+            if isinstance(mine, eqx.Module):
+                parts = {
+                    f.name: combined(
+                        getattr(mine, f.name),
+                        getattr(theirs, f.name),
+                        f.metadata.get("by element", divided),
+                    )
+                    for f in fields(mine)
+                    if not f.metadata.get("static", False)
+                }
+                known = {"elements": tuple(elements)} if isinstance(mine, Network) else {}
+                return replace(mine, **parts, **known)
+            if isinstance(mine, tuple):
+                return tuple(combined(a, b, divided) for a, b in zip(mine, theirs, strict=True))
+            if divided is None or mine is None:
+                return mine
+            return combine(mine, theirs, ratio if divided else 1.0)
 
-def _combined(mine: Any, theirs: Any, combine: Combine, ratio: float, divided: bool | None) -> Any:
-    """A tree with its arrays by element combined; `divided`: of the field it stands in."""
-    if isinstance(mine, eqx.Module):
-        parts = {
-            f.name: _combined(
-                getattr(mine, f.name),
-                getattr(theirs, f.name),
-                combine,
-                ratio,
-                f.metadata.get("by element", divided),
-            )
-            for f in fields(mine)
-            if not f.metadata.get("static", False)
-        }
-        return replace(mine, **parts)
-    if isinstance(mine, tuple):
-        pairs = zip(mine, theirs, strict=True)
-        return tuple(_combined(a, b, combine, ratio, divided) for a, b in pairs)
-    if divided is None or mine is None:
-        return mine
-    return combine(mine, theirs, ratio if divided else 1.0)
+        return combined(self, other, None)
 
 
 def for_inference(model: Any) -> Any:

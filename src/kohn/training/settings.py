@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from kohn.errors import ConfigError, Place, nearest
-from kohn.models import FAMILIES
+from kohn.models import FAMILIES, is_conservative
 from kohn.models.bodies import BODIES
 from kohn.models.heads.properties import degrees_of
 from kohn.sections import Section, in_words
@@ -110,7 +110,7 @@ class LossSettings(_Section):
         float, Field(gt=0, le=1, description="share of the run after which they hold")
     ] = 0.75
     penalties: Annotated[
-        Penalties, Field(description="soft constraints, for model nequip-direct")
+        Penalties, Field(description="soft constraints, for models with direct forces")
     ] = Penalties()
 
 
@@ -247,14 +247,17 @@ class TrainSettings(_Section):
 
     @pydantic.model_validator(mode="after")
     def _family_of_targets(self) -> "TrainSettings":
-        if any(self.loss.penalties.model_dump().values()) and self.model.family != "nequip-direct":
+        direct = [name for name, (_, family) in FAMILIES.items() if not is_conservative(family)]
+        if any(self.loss.penalties.model_dump().values()) and self.model.family not in direct:
             raise misfit(
                 "loss.penalties",
                 f"forces of a {self.model.family} obey these laws by construction, or are not "
-                "there: penalties are for model: nequip-direct",
+                f"there: penalties are for model: {' or '.join(direct)}",
             )
         if self.of_energies:
             return self
+        if getattr(self.model, "zbl", False):
+            raise misfit("model.zbl", "zbl adds to energies: properties have no use for it")
         if self.model.family not in BODIES:
             raise misfit(
                 "model",

@@ -1,8 +1,8 @@
-"""NequIP with forces predicted directly: fast, and not conservative.
+"""Forces that an equivariant network predicts directly: fast, and not conservative.
 
-With h the features of a NequIP body whose last layer keeps degree 1:
+With h the features of a NequIP or a MACE whose last layer keeps degree 1:
 
-    E_i = W₂ W₁ (h_i,0 − h_z(i),0)                     as in `kohn.models.nequip`
+    E_i = s W₂ W₁ h_i,0
     f_i = s w · h_i,1
     F_i = f_i − (c_i / Σ_j c_j) Σ_j f_j,    c_i = Σ_k c(r_ik)          net_force: removed
     F_i = f_i                                                          net_force: free
@@ -20,23 +20,31 @@ Source: Kolluru et al., arXiv:2203.09697, for direct forces; Bigi, Langer, Cerio
 arXiv:2412.11569, for what becomes of simulations.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kohn.descriptors import polynomial_cutoff
 from kohn.graphs import Graph
+from kohn.models.bodies import body_of
 from kohn.models.derivatives import Derived
 from kohn.models.heads.properties import XYZ
 from kohn.models.layers import Linear, one_hot
-from kohn.models.nequip import Body, BodyConfig
+from kohn.models.mace import BodyConfig as MaceBodyConfig
+from kohn.models.mace import MaceConfig
+from kohn.models.nequip import BodyConfig, NequipConfig
 from kohn.models.network import Features, Network, where_neighbours
 from kohn.typing import Array, Float
+
+
+NetForce: TypeAlias = Annotated[
+    Literal["removed", "free"], Field(description="Σ F of a structure: exactly 0, or learned")
+]
 
 
 class DirectConfig(BodyConfig):
@@ -44,9 +52,33 @@ class DirectConfig(BodyConfig):
 
     family: Literal["nequip-direct"] = "nequip-direct"
     l_max: Annotated[int, Field(ge=1, le=4, description="degree of features and harmonics")] = 2
-    net_force: Annotated[
-        Literal["removed", "free"], Field(description="Σ F of a structure: exactly 0, or learned")
-    ] = "removed"
+    net_force: NetForce = "removed"
+
+    @property
+    def body(self) -> NequipConfig:
+        """The configuration of the network whose features are read."""
+        return NequipConfig(**self.model_dump(exclude={"family", "net_force"}))
+
+
+class MaceDirectConfig(MaceBodyConfig):
+    """What shapes a MACE model with direct forces: not conservative, and without stress."""
+
+    family: Literal["mace-direct"] = "mace-direct"
+    l_max: Annotated[int, Field(ge=1, le=6, description="degree of the harmonics")] = 3
+    net_force: NetForce = "removed"
+
+    @property
+    def body(self) -> MaceConfig:
+        """The configuration of the network whose features are read."""
+        return MaceConfig(**self.model_dump(exclude={"family", "net_force"}))
+
+    @model_validator(mode="after")
+    def _energies_alone(self) -> "MaceDirectConfig":
+        if self.zbl:
+            raise ValueError("zbl adds to an energy, of which direct forces are no derivative")
+        if self.residual_first:
+            raise ValueError("residual_first gives lone atoms an energy, which are E0 here")
+        return self
 
 
 class Direct(Network):
@@ -56,15 +88,16 @@ class Direct(Network):
 
     Attributes:
         conservative: False. See `kohn.models.derivatives.is_conservative`.
+        body: a network with `features`.
         head: w, [C, 1].
     """
 
     conservative: ClassVar[bool] = False
 
-    config: DirectConfig = eqx.field(static=True)
+    config: DirectConfig | MaceDirectConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
-    body: Body
+    body: Any
     readout: tuple[Linear, Linear]
     head: Linear
     scale: Float[Array, ""]
@@ -73,7 +106,7 @@ class Direct(Network):
     def random(
         cls,
         key: Array,
-        config: DirectConfig,
+        config: DirectConfig | MaceDirectConfig,
         elements: tuple[int, ...],
         *,
         neighbours: float,
@@ -81,17 +114,27 @@ class Direct(Network):
         dtype: DTypeLike = np.float32,
     ) -> "Direct":
         """An untrained model; arguments as for `Mace.random`."""
-        c, keys = config.channels, jax.random.split(key, 4)
+        keys = jax.random.split(key, 4)
+        body = body_of(
+            keys[0],
+            config.body,
+            tuple(elements),
+            neighbours=neighbours,
+            dtype=dtype,
+            highest=1,
+        )
+        scalars, vectors = body.widths
+        hidden = max(1, scalars // 2)
         return cls(
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            body=Body.random(keys[0], config, len(elements), neighbours, dtype, highest=1),
+            body=body,
             readout=(
-                Linear.random(keys[1], (c, max(1, c // 2)), dtype),
-                Linear.random(keys[2], (max(1, c // 2), 1), dtype),
+                Linear.random(keys[1], (scalars, hidden), dtype),
+                Linear.random(keys[2], (hidden, 1), dtype),
             ),
-            head=Linear.random(keys[3], (c, 1), dtype),
+            head=Linear.random(keys[3], (vectors, 1), dtype),
             scale=jnp.asarray(scale, dtype),
         )
 
