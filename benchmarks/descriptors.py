@@ -116,8 +116,8 @@ class Worker:
 
     def values(self, structure: Any) -> Any:
         """What to time: everything from the structure on."""
-        from kohn.descriptors.describing import describe
         from kohn.descriptors.soap import SoapConfig
+        from kohn.descriptors.soap_stream import describe
 
         config, elements = SoapConfig(**SETTINGS), elements_of(structure)
         return lambda: next(describe([structure], config, elements))
@@ -129,8 +129,8 @@ class Worker:
 
     def features(self, command: dict[str, Any]) -> dict[str, Any]:
         """Write the features of a preset."""
-        from kohn.descriptors.describing import describe
         from kohn.descriptors.soap import SoapConfig
+        from kohn.descriptors.soap_stream import describe
 
         structure = self.cases[command["case"]]
         config = getattr(SoapConfig, command["preset"])(**SETTINGS)

@@ -90,7 +90,7 @@ def screen(folder: Path) -> Work:
         work = out.with_name(f"{out.name}.work")
         if not (work / "records.jsonl").exists():
             return "before the plan" if not out.exists() else "after all"
-        parts = len(list(work.glob("judged-*")))
+        parts = len(list(work.glob("rows-*")))
         return f"{parts} of 6 parts" if parts else "before the first part"
 
     return Work("screen", command, lambda out: out.read_bytes(), stage)

@@ -60,7 +60,7 @@ class Worker:
         import numpy as np
 
         present = tuple(sorted({int(z) for s in chosen for z in np.unique(s.numbers)}))
-        self.present = self.potential.evaluator(present)
+        self.present = self.potential.compiled(present)
         graph = collate(chosen, rows, present, dtype=self.potential.dtype)
         self.cases[command["case"]] = (jax.device_put(graph), chosen)
         self.calls = {k: call for k, call in self.calls.items() if k[0] != command["case"]}

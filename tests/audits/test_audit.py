@@ -15,8 +15,8 @@ from planted import CRYSTAL, MOLECULE, Planted
 
 import kohn
 from kohn.audits import NAMES, TABLE, smoothness
-from kohn.audits.audit import judge
-from kohn.audits.case import Measured, Noise
+from kohn.audits.audit import verdict_of
+from kohn.audits.case import Measurement, Noise
 from kohn.audits.derivatives import noise_of
 from kohn.errors import ConfigError, InputError
 from kohn.numerics.derivatives import STEPS, extrapolated
@@ -334,8 +334,8 @@ def test_a_threshold_of_the_user_does_not_rise_with_noise():
     ],
 )
 def test_verdicts(value, error, verdict):
-    measured = [Measured("energy", value, "eV/atom", error)]
-    assert judge(BY_NAME["rotation"], measured)["verdict"] == verdict
+    measured = [Measurement("energy", value, "eV/atom", error)]
+    assert verdict_of(BY_NAME["rotation"], measured)["verdict"] == verdict
 
 
 def test_thresholds_are_ordered_and_explained():
@@ -389,11 +389,11 @@ def test_noise_is_measured():
     def rough(atoms):
         return planted.plus(planted.honest(atoms), 1e-5 * rng.normal())
 
-    from kohn.audits.asking import Asking
+    from kohn.audits.counted_calculator import CountedCalculator
 
-    found = [noise_of(Asking(Planted(rough)), MOLECULE).energy for _ in range(20)]
+    found = [noise_of(CountedCalculator(Planted(rough)), MOLECULE).energy for _ in range(20)]
     assert np.median(found) == pytest.approx(1e-5, rel=0.5)
-    assert noise_of(Asking(Planted(planted.honest)), MOLECULE).energy < 1e-13
+    assert noise_of(CountedCalculator(Planted(planted.honest)), MOLECULE).energy < 1e-13
 
 
 def test_differences_say_how_wrong_they_are():

@@ -13,7 +13,7 @@ from ase.io import write
 from rich.console import Console
 
 import kohn
-from kohn.cli.root import console
+from kohn.cli.common import console
 from kohn.models import Mace, MaceConfig
 from kohn.potential import Potential, save
 from kohn.reports.audit import audit_page, audit_table

@@ -14,8 +14,8 @@ from brute_force import structure
 from planted import Planted, Result
 
 from kohn.audits import TABLE, asking, audit
-from kohn.audits.audit import judge
-from kohn.audits.case import Case, Measured, Noise, compare
+from kohn.audits.audit import verdict_of
+from kohn.audits.case import Case, Measurement, Noise, compare
 from kohn.reports.audit import audit_page
 from kohn.structures import Structure
 
@@ -36,7 +36,7 @@ def said(atoms, energy=0.0, forces=None, stress=None) -> Result:
 
 def case_of(s: Structure, fault: Fault, rng=None, noise: Noise = ZERO) -> Case:
     """A structure and a calculator before a law; without noise, unless it is given."""
-    ask = asking.Asking(Planted(fault))
+    ask = asking.CountedCalculator(Planted(fault))
     return Case(ask, s, ask(s), noise, rng or np.random.default_rng(0))
 
 
@@ -255,7 +255,7 @@ CEILINGS = {
 def test_a_law_passes_just_below_its_threshold_and_fails_just_above(name, fault, threshold):
     law = LAWS[name]
     for share, verdict in ((0.9, "passed"), (1.1, "failed")):
-        judged = judge(law, law.measure(fault(share * threshold)))
+        judged = verdict_of(law, law.measure(fault(share * threshold)))
         assert judged["verdict"] == verdict, judged
         assert judged["threshold"] == threshold
         assert judged["violation"] == pytest.approx(share * threshold, rel=1e-3)
@@ -270,14 +270,14 @@ def test_every_law_with_a_threshold_is_pinned():
 def test_noise_beyond_the_ceiling_leaves_a_law_unmeasured(name):
     for share, verdict in ((1.0, "passed"), (1.01, "not measured")):
         error = share * CEILINGS[name]
-        judged = judge(LAWS[name], [Measured("it", 0.5 * error, "", error)])
+        judged = verdict_of(LAWS[name], [Measurement("it", 0.5 * error, "", error)])
         assert judged["verdict"] == verdict, (name, judged)
 
 
 def test_a_violation_fails_beyond_its_error_where_that_is_beyond_the_threshold():
     for share, verdict in ((0.9, "passed"), (1.1, "failed")):
-        measured = [Measured("energy", share * 1e-4, "eV/atom", 1e-4)]
-        assert judge(LAWS["rotation"], measured)["verdict"] == verdict
+        measured = [Measurement("energy", share * 1e-4, "eV/atom", 1e-4)]
+        assert verdict_of(LAWS["rotation"], measured)["verdict"] == verdict
 
 
 def test_twenty_standard_deviations_are_taken_for_noise():

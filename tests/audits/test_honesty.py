@@ -12,9 +12,9 @@ from planted import CRYSTAL, MOLECULE, Planted
 
 import kohn
 from kohn.audits import TABLE
-from kohn.audits.asking import Asking
-from kohn.audits.audit import judge
-from kohn.audits.case import Measured, not_measured
+from kohn.audits.audit import verdict_of
+from kohn.audits.case import Measurement, not_measured
+from kohn.audits.counted_calculator import CountedCalculator
 from kohn.audits.derivatives import noise_of
 from kohn.errors import InputError
 from kohn.numerics.derivatives import slope
@@ -85,10 +85,10 @@ def test_noise_of_energies_that_do_not_change():
         # The same, in numbers that are not float32.
         lambda atoms: planted.plus(planted.float32(planted.honest, -1403.0)(atoms), np.pi),
     ):
-        noise = noise_of(Asking(Planted(fault)), AT_REST)
+        noise = noise_of(CountedCalculator(Planted(fault)), AT_REST)
         assert 1e-4 < noise.energy < 1e-3
     assert scatter(np.arange(9.0) + np.pi) < 1e-14
-    assert noise_of(Asking(Planted(planted.honest)), AT_REST).energy < 1e-13
+    assert noise_of(CountedCalculator(Planted(planted.honest)), AT_REST).energy < 1e-13
 
 
 def test_noise_beyond_what_was_measured_needs_a_witness():
@@ -114,16 +114,16 @@ def test_noise_beyond_what_was_measured_needs_a_witness():
 
 def test_a_law_passes_when_all_its_parts_were_measured():
     law = BY_NAME["rotation"]
-    good, gone = Measured("energy", 1e-9, "eV/atom"), not_measured("forces", "there are none")
-    noisy = Measured("forces", 1e-9, "eV/Å", error=1.0)
-    assert judge(law, [good])["verdict"] == "passed"
+    good, gone = Measurement("energy", 1e-9, "eV/atom"), not_measured("forces", "there are none")
+    noisy = Measurement("forces", 1e-9, "eV/Å", error=1.0)
+    assert verdict_of(law, [good])["verdict"] == "passed"
     for missing in (gone, noisy):
-        said = judge(law, [good, missing])
+        said = verdict_of(law, [good, missing])
         assert said["verdict"] == "not measured"
         assert said["note"].startswith("only in part (energy); not measured: forces: ")
         assert said["parts"]["energy"] == "measured"
         assert said["parts"]["forces"] != "measured"
-        bad = judge(law, [Measured("energy", 1.0, "eV/atom"), missing])
+        bad = verdict_of(law, [Measurement("energy", 1.0, "eV/atom"), missing])
         assert (bad["verdict"], bad["parts"]["energy"]) == ("failed", "measured")
         assert "not measured: forces" in bad["note"]
 

@@ -15,7 +15,7 @@ from planted import MOLECULE, Planted
 
 import kohn
 from kohn.audits import CalculatorProcess
-from kohn.audits.asking import Asking, atoms_of
+from kohn.audits.counted_calculator import CountedCalculator, atoms_of
 from kohn.errors import ConfigError, InputError
 from kohn.interfaces.calculator_process import Raised
 
@@ -188,7 +188,7 @@ def test_atoms_go_and_come_as_they_are():
     with CalculatorProcess("ase.calculators.lj:LennardJones") as calculator:
         said = calculator.answer(atoms, ("forces", "energy"))
         assert said["forces"].shape == (4, 3)
-        assert Asking(calculator)(MOLECULE).stress is None
+        assert CountedCalculator(calculator)(MOLECULE).stress is None
         calculator._process.kill()  # type: ignore[union-attr]
         with pytest.raises(Raised, match="SIGKILL"):
             calculator.answer(atoms, ("energy",))

@@ -10,7 +10,7 @@ import pytest
 from brute_force import structure
 
 from kohn.checks import check
-from kohn.checks.geometry import judge_geometry, shortest_distances
+from kohn.checks.geometry import geometry_findings, shortest_distances
 from kohn.checks.neighbouring_frames import (
     FramePairs,
     Ratio,
@@ -22,12 +22,12 @@ from kohn.checks.outliers import outlying_energies, outlying_forces
 from kohn.checks.units import (
     absolute_evidence,
     binding_evidence,
+    energy_and_force_findings,
     force_size_evidence,
-    judge_energy_and_forces,
-    judge_stress,
     neighbour_evidence,
     spread_evidence,
     stiffness,
+    stress_findings,
     stress_size_evidence,
 )
 from kohn.structures import Dataset, E0s, Structure
@@ -68,7 +68,7 @@ def kinds(*data: Structure, **options) -> set[str]:
 )
 def test_atoms_that_are_too_close(r, severity):
     s = hydrogen(r)
-    found = judge_geometry([s], shortest_distances([s])[1], "set")
+    found = geometry_findings([s], shortest_distances([s])[1], "set")
     assert [f.severity for f in found] == ([] if severity is None else [severity])
 
 
@@ -328,7 +328,7 @@ def pairs(n: int = 24, **columns: float | np.ndarray) -> FramePairs:
 
 def found_of(data, of_pairs) -> dict[str, str]:
     """Kind -> severity."""
-    return {f.kind: f.severity for f in judge_energy_and_forces(data, None, of_pairs, "set")}
+    return {f.kind: f.severity for f in energy_and_force_findings(data, None, of_pairs, "set")}
 
 
 @pytest.mark.parametrize(
@@ -384,7 +384,7 @@ def test_energies_that_differ_alike_from_forces_and_stress_are_to_blame(share, t
     )
     frame = atoms([14, 14], stress=0.01 * np.eye(3), cell=9.0)
     assert (found_of([frame], of).get("energy-units") == "error") == theirs
-    assert ("stress-units" in {f.kind for f in judge_stress([frame], of, "set")}) != theirs
+    assert ("stress-units" in {f.kind for f in stress_findings([frame], of, "set")}) != theirs
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ def test_a_bulk_modulus_of_a_thousand_gigapascal_is_too_large(modulus, told):
 )
 def test_energies_change_by_another_factor_than_stresses_say(value, unit):
     of = pairs(energy=value * 0.01, strain_work=0.01, strain=0.02)
-    found = judge_stress([atoms([14, 14], stress=0.01 * np.eye(3), cell=9.0)], of, "set")
+    found = stress_findings([atoms([14, 14], stress=0.01 * np.eye(3), cell=9.0)], of, "set")
     (finding,) = found or [None]
     assert (finding is None) == (unit is None)
     if finding is not None:
@@ -520,8 +520,8 @@ def test_energies_change_by_another_factor_than_stresses_say(value, unit):
 def test_a_stress_that_is_positive_in_compression_has_the_other_sign():
     frames = squeezed(-50 * GPA)
     of = pairs(energy=-0.01, strain_work=0.01, strain=0.02)
-    (two,) = judge_stress(frames, of, "set")
+    (two,) = stress_findings(frames, of, "set")
     assert (two.kind, two.severity, len(two.evidence)) == ("stress-sign", "error", 2)
     assert "-50 GPa" in two.evidence[1]
-    (one,) = judge_stress(frames, pairs(), "set")
+    (one,) = stress_findings(frames, pairs(), "set")
     assert one.severity == "warning"

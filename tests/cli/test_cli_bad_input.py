@@ -92,7 +92,7 @@ def test_train_takes_keys_and_allowances(kohn_cli, monkeypatch, ethanol):
         seen.update(sections)
         return {}
 
-    monkeypatch.setattr("kohn.cli.running.run_training", remember)
+    monkeypatch.setattr("kohn.cli.training.run_training", remember)
     given = ["--key", "energy=total", "--allow", "outlier-force", "--not-periodic"]
     assert kohn_cli("train", ethanol, *given)[0] == 0
     assert seen["data"] == {

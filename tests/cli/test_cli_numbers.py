@@ -4,8 +4,8 @@ import pytest
 from rich.console import Console
 
 from kohn.cli.hulls import hull_table
-from kohn.cli.running import epoch_line
 from kohn.cli.screening import say, show
+from kohn.cli.training import epoch_line
 from kohn.discovery.ranking import Screening
 
 

@@ -30,7 +30,7 @@ import kohn.reports
 import kohn.reports.screening
 import kohn.stability.documents
 import kohn.training
-from kohn.cli.root import app
+from kohn.cli.common import app
 from kohn.descriptors import archives
 
 CU = "cu.xyz"

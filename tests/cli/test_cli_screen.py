@@ -245,14 +245,14 @@ def test_killed_and_resumed_is_the_same(many):
         process = start(many, "o.csv")
         begun = time.monotonic()
         while process.poll() is None and time.monotonic() - begun < 120:
-            if (work / "records.jsonl").exists() and len(list(work.glob("judged-*.csv"))) >= parts:
+            if (work / "records.jsonl").exists() and len(list(work.glob("rows-*.csv"))) >= parts:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
             time.sleep(0.002)
         process.communicate()
         killed.append(process.returncode)
         assert not (many / "o.csv").exists()
-        assert len(list(work.glob("judged-*.csv"))) >= parts
+        assert len(list(work.glob("rows-*.csv"))) >= parts
     assert killed == [-signal.SIGKILL] * 2
     last = start(many, "o.csv")
     _, errors = last.communicate(timeout=120)

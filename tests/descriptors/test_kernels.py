@@ -11,7 +11,6 @@ from brute_force import random_rotation, structure
 from scipy.optimize import linear_sum_assignment
 
 from kohn.descriptors import kernels
-from kohn.descriptors.describing import describe
 from kohn.descriptors.kernels import (
     TOLERANCE,
     KernelConfig,
@@ -20,6 +19,7 @@ from kohn.descriptors.kernels import (
     match,
 )
 from kohn.descriptors.soap import SoapConfig
+from kohn.descriptors.soap_stream import describe
 from kohn.errors import ConfigError, InputError
 
 DSCRIBE = np.load(Path(__file__).parent / "data" / "dscribe_kernels.npz")

@@ -12,7 +12,6 @@ from brute_force import pairs, random_rotation, structure
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kohn.descriptors.describing import describe, rows_of
 from kohn.descriptors.radial_integrals import bessel, gauss_legendre, gto, polynomial
 from kohn.descriptors.soap import (
     SoapConfig,
@@ -23,6 +22,7 @@ from kohn.descriptors.soap import (
     soap,
     soap_jacobian,
 )
+from kohn.descriptors.soap_stream import describe, rows_of
 from kohn.errors import ConfigError, InputError
 
 PEERS = np.load(Path(__file__).parent / "data" / "soap_peers.npz")

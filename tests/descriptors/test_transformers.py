@@ -21,7 +21,7 @@ from kohn.descriptors.coulomb_matrix import (
     coulomb_spectrum,
     sorted_coulomb_matrix,
 )
-from kohn.descriptors.describing import describe as describe_soap
+from kohn.descriptors.soap_stream import describe as describe_soap
 from kohn.descriptors.structure_factor import describe as describe_structure_factor
 from kohn.descriptors.transformers import (
     CoulombMatrix,

@@ -284,10 +284,14 @@ def test_progress_adds_up(files, monkeypatch):
     assert [w for k, (w, *_) in enumerate(told) if k == 0 or told[k - 1][0] != w] == [
         "reading the hull",
         "reading candidates",
-        "judging",
+        "assessing",
         "ranking",
     ]
-    assert [(n, total) for w, n, total in told if w == "judging"] == [(40, 90), (40, 90), (10, 90)]
+    assert [(n, total) for w, n, total in told if w == "assessing"] == [
+        (40, 90),
+        (40, 90),
+        (10, 90),
+    ]
     assert sum(n for w, n, _ in told if w == "reading candidates") == 90
 
 

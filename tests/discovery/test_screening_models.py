@@ -17,8 +17,8 @@ import kohn.discovery.models
 from kohn.descriptors import polynomial_cutoff
 from kohn.descriptors.soap import SoapConfig
 from kohn.discovery import screen
+from kohn.discovery.candidate_energies import Predictor, Relaxation, listed
 from kohn.discovery.options import Options
-from kohn.discovery.predicting import Predictor, Relaxation, listed
 from kohn.errors import ConfigError, InputError, KohnError
 from kohn.graphs import gather_neighbours, neighbourhood
 from kohn.models import GaussianProcessConfig, SchNet, SchNetConfig
@@ -194,7 +194,7 @@ def test_the_order_of_the_members_changes_nothing(folder, tmp_path):
 @pytest.mark.slow
 def test_portions_are_the_same_table_and_are_not_done_again(folder, tmp_path, monkeypatch):
     _, expected = run(folder, tmp_path / "whole.csv")
-    monkeypatch.setattr("kohn.discovery.predicting.PORTION", 4)
+    monkeypatch.setattr("kohn.discovery.candidate_energies.PORTION", 4)
     run(folder, tmp_path / "parts.csv")
     bytes_of = (tmp_path / "parts.csv").read_bytes()
     for name, row in toys.by_id(tmp_path / "parts.csv").items():
@@ -528,7 +528,7 @@ def test_energies_are_those_of_the_relaxed_structures(metals, monkeypatch):
     assert found.metrics["compared"] == 6
     assert found.metrics["missing"] == 1
 
-    monkeypatch.setattr("kohn.discovery.predicting.RELAXED_PORTION", 2)
+    monkeypatch.setattr("kohn.discovery.candidate_energies.RELAXED_PORTION", 2)
     call, done = Predictor.__call__, []
 
     def twice(self, structures):
@@ -558,7 +558,7 @@ def test_a_portion_is_recorded_after_its_relaxed_structures_are_there(metals):
         raise toys.Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kohn.discovery.predicting._write_relaxed", killed)
+        patch.setattr("kohn.discovery.candidate_energies._write_relaxed", killed)
         with pytest.raises(toys.Killed):
             relaxed(metals, relaxation=Relaxation(fmax=0.1, steps=1))
     assert not list((folder / "o.csv.work").glob("predicted-*"))

@@ -137,13 +137,13 @@ def test_killed_again_and_again(files, alone):
 
             def tell(what, done, total, judged=judged, n=n):
                 judged.append(what)
-                if judged.count("judging") == n:
+                if judged.count("assessing") == n:
                     raise toys.Killed
 
             if not killed(files, out, progress=Progress(tell)):
                 break
         deaths += 1
-        parts = list(out.parent.joinpath(f"{out.name}.work").glob(f"judged-*{out.suffix}"))
+        parts = list(out.parent.joinpath(f"{out.name}.work").glob(f"rows-*{out.suffix}"))
         assert len(parts) == n
         assert sum(len(rows) for *_, rows, _ in made) <= 7
     assert deaths == 6
@@ -158,8 +158,8 @@ def test_what_was_half_written_is_written_anew(files, alone):
         killing_at(4, patch)  # the plan, two files of the first part, then keys of the second
         assert killed(files, out)
     work = out.parent / f"{out.name}.work"
-    (work / f".judged-000001{out.suffix}.xyz").write_bytes(b"half a")
-    (work / "judged-000001.npz").write_bytes(b"not rows, so not asked for")
+    (work / f".rows-000001{out.suffix}.xyz").write_bytes(b"half a")
+    (work / "rows-000001.npz").write_bytes(b"not rows, so not asked for")
     run(files, out)
     whole(out, expected)
 
@@ -173,7 +173,7 @@ def test_the_comparison_can_fail(files, alone):
         assert killed(files, out)
     work = out.parent / f"{out.name}.work"
     for suffix in (out.suffix, ".npz"):
-        shutil.copy(work / f"judged-000001{suffix}", work / f"judged-000000{suffix}")
+        shutil.copy(work / f"rows-000001{suffix}", work / f"rows-000000{suffix}")
     run(files, out)
     assert out.read_bytes() != expected
 
@@ -281,9 +281,9 @@ def test_a_folder_of_an_older_version_is_refused_and_kept(files, tmp_path):
     out = tmp_path / "o.csv"
     work = tmp_path / "o.csv.work"
     work.mkdir()
-    for name in ("plan.json", "judged-000000.csv"):
+    for name in ("plan.json", "rows-000000.csv"):
         (work / name).write_text("{}")
     with pytest.raises(InputError, match="by an older Kohn") as error:
         run(files, out)
     assert "remove the folder" in error.value.fix
-    assert {p.name for p in work.iterdir()} == {"plan.json", "judged-000000.csv"}
+    assert {p.name for p in work.iterdir()} == {"plan.json", "rows-000000.csv"}

@@ -15,9 +15,9 @@ import numpy as np
 from brute_force import random_rotation, structure
 
 from kohn import audits
-from kohn.audits.asking import ORDER, Unmeasured, forces_of, has_stress
-from kohn.audits.asking import Outcome as Answer
 from kohn.audits.case import Case, Noise, deformed, take
+from kohn.audits.counted_calculator import ORDER, Unmeasured, forces_of, has_stress
+from kohn.audits.counted_calculator import Outcome as Answer
 from kohn.structures import Structure
 
 EXACT = Noise(1e-13, 1e-13, 1e-13)
@@ -50,8 +50,8 @@ def difference(a: Outcome, b: Outcome) -> float:
 # Laws of the audit
 
 
-class Asking:
-    """What the audit's measures ask, one structure at a time, as `kohn.audits.asking.Asking`."""
+class CountedCalculator:
+    """Answers the laws of the audit one structure at a time, as its `CountedCalculator` does."""
 
     def __init__(self, calculate: Calculate):
         self.calculate = calculate
@@ -69,7 +69,7 @@ def of_audit(name: str) -> Law:
     (measure,) = (law.measure for law in audits.TABLE if law.name == name)
 
     def law(calculate: Calculate, s: Structure, rng: np.random.Generator) -> float:
-        ask = Asking(calculate)
+        ask = CountedCalculator(calculate)
         try:
             found = measure(Case(ask, s, ask(s), EXACT, rng))  # type: ignore[arg-type]
         except Unmeasured:

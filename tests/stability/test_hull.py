@@ -7,7 +7,7 @@ import pytest
 from systems import random_system
 
 from kohn.errors import InputError
-from kohn.stability.fast import cheapest_mixtures
+from kohn.stability.facets import cheapest_mixtures
 from kohn.stability.hull import Facets, LowerHull
 
 KINDS = ("small", "large", "slivers", "dilute")

@@ -6,7 +6,7 @@ from scipy.optimize import linprog
 from scipy.stats import norm
 
 from kohn.errors import InputError
-from kohn.stability.fast import (
+from kohn.stability.facets import (
     below_their_elements,
     cheapest_mixtures,
     elements_of,
@@ -72,7 +72,7 @@ def test_six_elements_are_layered_and_the_facets_the_same(monkeypatch):
     e = np.concatenate([e, rng.uniform(-1.5, -0.2, 60)])
     layered = lower_facets(x, e)
     assert len(below_their_elements(x, e)) < 150
-    monkeypatch.setattr("kohn.stability.fast.LAYERED", 9)
+    monkeypatch.setattr("kohn.stability.facets.LAYERED", 9)
     whole = lower_facets(x, e)
     facets = [set(map(tuple, np.sort(found[0], axis=1))) for found in (layered, whole)]
     assert facets[0] == facets[1]
@@ -118,7 +118,7 @@ def test_the_simplex_method_ends_where_many_mixtures_are_equal():
 
 
 def test_the_order_that_ends_for_sure_ends_too(monkeypatch):
-    monkeypatch.setattr("kohn.stability.fast.GREEDY", 0)
+    monkeypatch.setattr("kohn.stability.facets.GREEDY", 0)
     x, e = system(3, 100)
     at = system(3, 50, seed=1)[0]
     heights, _, _ = cheapest_mixtures(x, e, at, elements_of(x, e, np.full(len(at), -1)))

@@ -47,7 +47,7 @@ def by_system(hulls: SystemHulls, candidates: Entries) -> np.ndarray:
         hull = hulls.of(system)
         one = candidates.select([i]).over(hull.elements)
         e = hull.relative(one.fractions, one.energies_per_atom)
-        found[i] = hull.judge(one.fractions, e, hull.copies(one, e)).values[0]
+        found[i] = hull.distances_without(one.fractions, e, hull.copies(one, e)).values[0]
     return found
 
 

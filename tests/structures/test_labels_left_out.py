@@ -50,8 +50,8 @@ def test_labels_that_are_not_finite(given, label):
     path = given(frame(f"{CELL} energy=-2") + NOT_FINITE[label])
     with pytest.raises(InputError, match="is not finite"):
         read(path)
-    for judging in ("finite", "usable"):
-        data = read(path, labels=judging)
+    for policy in ("finite", "usable"):
+        data = read(path, labels=policy)
         assert label not in data[1].labels
         (left,) = data.sources[0].unusable
         assert (left.label, left.place.frame) == (label, 1)
@@ -62,9 +62,9 @@ def test_labels_that_are_not_finite(given, label):
 @pytest.mark.parametrize("kind", UNUSABLE)
 def test_labels_that_cannot_be_used(given, kind):
     path = given(UNUSABLE[kind])
-    for judging in ("all", "finite"):
+    for policy in ("all", "finite"):
         with pytest.raises(InputError):
-            read(path, labels=judging)
+            read(path, labels=policy)
     data = read(path, labels="usable")
     assert len(data.sources[0].unusable) == (kind != "weight")
     assert data[0].weight == 1.0

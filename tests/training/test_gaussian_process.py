@@ -16,7 +16,7 @@ from scipy.stats import multivariate_normal
 
 import kohn.data
 from kohn import modelfile
-from kohn.descriptors.selection import cur_points, farthest_points
+from kohn.descriptors.point_selection import cur_points, farthest_points
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import Shape, collate, neighbourhood

@@ -195,7 +195,7 @@ def test_distances_that_a_model_has_seen_count_when_it_learns_more():
     pair = structure([[0, 0, 0], [0, 0, 2.2]], [14, 14])
     loader = SimpleNamespace(structures=[pair], neighbourhoods=[neighbourhood(pair, 4.0)])
     earlier = Seen({(14, 14): 2.4, (6, 14): 1.9}, {14: 2.6})
-    start = SimpleNamespace(judge=SimpleNamespace(seen=earlier))
+    start = SimpleNamespace(domain=SimpleNamespace(seen=earlier))
     alone, both = (Seen.from_json(_seen(loader, s)["seen"]) for s in (None, start))
     assert alone.shortest == {(14, 14): pytest.approx(2.2, abs=1e-9)}
     assert both.shortest == {**alone.shortest, (6, 14): 1.9}

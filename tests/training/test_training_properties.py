@@ -13,7 +13,7 @@ from kohn.progress import Progress
 from kohn.structures import Dataset, read, write
 from kohn.training import train
 from kohn.training.loop import LAST
-from kohn.training.properties import Ions, Statistics, judge
+from kohn.training.properties import Ions, Statistics, refuse_unlearnable_labels
 from kohn.training.settings import parse
 
 TARGETS = ["dipole", "polarizability", "gap", "size"]
@@ -144,20 +144,20 @@ def charged(charge):
 def test_labels_that_cannot_be_learned_from():
     bare = WATERS[0].with_labels(dipole=None)
     with pytest.raises(InputError, match="no dipole"):
-        judge([WATERS[1], bare], settings())
+        refuse_unlearnable_labels([WATERS[1], bare], settings())
     with pytest.raises(InputError, match="finite number"):
-        judge([replace(bare, info={"gap": "wide"})], settings(targets=["gap"]))
+        refuse_unlearnable_labels([replace(bare, info={"gap": "wide"})], settings(targets=["gap"]))
     radical = structure([[0, 0, 0], [1.0, 0, 0]], [8, 1]).with_labels(dipole=np.ones(3))
     with pytest.raises(InputError, match="odd number of electrons"):
-        judge([radical], settings())
-    judge([radical], settings(heads={"charges": False}))
-    judge([replace(radical, info={"charge": 0})], settings())
-    judge([radical], settings(heads={"charge": -1.0, "dipole_origin": "mass"}))
+        refuse_unlearnable_labels([radical], settings())
+    refuse_unlearnable_labels([radical], settings(heads={"charges": False}))
+    refuse_unlearnable_labels([replace(radical, info={"charge": 0})], settings())
+    refuse_unlearnable_labels([radical], settings(heads={"charge": -1.0, "dipole_origin": "mass"}))
     with pytest.raises(ConfigError, match="depends on the origin"):
-        judge([charged(1)], settings())
-    judge([charged(1)], settings(heads={"dipole_origin": "positions"}))
+        refuse_unlearnable_labels([charged(1)], settings())
+    refuse_unlearnable_labels([charged(1)], settings(heads={"dipole_origin": "positions"}))
     with pytest.raises(InputError, match="charge is not a number"):
-        judge([charged("plus")], settings())
+        refuse_unlearnable_labels([charged("plus")], settings())
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kohn.audits.asking import Asking, NotANumber, Outcome, Unmeasured
-from kohn.audits.case import Case, Measured, Noise
+from kohn.audits.case import Case, Measurement, Noise
+from kohn.audits.counted_calculator import CountedCalculator, NotANumber, Outcome, Unmeasured
 from kohn.audits.derivatives import noise_of
 from kohn.audits.laws import NAMES, TABLE, Law
 from kohn.errors import ConfigError, InputError, KohnError, Place, nearest
@@ -168,7 +168,7 @@ def _all_records(
     """The records that are there, and those that are left to make."""
     records = [] if work is None else work.begin(header)
     done = {(r["law"], r["index"]) for r in records}
-    ask = Asking(calculator)
+    ask = CountedCalculator(calculator)
     seed, temperature = header["seed"], header["temperature"]
     advance = advance or (lambda _: None)
     advance(len(records))
@@ -186,7 +186,7 @@ def _all_records(
 
 
 def _records(
-    ask: Asking,
+    ask: CountedCalculator,
     s: Structure,
     index: int,
     laws: Sequence[Law],
@@ -216,7 +216,7 @@ def _verdict(law: Law, case: Case, broken: Exception | None) -> Document:
     try:
         if broken is not None:
             raise broken
-        return judge(law, law.measure(case))
+        return verdict_of(law, law.measure(case))
     except NotANumber as error:
         verdict = DIAGNOSTIC if law.threshold is None else FAILED
         return {"verdict": verdict, "violation": None, "note": f"the {error} is not a number"}
@@ -229,7 +229,7 @@ def _verdict(law: Law, case: Case, broken: Exception | None) -> Document:
         return {"verdict": UNMEASURED, "note": error.message}
 
 
-def judge(law: Law, measured: Sequence[Measured]) -> Document:
+def verdict_of(law: Law, measured: Sequence[Measurement]) -> Document:
     """The verdict of a law on what was measured, by the worst of it.
 
     A violation fails if it is beyond both the threshold and what could be noise. Where that
@@ -265,7 +265,7 @@ def judge(law: Law, measured: Sequence[Measured]) -> Document:
     }
 
 
-def _parts(measured: Sequence[Measured], known: Sequence[int]) -> dict[str, str]:
+def _parts(measured: Sequence[Measurement], known: Sequence[int]) -> dict[str, str]:
     """The parts of a law, and of each that was not measured, why."""
     found: dict[str, str] = {}
     for part in dict.fromkeys(m.part or m.quantity for m in measured):
@@ -275,7 +275,7 @@ def _parts(measured: Sequence[Measured], known: Sequence[int]) -> dict[str, str]
     return found
 
 
-def _uncertain(m: Measured) -> str:
+def _uncertain(m: Measurement) -> str:
     """Why nothing is known of a part."""
     if not np.isfinite(m.error):
         return m.note

@@ -6,7 +6,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from kohn.audits.asking import Asking, Outcome, Unmeasured, forces_of, has_stress, lacking
+from kohn.audits.counted_calculator import (
+    CountedCalculator,
+    Outcome,
+    Unmeasured,
+    forces_of,
+    has_stress,
+    lacking,
+)
 from kohn.graphs import pairs_within
 from kohn.interfaces.calculator_process import Raised
 from kohn.numerics.noise import CERTAIN
@@ -31,7 +38,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One violation.
 
     Attributes:
@@ -53,9 +60,9 @@ class Measured:
     part: str = ""
 
 
-def not_measured(part: str, why: object) -> Measured:
+def not_measured(part: str, why: object) -> Measurement:
     """A part of a law that could not be measured."""
-    return Measured(part, 0.0, "", np.inf, str(why), part)
+    return Measurement(part, 0.0, "", np.inf, str(why), part)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +79,7 @@ class Case:
         temperature: of dynamics, K.
     """
 
-    ask: Asking
+    ask: CountedCalculator
     s: Structure
     here: Outcome
     noise: Noise
@@ -120,7 +127,9 @@ def needs_no_charge(s: Structure) -> None:
         raise Unmeasured("charged: the charge of two copies is not stated")
 
 
-def compare(case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0) -> list[Measured]:
+def compare(
+    case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0
+) -> list[Measurement]:
     """How differently two descriptions of the same thing come out.
 
     What the calculator gives of one and not of the other is not measured.
@@ -131,7 +140,7 @@ def compare(case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0)
     n = len(got.forces) if got.forces is not None else len(case.s)
     noise, scale = case.noise, CERTAIN * growth
     found = [
-        Measured(
+        Measurement(
             "energy", abs(got.energy - expected.energy) / n, "eV/atom", scale * noise.energy / n
         )
     ]
@@ -139,7 +148,7 @@ def compare(case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0)
         a, b = getattr(expected, name), getattr(got, name)
         if a is not None and b is not None:
             difference = float(np.abs(a - b).max())
-            found.append(Measured(name, difference, unit, scale * getattr(noise, name)))
+            found.append(Measurement(name, difference, unit, scale * getattr(noise, name)))
         elif a is not None or b is not None:
             found.append(not_measured(name, lacking(name, got if b is None else expected)))
     return found

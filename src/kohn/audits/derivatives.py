@@ -9,8 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from kohn.audits.asking import Asking, periodic_directions
-from kohn.audits.case import Case, Measured, Noise, deformed, moved, needs_atoms
+from kohn.audits.case import Case, Measurement, Noise, deformed, moved, needs_atoms
+from kohn.audits.counted_calculator import CountedCalculator, periodic_directions
 from kohn.numerics.derivatives import Slope, slope
 from kohn.numerics.noise import CERTAIN, ROUNDED, scatter
 from kohn.structures import Structure
@@ -19,7 +19,7 @@ SIZE = 5.0
 """Å: a strain of h / 5 Å moves an atom 5 Å away by h."""
 
 
-def noise_of(ask: Asking, s: Structure) -> Noise:
+def noise_of(ask: CountedCalculator, s: Structure) -> Noise:
     """Noise of energy, forces and stress at a structure, from fourth differences.
 
     Along a line with steps of 1e-4 Å. Energies that do not change from one step to the next are
@@ -48,11 +48,11 @@ def noise_of(ask: Asking, s: Structure) -> Noise:
     return Noise(energy, sigma("forces"), sigma("stress"))
 
 
-def noise(case: Case) -> list[Measured]:
+def noise(case: Case) -> list[Measurement]:
     """σ of the energy, by `noise_of`: what thresholds rise with."""
     n = case.noise
     note = f"forces {n.forces:.1g} eV/Å, stress {n.stress:.1g} eV/Å³"
-    return [Measured("noise of the energy", n.energy, "eV", note=note)]
+    return [Measurement("noise of the energy", n.energy, "eV", note=note)]
 
 
 def energy_slope(case: Case, path: Callable[[float], Structure], expected: float) -> Slope:
@@ -66,7 +66,7 @@ def energy_slope(case: Case, path: Callable[[float], Structure], expected: float
     return slope(energy, expected, case.noise.energy)
 
 
-def forces(case: Case) -> list[Measured]:
+def forces(case: Case) -> list[Measurement]:
     """−F · v = dE/dt along x + t v, for two random v of all atoms and one of a single atom.
 
     Divided by |v|, so that it is the root mean square of the error of a component times the
@@ -81,11 +81,11 @@ def forces(case: Case) -> list[Measured]:
     for v, name in (*((v, "all atoms") for v in everything), (single, f"atom {atom}")):
         d = energy_slope(case, lambda t, v=v: moved(s, s.positions + t * v), -float(np.sum(f * v)))
         size, note = float(np.linalg.norm(v)), "; ".join(x for x in (name, d.note) if x)
-        found.append(Measured("force", abs(d.wrong) / size, "eV/Å", d.error / size, note))
+        found.append(Measurement("force", abs(d.wrong) / size, "eV/Å", d.error / size, note))
     return found
 
 
-def stress(case: Case) -> list[Measured]:
+def stress(case: Case) -> list[Measurement]:
     """V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε.
 
     Of a slab ε is within its plane, of a wire along it, and V is the volume of the cell as given,
@@ -94,7 +94,7 @@ def stress(case: Case) -> list[Measured]:
     s, sigma = case.s, case.stress
     p = periodic_directions(s.periodic, s.cell)
     off = float(np.abs(sigma - sigma.T).max())
-    found = [Measured("asymmetry of the stress", off, "eV/Å³", CERTAIN * case.noise.stress)]
+    found = [Measurement("asymmetry of the stress", off, "eV/Å³", CERTAIN * case.noise.stress)]
     for _ in range(2):
         e = case.rng.normal(size=(p.shape[1], p.shape[1]))
         e = p @ ((e + e.T) / np.linalg.norm(e + e.T)) @ p.T
@@ -105,12 +105,12 @@ def stress(case: Case) -> list[Measured]:
             float(np.sum(sigma * e)) / to_stress,
         )
         found.append(
-            Measured("stress", abs(d.wrong) * to_stress, "eV/Å³", d.error * to_stress, d.note)
+            Measurement("stress", abs(d.wrong) * to_stress, "eV/Å³", d.error * to_stress, d.note)
         )
     return found
 
 
-def jacobian(case: Case) -> list[Measured]:
+def jacobian(case: Case) -> list[Measurement]:
     """u · J v = v · J u with J = ∂F/∂x: forces of any energy have a symmetric Jacobian.
 
     So v · F(x + t u) − u · F(x + t v) has no slope at t = 0. For three pairs of random
@@ -137,11 +137,13 @@ def jacobian(case: Case) -> list[Measured]:
         size = float(np.linalg.norm(u) ** 2 + np.linalg.norm(v) ** 2) ** 0.5
         d = slope(curl, 0.0, case.noise.forces * size)
         scale = here.size**0.5
-        found.append(Measured("asymmetry", abs(d.wrong) / scale, "eV/Å²", d.error / scale, d.note))
+        found.append(
+            Measurement("asymmetry", abs(d.wrong) / scale, "eV/Å²", d.error / scale, d.note)
+        )
     return found
 
 
-def loops(case: Case) -> list[Measured]:
+def loops(case: Case) -> list[Measurement]:
     """∮ F · dx = 0 around a circle of 0.05 Å in the space of all coordinates.
 
     As a share of ∮ |F · dx|. The rule of equidistant points is exact up to exponentially small
@@ -170,4 +172,4 @@ def loops(case: Case) -> list[Measured]:
         if (work < 1e-6 * path and error < 1e-3 * path) or work > 10 * error:
             break
     note = f"{work * 2 * np.pi * 1e3:.3g} meV"
-    return [Measured("work around a loop", work / path, "of the path's", error / path, note)]
+    return [Measurement("work around a loop", work / path, "of the path's", error / path, note)]

@@ -3,8 +3,8 @@
 import numpy as np
 from ase.data import atomic_masses
 
-from kohn.audits.asking import Unmeasured, forces_of
-from kohn.audits.case import Case, Measured, moved, needs_atoms
+from kohn.audits.case import Case, Measurement, moved, needs_atoms
+from kohn.audits.counted_calculator import Unmeasured, forces_of
 from kohn.numerics.noise import CERTAIN
 from kohn.units import FEMTOSECOND
 
@@ -16,7 +16,7 @@ LONGEST = 4.0
 """fs: the time step for copper and what is heavier; it falls as the root of the least mass."""
 
 
-def drift(case: Case) -> list[Measured]:
+def drift(case: Case) -> list[Measurement]:
     """d(E + K)/dt = 0 along velocity Verlet at constant energy, in meV/atom/ps.
 
     The integrator's error I Δt² falls by 4 as the step is halved; what the model adds, D, does
@@ -47,7 +47,7 @@ def drift(case: Case) -> list[Measured]:
         f"{STEPS * step:.3g} fs at {case.temperature:g} K; with steps of {step:.2g} fs and "
         f"halves of it {', '.join(f'{x:.2g}' for x in slopes)}"
     )
-    return [Measured("drift", drift, "meV/atom/ps", error, note)]
+    return [Measurement("drift", drift, "meV/atom/ps", error, note)]
 
 
 def _thermal(case: Case, masses: np.ndarray) -> np.ndarray:

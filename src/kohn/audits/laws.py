@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kohn.audits import derivatives, dynamics, smoothness, symmetries, totals
-from kohn.audits.case import Case, Measured
+from kohn.audits.case import Case, Measurement
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Law:
     """
 
     name: str
-    measure: Callable[[Case], list[Measured]]
+    measure: Callable[[Case], list[Measurement]]
     says: str
     threshold: float | None
     ceiling: float

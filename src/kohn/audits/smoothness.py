@@ -15,10 +15,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import covalent_radii
 
-from kohn.audits.asking import Unmeasured, forces_of
 from kohn.audits.case import (
     Case,
-    Measured,
+    Measurement,
     Noise,
     alone,
     cluster,
@@ -27,6 +26,7 @@ from kohn.audits.case import (
     not_measured,
     take,
 )
+from kohn.audits.counted_calculator import Unmeasured, forces_of
 from kohn.audits.totals import CUT
 from kohn.interfaces.calculator_process import Raised
 from kohn.numerics.noise import CERTAIN, scatter
@@ -94,7 +94,7 @@ class Suspect:
     weight: float
 
 
-def smoothness(case: Case) -> list[Measured]:
+def smoothness(case: Case) -> list[Measurement]:
     """lim E, lim F and lim dF/dr are the same from both sides of any distance.
 
     Along: two atoms drawn apart; an atom drawn out of a cluster, past its neighbours; in a
@@ -102,13 +102,13 @@ def smoothness(case: Case) -> list[Measured]:
     refused in vacuum is asked for again in a large periodic box. The law has a part for each path.
     """
     _ = case.forces
-    found: list[Measured] = []
+    found: list[Measurement] = []
     notes, refused = [], []
     for line in (dimer_line(case), pulling_line(case), displacement_line(case)):
         if line is None:
             continue
 
-        def along(s: Structure, line: Line = line) -> list[Measured]:
+        def along(s: Structure, line: Line = line) -> list[Measurement]:
             path = Path(_along(case, s, line.direction), line.place, line.last, line.name)
             return jumps(path, case.noise)
 
@@ -129,7 +129,7 @@ def smoothness(case: Case) -> list[Measured]:
     return [replace(m, note=said) if np.isfinite(m.error) else m for m in found]
 
 
-def jumps(path: Path, noise: Noise) -> list[Measured]:
+def jumps(path: Path, noise: Noise) -> list[Measurement]:
     """Jumps along a path, on one scale (see `SCALES`); one of nothing where there is none."""
     found = []
     for suspect in _suspects(path, 0.0, 1.0, path.last + 1, noise)[:SUSPECTS]:
@@ -137,7 +137,7 @@ def jumps(path: Path, noise: Noise) -> list[Measured]:
         if closer is not None:
             found += _gaps(path, closer, noise)
     rounding = CERTAIN * max(SCALES[0] * noise.energy, SCALES[1] * noise.forces)
-    return found or [Measured("largest jump", 0.0, "eV/Å", rounding)]
+    return found or [Measurement("largest jump", 0.0, "eV/Å", rounding)]
 
 
 def _suspects(path: Path, start: float, step: float, count: int, noise: Noise) -> list[Suspect]:
@@ -184,7 +184,7 @@ def _refined(path: Path, suspect: Suspect, noise: Noise) -> Suspect | None:
     return suspect
 
 
-def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measured]:
+def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measurement]:
     """The jumps at a suspect, from steps w and w/2 outside of a bracket of width w.
 
     The noise is measured anew beside it: that of rounding grows with what is rounded, and two
@@ -211,7 +211,7 @@ def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measured]:
     for (name, unit), scale, a, b, rounding in zip(NAMES, SCALES, *gaps, amplified, strict=True):
         error = abs(a - b) + CERTAIN * rounding
         note = f"{name} jumps by {b:.2g} {unit} at {place:.3f} Å, {path.name}"
-        found.append(Measured(f"jump in {name}", scale * b, "eV/Å", scale * error, note))
+        found.append(Measurement(f"jump in {name}", scale * b, "eV/Å", scale * error, note))
     return found
 
 
@@ -319,7 +319,7 @@ def _along(case: Case, s: Structure, direction: np.ndarray) -> Callable:
 # Diagnostics
 
 
-def short_range(case: Case) -> list[Measured]:
+def short_range(case: Case) -> list[Measurement]:
     """The lowest energy of two atoms nearer than 0.6 of a bond, above that of all farther.
 
     Negative: a hole, into which atoms that come too near fall. Two atoms, from 0.3 Å
@@ -334,10 +334,10 @@ def short_range(case: Case) -> list[Measured]:
     where = float(near[np.argmin(energies[0])])
     said = f"hole at {where:.2g} Å" if depth < 0 else f"repulsive, lowest at {where:.2g} Å"
     note = " ".join(x for x in (f"{_pair(case, which)}: {said}", box) if x)
-    return [Measured("short range", depth, "eV", note=note)]
+    return [Measurement("short range", depth, "eV", note=note)]
 
 
-def dissociation(case: Case) -> list[Measured]:
+def dissociation(case: Case) -> list[Measurement]:
     """How much the energy of two atoms still changes beyond 8 Å."""
     which, _ = elements_of_pair(case)
     places = np.array([4.0, 5, 6, 7, 8, 9, 10, FARTHEST])
@@ -345,7 +345,7 @@ def dissociation(case: Case) -> list[Measured]:
     off = np.abs(energies - energies[-1])
     flat = places[np.flatnonzero(off > 1e-3)[-1] + 1] if (off > 1e-3).any() else places[0]
     note = " ".join(x for x in (f"{_pair(case, which)}: within 1 meV from {flat:g} Å", box) if x)
-    return [Measured("change beyond 8 Å", float(off[places >= 8].max()), "eV", note=note)]
+    return [Measurement("change beyond 8 Å", float(off[places >= 8].max()), "eV", note=note)]
 
 
 def dimer(case: Case, which: np.ndarray, r: float) -> Structure:

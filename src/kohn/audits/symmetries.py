@@ -6,7 +6,7 @@ import numpy as np
 
 from kohn.audits.case import (
     Case,
-    Measured,
+    Measurement,
     compare,
     deformed,
     growth,
@@ -21,30 +21,30 @@ from kohn.audits.case import (
 from kohn.structures import Structure
 
 
-def translation(case: Case) -> list[Measured]:
+def translation(case: Case) -> list[Measurement]:
     """E(x + t) = E(x), F(x + t) = F(x), σ(x + t) = σ(x)."""
     s = moved(case.s, case.s.positions + case.rng.normal(size=3) * 3.0)
     return compare(case, case.here, case.ask(s), growth=growth(case.s, s))
 
 
-def rotation(case: Case) -> list[Measured]:
+def rotation(case: Case) -> list[Measurement]:
     """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = 1."""
     return _under(case, random_rotation(case.rng))
 
 
-def reflection(case: Case) -> list[Measured]:
+def reflection(case: Case) -> list[Measurement]:
     """The same with det Q = −1."""
     return _under(case, -random_rotation(case.rng))
 
 
-def _under(case: Case, q: np.ndarray) -> list[Measured]:
+def _under(case: Case, q: np.ndarray) -> list[Measurement]:
     s, here = deformed(case.s, q), case.here
     forces = None if here.forces is None else here.forces @ q.T
     stress = None if here.stress is None else q @ here.stress @ q.T
     return compare(case, replace(here, forces=forces, stress=stress), case.ask(s))
 
 
-def permutation(case: Case) -> list[Measured]:
+def permutation(case: Case) -> list[Measurement]:
     """E(P x) = E(x), F(P x) = P F(x): the order of atoms is only an order."""
     needs_atoms(case.s)
     p = case.rng.permutation(len(case.s))
@@ -54,7 +54,7 @@ def permutation(case: Case) -> list[Measured]:
     return compare(case, replace(case.here, forces=forces), case.ask(take(case.s, p)))
 
 
-def lattice_shift(case: Case) -> list[Measured]:
+def lattice_shift(case: Case) -> list[Measurement]:
     """E(…, x_i + n · cell, …) = E(x): an atom and its image are the same atom."""
     needs_period(case.s)
     positions = case.s.positions.copy()
@@ -64,7 +64,7 @@ def lattice_shift(case: Case) -> list[Measured]:
     return compare(case, case.here, case.ask(s), growth=growth(case.s, s))
 
 
-def unwrapped(case: Case) -> list[Measured]:
+def unwrapped(case: Case) -> list[Measurement]:
     """As given, all atoms within the cell, and all anywhere: three descriptions of one crystal."""
     needs_period(case.s)
     wrapped = _wrapped(case.s)
@@ -84,7 +84,7 @@ def _wrapped(s: Structure) -> Structure:
     return moved(s, s.positions - np.floor(fractional) @ periodic)
 
 
-def supercell(case: Case) -> list[Measured]:
+def supercell(case: Case) -> list[Measurement]:
     """E(2 cells) = 2 E, the same forces again, the same stress."""
     s = case.s
     needs_period(s)
@@ -102,7 +102,7 @@ def supercell(case: Case) -> list[Measured]:
     return compare(case, expected, case.ask(twice), growth=growth(s, twice))
 
 
-def cell_choice(case: Case) -> list[Measured]:
+def cell_choice(case: Case) -> list[Measurement]:
     """E(M cell) = E(cell), also σ, with M of integers and det M = ±1: one lattice has many cells,
     some of them skewed and half of them left-handed."""
     needs_lattice(case.s)

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from kohn.audits.asking import ORDER, Outcome, Unmeasured, atoms_of, forces_of
 from kohn.audits.case import (
     Case,
-    Measured,
+    Measurement,
     alone,
     cluster,
     compare,
@@ -18,6 +17,7 @@ from kohn.audits.case import (
     random_rotation,
     take,
 )
+from kohn.audits.counted_calculator import ORDER, Outcome, Unmeasured, atoms_of, forces_of
 from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
 
@@ -32,7 +32,7 @@ CUT = 8
 """Atoms of a cluster that is cut out of something larger."""
 
 
-def fragments(case: Case) -> list[Measured]:
+def fragments(case: Case) -> list[Measurement]:
     """E(A + B) = E(A) + E(B), and the same forces, where A and B are 50 Å apart in vacuum.
 
     B is a rotated copy of A: an error common to identical parts would otherwise cancel. Of crystals
@@ -62,13 +62,15 @@ def fragments(case: Case) -> list[Measured]:
     return [replace(m, note=box) for m in found] if box else found
 
 
-def net_force(case: Case) -> list[Measured]:
+def net_force(case: Case) -> list[Measurement]:
     """Σ F_i = 0: nothing pulls the whole."""
     total = float(np.abs(case.forces.sum(0)).max())
-    return [Measured("net force", total, "eV/Å", CERTAIN * case.noise.forces * len(case.s) ** 0.5)]
+    return [
+        Measurement("net force", total, "eV/Å", CERTAIN * case.noise.forces * len(case.s) ** 0.5)
+    ]
 
 
-def net_torque(case: Case) -> list[Measured]:
+def net_torque(case: Case) -> list[Measurement]:
     """Σ r_i × F_i = 0: nothing turns the whole; divided by its radius, so it is a force."""
     if case.s.periodic.any():
         raise Unmeasured("periodic: a torque has no meaning")
@@ -76,10 +78,10 @@ def net_torque(case: Case) -> list[Measured]:
     radius = max(1.0, float(np.linalg.norm(r, axis=1).max()))
     torque = float(np.abs(np.cross(r, case.forces).sum(0)).max()) / radius
     error = CERTAIN * case.noise.forces * len(case.s) ** 0.5
-    return [Measured("net torque over radius", torque, "eV/Å", error)]
+    return [Measurement("net torque over radius", torque, "eV/Å", error)]
 
 
-def determinism(case: Case) -> list[Measured]:
+def determinism(case: Case) -> list[Measurement]:
     """The same input gives the same output: twice, and after another structure.
 
     In each order in which energy, forces and stress may be asked for: what is asked for later is
@@ -103,7 +105,7 @@ def determinism(case: Case) -> list[Measured]:
     return found
 
 
-def mutation(case: Case) -> list[Measured]:
+def mutation(case: Case) -> list[Measurement]:
     """The calculator leaves the atoms that it is given as they were."""
     atoms, before = atoms_of(case.s), atoms_of(case.s)
     case.ask.reset()
@@ -118,9 +120,9 @@ def mutation(case: Case) -> list[Measured]:
         if changed
     )
     if note:
-        return [Measured("atoms changed", np.inf, "Å", note=note)]
+        return [Measurement("atoms changed", np.inf, "Å", note=note)]
     worst = max(
         float(np.abs(atoms.positions - before.positions).max()),
         float(np.abs(atoms.cell.array - before.cell.array).max()),
     )
-    return [Measured("positions or cell changed", worst, "Å")]
+    return [Measurement("positions or cell changed", worst, "Å")]

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from kohn.checks.composition import judge_composition, judge_e0s
-from kohn.checks.geometry import judge_geometry, shortest_distances, unusable_cell
-from kohn.checks.labels import judge_labels
+from kohn.checks.composition import composition_findings, e0_findings
+from kohn.checks.geometry import geometry_findings, shortest_distances, unusable_cell
+from kohn.checks.labels import label_findings
 from kohn.checks.neighbouring_frames import frame_pairs
-from kohn.checks.outliers import judge_outliers
-from kohn.checks.repeats import judge_repeats, not_compared
+from kohn.checks.outliers import outlier_findings
+from kohn.checks.repeats import not_compared, repeat_findings
 from kohn.checks.report import Finding, Report, SetSummary, Statistics, arrange
-from kohn.checks.units import binding_energies, judge_energy_and_forces, judge_stress
+from kohn.checks.units import binding_energies, energy_and_force_findings, stress_findings
 from kohn.errors import InputError, Place
 from kohn.structures import Dataset, E0s, Readable, duplicates, is_isolated_atom, read
 from kohn.structures.elements import symbol
@@ -56,25 +56,25 @@ def check(
         raise InputError("there is nothing to check", expected="at least one structure")
     arrange((), override)  # an unknown override is an error before any work
     train = "train" if "train" in sets else next(iter(sets))
-    references, findings = judge_e0s(sets, train, e0s)
-    findings += judge_composition(sets, train)
+    references, findings = e0_findings(sets, train, e0s)
+    findings += composition_findings(sets, train)
     groups = _groups(sets)
-    repeats, within, between = judge_repeats(sets, groups)
+    repeats, within, between = repeat_findings(sets, groups)
     summaries = []
     for name, part in sets.items():
         shortest, each = shortest_distances(part.structures)
-        findings += judge_geometry(part.structures, each, name)
+        findings += geometry_findings(part.structures, each, name)
         if name not in geometry_only:
-            findings += judge_labels(part, name)
+            findings += label_findings(part, name)
             files = tuple(Place(source.file) for source in part.sources[:3])
-            of_numbers = _judge_numbers(part, references, name)
+            of_numbers = _number_findings(part, references, name)
             findings += [f if f.where else replace(f, where=files) for f in of_numbers]
         summaries.append(_summary(name, part, references, shortest, within[name]))
     ordered, overrides = arrange([*findings, *repeats], override)
     return Report(ordered, tuple(summaries), references, between, overrides)
 
 
-def _judge_numbers(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
+def _number_findings(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
     """Findings on the values of labels; those that are not finite are another finding."""
     sound = [
         s
@@ -83,9 +83,9 @@ def _judge_numbers(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
     ]
     pairs = frame_pairs(sound)
     return [
-        *judge_energy_and_forces(sound, e0s, pairs, name),
-        *judge_stress(sound, pairs, name),
-        *judge_outliers(sound, e0s, name),
+        *energy_and_force_findings(sound, e0s, pairs, name),
+        *stress_findings(sound, pairs, name),
+        *outlier_findings(sound, e0s, name),
     ]
 
 

@@ -25,7 +25,7 @@ _NEUTRAL: dict[str, tuple[float, ...]] = {
 }
 
 
-def judge_composition(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
+def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
     """Findings on what the sets are made of, of all sets together."""
     return [
         *_few(sets[train], train),
@@ -34,7 +34,7 @@ def judge_composition(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
     ]
 
 
-def judge_e0s(
+def e0_findings(
     sets: Mapping[str, Dataset], train: str, given: Mapping[int | str, float] | E0s | None
 ) -> tuple[E0s | None, list[Finding]]:
     """The reference energies of the training set, and findings on them."""

@@ -51,7 +51,7 @@ def shortest_distances(
     return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(best.items())}, each
 
 
-def judge_geometry(
+def geometry_findings(
     structures: Sequence[Structure], each: Sequence[tuple[float, float]], name: str
 ) -> list[Finding]:
     """Findings on distances (from `shortest_distances`) and cells of one set."""

@@ -12,7 +12,7 @@ LEARNED = ("energy", "forces", "stress")
 WORDS = ("energy", "force", "stress", "virial", "dipole")
 
 
-def judge_labels(data: Dataset, name: str) -> list[Finding]:
+def label_findings(data: Dataset, name: str) -> list[Finding]:
     """Findings on the presence of labels in one set."""
     return [
         *_missing(data, name),

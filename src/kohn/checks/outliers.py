@@ -13,7 +13,7 @@ RARE = 0.05
 """Outliers are at most this share of the frames that they are compared with."""
 
 
-def judge_outliers(structures: Sequence[Structure], e0s: E0s | None, name: str) -> list[Finding]:
+def outlier_findings(structures: Sequence[Structure], e0s: E0s | None, name: str) -> list[Finding]:
     """Findings on single frames of one set."""
     frames = [s for s in structures if not is_isolated_atom(s)]
     energies, forces = outlying_energies(frames, e0s), outlying_forces(frames)

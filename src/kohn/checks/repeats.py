@@ -14,7 +14,7 @@ CONTRADICTION = 0.005
 """Energies of copies may differ by this much an atom, eV."""
 
 
-def judge_repeats(
+def repeat_findings(
     sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]
 ) -> tuple[list[Finding], dict[str, int], dict[tuple[str, str], int]]:
     """Findings on duplicates.

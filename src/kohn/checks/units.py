@@ -61,7 +61,7 @@ class Evidence:
     unit: str | None = None
 
 
-def judge_energy_and_forces(
+def energy_and_force_findings(
     structures: Sequence[Structure], e0s: E0s | None, pairs: FramePairs, name: str
 ) -> list[Finding]:
     """Findings on units and signs of energies and forces of one set."""
@@ -85,8 +85,8 @@ def judge_energy_and_forces(
     of_forces = [size, *([steep, agrees] if blame_forces else [])]
     of_forces.append(_same_unit_evidence(absolute, ratio))
     findings = [
-        _judged("energy-units", "energies", "eV", of_energy, name),
-        _judged("force-units", "forces", "eV/Å", of_forces, name),
+        _findings_of_evidence("energy-units", "energies", "eV", of_energy, name),
+        _findings_of_evidence("force-units", "forces", "eV/Å", of_forces, name),
         _force_sign(ratio, bent, name),
     ]
     found = [f for f in findings if f is not None]
@@ -95,7 +95,7 @@ def judge_energy_and_forces(
     return found
 
 
-def judge_stress(structures: Sequence[Structure], pairs: FramePairs, name: str) -> list[Finding]:
+def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: str) -> list[Finding]:
     """Findings on unit and sign of the stress of one set."""
     frames = [s for s in structures if "stress" in s.labels and s.periodic.all()]
     if not frames:
@@ -105,7 +105,7 @@ def judge_stress(structures: Sequence[Structure], pairs: FramePairs, name: str) 
     # Where energies contradict forces by the same factor, it is theirs.
     theirs = _also_against_stress(energy_over_work(pairs), ratio) is not None
     units = [stress_size_evidence(frames, volume), None if theirs else _strain_unit_evidence(ratio)]
-    findings = [_judged("stress-units", "stresses", "eV/Å³", units, name)]
+    findings = [_findings_of_evidence("stress-units", "stresses", "eV/Å³", units, name)]
     against: list[Evidence | None] = []
     if ratio is not None and ratio.trusted and ratio.value < 0:
         against.append(
@@ -453,7 +453,7 @@ def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
 # Verdicts ------------------------------------------------------------------------------------
 
 
-def _judged(
+def _findings_of_evidence(
     kind: str, what: str, unit: str, evidence: Sequence[Evidence | None], name: str
 ) -> Finding | None:
     """An error on two independent observations, a warning on one, else nothing."""

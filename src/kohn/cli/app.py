@@ -17,7 +17,7 @@ from rich.text import Text
 from typer.exceptions import TyperException
 
 from kohn.cli import stability
-from kohn.cli.root import (
+from kohn.cli.common import (
     Files,
     Json,
     Keys,
@@ -119,7 +119,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Train a potential (or with --target a model of properties), and keep the run in a folder."""
-    from kohn.cli.running import run_training
+    from kohn.cli.training import run_training
 
     folder = out or _folder_for(source)
     overrides: Document = {
@@ -219,7 +219,7 @@ def evaluate(
     """Compare a model with labelled structures."""
     import kohn
     from kohn.cli.progress import bar
-    from kohn.cli.running import show_left_out, show_suspicions, warn_of_forces
+    from kohn.cli.training import show_left_out, show_suspicions, warn_of_forces
     from kohn.potential import Potential, open_model
     from kohn.reports.terminal import evaluation_table
 
@@ -276,7 +276,7 @@ def predict(
     """
     import kohn
     from kohn.cli.progress import bar
-    from kohn.cli.running import show_left_out, warn_of_forces
+    from kohn.cli.training import show_left_out, warn_of_forces
     from kohn.potential import PropertyModel, open_model
 
     check_new_file(out, (".extxyz", ".xyz"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kohn.cli.running import run_training
+from kohn.cli.training import run_training
 from kohn.sections import merged
 from kohn.typing import Document
 

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from kohn.cli.common import Json, NotPeriodic, console, emit, stderr
 from kohn.cli.options import assignments
-from kohn.cli.root import Json, NotPeriodic, console, emit, stderr
 from kohn.records import plain
 
 
@@ -143,8 +143,8 @@ def screen(
     ranked by distance. What was stopped goes on when the command is repeated.
     """
     from kohn.cli.screening import document, run_screen, say, show
+    from kohn.discovery.candidate_energies import Relaxation
     from kohn.discovery.options import Options
-    from kohn.discovery.predicting import Relaxation
 
     cell = False if fixed_cell else None
     options = Options(

@@ -27,7 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kohn.compilation import compiled
 from kohn.descriptors import coulomb_matrix as coulomb
-from kohn.descriptors import describing, soap, structure_factor
+from kohn.descriptors import soap, soap_stream, structure_factor
 from kohn.errors import ConfigError, InputError, Place
 from kohn.graphs import pairs_within
 from kohn.sections import in_words
@@ -270,7 +270,7 @@ class Soap(StructureTransformer):
             )
 
     def _features(self, frames: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return describing.describe(self._known(frames), self.config, self.elements_)
+        return soap_stream.describe(self._known(frames), self.config, self.elements_)
 
     def _names(self) -> list[str]:
         return soap.feature_names(self.config, self.elements_)

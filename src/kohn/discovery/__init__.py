@@ -1,7 +1,7 @@
 """Decisions: which of many candidates are worth computing, or making."""
 
+from kohn.discovery.candidate_energies import Relaxation
 from kohn.discovery.options import Options
-from kohn.discovery.predicting import Relaxation
 from kohn.discovery.ranking import Screening
 from kohn.discovery.screening import screen
 

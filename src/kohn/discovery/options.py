@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from kohn.discovery.predicting import Relaxation
+from kohn.discovery.candidate_energies import Relaxation
 from kohn.errors import ConfigError
 from kohn.tables import is_table, refuse_no_table
 

@@ -12,8 +12,8 @@ from kohn.calibration import calibration
 from kohn.discovery.options import Options
 from kohn.progress import Progress
 from kohn.records import replacing
+from kohn.stability.assessment import TEXT, Uncertainty, assess
 from kohn.stability.candidates import Candidates
-from kohn.stability.judging import TEXT, Uncertainty, judged
 from kohn.stability.metrics import stability_metrics
 from kohn.stability.phase_diagram import refuse_formation_energies_of_candidates
 from kohn.stability.prior import prior_of
@@ -79,7 +79,7 @@ class Asked:
     remarks: tuple[str, ...] = ()
 
 
-def judge(
+def assess_all(
     asked: Asked,
     hulls: SystemHulls,
     options: Options,
@@ -98,7 +98,7 @@ def judge(
     )
     parts = []
     for k, block in enumerate(_blocks(asked.candidates)):
-        part = work / f"judged-{k:06d}{suffix}"
+        part = work / f"rows-{k:06d}{suffix}"
         rows = sum(len(r) for _, r in block)
         if not part.is_file():
             tables = [_table(asked, hulls, system, r, uncertainty) for system, r in block]
@@ -115,7 +115,7 @@ def judge(
                 )
             write_table(part, columns)
         parts.append(part)
-        told.work("judging", rows, len(asked.candidates))
+        told.work("assessing", rows, len(asked.candidates))
     return parts
 
 
@@ -150,7 +150,7 @@ def _table(
     sigma = None if candidates.deviations is None else candidates.deviations[rows]
     entries = candidates.entries(rows)
     labelled = None if asked.labelled is None else asked.labelled[rows]
-    columns = judged(hulls.of(system), entries, formulas, sigma, uncertainty, labelled)
+    columns = assess(hulls.of(system), entries, formulas, sigma, uncertainty, labelled)
     if asked.problems is not None:
         columns["problem"] = [asked.problems[i] for i in rows.tolist()]
     return columns

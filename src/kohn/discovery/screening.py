@@ -4,7 +4,7 @@
             of tables, or by models    └─ d, P(stable), what each falls into
 
 Beside the table OUT stands the folder OUT.work: its plan says what is done with which files,
-`predicted-…` and `relaxed-…` are energies by portion, `judged-…` rows of the table, ordered by
+`predicted-…` and `relaxed-…` are energies by portion, `rows-…` rows of the table, ordered by
 chemical system so that each hull is built once. Each is written whole or not at all, and none
 depends on what else is there: a run that was stopped goes on with what it has, to the same bytes.
 The folder goes when the table is there.
@@ -16,16 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
-from kohn.discovery.models import opened
-from kohn.discovery.options import Options, check, refuse_probability
-from kohn.discovery.predicting import Predictor, listed, predicted
-from kohn.discovery.ranking import Asked, Screening, judge, ranked, relaxed_file
-from kohn.discovery.refusals import (
+from kohn.discovery.candidate_energies import Predictor, listed, predicted
+from kohn.discovery.compatibility import (
     refuse_lacking,
     refuse_mixture,
     refuse_other_compositions,
     refuse_unseen,
 )
+from kohn.discovery.models import opened
+from kohn.discovery.options import Options, check, refuse_probability
+from kohn.discovery.ranking import Asked, Screening, assess_all, ranked, relaxed_file
 from kohn.errors import InputError, KohnError
 from kohn.jobs import FORMAT, WorkFolder
 from kohn.progress import Progress
@@ -152,7 +152,7 @@ def _screened(
         mixed, unknown = comparable(asked.candidates)
     asked = _with_error(asked, options)
     refuse_probability(options, asked.candidates.deviations is not None)
-    parts = judge(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), told)
+    parts = assess_all(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), told)
     told.work("ranking", 0, None)
     remarks = [f"Mixed, as allowed: {text}" for text in mixed]
     remarks += [*unknown, *asked.remarks, *_bias(asked.candidates, entries)]

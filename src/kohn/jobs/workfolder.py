@@ -27,7 +27,7 @@ from kohn.records import (
 from kohn.typing import Document
 
 RECORDS = "records.jsonl"
-FORMAT = 2
+FORMAT = 3
 """Of what work folders hold. Every plan has it; raise it when what was begun before must begin
 again."""
 

@@ -29,7 +29,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
-from kohn.descriptors.blocks import in_blocks
+from kohn.descriptors.neighbour_blocks import in_blocks
 from kohn.descriptors.soap import SoapConfig, expansion, soap
 from kohn.errors import ConfigError
 from kohn.graphs import Graph

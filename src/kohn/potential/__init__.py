@@ -1,7 +1,7 @@
 """Potentials, and models of other properties: opened, saved, evaluated."""
 
-from kohn.potential.evaluator import Evaluator as Evaluator
-from kohn.potential.evaluator import evaluate as evaluate
+from kohn.potential.compiled_model import CompiledModel as CompiledModel
+from kohn.potential.compiled_model import evaluate as evaluate
 from kohn.potential.extrapolation import ExtrapolationWarning as ExtrapolationWarning
 from kohn.potential.extrapolation import Seen as Seen
 from kohn.potential.files import load as load

@@ -108,7 +108,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Judge:
+class ApplicabilityDomain:
     """What is refused and warned of before a model is asked.
 
     Attributes:
@@ -174,10 +174,10 @@ class Judge:
         }
 
 
-def judge_of(cutoff: float, provenance: Document) -> Judge:
+def domain_of(cutoff: float, provenance: Document) -> ApplicabilityDomain:
     """The judge for a model with this history."""
     document = provenance.get("seen")
-    return Judge(cutoff, None if document is None else Seen.from_json(document))
+    return ApplicabilityDomain(cutoff, None if document is None else Seen.from_json(document))
 
 
 def _distances(

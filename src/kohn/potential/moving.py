@@ -11,8 +11,8 @@ import numpy as np
 from kohn.graphs import Neighbourhood, Verlet, growing
 from kohn.graphs.verlet import Shapes
 from kohn.models import Derived
-from kohn.potential.evaluator import Evaluator
-from kohn.potential.extrapolation import ExtrapolationWarning, Judge
+from kohn.potential.compiled_model import CompiledModel
+from kohn.potential.extrapolation import ApplicabilityDomain, ExtrapolationWarning
 from kohn.structures import Prediction, Structure
 
 
@@ -23,9 +23,9 @@ class Evaluated(Protocol):
     def cutoff(self) -> float: ...
 
     @property
-    def judge(self) -> Judge: ...
+    def domain(self) -> ApplicabilityDomain: ...
 
-    def evaluator(self, elements: tuple[int, ...]) -> Evaluator: ...
+    def compiled(self, elements: tuple[int, ...]) -> CompiledModel: ...
 
     def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction: ...
 
@@ -44,7 +44,7 @@ class MovingPotential:
             simulation compiles a few times at most.
         elements: atomic numbers to compile for beside those that are present: structures of
             different composition then share what is compiled.
-        judged: whether to warn of geometries, and to refuse atoms that are too near each other;
+        checked: whether to warn of geometries, and to refuse atoms that are too near each other;
             False for callers that look at every geometry themselves.
     """
 
@@ -55,9 +55,9 @@ class MovingPotential:
         skin: float = 0.2,
         padded: Shapes = growing,
         elements: Sequence[int] = (),
-        judged: bool = True,
+        checked: bool = True,
     ):
-        self.potential, self.skin, self.judged = potential, skin, judged
+        self.potential, self.skin, self.checked = potential, skin, checked
         self._padded, self._elements = padded, tuple(elements)
         self._lists: dict[tuple[int, ...], Verlet] = {}
         self._near: Neighbourhood | None = None
@@ -83,16 +83,16 @@ class MovingPotential:
         """Energy, forces and stress; see `kohn.structures.Moving`."""
         p, n = self.potential, len(structure)
         present = {*np.unique(structure.numbers).tolist(), *self._elements}
-        evaluator = p.evaluator(tuple(sorted(present)))
-        if evaluator.elements not in self._lists:
-            self._lists[evaluator.elements] = Verlet(
-                p.cutoff, self.skin, evaluator.elements, self._inspect, self._padded
+        model = p.compiled(tuple(sorted(present)))
+        if model.elements not in self._lists:
+            self._lists[model.elements] = Verlet(
+                p.cutoff, self.skin, model.elements, self._inspect, self._padded
             )
-        topology = self._lists[evaluator.elements].update(structure)
+        topology = self._lists[model.elements].update(structure)
         self._refuse_overlaps(structure)
         positions = np.zeros((topology.species.shape[0], 3))
         positions[:n] = structure.positions
-        derived = jax.device_get(evaluator.move(topology, positions, structure.cell))
+        derived = jax.device_get(model.move(topology, positions, structure.cell))
         return p.complete(structure, derived, 0, slice(0, n))
 
     def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
@@ -101,17 +101,17 @@ class MovingPotential:
         Args:
             rows: neighbours within cutoff + skin.
         """
-        if not self.judged:
+        if not self.checked:
             return
-        judge = self.potential.judge
+        domain = self.potential.domain
         r = np.linalg.norm(rows.displacement, axis=2)
         numbers = np.append(structure.numbers, 1)
         own = np.repeat(structure.numbers[:, None], rows.width, axis=1)
-        near = rows.mask & (r < judge.limit(own, numbers[rows.index]) + self.skin)
+        near = rows.mask & (r < domain.limit(own, numbers[rows.index]) + self.skin)
         self._near = replace(rows, mask=near) if near.any() else None
         if not self._warned:
             within = replace(rows, mask=rows.mask & (r < self.potential.cutoff))
-            outside = judge.outside(structure, within)
+            outside = domain.outside(structure, within)
             if outside:
                 self._warned = True
                 warnings.warn(
@@ -128,4 +128,4 @@ class MovingPotential:
             return
         there = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
         d = there + rows.shift @ structure.cell - structure.positions[:, None]
-        self.potential.judge.refuse_overlaps(structure, replace(rows, displacement=d))
+        self.potential.domain.refuse_overlaps(structure, replace(rows, displacement=d))

@@ -24,18 +24,18 @@ from kohn.graphs import (
 )
 from kohn.models import CONFIDENCES, Confidence, Derived, is_conservative
 from kohn.models.network import for_inference
-from kohn.potential.evaluator import Evaluator
+from kohn.potential.compiled_model import CompiledModel
 from kohn.potential.extrapolation import ExtrapolationWarning
 from kohn.potential.moving import MovingPotential
 from kohn.potential.reference import Reference
-from kohn.potential.trained import Trained
+from kohn.potential.trained_network import TrainedNetwork
 from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
 from kohn.structures.elements import symbol
 from kohn.typing import Document
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Potential(Trained):
+class Potential(TrainedNetwork):
     """A model with its reference energies and its history.
 
     Attributes:
@@ -58,22 +58,24 @@ class Potential(Trained):
         are predicted directly and there is no stress."""
         return is_conservative(self.model)
 
-    def evaluator(self, elements: tuple[int, ...]) -> Evaluator:
+    def compiled(self, elements: tuple[int, ...]) -> CompiledModel:
         """The compiled model for structures of these elements only: where a model knows many
         and few are present, most of its per-element work falls away.
 
         Raises:
             InputError: an element that the model has not seen.
         """
-        if elements not in self._evaluators:
+        if elements not in self._compiled_models:
             unseen = [z for z in elements if z not in self.elements]
             if unseen:
                 raise InputError(
                     f"the model has not seen {', '.join(map(symbol, unseen))}",
                     expected=f"only {', '.join(map(symbol, self.elements))}",
                 )
-            self._evaluators[elements] = Evaluator(for_inference(self.model.restricted(elements)))
-        return self._evaluators[elements]
+            self._compiled_models[elements] = CompiledModel(
+                for_inference(self.model.restricted(elements))
+            )
+        return self._compiled_models[elements]
 
     @property
     def confident(self) -> bool:
@@ -92,7 +94,7 @@ class Potential(Trained):
         return CONFIDENCES[type(self.model)](self.model)
 
     @cached_property
-    def _evaluators(self) -> dict[tuple[int, ...], Evaluator]:
+    def _compiled_models(self) -> dict[tuple[int, ...], CompiledModel]:
         return {}
 
     @cached_property
@@ -143,15 +145,15 @@ class Potential(Trained):
             check_geometry(s, self.cutoff)
         results: list[Prediction | None] = [None] * len(structures)
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
-        evaluate = self.evaluator(tuple(sorted(present)))
-        batches = batched(structures, evaluate.elements, self.judge.rows, self.dtype, slots)
+        evaluate = self.compiled(tuple(sorted(present)))
+        batches = batched(structures, evaluate.elements, self.domain.rows, self.dtype, slots)
         for indices, neighbourhoods, graph in batches:
             derived = jax.device_get(evaluate(graph))
             start = 0
             for g, (i, h) in enumerate(zip(indices, neighbourhoods, strict=True)):
                 rows = slice(start, start + len(structures[i]))
                 found = self.complete(structures[i], derived, g, rows)
-                found = replace(found, outside=self.judge.outside(structures[i], h))
+                found = replace(found, outside=self.domain.outside(structures[i], h))
                 if confidence is not None:
                     v = confidence.variances(structures[i])
                     found = replace(found, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
@@ -188,9 +190,9 @@ class Potential(Trained):
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
-        evaluate = self.evaluator(tuple(sorted(present | set(elements or ()))))
+        evaluate = self.compiled(tuple(sorted(present | set(elements or ()))))
         found = np.empty(len(structures))
-        batches = filled_batches(structures, evaluate.elements, self.judge.rows, self.dtype, slots)
+        batches = filled_batches(structures, evaluate.elements, self.domain.rows, self.dtype, slots)
         for indices, graph in batches:
             energies = np.asarray(jax.device_get(evaluate.energies(graph)), np.float64)
             zero = [self.reference.total(structures[i]) for i in indices]

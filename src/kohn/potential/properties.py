@@ -14,7 +14,7 @@ from kohn.errors import InputError
 from kohn.graphs import check_geometry, species_index
 from kohn.models.heads.properties import PropertyNetwork, cartesian
 from kohn.potential.potential import batched, warn_of_extrapolation
-from kohn.potential.trained import Trained
+from kohn.potential.trained_network import TrainedNetwork
 from kohn.structures import Readable, Structure, structures_of
 from kohn.structures.properties import PREDICTED_BY
 from kohn.typing import Document, Float
@@ -26,7 +26,7 @@ CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PropertyModel(Trained):
+class PropertyModel(TrainedNetwork):
     """A network with what its labels were, and its history.
 
     Attributes:
@@ -91,14 +91,14 @@ class PropertyModel(Trained):
         batches = batched(
             structures,
             self.elements,
-            self.judge.rows,
+            self.domain.rows,
             self.dtype,
             slots,
             charges if self.model.config.charged else None,
         )
         for indices, neighbourhoods, graph in batches:
             for i, h in zip(indices, neighbourhoods, strict=True):
-                outside[i] = self.judge.outside(structures[i], h)
+                outside[i] = self.domain.outside(structures[i], h)
             parts = jax.device_get(self._evaluate(graph))
             values = {t: np.asarray(cartesian(t, parts[t])) for t in self.targets}
             for g, i in enumerate(indices):

@@ -124,7 +124,7 @@ class Relaxer:
             )
         held = potential.elements if elements is None else tuple(sorted(set(map(int, elements))))
         self._calculator = _Watched(potential.astype(np.float64), held)
-        self._calculator.potential.evaluator(held)  # refuses elements that it has not seen
+        self._calculator.potential.compiled(held)  # refuses elements that it has not seen
 
     @property
     def compilations(self) -> int:
@@ -260,7 +260,7 @@ class _Watched(Calculator):
         super().__init__()
         self.potential = potential
         self.moving = MovingPotential(
-            potential, skin=SKIN, padded=on_rungs, elements=elements, judged=False
+            potential, skin=SKIN, padded=on_rungs, elements=elements, checked=False
         )
         self.start: _Point | None = None
         self.last: _Point | None = None

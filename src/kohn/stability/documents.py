@@ -66,7 +66,7 @@ def hull(
         if bias is not None and bias.detected:
             remarks.append(bias.sentence())
         remarks += isotopes(new)
-        document["candidates"] = judged(found, new)
+        document["candidates"] = candidate_records(found, new)
         known = sum(row["in_hull"] for row in document["candidates"])
         if known:
             remarks.append(
@@ -86,7 +86,7 @@ def isotopes(entries: Entries) -> list[str]:
     return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({named})"]
 
 
-def judged(hull: ConvexHull, candidates: Entries) -> list[Document]:
+def candidate_records(hull: ConvexHull, candidates: Entries) -> list[Document]:
     """A record for each candidate, nearest first."""
     distances = hull.distance(candidates)
     falls = hull.shares(distances)

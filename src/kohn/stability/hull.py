@@ -25,7 +25,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from kohn.errors import InputError
-from kohn.stability.fast import highest, lower_facets
+from kohn.stability.facets import highest, lower_facets
 from kohn.typing import Float, Int
 
 Method = Literal["facets", "program"]
@@ -103,7 +103,7 @@ class LowerHull:
 
     @cached_property
     def facets(self) -> Facets:
-        """Found by Qhull; see `kohn.stability.fast`."""
+        """Found by Qhull; see `kohn.stability.facets`."""
         chosen = self.candidates
         entries, planes, inverses = lower_facets(self.fractions[chosen], self.energies[chosen])
         return Facets(chosen[entries], planes, inverses)

@@ -170,7 +170,7 @@ class ConvexHull:
             ids = [*self.entries.ids, *candidates.ids]
             refuse_mixed(groups(ids, [*self.entries.provenance, *candidates.provenance]))
         x, e = candidates.fractions, self._energies(candidates)
-        found = self.judge(x, e, self.copies(candidates, e), method=method)
+        found = self.distances_without(x, e, self.copies(candidates, e), method=method)
         if not candidates.formation and not found.known.any():
             refuse_formation_energies_of_candidates(
                 found.values,
@@ -181,7 +181,7 @@ class ConvexHull:
             )
         return found
 
-    def judge(
+    def distances_without(
         self,
         x: Float[np.ndarray, "M D"],
         e: Float[np.ndarray, " M"],

@@ -32,7 +32,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from kohn.errors import InputError
-from kohn.stability.fast import cheapest_mixtures, elements_of, highest, lower_facets
+from kohn.stability.facets import cheapest_mixtures, elements_of, highest, lower_facets
 from kohn.typing import Float, Int
 
 MOST_ELEMENTS = 6

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kohn.errors import InputError, Place
-from kohn.structures.labels import Judging, KeysUsed, structure_of, wanted
+from kohn.structures.labels import KeysUsed, LabelPolicy, structure_of, wanted
 from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
 from kohn.structures.raw_frames import RawFrame, settled
 from kohn.structures.structure import Structure
@@ -22,7 +22,7 @@ def from_ase(
     *,
     keys: dict[str, str] | None = None,
     place: Place | None = None,
-    labels: Judging = "all",
+    labels: LabelPolicy = "all",
 ) -> Structure:
     """One `Structure` from one `ase.Atoms`.
 

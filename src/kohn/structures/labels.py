@@ -17,7 +17,7 @@ from kohn.structures.raw_frames import RawFrame
 from kohn.structures.structure import Structure, Unusable
 from kohn.units import factor
 
-Judging: TypeAlias = Literal["all", "finite", "usable", "none"]
+LabelPolicy: TypeAlias = Literal["all", "finite", "usable", "none"]
 """How labels that cannot be used are treated: 'all' must be usable; those that are not 'finite' are
 left out, and others refused; whatever is not 'usable' is left out; 'none' is looked at."""
 ASYMMETRY = 0.05
@@ -101,7 +101,7 @@ def structure_of(
     want: Wanted,
     weights: dict[str, float],
     tally: KeysUsed,
-    judging: Judging = "all",
+    policy: LabelPolicy = "all",
 ) -> Structure:
     """A structure with the labels that a raw frame has.
 
@@ -110,15 +110,15 @@ def structure_of(
         want: the keys to look for.
         weights: config_type -> weight.
         tally: counts are added here.
-        judging: what is done with labels that cannot be used.
+        policy: what is done with labels that cannot be used.
 
     Raises:
         InputError: a label has the wrong shape, is no number or not finite, or is asymmetric;
             the frame states units that are not Kohn's.
     """
-    _refuse_units(raw, judging)
+    _refuse_units(raw, policy)
     info, arrays = dict(raw.info), dict(raw.arrays)
-    labels, used, gone = _labels(raw, want, tally, judging)
+    labels, used, gone = _labels(raw, want, tally, policy)
     for key in gone | set(used.values()):
         _ = arrays.pop(key, None) if key in arrays else info.pop(key, None)
     tally.notes.update(raw.notes)
@@ -129,7 +129,7 @@ def structure_of(
                 tally.notes[f"{key} was read as {name}; {other} is also there"] += 1
     config_type = str(info.pop("config_type", "")) or "Default"
     weight = info.pop("config_weight", 1.0)
-    weight = _weight(weight, raw) if judging in ("all", "finite") else 1.0
+    weight = _weight(weight, raw) if policy in ("all", "finite") else 1.0
     predictions = PROPERTIES.keys() if PREDICTED_BY in info else ()
     if predictions:
         said = ", ".join(name for name in predictions if name in info or name in arrays)
@@ -154,15 +154,15 @@ def structure_of(
 
 
 def _labels(
-    raw: RawFrame, want: Wanted, tally: KeysUsed, judging: Judging
+    raw: RawFrame, want: Wanted, tally: KeysUsed, policy: LabelPolicy
 ) -> tuple[dict[str, np.ndarray], dict[str, str], set[str]]:
     """The labels of a frame, the key that each was read from, and keys that are left out."""
     labels: dict[str, np.ndarray] = {}
     used: dict[str, str] = {}
     gone: set[str] = set()
-    if judging == "none":
+    if policy == "none":
         return labels, used, set(known_keys()) | set(want.keys.values())
-    skipped = (InputError,) if judging == "usable" else _NotFinite if judging == "finite" else ()
+    skipped = (InputError,) if policy == "usable" else _NotFinite if policy == "finite" else ()
 
     def leave_out(label: str, key: str, error: InputError) -> None:
         gone.add(key)
@@ -201,14 +201,14 @@ def _has_volume(raw: RawFrame) -> bool:
     return bool(raw.periodic.any()) and abs(np.linalg.det(raw.cell)) > 1e-6
 
 
-def _refuse_units(raw: RawFrame, judging: Judging) -> None:
+def _refuse_units(raw: RawFrame, policy: LabelPolicy) -> None:
     """Refuse a frame that says of its numbers that they are not in Kohn's units."""
     for key, value in raw.info.items():
         if not isinstance(value, str) or not re.search(r"(^|_)units?$", key, re.IGNORECASE):
             continue
         of_lengths = re.search("length|dist|pos", key, re.IGNORECASE)
         one = factor(value)
-        if one in (None, 1.0) or (judging in ("usable", "none") and not of_lengths):
+        if one in (None, 1.0) or (policy in ("usable", "none") and not of_lengths):
             continue
         raise InputError(
             "the frame states a unit that is not Kohn's",

@@ -12,7 +12,7 @@ from kohn.errors import InputError, Place, nearest
 from kohn.records import checksum
 from kohn.structures import ase_conversion, ase_formats, computed_entries, extxyz
 from kohn.structures.folders import calculations_below
-from kohn.structures.labels import Judging, KeysUsed, Wanted, near_keys, structure_of, wanted
+from kohn.structures.labels import KeysUsed, LabelPolicy, Wanted, near_keys, structure_of, wanted
 from kohn.structures.raw_frames import RawFrame, raw_of, settled
 from kohn.structures.structure import Dataset, Left, Source, Structure
 
@@ -30,7 +30,7 @@ def read(
     config_weights: dict[str, float] | None = None,
     periodic: bool | None = None,
     energy: Literal["energy", "free_energy"] = "energy",
-    labels: Judging = "all",
+    labels: LabelPolicy = "all",
 ) -> Dataset:
     """Read labelled structures.
 
@@ -66,10 +66,10 @@ def read(
     if isinstance(paths, Dataset):
         return paths
     want = wanted(keys, energy)
-    if labels not in get_args(Judging):
+    if labels not in get_args(LabelPolicy):
         raise InputError(
             "this is no way to treat labels",
-            expected=f"one of {', '.join(get_args(Judging))}",
+            expected=f"one of {', '.join(get_args(LabelPolicy))}",
             received=repr(labels),
         )
     reading = _Reading(want, dict(config_weights or {}), periodic, labels)
@@ -98,7 +98,7 @@ def scan(
     paths: "str | Path | Sequence[str | Path]",
     *,
     periodic: bool | None = None,
-    labels: Judging = "all",
+    labels: LabelPolicy = "all",
 ) -> Iterator[Structure]:
     """Structures of files one after the other; only one is in memory at a time, but for JSON.
 
@@ -161,7 +161,7 @@ class _Reading:
     want: Wanted
     weights: dict[str, float]
     periodic: bool | None
-    labels: Judging
+    labels: LabelPolicy
     left: list[Left] = field(default_factory=list)
 
     def parts(self, item: Any) -> list[Part]:
@@ -225,7 +225,7 @@ class _Reading:
         return structures, source, tally
 
 
-def _raw(item: Any, place: Place, labels: Judging) -> RawFrame:
+def _raw(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
     """One frame of what is in memory."""
     if isinstance(item, Structure):
         return raw_of(item)

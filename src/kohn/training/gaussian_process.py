@@ -21,7 +21,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-from kohn.descriptors.selection import cur_points, farthest_points
+from kohn.descriptors.point_selection import cur_points, farthest_points
 from kohn.descriptors.soap import expansion
 from kohn.errors import ConfigError
 from kohn.graphs import Neighbourhood, species_index

@@ -98,7 +98,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         if last or progress.epoch % settings.run.evaluate_every == 0:
             late = prepared.task.weights(True)
             valid, errors = _validate(validate, state.average, prepared.valid, late)
-            progress, best = _judge(progress, best, state, valid, settings.run.patience)
+            progress, best = _keep_best(progress, best, state, valid, settings.run.patience)
             record = {
                 "kind": "epoch",
                 "epoch": progress.epoch,
@@ -176,9 +176,9 @@ def _validate(
     """Mean loss over the batches, and errors in the units of the label table."""
     total, sums = 0.0, {}
     for batch in loader.batches():
-        judged = validate(theta, batch.graph, batch.targets, weights)
-        total += float(judged.loss) * len(batch.indices)
-        for name, found in judged.sums.items():
+        sums_of_batch = validate(theta, batch.graph, batch.targets, weights)
+        total += float(sums_of_batch.loss) * len(batch.indices)
+        for name, found in sums_of_batch.sums.items():
             sums[name] = sums.get(name, 0.0) + np.array([float(x) for x in found])
     errors = {}
     for name, (absolute, square, count) in sums.items():
@@ -188,7 +188,7 @@ def _validate(
     return total / len(loader.structures), errors
 
 
-def _judge(
+def _keep_best(
     progress: Reached, best: Array, state: State, valid: float, patience: int | None
 ) -> tuple[Reached, Array]:
     """Keep the weights if they are the best so far; stop when patience has run out.

@@ -132,7 +132,7 @@ def make_step(
     return compiled(step)
 
 
-class Judged(NamedTuple):
+class ValidationSums(NamedTuple):
     """A batch of validation: the loss, its parts, and by label Σ|Δ|, ΣΔ² and how many Δ."""
 
     loss: Array
@@ -140,10 +140,12 @@ class Judged(NamedTuple):
     sums: dict[str, tuple[Array, Array, Array]]
 
 
-def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Tree, Tree], Judged]:
+def make_validation(
+    task: Task, unravel: Unravel
+) -> Callable[[Array, Graph, Tree, Tree], ValidationSums]:
     """Loss and sums of errors of a batch, compiled once for each shape."""
 
-    def validate(theta: Array, graph: Graph, t: Any, w: Any) -> Judged:
+    def validate(theta: Array, graph: Graph, t: Any, w: Any) -> ValidationSums:
         predicted = task.predict(unravel(theta), graph)
         total, parts = task.loss(predicted, t, w)
         sums = {}
@@ -152,6 +154,6 @@ def make_validation(task: Task, unravel: Unravel) -> Callable[[Array, Graph, Tre
             error = error * rows.reshape(-1, *[1] * (error.ndim - 1))
             count = jnp.sum(rows) * float(np.prod(error.shape[1:], dtype=int))
             sums[name] = (jnp.sum(jnp.abs(error)), jnp.sum(error * error), count)
-        return Judged(total, parts, sums)
+        return ValidationSums(total, parts, sums)
 
     return compiled(validate)

@@ -32,8 +32,13 @@ from kohn.structures.elements import symbol
 from kohn.structures.provenance import UNKNOWN, Provenance, filled, functional, stated
 from kohn.training.loader import Loader
 from kohn.training.losses import EnergyTask, LossWeights
-from kohn.training.properties import Ions, PropertyTask, Statistics, means_of
-from kohn.training.properties import judge as judge_properties
+from kohn.training.properties import (
+    Ions,
+    PropertyTask,
+    Statistics,
+    means_of,
+    refuse_unlearnable_labels,
+)
 from kohn.training.settings import DataSettings, TrainSettings, Weights
 from kohn.training.stress import predicts_stress, refuse_stress, without_stress
 from kohn.training.task import Task
@@ -66,7 +71,7 @@ class Prepared:
 
 
 def prepare(settings: TrainSettings) -> Prepared:
-    """Read and judge the data, and set up model and loaders; nothing is computed yet.
+    """Read and check_sets the data, and set up model and loaders; nothing is computed yet.
 
     Test files are opened for their geometries only, to see that none of them is in the
     training data; their labels are read after training.
@@ -80,28 +85,28 @@ def prepare(settings: TrainSettings) -> Prepared:
     parts = _parts(settings, everything)
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
     allowed = [kind for kind in data.allow if kind not in FIRM]
-    judge = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
+    check_sets = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
     of = _energies if settings.of_energies else _properties
-    potential, task, report, loaders = of(settings, everything, parts, judge)
+    potential, task, report, loaders = of(settings, everything, parts, check_sets)
     fingerprint = _fingerprint(settings, everything, parts)
     return Prepared(potential, *loaders, task, report, fingerprint)
 
 
-Judge = Callable[..., Report]
+CheckSets = Callable[..., Report]
 Ready = tuple[Any, Task, Report, tuple[Loader, Loader]]
 """Potential, task, report, and loaders of training and validation."""
 
 
 def _energies(
-    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], judge: Judge
+    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
     """To learn energies with forces and stress."""
     try:
         e0s = reference_energies(everything, _given(settings.data))
     except InputError:
-        judge().raise_if_failed()  # the check can say more, as which keys are nearly right
+        check_sets().raise_if_failed()  # the check can say more, as which keys are nearly right
         raise
-    report = judge(e0s=e0s)
+    report = check_sets(e0s=e0s)
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
@@ -129,7 +134,7 @@ def _energies(
 
 
 def _properties(
-    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], judge: Judge
+    settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
     """To learn dipoles, polarizabilities and scalars of structures."""
     if settings.run.init_from is not None:
@@ -138,13 +143,13 @@ def _properties(
             received=f"run.init_from {settings.run.init_from}",
             fix="leave it out",
         )
-    report = judge()
+    report = check_sets()
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
     _several_atoms(train, valid)
     for part in (train, valid):
-        judge_properties(part, settings)
+        refuse_unlearnable_labels(part, settings)
     heads, body = settings.heads, settings.model
     known = [t for t in settings.targets if t in PROPERTIES and PROPERTIES[t].extensive]
     config = PropertyConfig(
@@ -368,7 +373,7 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
 def _seen(loader: Loader, start: Potential | None) -> Document:
     """Distances of the training data, and of those of the model to start from."""
     seen = Seen.of(loader.structures, loader.neighbourhoods)
-    earlier = None if start is None else start.judge.seen
+    earlier = None if start is None else start.domain.seen
     return {"seen": (seen if earlier is None else seen.joined(earlier)).to_json()}
 
 

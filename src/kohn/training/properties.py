@@ -190,7 +190,7 @@ def spread(x: Float[np.ndarray, "G m"]) -> float:
     return float(np.sqrt((x**2).sum(axis=1).mean())) or 1.0
 
 
-def judge(structures: Sequence[Structure], settings: TrainSettings) -> None:
+def refuse_unlearnable_labels(structures: Sequence[Structure], settings: TrainSettings) -> None:
     """Refuse labels that cannot be learned from.
 
     Raises:

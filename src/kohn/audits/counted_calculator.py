@@ -1,4 +1,4 @@
-"""Asking a calculator: with copies, counted; what it lacks and what it raises told apart."""
+"""A calculator that counts its calls, with what it lacks told apart from what it raises."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +43,7 @@ class Outcome:
     lacks: dict[str, str] = field(default_factory=dict)
 
 
-class Asking:
+class CountedCalculator:
     """A calculator, and how often it was asked.
 
     Every call gets atoms of its own, without constraints, so a calculator that changes them

@@ -14,7 +14,7 @@ from kohn.models import Derived, energy_and_derivatives
 from kohn.typing import Array, ArrayLike, Float
 
 
-class Evaluator:
+class CompiledModel:
     """Energy, forces and stress of graphs, or of positions that move.
 
     Weights and structure of the model are taken apart once, to a flat list, so that a call costs
@@ -44,7 +44,7 @@ class Evaluator:
 
 def evaluate(model: Any, graph: Graph) -> Derived:
     """Energy, forces and stress of one batch."""
-    return Evaluator(model)(graph)
+    return CompiledModel(model)(graph)
 
 
 @dataclass(frozen=True)

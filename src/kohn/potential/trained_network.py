@@ -7,12 +7,12 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 
-from kohn.potential.extrapolation import Judge, judge_of
+from kohn.potential.extrapolation import ApplicabilityDomain, domain_of
 from kohn.structures.elements import symbol
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Trained:
+class TrainedNetwork:
     """A network that has been trained.
 
     Attributes:
@@ -38,13 +38,13 @@ class Trained:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
-    def judge(self) -> Judge:
+    def domain(self) -> ApplicabilityDomain:
         """What is refused and warned of before the model is asked."""
-        return self._judge
+        return self._domain
 
     @cached_property
-    def _judge(self) -> Judge:
-        return judge_of(self.cutoff, getattr(self, "provenance", {}))
+    def _domain(self) -> ApplicabilityDomain:
+        return domain_of(self.cutoff, getattr(self, "provenance", {}))
 
     @property
     def elements(self) -> tuple[int, ...]:

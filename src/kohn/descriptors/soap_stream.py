@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kohn.compilation import compiled
-from kohn.descriptors.blocks import in_blocks
+from kohn.descriptors.neighbour_blocks import in_blocks
 from kohn.descriptors.soap import (
     Expansion,
     SoapConfig,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kohn.descriptors.selection import cur_points, farthest_points
+from kohn.descriptors.point_selection import cur_points, farthest_points
 
 ON_A_LINE = np.array([0.0, 1.0, 5.0, 9.0, 10.0])
 

@@ -9,7 +9,7 @@ from scipy.stats import norm, t
 
 from kohn.calibration import calibration
 from kohn.stability import ConvexHull, Entries
-from kohn.stability.judging import QUANTITIES, Uncertainty, closed_form, judged
+from kohn.stability.assessment import QUANTITIES, Uncertainty, assess, closed_form
 from kohn.uncertainty.ensemble import spread
 
 DEVIATIONS = np.array([0.01, 0.05, 0.2, 0.08, 0.1])
@@ -35,7 +35,7 @@ def hull(**more):
 
 def result(uncertainty=CERTAIN, sigma=DEVIATIONS, energies=ENERGIES, of=FORMULAS, **more):
     at = entries(of, energies, "c").over(("Fe", "O"))
-    return judged(hull(**more), at, list(of), sigma, uncertainty)
+    return assess(hull(**more), at, list(of), sigma, uncertainty)
 
 
 def heights():
@@ -106,7 +106,7 @@ def test_an_uncertain_hull_beside_a_closed_form():
     formation = np.array([-0.1, -0.02, 0.0, 0.03, 0.15])
     at = entries(["FeO"] * 5, formation, "c").over(("Fe", "O"))
     sigma, of_hull, n = np.full(5, 0.04), 0.06, 8000
-    found = judged(ends, at, ["FeO"] * 5, sigma, Uncertainty(hull=of_hull, samples=n))
+    found = assess(ends, at, ["FeO"] * 5, sigma, Uncertainty(hull=of_hull, samples=n))
     spread = np.hypot(sigma, of_hull / np.sqrt(2))
     expected = ndtr((1e-8 - formation) / spread)
     error = np.sqrt(expected * (1 - expected) / n)
@@ -136,7 +136,7 @@ def test_draws_in_blocks_are_draws_of_the_same_hull(monkeypatch):
     """Without errors of their own, candidates see the same hulls however they are parted."""
     asked = Uncertainty(hull=0.05, samples=500)
     whole = result(asked, sigma=None)
-    monkeypatch.setattr("kohn.stability.judging.DRAWN", 1000)
+    monkeypatch.setattr("kohn.stability.assessment.DRAWN", 1000)
     parted = result(asked, sigma=None)
     for name in QUANTITIES:
         np.testing.assert_allclose(parted[name], whole[name], rtol=0, atol=1e-12)
@@ -209,7 +209,7 @@ def test_what_has_no_energy_has_no_numbers_and_stops_nobody(of_hull):
     asked = Uncertainty(hull=of_hull, samples=200)
     at = entries(FORMULAS, ENERGIES, "c").over(("Fe", "O"))
     at = replace(at, energies=energies * at.atoms + at.counts @ [-8.0, -5.0])
-    found = judged(hull(), at, FORMULAS, sigma, asked)
+    found = assess(hull(), at, FORMULAS, sigma, asked)
     others = [0, 2, 3, 4]
     for name in ("energy_per_atom", "distance", "e_above_hull"):
         assert np.isnan(found[name][1])
@@ -229,7 +229,7 @@ def test_what_has_no_energy_has_no_probability(of_hull):
     energies[1] = sigma[1] = np.nan
     at = entries(FORMULAS, ENERGIES, "c").over(("Fe", "O"))
     at = replace(at, energies=energies)
-    found = judged(hull(), at, FORMULAS, sigma, Uncertainty(hull=of_hull, samples=50))
+    found = assess(hull(), at, FORMULAS, sigma, Uncertainty(hull=of_hull, samples=50))
     assert np.isnan(found["probability_stable"][1])
 
 
@@ -238,7 +238,7 @@ def test_the_only_entry_of_an_element_is_stable(of_hull):
     """By its id, with another energy too: it has no hull but itself."""
     same = entries(["Fe", "O"], [0.0, 0.2], "h").over(("Fe", "O"))
     sigma = np.full(2, 0.1)
-    found = judged(hull(), same, ["Fe", "O"], sigma, Uncertainty(hull=of_hull, samples=100))
+    found = assess(hull(), same, ["Fe", "O"], sigma, Uncertainty(hull=of_hull, samples=100))
     np.testing.assert_array_equal(found["in_hull"], True)
     np.testing.assert_allclose(found["distance"], 0.0, rtol=0, atol=1e-12)
     np.testing.assert_array_equal(found["stable"], True)
@@ -250,7 +250,7 @@ def test_the_only_entry_of_an_element_is_stable(of_hull):
 def test_the_only_entry_of_an_element_is_stable_for_certain_beside_a_certain_hull():
     """As it is beside an uncertain one."""
     same = entries(["Fe", "O"], [0.0, 0.0], "h").over(("Fe", "O"))
-    found = judged(hull(), same, ["Fe", "O"], np.full(2, 0.1), Uncertainty())
+    found = assess(hull(), same, ["Fe", "O"], np.full(2, 0.1), Uncertainty())
     np.testing.assert_array_equal(found["probability_stable"], 1.0)
 
 
@@ -261,7 +261,7 @@ def test_an_entry_as_candidate_is_without_itself(of_hull):
     one = entries(["FeO"], [-0.5], "x").over(("Fe", "O"))
     asked = Uncertainty(hull=of_hull, samples=4000)
     for name, expected, known in (("x0", -0.1, False), ("h2", -0.275, True)):
-        found = judged(hull(), replace(one, ids=(name,)), ["FeO"], np.array([0.05]), asked)
+        found = assess(hull(), replace(one, ids=(name,)), ["FeO"], np.array([0.05]), asked)
         assert found["distance"][0] == pytest.approx(expected, abs=1e-12)
         assert found["in_hull"][0] == known
         middle = (found["distance_05"][0] + found["distance_95"][0]) / 2

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kohn.descriptors.blocks import SLOTS, in_blocks
+from kohn.descriptors.neighbour_blocks import SLOTS, in_blocks
 
 
 def rows(n: int, k: int, real: int):

@@ -52,7 +52,7 @@ class Uncertainty:
     prior: Prior | None = None
 
 
-def judged(
+def assess(
     hull: ConvexHull,
     candidates: Entries,
     formulas: Sequence[str],
@@ -81,7 +81,7 @@ def judged(
         formation = per_atom - x @ mu
     e = hull.relative(x, per_atom)
     own = hull.copies(candidates, e)
-    found = hull.judge(x, e, own)
+    found = hull.distances_without(x, e, own)
     columns: Document = {
         "id": candidates.ids,
         "formula": formulas,
@@ -101,7 +101,9 @@ def judged(
         else:
             columns |= closed_form(found.values, sigma, hull.tolerance, uncertainty)
     if labelled is not None:
-        columns["distance_labelled"] = hull.judge(x, hull.relative(x, labelled), own).values
+        columns["distance_labelled"] = hull.distances_without(
+            x, hull.relative(x, labelled), own
+        ).values
     return columns | {"decomposition": decompositions(hull, found)}
 
 
