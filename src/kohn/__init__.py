@@ -6,8 +6,8 @@
     potential = kohn.train("train.extxyz", out="runs/first")
     atoms.calc = kohn.Calculator("runs/first/model.safetensors")
 
-64-bit numbers are enabled in JAX on import: energies are sums over many atoms, and totals
-need them. Every array has a stated dtype; networks are float32 unless float64 is asked for.
+Importing Kohn enables 64-bit numbers in JAX, because total energies are sums over many atoms.
+Every array has a stated dtype; networks compute in float32 unless float64 is requested.
 """
 
 import importlib
@@ -86,7 +86,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str):
-    # Imported when first used, so that `import kohn` stays quick.
+    # Import on first use, so that `import kohn` stays quick.
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'kohn' has no attribute {name!r}")

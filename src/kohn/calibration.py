@@ -1,7 +1,7 @@
-"""Probabilities against what happened. With p the probability of an event and y whether it did:
+"""Compare probabilities with outcomes: p is the probability of an event, y = 1 if it happened:
 
     Brier = mean (p − y)²          log score = −mean [y ln p + (1 − y) ln (1 − p)]
-    ECE = Σ_b n_b/n |p̄_b − ȳ_b|    b bins of p, p̄_b and ȳ_b the means in it
+    ECE = Σ_b n_b/n |p̄_b − ȳ_b|    b: bins of p; p̄_b, ȳ_b: the means in bin b
 
 Source: Wilson, J. Am. Stat. Assoc. 22, 209 (1927), for intervals of ȳ_b; Naeini et al., AAAI 2015,
 for ECE.
@@ -18,17 +18,17 @@ from kohn.typing import Float, Int
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Probabilities against what happened. Bins without any have NaN.
+    """The agreement of probabilities with outcomes. Values of empty bins are NaN.
 
     Attributes:
         brier: mean squared error of p.
-        log_score: mean −ln of what was given to the outcome; infinite where that was 0.
+        log_score: mean −ln of the probability of the outcome; infinite if one of them was 0.
         expected_error: ECE, with these bins.
-        edges: of the bins, [B + 1]; a bin has its lower edge, the last one both.
+        edges: of the bins, [B + 1]; a bin includes its lower edge, the last bin both edges.
         counts: n_b, [B].
         predicted: p̄_b, [B].
         observed: ȳ_b, [B].
-        interval: Wilson's of ȳ_b, [B, 2].
+        interval: the Wilson interval of ȳ_b, [B, 2].
     """
 
     brier: float
@@ -49,18 +49,18 @@ def calibration(
     confidence: float = 0.95,
     samples: int | None = None,
 ) -> Calibration:
-    """Calibration of the probabilities of events.
+    """Compute the calibration of the probabilities of events.
 
     Args:
         probability: p of each event.
-        happened: whether it did.
-        bins: of equal width.
-        confidence: of the intervals.
-        samples: how many samples p was counted in, S. Then 0 and 1 are not certain: in the log
-            score, p is (S p + ½)/(S + 1).
+        happened: whether each event happened.
+        bins: number of bins of equal width.
+        confidence: confidence level of the intervals.
+        samples: number of samples from which p was counted, S. Then 0 and 1 are not certain: in
+            the log score, p is replaced by (S p + ½)/(S + 1).
 
     Raises:
-        InputError: no events, shapes that differ, or a probability not between 0 and 1.
+        InputError: there are no events, shapes differ, or a probability is not between 0 and 1.
     """
     p, y = np.asarray(probability, float), np.asarray(happened, bool)
     if p.shape != y.shape or p.ndim != 1 or len(p) == 0:
@@ -80,11 +80,11 @@ def calibration(
         observed = np.bincount(bin_, y, bins) / counts
         softened = p if samples is None else (samples * p + 0.5) / (samples + 1)
         log_score = -np.log(np.where(y, softened, 1 - softened)).mean()
-    apart = np.abs(predicted - observed)[counts > 0]
+    gaps = np.abs(predicted - observed)[counts > 0]
     return Calibration(
         brier=float(((p - y) ** 2).mean()),
         log_score=float(log_score),
-        expected_error=float((counts[counts > 0] * apart).sum() / len(p)),
+        expected_error=float((counts[counts > 0] * gaps).sum() / len(p)),
         edges=edges,
         counts=counts,
         predicted=predicted,
@@ -96,7 +96,7 @@ def calibration(
 def wilson(
     share: Float[np.ndarray, " B"], counts: Int[np.ndarray, " B"], confidence: float = 0.95
 ) -> Float[np.ndarray, "B 2"]:
-    """The interval in which the true share lies with this confidence; NaN without counts."""
+    """Return the interval that contains the true share with this confidence; NaN without counts."""
     z2 = float(ndtri(0.5 + confidence / 2)) ** 2
     n = np.where(counts > 0, counts, np.nan)
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

@@ -1,4 +1,4 @@
-"""How functions are compiled, and where the results are kept."""
+"""Compile functions with JAX, and keep the compiled code on disk."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ WRONG = {
     "0.11.0": "crashes on CPU and computes wrong numbers on GPU (jax-ml/jax#39257, #40633)",
     "0.11.1": "computes wrong numbers on GPU (jax-ml/jax#40633)",
 }
-"""Versions of jaxlib that are known to be wrong; `pyproject.toml` excludes the same ones."""
+"""Versions of jaxlib with known faults; `pyproject.toml` excludes the same versions."""
 
 
 def warn_of_wrong(version: str = jaxlib.__version__) -> None:
-    """Warn of a jaxlib that is known to compute wrong numbers."""
+    """Warn if this version of jaxlib is known to compute wrong numbers or to crash."""
     if version in WRONG:
         warnings.warn(
             f"jaxlib {version} {WRONG[version]}: install another version, "
@@ -30,11 +30,11 @@ def warn_of_wrong(version: str = jaxlib.__version__) -> None:
 
 
 def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
-    """`jax.jit`, with XLA's older loop fusion on CPU unless the newer one is asked for.
+    """Return `jax.jit(function)`; on CPU with XLA's older loop fusion unless `newer_fusion`.
 
     The newer fusion emitters (jaxlib 0.10) take twice as long to compile a training step (17 s
-    against 9 s for a two-layer MACE), and the code is no faster. For prediction the tables of a
-    SchNet gain 9 to 21 %; large batches of NequIP and MACE lose some 6 %.
+    against 9 s for a two-layer MACE), and the code is no faster. In prediction the tables of a
+    SchNet gain 9 to 21 %; large batches of NequIP and MACE lose about 6 %.
     """
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_cpu_use_fusion_emitters": newer_fusion} if on_cpu else None
@@ -42,18 +42,18 @@ def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
 
 
 def jax_has_started() -> bool:
-    """Whether JAX has taken its devices, and with them the cores that it runs on."""
-    from jax._src import xla_bridge  # the only place that tells
+    """Return whether JAX has taken its devices, and with them the cores on which it runs."""
+    from jax._src import xla_bridge  # no public function reports it
 
     return xla_bridge.backends_are_initialized()
 
 
 def keep_compiled() -> None:
-    """Keep compiled functions on disk, so that the next process need not compile them.
+    """Keep compiled functions on disk, so that the next process need not compile them again.
 
-    In $XDG_CACHE_HOME/kohn, one folder for each kind of processor: code compiled for one may
-    not run on another that shares the home directory. A folder that JAX was told already
-    (JAX_COMPILATION_CACHE_DIR) is left as it is; a home that cannot be written is no error.
+    They are in $XDG_CACHE_HOME/kohn, in one folder for each kind of processor: code compiled for
+    one may not run on another that shares the home directory. A folder set before
+    (JAX_COMPILATION_CACHE_DIR) is not changed; a home that cannot be written is not an error.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
@@ -68,7 +68,7 @@ def keep_compiled() -> None:
 
 
 def _processor() -> str:
-    """Name of this kind of processor, from its features where the system tells them."""
+    """Return a name of this kind of processor, from its features if the system lists them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features = {x for x in lines if x.startswith(("flags", "Features", "model name"))}

@@ -1,7 +1,7 @@
-"""Errors that say what was expected, what came, where, and what to do.
+"""Errors that state what was expected, what was received, where, and how to fix it.
 
-Every error a user can cause is a `KohnError`. The command line turns it into one
-message on stderr and the exit code of its class; a program can read its parts.
+Every error that a user can cause is a `KohnError`. The command line prints it as one
+message on stderr and exits with the code of its class; a program can read its parts.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """Where something came from: a file, a frame (counted from 0) and a line (from 1)."""
+    """The place of data: a file, a frame (counted from 0) and a line (counted from 1)."""
 
     file: str | Path | None = None
     frame: int | None = None
@@ -24,13 +24,13 @@ class Place:
 
 
 class KohnError(Exception):
-    """Base of all errors raised on purpose.
+    """The base class of all errors that Kohn raises on purpose.
 
     Args:
         message: what is wrong, in one sentence.
         expected: what would have been right.
-        received: what came instead.
-        where: file, frame and line, as far as they are known.
+        received: what was there instead.
+        where: file, frame and line, if known.
         fix: what the user can do about it.
     """
 
@@ -70,7 +70,7 @@ def _rebuild(cls: type[KohnError], message: str, state: dict) -> KohnError:
 
 
 class InputError(KohnError):
-    """A file, a label or an argument cannot be used as it is."""
+    """A file, a label or an argument cannot be used."""
 
 
 class ConfigError(KohnError):
@@ -78,23 +78,23 @@ class ConfigError(KohnError):
 
 
 class ModelFileError(KohnError):
-    """A model file is damaged, or written by a version that this one cannot read."""
+    """A model file is damaged, or was written by a version that this version cannot read."""
 
 
 class CheckFailed(KohnError):
-    """A check ran to its end and its verdict is no."""
+    """A check was completed, and its result is a failure."""
 
     exit_code = 1
 
 
 class TrainingError(KohnError):
-    """Training cannot go on: a loss that is not finite, a disk that is full."""
+    """Training cannot continue: a loss is not finite, or the disk is full."""
 
 
 def nearest(word: str, candidates, *, cutoff: float = 0.6) -> str | None:
-    """The candidate most like `word`, or None: for 'did you mean' messages."""
+    """Return the candidate most similar to `word`, or None, for 'did you mean' messages."""
     from difflib import get_close_matches
 
     by_lower = {str(c).lower(): str(c) for c in candidates}
-    found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
-    return by_lower[found[0]] if found else None
+    matches = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return by_lower[matches[0]] if matches else None

@@ -1,9 +1,9 @@
-"""Memory that stays with the process.
+"""Keep freed memory in the process for the next computation.
 
-XLA asks for the temporary arrays of a computation anew at each call. Above 128 kB glibc takes
-them from the kernel and gives them back, and the kernel clears every page at its first touch:
-on energies and forces of 192 atoms 21,000 page faults a call, half of the wall time (66 ms
-against 30 ms on one core). Kept in the heap, the pages are touched once.
+XLA requests the temporary arrays of a computation again at each call. Above 128 kB glibc takes
+them from the kernel and gives them back, and the kernel clears every page at its first access:
+energies and forces of 192 atoms cause 21,000 page faults per call, half of the wall time (66 ms
+against 30 ms on one core). Pages that stay in the heap are cleared only once.
 """
 
 import ctypes
@@ -14,12 +14,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed memory for the next call. To be called once, early.
+    """Make glibc keep freed memory for the next call; call this once, early.
 
-    The process then holds its peak until it ends. KOHN_KEEP_MEMORY=0 leaves malloc alone.
+    The process then holds its peak memory until it ends. KOHN_KEEP_MEMORY=0 prevents this.
 
     Returns:
-        Whether it was done: on Linux with glibc, and not told otherwise.
+        Whether glibc accepted the settings: only on Linux, and not if the user prevented it.
     """
     if sys.platform != "linux" or os.environ.get("KOHN_KEEP_MEMORY") == "0":
         return False
@@ -28,9 +28,9 @@ def keep_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     settings = (
-        (_M_MMAP_MAX, 0),  # large blocks from the heap too, not from mmap
+        (_M_MMAP_MAX, 0),  # take large blocks from the heap too, not from mmap
         (_M_TRIM_THRESHOLD, 2**31 - 1),  # never shrink the heap
         (_M_TOP_PAD, 64 * 2**20),  # grow it in large steps
-        (_M_ARENA_MAX, 1),  # one heap: those of threads cannot hold large blocks
+        (_M_ARENA_MAX, 1),  # use one heap: the heaps of threads cannot hold large blocks
     )
     return all(mallopt(option, value) for option, value in settings)

@@ -1,11 +1,11 @@
-"""Model files: one safetensors file, named arrays and one JSON document of metadata.
+"""Read and write model files: safetensors with named arrays and one JSON document of metadata.
 
-No pickle is ever written or read. The metadata sits under one key as sorted JSON, because
-several keys are written in no fixed order; so the same model always gives the same bytes.
+No pickle is ever written or read. The metadata is stored under one key as sorted JSON, because
+safetensors writes several keys in no fixed order; so a model always gives the same bytes.
 
 Format 1 (`FORMAT`):
     arrays     name -> array; dots separate the levels of the model's tree
-    metadata   {"format": 1, "kohn": version, "sha256": of arrays and the rest of this, ...}
+    metadata   {"format": 1, "kohn": version, "sha256": of arrays and other metadata, ...}
 """
 
 import hashlib
@@ -26,8 +26,8 @@ _KEY = "kohn"
 
 
 def checksum(arrays: dict[str, np.ndarray], metadata: Document) -> str:
-    """SHA-256 over the metadata, and names, shapes, dtypes and bytes of the arrays in the order
-    of their names."""
+    """Return the SHA-256 of the metadata, and of names, shapes, dtypes and bytes of the arrays in
+    the order of their names."""
     document = {key: value for key, value in metadata.items() if key != "sha256"}
     digest = hashlib.sha256(to_json(document).encode())
     for name in sorted(arrays):
@@ -38,7 +38,7 @@ def checksum(arrays: dict[str, np.ndarray], metadata: Document) -> str:
 
 
 def to_bytes(arrays: dict[str, np.ndarray], metadata: Document) -> bytes:
-    """The bytes of a model file: the same arrays and metadata always give the same bytes."""
+    """Return the bytes of a model file; equal arrays and metadata always give equal bytes."""
     arrays = {name: np.asarray(arrays[name], order="C") for name in sorted(arrays)}
     document = {
         "format": FORMAT,
@@ -50,7 +50,7 @@ def to_bytes(arrays: dict[str, np.ndarray], metadata: Document) -> bytes:
 
 
 def write(path: str | Path, arrays: dict[str, np.ndarray], metadata: Document) -> None:
-    """Write a model file, atomically."""
+    """Write a model file atomically."""
     write_atomically(path, to_bytes(arrays, metadata))
 
 
@@ -61,7 +61,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Document]:
         The arrays by name, and the metadata.
 
     Raises:
-        ModelFileError: no such file, damaged, not a Kohn file, or of a later format.
+        ModelFileError: the file is missing, damaged, not from Kohn, or of a later format.
     """
     where = Place(file=path)
     if not Path(path).is_file():
@@ -93,10 +93,10 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Document]:
 
 
 def _other_kind(path: Path) -> tuple[str, str]:
-    """What a file is that is no model file, and what to do then; empty where it is not known."""
+    """Return the kind of a file that is not a model file, and a fix; both are empty if unknown."""
     start = path.read_bytes()[:4096]
     swapped = "name the model first, then the structures"
-    if start[8:9] == b"{":  # after the length of its head: safetensors, but damaged
+    if start[8:9] == b"{":  # follows the length of the header: safetensors, but damaged
         return "", ""
     if start.startswith(b"PK\x03\x04"):
         return (
@@ -126,17 +126,17 @@ def _other_kind(path: Path) -> tuple[str, str]:
 def _checked_metadata(text: str, arrays: dict[str, np.ndarray], where: Place) -> Document:
     try:
         metadata = json.loads(text)
-        found = int(metadata["format"])
+        file_format = int(metadata["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelFileError(
             "the metadata of the model file is damaged", where=where, received=repr(error)
         ) from error
-    if found > FORMAT:
+    if file_format > FORMAT:
         raise ModelFileError(
             "the model file is of a later format",
             where=where,
             expected=f"format {FORMAT} or earlier",
-            received=f"format {found}, written by Kohn {metadata.get('kohn')}",
+            received=f"format {file_format}, written by Kohn {metadata.get('kohn')}",
             fix=f"pip install 'kohn>={metadata.get('kohn')}'",
         )
     if metadata.get("sha256") != checksum(arrays, metadata):

@@ -1,8 +1,8 @@
 """Records: JSON lines that are appended, and files that are replaced whole or not at all.
 
-Long work writes what it learns as records; tables, reports and resumed runs read them back.
-A reader of either kind of file sees a complete earlier state or a complete later one, never
-a mixture, whenever the writer was killed.
+Long computations write their results as records; tables, reports and resumed runs read them.
+A reader of either kind of file sees a complete earlier state or a complete later state, never
+a mixture, no matter when the writer was killed.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ from kohn.errors import InputError, Place, TrainingError
 from kohn.typing import Document
 
 WRITING = ".kohn-"
-"""In the names of files that are being written."""
+"""A part of the names of files that are being written."""
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write `data` to `path` so that the path holds the old bytes or the new, never part.
+    """Write `data` to `path`, which holds either the old or the new bytes, never a part.
 
-    The bytes go to a temporary file in the same folder, are flushed to the disk, and take
-    the name in one rename; then the folder is flushed, so the rename survives a power cut.
+    The bytes go to a temporary file in the same folder and are flushed to the disk; one rename
+    gives it the name; then the folder is flushed, so that the rename survives a power cut.
 
     Raises:
-        TrainingError: the disk refuses (full, read-only); the old file is untouched.
+        TrainingError: the disk is full or read-only; the old file is unchanged.
     """
     with replacing(path) as stream:
         stream.write(data)
@@ -38,10 +38,10 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A stream whose bytes take the name `path` at the end of the block, all of them or none.
+    """Yield a stream; at the end of the block `path` gets all of its bytes, or none.
 
     Raises:
-        TrainingError: the disk refuses; the old file is untouched.
+        TrainingError: the file cannot be written; the old file is unchanged.
     """
     path = Path(path)
     handle, temporary = -1, None
@@ -80,10 +80,10 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def refuse_output(*files: Path) -> None:
-    """Refuse, before any work, what cannot be written at its end.
+    """Refuse output files that cannot be written, before any work.
 
     Raises:
-        InputError: a file is there already, or has no folder.
+        InputError: a file exists already, or its folder does not exist.
     """
     for file in files:
         if file.exists():
@@ -98,7 +98,7 @@ def refuse_output(*files: Path) -> None:
 
 
 def checksum(file: Path) -> str:
-    """SHA-256 of a file. Raises InputError where there is none."""
+    """Return the SHA-256 of a file. Raises InputError if the file does not exist."""
     if not file.is_file():
         raise InputError("there is no such file", where=str(file), fix="check the path")
     with file.open("rb") as stream:
@@ -106,9 +106,9 @@ def checksum(file: Path) -> str:
 
 
 def plain(value: Any) -> Any:
-    """`value` with arrays, paths and NumPy numbers turned into what JSON can hold.
+    """Return `value` with arrays, paths and NumPy numbers converted to types of JSON.
 
-    Numbers that are not finite become None: JSON has no NaN.
+    Numbers that are not finite become None, because JSON has no NaN.
     """
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
@@ -124,12 +124,12 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Sorted JSON of `value` (see `plain`): the same value always gives the same text."""
+    """Return sorted JSON of `value` (see `plain`); the same value always gives the same text."""
     return json.dumps(plain(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
 def append_record(path: str | Path, record: Document) -> None:
-    """Append one record as a line of JSON. A killed writer leaves at most half a last line."""
+    """Append one record as a line of JSON; a killed writer leaves at most half a last line."""
     line = (to_json(record) + "\n").encode()
     try:
         with open(path, "ab") as stream:
@@ -143,10 +143,10 @@ def append_record(path: str | Path, record: Document) -> None:
 
 
 def read_records(path: str | Path) -> Iterator[Document]:
-    """The records of a JSON-lines file, in order; an unfinished last line is left out.
+    """Yield the records of a JSON-lines file in order, without an unfinished last line.
 
     Raises:
-        InputError: a line that is not the last one is not JSON.
+        InputError: a line other than the last is not JSON.
     """
     lines = Path(path).read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
@@ -155,7 +155,7 @@ def read_records(path: str | Path) -> Iterator[Document]:
         try:
             yield json.loads(line)
         except ValueError as error:
-            if number == len(lines):  # no newline after it: its writer was killed
+            if number == len(lines):  # no newline follows: the writer was killed
                 return
             raise InputError(
                 "a record is not valid JSON",

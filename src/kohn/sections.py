@@ -1,4 +1,4 @@
-"""Sections of settings: unknown keys refused, partial sections completed, errors in plain words."""
+"""Sections of settings: refuse unknown keys, complete partial sections, explain errors."""
 
 import re
 from typing import Any
@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 class Section(BaseModel):
     """Settings that belong together.
 
-    A section inside it that is given in part keeps the defaults that it has there for the rest,
-    which may be others than those of its class.
+    If a section inside it is given in part, its other settings keep the defaults that the outer
+    section states, which may differ from the defaults of its class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -27,18 +27,18 @@ class Section(BaseModel):
     def _completed(cls, name: str, value: Any) -> Any:
         field = cls.model_fields.get(str(name))
         default = None if field is None else field.default
-        # Which section a discriminator means, and so what its defaults are, is not known yet.
+        # The section that a discriminator selects, and so its defaults, are not known yet.
         if field is None or field.discriminator is not None or not isinstance(default, BaseModel):
             return value
         return {**default.model_dump(), **value} if isinstance(value, dict) else value
 
 
 def merged(document: Any, values: Any) -> Any:
-    """A document with some values replaced, section by section and key by key."""
+    """Return a document with some values replaced, section by section and key by key."""
     if not (isinstance(document, dict) and isinstance(values, dict)):
         return values
     if values.get("family", document.get("family")) != document.get("family"):
-        return values  # another model, with settings of its own
+        return values  # another model, which has its own settings
     return {**document, **{k: merged(document.get(k), v) for k, v in values.items()}}
 
 
@@ -60,7 +60,7 @@ _WORDS = {
     "dict_type": "a mapping of names to values is needed",
     "model_type": "a section with names and values is needed",
     "model_attributes_type": "a section with names and values is needed",
-    "none_required": "nothing can stand here but null",
+    "none_required": "only null is allowed here",
     "greater_than": "a number above {gt} is needed",
     "greater_than_equal": "{ge} or more is needed",
     "less_than": "a number below {lt} is needed",
@@ -71,9 +71,9 @@ _WORDS = {
     "literal_error": "one of {expected} is needed",
     "enum": "one of {expected} is needed",
     "union_tag_invalid": "there is no {tag!r}: one of {expected_tags} is needed",
-    "union_tag_not_found": "the key {discriminator} is missing, which says what this is",
+    "union_tag_not_found": "the key {discriminator} is missing, which selects the kind of section",
 }
-"""pydantic's names of errors -> what people are told."""
+"""pydantic's names of errors -> messages for users."""
 
 
 def _is_number(value: Any) -> bool:
@@ -81,16 +81,16 @@ def _is_number(value: Any) -> bool:
 
 
 def in_words(error: Any) -> str:
-    """What is wrong with a setting.
+    """Return what is wrong with a setting, in words.
 
     Args:
         error: one of pydantic's `ValidationError.errors()`.
     """
-    told = error.get("ctx") or {}
+    context = error.get("ctx") or {}
     words = _WORDS.get(error["type"])
     if words is not None:
-        return words.format_map({k: f"{v:g}" if _is_number(v) else v for k, v in told.items()})
-    if error["type"] in ("value_error", "misfit"):  # of our own validators
-        text = str(told.get("error") or error["msg"]).removeprefix("Value error, ")
+        return words.format_map({k: f"{v:g}" if _is_number(v) else v for k, v in context.items()})
+    if error["type"] in ("value_error", "misfit"):  # from Kohn's own validators
+        text = str(context.get("error") or error["msg"]).removeprefix("Value error, ")
         return text[0].lower() + text[1:]
-    return f"this cannot stand here ({re.sub('_', ' ', error['type'])})"
+    return f"this value is not allowed here ({re.sub('_', ' ', error['type'])})"

@@ -1,5 +1,5 @@
-"""Tables on disk, block by block: CSV with what Python brings, Parquet with pyarrow; and ids as
-tables show them."""
+"""Read and write tables block by block: CSV with Python's own module, Parquet with pyarrow; and
+shorten ids for tables in reports."""
 
 import csv
 import re
@@ -19,7 +19,7 @@ ROWS = 16_384
 """Rows in a block."""
 SUFFIXES = (".csv", ".parquet")
 HEAD = 100
-"""Rows of a sorted table that are given back."""
+"""Number of rows of a sorted table that `reorder_tables` returns."""
 
 
 BREAK = re.compile(r"[\r\n]+")
@@ -28,12 +28,12 @@ Block = Mapping[str, Sequence[Any]]
 
 
 def is_table(file: Path) -> bool:
-    """Whether a name is that of a table."""
+    """Return whether the name of a file is that of a table."""
     return file.suffix.lower() in SUFFIXES
 
 
 def pyarrow(name: str) -> Any:
-    """A module of pyarrow. Raises InputError where it is not installed."""
+    """Import a module of pyarrow. Raises InputError if pyarrow is not installed."""
     from importlib import import_module
 
     try:
@@ -46,10 +46,10 @@ def pyarrow(name: str) -> Any:
 
 
 def columns_of(file: Path) -> list[str]:
-    """Names of the columns.
+    """Read the names of the columns.
 
     Raises:
-        InputError: no such file, or one that cannot be read.
+        InputError: the file does not exist or cannot be read.
     """
     if not file.is_file():
         raise InputError("there is no such file", where=str(file), fix="check the path")
@@ -63,11 +63,11 @@ def columns_of(file: Path) -> list[str]:
 
 
 def blocks(file: Path, columns: Sequence[str]) -> Iterator[tuple[Block, Int[np.ndarray, " m"]]]:
-    """Some columns of a table, `ROWS` rows at a time, with the number of each row's line (of
-    Parquet, of the row), from 1. CSV gives text; empty lines are left out.
+    """Yield some columns of a table, `ROWS` rows at a time, with the line number of each row (in
+    Parquet the row number), from 1. CSV gives text; empty lines are skipped.
 
     Raises:
-        InputError: a file that cannot be read, a row with more or fewer fields than the header.
+        InputError: the file cannot be read, or a row has more or fewer fields than the header.
     """
     if file.suffix.lower() == ".parquet":
         start = 1
@@ -91,25 +91,25 @@ def _csv_blocks(
     more = True
     while more:
         more, lines = False, []
-        kept: list[list[str]] = [[] for _ in chosen]
-        # Only what is wanted is kept: a list for each row would busy the garbage collector.
-        put = [(column.append, k) for column, k in zip(kept, chosen, strict=True)]
+        values: list[list[str]] = [[] for _ in chosen]
+        # Store the chosen columns only: a list for each row would burden the garbage collector.
+        appends = [(column.append, k) for column, k in zip(values, chosen, strict=True)]
         for row in islice(reader, ROWS):
             more = True
             if len(row) == len(header):
                 lines.append(reader.line_num)
-                for append, k in put:
+                for append, k in appends:
                     append(row[k])
             elif row:
                 raise InputError(
-                    "a row has not as many fields as the header",
+                    "a row does not have as many fields as the header",
                     where=f"{file}, line {reader.line_num}",
                     expected=f"{len(header)} fields: {', '.join(header)}",
                     received=f"{len(row)}: {','.join(row)[:120]}",
                     fix="correct the row; put fields that have commas between quotes",
                 )
         if lines:
-            yield dict(zip(columns, kept, strict=True)), np.array(lines)
+            yield dict(zip(columns, values, strict=True)), np.array(lines)
 
 
 def _not_text(file: Path, error: UnicodeDecodeError) -> InputError:
@@ -129,15 +129,15 @@ def _parquet(file: Path) -> Any:
             "the file is not Parquet",
             where=str(file),
             received=str(error)[:120],
-            fix="write it anew",
+            fix="write it again",
         ) from None
 
 
 def refuse_no_table(out: Path, more: str = "") -> None:
-    """Raises ConfigError where a name is not that of a table, or Parquet cannot be written.
+    """Raise ConfigError if an output is not a table, and InputError if Parquet lacks pyarrow.
 
     Args:
-        more: what is said of other formats.
+        more: text about other formats, appended to the fix.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(
@@ -151,12 +151,12 @@ def refuse_no_table(out: Path, more: str = "") -> None:
 
 
 def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """Write columns of one length, so that the file is there whole or not at all. In CSV line
-    breaks become spaces, so that a row is a line.
+    """Write columns of equal length to a file that appears whole or not at all. In CSV, line
+    breaks become spaces, so that each row is one line.
 
     Raises:
         InputError: Parquet without pyarrow.
-        TrainingError: the disk refuses.
+        TrainingError: the file cannot be written.
     """
     if file.suffix.lower() == ".parquet":
         _write_parquet(file, pyarrow("pyarrow").table(dict(columns)))
@@ -178,20 +178,20 @@ def reorder_tables(
     text: Sequence[str] = (),
     rank: str = "rank",
 ) -> list[Document]:
-    """Join tables, and write their rows in another order.
+    """Join tables and write their rows in another order.
 
     Args:
         parts: tables of the same columns that `write_table` wrote.
-        order: rows, counted through all parts, in the order in which they are to stand.
-        out: where the result goes, a table of the same kind.
-        text: columns that are no numbers, whatever they look like.
-        rank: name of a first column, 1 for the first row.
+        order: rows, counted through all parts, in the order in which they are written.
+        out: file of the result, a table of the same kind.
+        text: columns that stay text even if they look like numbers.
+        rank: name of the new first column, which counts the rows from 1.
 
     Returns:
         The first `HEAD` rows.
 
     Raises:
-        TrainingError: the disk refuses.
+        TrainingError: the file cannot be written.
     """
     if out.suffix.lower() == ".parquet":
         read = pyarrow("pyarrow.parquet").read_table
@@ -203,12 +203,12 @@ def reorder_tables(
     for part in parts:
         with part.open(newline="", encoding="utf-8") as stream:
             header = next(stream)
-            lines.extend(stream)  # a row is a line
+            lines.extend(stream)  # each row is one line
     with replacing(out) as stream:
         stream.write(f"{rank},{header}".encode())
         for start in range(0, len(order), ROWS):
-            some = enumerate(order[start : start + ROWS].tolist(), start=start + 1)
-            stream.write("".join([f"{n},{lines[i]}" for n, i in some]).encode())
+            numbered = enumerate(order[start : start + ROWS].tolist(), start=start + 1)
+            stream.write("".join([f"{n},{lines[i]}" for n, i in numbered]).encode())
     first = csv.DictReader([header, *(lines[i] for i in order[:HEAD].tolist())])
     return [
         {rank: n, **{k: v if k in text else _value(v) for k, v in row.items()}}
@@ -217,7 +217,7 @@ def reorder_tables(
 
 
 def _plain(column: Sequence[Any]) -> Sequence[Any]:
-    """Text as CSV takes it: numbers in full, nothing for NaN, true and false."""
+    """Return a column as CSV writes it: numbers in full, nothing for NaN, true and false."""
     if isinstance(column, np.ndarray) and column.dtype == bool:
         return np.where(column, "true", "false").tolist()
     if isinstance(column, np.ndarray) and column.dtype.kind == "f" and np.isnan(column).any():
@@ -231,7 +231,7 @@ def _plain(column: Sequence[Any]) -> Sequence[Any]:
 
 
 def _value(text: str) -> Any:
-    """What a field of CSV means."""
+    """Return the value of a field of CSV."""
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -246,7 +246,7 @@ def _write_parquet(file: Path, table: Any) -> None:
 
 
 def shortened(text: str, width: int) -> str:
-    """At most `width` characters: of a longer text its start and, as ids differ there, its end."""
+    """Shorten a text to `width` characters: keep its start and its end, where ids differ."""
     text = " ".join(text.split())
     if len(text) <= width:
         return text

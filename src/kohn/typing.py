@@ -1,4 +1,4 @@
-"""Types used in signatures; shapes of arrays are written as in jaxtyping, 'atoms 3'."""
+"""Types for signatures; shapes of arrays are written as in jaxtyping, 'atoms 3'."""
 
 from typing import Any, TypeAlias
 
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 Document: TypeAlias = dict[str, Any]
-"""What a JSON object holds: settings, records, results. Whoever makes one says what is in it."""
+"""The content of a JSON object: settings, records, results. Its maker documents its keys."""
 Tree: TypeAlias = Any
-"""A tree of arrays that only its maker looks into."""
+"""A tree of arrays whose structure only its maker uses."""
 
 __all__ = ["Array", "ArrayLike", "Bool", "Document", "Float", "Int", "Tree"]

@@ -1,7 +1,7 @@
-"""Units. Kohn works in eV, Å, eV/Å, eV/Å³, e·Å, Å³, fs and amu, as ASE does.
+"""Convert units. Kohn works in eV, Å, eV/Å, eV/Å³, e·Å, Å³, fs and amu, as ASE does.
 
-Conversion factors are CODATA 2014 as in ``ase.units`` (checked in the tests), so that a
-number converted here and one converted with ASE agree to the last bit that matters.
+Conversion factors are CODATA 2014 as in ``ase.units`` (checked in the tests), so that numbers
+converted here and numbers converted with ASE agree to the last bit that matters.
 """
 
 import re
@@ -40,18 +40,18 @@ UNIT_NAMES: dict[str, float] = {
     **dict.fromkeys(("Debye", "debye"), DEBYE),
     "e": 1.0,
 }
-"""Names of units in files -> what one of them is in Kohn's units."""
+"""Name of a unit in files -> its value in Kohn's units."""
 ATOMIC_UNITS = ("a.u.", "au", "AU")
-"""Words that say that a number is in hartree, bohr or quotients of them, and not which."""
+"""Names for hartree, bohr or quotients of them that do not say which of these is meant."""
 _TERM = r"(?P<name>[A-Za-zÅ_]+0?)\^?(?P<power>[0-9]?)"
 
 
 def factor(unit: str) -> float | None:
-    """What one of a unit is in Kohn's units; None where a name in it is not known.
+    """Return the value of a unit in Kohn's units; None if a name in it is unknown.
 
     Args:
         unit: products and quotients of `UNIT_NAMES` and their powers, read from left to right:
-            'Hartree/Bohr', 'kcal/mol/Ang', 'eV/Ang^3', 'e*Bohr'; '1' or '' where there is none.
+            'Hartree/Bohr', 'kcal/mol/Ang', 'eV/Ang^3', 'e*Bohr'; '1' or '' for no unit.
     """
     text = unit.strip().replace("**", "^").replace("³", "3")
     if text in ("", "1"):
@@ -59,11 +59,11 @@ def factor(unit: str) -> float | None:
     for name in ("kcal", "kJ"):
         text = text.replace(f"{name}/mol", f"{name}_per_mol")
     terms = re.split(r"\s*([*/ ])\s*", text)
-    found = 1.0
+    value = 1.0
     for operator, term in zip(["*", *terms[1::2]], terms[::2], strict=True):
         match = re.fullmatch(_TERM, term)
         if match is None or match["name"] not in UNIT_NAMES:
             return None
         power = int(match["power"] or 1)
-        found *= UNIT_NAMES[match["name"]] ** (-power if operator == "/" else power)
-    return found
+        value *= UNIT_NAMES[match["name"]] ** (-power if operator == "/" else power)
+    return value

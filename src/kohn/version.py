@@ -1,3 +1,3 @@
-"""The version of Kohn, which files and pages name."""
+"""The version of Kohn, as stated in files and on pages."""
 
 __version__ = "0.1.0"

@@ -431,7 +431,7 @@ def test_bad_settings(options, said):
 
 
 def test_what_is_no_calculator():
-    with pytest.raises(InputError, match="make one of the class"):
+    with pytest.raises(InputError, match="make an instance of the class"):
         kohn.audit(EMT, MOLECULE)
     with pytest.raises(InputError, match="not an ASE calculator"):
         kohn.audit("EMT", MOLECULE)

@@ -13,7 +13,7 @@ from ase import units
 from brute_force import structure
 from planted import Planted, Result
 
-from kohn.audits import TABLE, asking, audit
+from kohn.audits import TABLE, audit, counted_calculator
 from kohn.audits.audit import verdict_of
 from kohn.audits.case import Case, Measurement, Noise, compare
 from kohn.reports.audit import audit_page
@@ -36,7 +36,7 @@ def said(atoms, energy=0.0, forces=None, stress=None) -> Result:
 
 def case_of(s: Structure, fault: Fault, rng=None, noise: Noise = ZERO) -> Case:
     """A structure and a calculator before a law; without noise, unless it is given."""
-    ask = asking.CountedCalculator(Planted(fault))
+    ask = counted_calculator.CountedCalculator(Planted(fault))
     return Case(ask, s, ask(s), noise, rng or np.random.default_rng(0))
 
 

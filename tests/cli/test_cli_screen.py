@@ -144,7 +144,7 @@ def test_the_folder_of_a_run_is_a_model(models, kohn_cli):
     )
     assert code == 0
     assert json.loads(out)["ranked_by"] == "distance"
-    assert "tells no uncertainty" in said
+    assert "gives no uncertainty" in said
 
 
 def test_a_model_of_properties_is_refused(models, kohn_cli):
@@ -168,7 +168,7 @@ def test_a_model_of_properties_is_refused(models, kohn_cli):
         ("id,formula,energy\np,NaO,-9\n", (), "elements that the hull lacks: Na"),
         ("id,formula,energy\np,LiO,nan\n", (), "new.csv, line 2"),
         ("id,formula,energy\np,LiO,-9\np,LiO,-9\n", (), "given to several"),
-        (NEW, ("--by", "age"), "cannot rank by that"),
+        (NEW, ("--by", "age"), "cannot rank by this"),
         (NEW, ("--error", "-1"), "--error"),
         (NEW, ("--relax",), "only a model can relax"),
         (NEW, ("--refs", "none.json"), "no such file"),

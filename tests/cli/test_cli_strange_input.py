@@ -68,7 +68,7 @@ def test_predicted_twice_and_evaluated(kohn_cli, model, given):
     assert "REF_" not in Path("b.xyz").read_text()
     code, _, err = kohn_cli("eval", model, "a.xyz")
     assert code == 2
-    assert "predictions of a model, which are no references" in err
+    assert "predictions of a model, which are not references" in err
     code, out, _ = kohn_cli("eval", model, "a.xyz", "--key", "energy=energy", "--json")
     assert code == 0
     assert json.loads(out)["errors"]["energy_count"] == 1

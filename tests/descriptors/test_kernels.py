@@ -284,8 +284,8 @@ def test_settings_without_sense(settings, message):
         ([np.ones(3)], r"features of atoms(.|\n)*structure 0"),
         ([np.ones((2, 3)), np.ones((0, 3))], r"features of atoms(.|\n)*structure 1"),
         ([np.ones((2, 3)), np.ones((2, 4))], r"\[atoms, 3\](.|\n)*\(2, 4\)(.|\n)*structure 1"),
-        ([np.eye(3) * [1, 1, 0]], r"no direction(.|\n)*atom 2(.|\n)*structure 0"),
-        ([np.full((1, 3), np.nan)], "no direction"),
+        ([np.eye(3) * [1, 1, 0]], r"cannot be compared(.|\n)*atom 2(.|\n)*structure 0"),
+        ([np.full((1, 3), np.nan)], "cannot be compared"),
         ([np.array([[1.0, 0.0], [-1.0, 0.0]])], "no similarity with itself"),
     ],
 )

@@ -307,7 +307,7 @@ def test_a_tiny_cell_is_the_supercell():
     ("s", "message"),
     [
         (structure([[0, 0, 0], [1, 0, 0]], [14, 26]), "has not seen Fe"),
-        (structure(np.zeros((0, 3)), []), "without atoms"),
+        (structure(np.zeros((0, 3)), []), "has no atoms"),
         (structure([[0, 0, 0], [0, 0, 0]]), "same place"),
         (structure([[0, 0, 0]], [14], np.zeros((3, 3)), True), "zero or parallel"),
         (structure([[0, 0, np.nan]], [14]), "not finite"),

@@ -385,10 +385,10 @@ def test_references_stand_in_for_elements(tmp_path):
         ("p,Li2Ox,-15\n", "no element", 2),
         ("p,Li0,-15\n", "no atoms", 2),
         ("p,,-15\n", "no atoms", 2),
-        ("p,Li2O,-15\nq,LiO,nan\n", "no finite number", 3),
+        ("p,Li2O,-15\nq,LiO,nan\n", "not a finite number", 3),
         ("p,Li2O,-15\np,LiO,-10\n", "1 id is given to several", 2),
         ("x,LiO,-10\n", "id of an entry of another composition", 2),
-        ("p,Li2O,-5.4\nq,LiO,-3.2\nr,Li3O,-4.0\n", "look like formation energies beside", 2),
+        ("p,Li2O,-5.4\nq,LiO,-3.2\nr,Li3O,-4.0\n", "look like formation energies, but", 2),
         (
             "".join(f"p{k},Li{k}O{k},{-5.2 - 0.01 * k}\n" for k in range(1, 12)),
             "look like energies per atom",
@@ -428,7 +428,7 @@ def test_a_bad_hull_is_refused_and_said(hull, said, tmp_path):
 def test_other_ways_of_computing_are_refused_unless_allowed(tmp_path):
     hull = "id,formula,energy,functional\na,Li,-2,PBE\nb,O,-5,PBE\nx,Li2O,-15,PBE\n"
     new = "id,formula,energy,functional\np,LiO,-10.5,r2SCAN\nq,Li3O,-13,r2SCAN\n"
-    with pytest.raises(InputError, match="not computed in one way") as error:
+    with pytest.raises(InputError, match="not computed in the same way") as error:
         small(tmp_path, new, hull)
     assert "r2SCAN (2 entries: p, q)" in error.value.received
     (tmp_path / "other").mkdir()
@@ -568,7 +568,7 @@ def test_ranking_by_what_is_not_there_is_refused(files):
 
 def test_a_prior_beside_an_uncertain_hull_is_refused(files):
     """It is not left out in silence: it is of a hull that is certain."""
-    with pytest.raises(ConfigError, match="the prior is for a hull without errors"):
+    with pytest.raises(ConfigError, match="the prior needs a hull without errors"):
         run(files, hull_error=0.03, samples=40, prior=True)
     assert not list(files[0].parent.glob("out*"))
 

@@ -147,7 +147,7 @@ def test_one_model_tells_distances_alone(folder, predictions, tmp_path):
         assert rows[name]["formation_energy_per_atom"] == pytest.approx(formation, abs=1e-9)
         assert rows[name]["problem"] == ""
     assert found.ranked_by == "distance"
-    assert any("tells no uncertainty" in r for r in found.remarks)
+    assert any("gives no uncertainty" in r for r in found.remarks)
     assert found.metrics is None
     assert found.structures is None
 
@@ -331,7 +331,7 @@ def test_labels_of_another_functional_than_the_hull_s(models, tmp_path, folder, 
         save(network(0, provenance={"labels": told}), tmp_path / f"{name}.safetensors")
     lines = HULL.replace("energy\n", "energy,functional\n").splitlines()
     (tmp_path / "hull.csv").write_text("\n".join([lines[0], *(f"{x},PBE" for x in lines[1:])]))
-    with pytest.raises(InputError, match="not computed in one way") as error:
+    with pytest.raises(InputError, match="not computed in the same way") as error:
         screen(
             [folder / "new.extxyz"],
             [tmp_path / "hull.csv"],
@@ -439,7 +439,7 @@ def test_the_posterior_is_the_deviation_of_distances(process, opened, folder, tm
         tmp_path / "p.csv",
         models=[path, folder / "a.safetensors"],
     )
-    assert any("the posterior of each does not" in r for r in both.remarks)
+    assert any("the posterior of each model is not used" in r for r in both.remarks)
 
 
 # --- relaxation ---------------------------------------------------------------------------

@@ -283,7 +283,7 @@ def test_a_folder_of_an_older_version_is_refused_and_kept(files, tmp_path):
     work.mkdir()
     for name in ("plan.json", "rows-000000.csv"):
         (work / name).write_text("{}")
-    with pytest.raises(InputError, match="by an older Kohn") as error:
+    with pytest.raises(InputError, match="by an older version of Kohn") as error:
         run(files, out)
     assert "remove the folder" in error.value.fix
     assert {p.name for p in work.iterdir()} == {"plan.json", "rows-000000.csv"}

@@ -231,7 +231,7 @@ def test_settings_alone_are_a_run(tmp_path):
     (tmp_path / "settings.yaml").write_text("data: {train: [a.extxyz]}\n")
     page = Page(report(tmp_path))
     assert "not started" in page.text
-    assert "No judgement of the data" in page.text
+    assert "No check of the data" in page.text
 
 
 def test_evaluations_alone_are_enough(tmp_path):
@@ -291,7 +291,7 @@ def test_epochs_between_records_are_counted_in_the_time(tmp_path):
     ("make", "message", "fix"),
     [
         (lambda p: p / "nowhere", "there is no such run folder", "--out"),
-        (lambda p: p, "this folder is not of a run", "--out"),
+        (lambda p: p, "this folder is not a run folder", "--out"),
     ],
 )
 def test_what_is_no_run_is_refused(tmp_path, make, message, fix):

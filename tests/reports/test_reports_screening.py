@@ -237,7 +237,7 @@ def test_lines_of_the_same_probability(tmp_path):
 
 def test_other_tables_are_refused(tmp_path):
     write_table(tmp_path / "other.csv", {"id": ["a"], "formula": ["Li"], "energy": [1.0]})
-    with pytest.raises(InputError, match="none of a screening"):
+    with pytest.raises(InputError, match="not the output of a screening"):
         screening_page(tmp_path / "other.csv", summary_of(columns()), tmp_path)
     with pytest.raises(InputError, match="no such file"):
         screening_page(tmp_path / "nothing.csv", summary_of(columns()), tmp_path)

@@ -384,5 +384,5 @@ def test_a_file_and_atoms_can_be_named(tmp_path):
     found = kohn.relax(tmp_path / "model.safetensors", molecule("H2O"), steps=0)
     (alone,) = kohn.load(tmp_path / "model.safetensors").predict(molecule("H2O"))
     assert found.energy == pytest.approx(alone.energy, abs=1e-9)
-    with pytest.raises(InputError, match="one structure is relaxed"):
+    with pytest.raises(InputError, match="give exactly one structure"):
         kohn.relax(tmp_path / "model.safetensors", [molecule("H2O")] * 2)

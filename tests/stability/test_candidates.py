@@ -265,10 +265,10 @@ WRONG = [
     ("x,Li0O0,-14\n", "has no atoms"),
     ("x,(Li2O,-14\n", "brackets that do not match"),
     ("x,CuSO4.5H2O,-14\n", "a dot"),
-    ("x,Li2O,nan\n", "energy is no finite number"),
-    ("x,Li2O,inf\n", "energy is no finite number"),
-    ("x,Li2O,\n", "energy is no finite number"),
-    ("x,Li2O,low\n", "energy is no finite number"),
+    ("x,Li2O,nan\n", "energy is not a finite number"),
+    ("x,Li2O,inf\n", "energy is not a finite number"),
+    ("x,Li2O,\n", "energy is not a finite number"),
+    ("x,Li2O,low\n", "energy is not a finite number"),
     ("g1,Li2O,-14\n", "1 id is given to several entries"),
 ]
 
@@ -290,7 +290,7 @@ def test_a_bad_row_is_named_with_file_and_line(row, said, rows, tmp_path, monkey
 @pytest.mark.parametrize("name", ["energy_std", "Energy_std_per_atom"])
 def test_a_deviation_that_is_none_is_refused(name, value, tmp_path):
     file = text(tmp_path, "a.csv", f"id,formula,energy,{name}\np,Li2O,-14,0\nq,LiO,-9,{value}\n")
-    with pytest.raises(InputError, match=f"{name} is no finite number that is not neg") as error:
+    with pytest.raises(InputError, match=f"{name} is not a finite number ≥ 0") as error:
         read_candidates(file)
     assert str(error.value.where).endswith("a.csv, line 3")
 
@@ -300,8 +300,8 @@ def test_bad_values_of_parquet_are_named_by_row(tmp_path):
     for columns, said in (
         ({"formula": ["Li", "Xx"], "energy": [-2.0, -3.0]}, "which is no element"),
         ({"formula": ["Li", None], "energy": [-2.0, -3.0]}, "the formula"),
-        ({"formula": ["Li", "O"], "energy": [-2.0, None]}, "no finite number"),
-        ({"formula": ["Li", "O"], "energy": [-2.0, float("nan")]}, "no finite number"),
+        ({"formula": ["Li", "O"], "energy": [-2.0, None]}, "not a finite number"),
+        ({"formula": ["Li", "O"], "energy": [-2.0, float("nan")]}, "not a finite number"),
     ):
         pq.write_table(pa.table(columns), file)
         with pytest.raises(InputError, match=said) as error:

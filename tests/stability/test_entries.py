@@ -279,7 +279,7 @@ def test_joined():
 
 
 def test_lengths():
-    with pytest.raises(InputError, match="equally many"):
+    with pytest.raises(InputError, match="differ in number"):
         Entries.of(["Fe"], [1.0, 2.0])
     with pytest.raises(InputError, match="no entries"):
         Entries.of([], [])

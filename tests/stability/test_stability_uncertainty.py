@@ -401,14 +401,14 @@ def test_nothing_uncertain():
         ({"fractions": BINARY * 2}, "add to 1"),
         ({"energies": np.array([0.0, np.nan])}, "not finite"),
         ({"fractions": np.array([[1.0, 0], [0.5, 0.5]])}, "an element has no entry"),
-        ({"entries": np.array([2])}, "no such entry"),
-        ({"entries": np.array([1])}, "not alike"),
+        ({"entries": np.array([2])}, "does not exist"),
+        ({"entries": np.array([1])}, "differs from the entry"),
         ({"errors": Errors(hull=-0.1)}, "deviations of the hull"),
         ({"errors": Errors(candidates=np.zeros(3))}, "deviations of the candidates"),
         ({"errors": Errors(elements=np.array([[1.0, 2], [2, 1]]))}, "covariance"),
         ({"errors": Errors(elements=np.eye(3))}, "covariance"),
         ({"errors": Errors(correlation=1.5)}, "correlation"),
-        ({"errors": Errors(elements_of="all")}, "who has"),  # type: ignore[arg-type]
+        ({"errors": Errors(elements_of="all")}, "elements_of"),  # type: ignore[arg-type]
         ({"errors": Errors(ensemble_hull=np.zeros((4, 3)))}, "ensemble of the hull"),
         (
             {

@@ -65,8 +65,8 @@ def test_what_is_read(text, expected):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("e=1 e=2", "e is there twice: 1 and 2"),
-        ('a="1 2" a="1 3"', "a is there twice"),
+        ("e=1 e=2", "e occurs twice: 1 and 2"),
+        ('a="1 2" a="1 3"', "a occurs twice"),
         ('a="1 2', 'opens with " and has no "'),
         ("a=[[1,2]", r"opens with \[ and has no \]"),
         ("a={1 2", "opens with { and has no }"),

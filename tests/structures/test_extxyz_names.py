@@ -63,9 +63,9 @@ def test_a_key_that_only_looks_like_the_cell(given):
 @pytest.mark.parametrize(
     ("comment", "message"),
     [
-        (f'Lattice="{NINE}" lattice="{NINE}" {COLUMNS}', "Lattice is there twice"),
+        (f'Lattice="{NINE}" lattice="{NINE}" {COLUMNS}', "Lattice occurs twice"),
         (f"{COLUMNS} energy=-7.5 energy=-9.5", "comment line"),
-        ("Properties=species:S:1:pos:R:3:forces:R:3:forces:R:3", "a column is there twice"),
+        ("Properties=species:S:1:pos:R:3:forces:R:3:forces:R:3", "a column occurs twice"),
         (f'Lattice="a b c" {COLUMNS}', "Lattice cannot be read"),
         (f"Lattice= {COLUMNS}", "Lattice cannot be read"),
         (f"{COLUMNS} energy=", "the label energy is not a number"),

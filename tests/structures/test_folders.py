@@ -72,7 +72,7 @@ def test_check_says_it(folder, capsys):
     Console(width=200).print(report)
     text = capsys.readouterr().out
     assert "Files" in text
-    assert "left: the same calculation as vasprun.xml" in text
+    assert "not read: the same calculation as vasprun.xml" in text
 
 
 def test_folders_of_structures_alone(tmp_path):

@@ -41,7 +41,7 @@ def test_written_and_read_again(predicted):
     assert not data[0].labels
     assert data[0].info["energy"] == -1.0
     assert data[0].info["predicted_by"] == "kohn 1: toy"
-    assert "predicted by kohn 1: toy, and no labels" in data.sources[0].notes[0]
+    assert "predicted by kohn 1: toy, not labels" in data.sources[0].notes[0]
     assert not data.sources[0].near_keys
 
 

@@ -130,9 +130,9 @@ def test_splits_are_the_same_everywhere():
         (3, {"train": 0.9, "valid": 0.1}, "too few frames"),
         (3, {"train": 2, "valid": 2}, "too few frames"),
         (3, {"train": 0.9, "valid": 0.9}, "too few frames"),
-        (3, {"train": 1.5}, "not a size"),
-        (3, {"train": 0}, "not a size"),
-        (3, {"train": True}, "not a size"),
+        (3, {"train": 1.5}, "not valid"),
+        (3, {"train": 0}, "not valid"),
+        (3, {"train": True}, "not valid"),
         (3, {}, "no parts"),
     ],
 )

@@ -121,7 +121,7 @@ def test_ref_keys_win_and_what_is_left_is_kept(given):
     assert data[0].info["energy"] == -3
     assert data[0].info["dihedral"] == 7
     assert data.sources[0].keys == {"energy": {"REF_energy": 1}}
-    assert "energy is also there" in data.sources[0].notes[0]
+    assert "the frame also has energy" in data.sources[0].notes[0]
 
 
 def test_keys_of_the_user(given):

@@ -192,7 +192,7 @@ def test_tensors_of_a_wrong_shape_or_convention(tmp_path, value, key, match):
         ({"targets": ["dipole", "dipole"]}, "twice"),
         ({"targets": ["charges"]}, "whole structure"),
         ({"targets": []}, "targets"),
-        ({"heads": {"extensive": ["gap"]}}, "no target"),
+        ({"heads": {"extensive": ["gap"]}}, "not a target"),
         ({"heads": {"origin": "mass"}}, "unknown key 'heads.origin'"),
     ],
 )

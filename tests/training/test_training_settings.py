@@ -22,7 +22,7 @@ START = "data: {train: [a.xyz]}\n"
         ("run:\n  epochs: 2\n  epoch: 3\n", "did you mean 'epochs'", 4),
         ("run:\n  seed: yes\n", "true or false has no meaning here", 3),
         ("optimiser:\n  learning_rate: .inf\n", "finite", 3),
-        ("run: {epochs: 2}\nrun: {epochs: 3}\n", "'run' is there twice", 3),
+        ("run: {epochs: 2}\nrun: {epochs: 3}\n", "'run' occurs twice", 3),
         ("run:\n\tepochs: 2\n", "not valid YAML", 3),
         ("model: {radial_widths: 8}\n", r"write it as a list: \[8\]", 2),
         ("1: 2\n", "keys must be text", 2),

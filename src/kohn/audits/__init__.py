@@ -1,4 +1,4 @@
-"""Physical laws as measurements on any ASE calculator.
+"""Measure how far any ASE calculator breaks the laws of physics.
 
 audit = kohn.audit(EMT(), "copper.xyz")
 print(audit)

@@ -1,4 +1,4 @@
-"""An audit: every law on every structure, one record each, and what comes of them."""
+"""Measure every law on every structure, keep one record of each, and summarise the records."""
 
 import inspect
 import sys
@@ -32,11 +32,11 @@ VERDICTS = (FAILED, PASSED, UNMEASURED, DIAGNOSTIC)
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        header: the calculator, the structures and the laws, as the first record has them.
-        records: one for each law and structure.
+        header: the calculator, the structures and the laws, as in the first record.
+        records: one record for each law and structure.
     """
 
     header: Document
@@ -59,9 +59,9 @@ class Audit:
 
     @property
     def raised(self) -> dict[str, int]:
-        """What the calculator raised -> in how many structures."""
-        seen = {(r["raised"], r["index"]) for r in self.records if r.get("raised")}
-        return dict(sorted(Counter(text for text, _ in seen).items()))
+        """Exception of the calculator, as text -> number of structures that caused it."""
+        raised = {(r["raised"], r["index"]) for r in self.records if r.get("raised")}
+        return dict(sorted(Counter(text for text, _ in raised).items()))
 
     @property
     def _laws(self) -> list[str]:
@@ -70,10 +70,10 @@ class Audit:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Audit":
-        """The audit that a folder holds, finished or not.
+        """Read the audit in a folder, finished or not.
 
         Raises:
-            InputError: there is none.
+            InputError: the folder holds no audit.
         """
         path = Path(folder) / RECORDS
         header, *records = (list(read_records(path)) if path.is_file() else []) or [{}]
@@ -86,7 +86,7 @@ class Audit:
         return cls(header, tuple(records))
 
     def to_json(self) -> Document:
-        """A document with all of it."""
+        """Return the whole audit as a document."""
         return {
             **self.header,
             "ok": self.ok,
@@ -118,63 +118,63 @@ def audit(
     """Measure how far a calculator breaks the laws of physics.
 
     Args:
-        calculator: any ASE calculator, or a `CalculatorProcess`: one in a process of its own, in
-            which nothing of Kohn is imported. Importing Kohn switches JAX to 64-bit numbers; of
-            calculators written with JAX in this process a warning says so.
-        structures: what `kohn.read` reads: a file, files, `ase.Atoms`, a list of them.
+        calculator: any ASE calculator, or a `CalculatorProcess`, which runs one in a process of
+            its own that does not import Kohn. Importing Kohn switches JAX to 64-bit numbers; a
+            warning names a calculator of this process that is written with JAX.
+        structures: anything that `kohn.read` reads: a file, files, `ase.Atoms`, a list of them.
         laws: names from `kohn.audits.NAMES`; all of them by default.
-        thresholds: law -> largest violation that passes, in its units; replaces the table's, and
-            does not rise with noise.
-        frames: take this many, evenly spaced; all by default.
-        seed: of directions, rotations and velocities.
-        temperature: of dynamics, K.
-        out: a folder for `records.jsonl`. An audit that was killed goes on where it was; the
-            same seed gives the same bytes.
-        name: what the calculator is called in records.
-        advance: called with the number of laws done since the last call, each for one structure.
+        thresholds: law -> largest violation that passes, in the units of the law; replaces the
+            threshold of the table, and does not rise with noise.
+        frames: number of structures to take, evenly spaced; all by default.
+        seed: seed of random directions, rotations and velocities.
+        temperature: temperature of the dynamics, K.
+        out: a folder for `records.jsonl`. A killed audit is resumed from it; the same seed gives
+            the same bytes.
+        name: name of the calculator in the records.
+        advance: called with the number of records added since the last call.
 
     Returns:
-        The audit; `audit.ok` says whether no law fails.
+        The audit; `audit.ok` is True if no law fails.
 
     Raises:
-        ConfigError: an unknown law, a threshold or a temperature that is none.
+        ConfigError: an unknown law, an invalid threshold or an invalid temperature.
         InputError: structures that cannot be read; a calculator that computes none of them; a
-            folder that holds another audit, or another process at work.
+            folder that holds another audit, or in which another process works.
     """
-    chosen = _chosen(laws, thresholds or {})
+    chosen = _laws_of(laws, thresholds or {})
     if not (np.isfinite(temperature) and temperature > 0):
         raise ConfigError("this is not a temperature", received=f"{temperature} K")
     data = read(structures, labels="none")
-    picked = _picked(len(data), frames)
-    _is_calculator(calculator)
-    header = _header(calculator, name, data, picked, chosen, seed, temperature)
+    indices = _indices(len(data), frames)
+    _check_calculator(calculator)
+    header = _header(calculator, name, data, indices, chosen, seed, temperature)
     work = None if out is None else WorkFolder(Path(out), "audit")
     with nullcontext() if work is None else work.held():
-        records = _all_records(calculator, data, picked, chosen, header, work, advance)
-    found = Audit(plain(header), tuple(plain(records)))
-    _something_was_computed(found)
-    return found
+        records = _all_records(calculator, data, indices, chosen, header, work, advance)
+    result = Audit(plain(header), tuple(plain(records)))
+    _refuse_nothing_computed(result)
+    return result
 
 
 def _all_records(
     calculator: Any,
     data: Dataset,
-    picked: Sequence[int],
-    chosen: Sequence[Law],
+    indices: Sequence[int],
+    laws: Sequence[Law],
     header: Document,
     work: WorkFolder | None,
     advance: Callable[[int], None] | None,
 ) -> list[Document]:
-    """The records that are there, and those that are left to make."""
+    """Compute the missing records; return them after the records of the work folder."""
     records = [] if work is None else work.begin(header)
     done = {(r["law"], r["index"]) for r in records}
-    ask = CountedCalculator(calculator)
+    counted = CountedCalculator(calculator)
     seed, temperature = header["seed"], header["temperature"]
     advance = advance or (lambda _: None)
     advance(len(records))
-    for index, frame in enumerate(picked):
-        left = [law for law in chosen if (law.name, index) not in done]
-        for record in _records(ask, data[frame], index, left, seed, temperature):
+    for index, k in enumerate(indices):
+        missing = [law for law in laws if (law.name, index) not in done]
+        for record in _records(counted, data[k], index, missing, seed, temperature):
             records.append(record)
             if work is not None:
                 work.append(record)
@@ -186,110 +186,110 @@ def _all_records(
 
 
 def _records(
-    ask: CountedCalculator,
+    calculator: CountedCalculator,
     s: Structure,
     index: int,
     laws: Sequence[Law],
     seed: int,
     temperature: float,
 ) -> Iterator[Document]:
-    """The records of these laws on one structure."""
+    """Yield one record for each law on one structure."""
     if not laws:
         return
     try:
-        here, noise = ask(s), noise_of(ask, s)
-        broken = None
+        outcome, noise = calculator(s), noise_of(calculator, s)
+        failure = None
     except (Unmeasured, Raised, NotANumber) as error:
-        here, noise, broken = Outcome(0.0), Noise(0.0, 0.0, 0.0), error
+        outcome, noise, failure = Outcome(0.0), Noise(0.0, 0.0, 0.0), error
     for law in laws:
         rng = np.random.default_rng([seed, index, zlib.crc32(law.name.encode())])
-        case = Case(ask, s, here, noise, rng, index, temperature)
-        before = ask.calls
-        verdict = _verdict(law, case, broken)
-        where = {"file": s.place.file, "frame": s.place.frame, "index": index, "atoms": len(s)}
-        calls = ask.calls - before
-        yield {"law": law.name, **where, **verdict, "calls": calls}
+        case = Case(calculator, s, outcome, noise, rng, index, temperature)
+        calls_before = calculator.calls
+        verdict = _verdict(law, case, failure)
+        source = {"file": s.place.file, "frame": s.place.frame, "index": index, "atoms": len(s)}
+        calls = calculator.calls - calls_before
+        yield {"law": law.name, **source, **verdict, "calls": calls}
 
 
-def _verdict(law: Law, case: Case, broken: Exception | None) -> Document:
-    """What a law says of a structure, whatever happens."""
+def _verdict(law: Law, case: Case, failure: Exception | None) -> Document:
+    """Return the verdict of a law on a structure, also if the calculator fails."""
     try:
-        if broken is not None:
-            raise broken
+        if failure is not None:
+            raise failure
         return verdict_of(law, law.measure(case))
     except NotANumber as error:
         verdict = DIAGNOSTIC if law.threshold is None else FAILED
         return {"verdict": verdict, "violation": None, "note": f"the {error} is not a number"}
     except Raised as error:
-        said = {"verdict": UNMEASURED, "note": f"the calculator raised {error}"}
-        return {**said, "raised": str(error)}
+        note = f"the calculator raised {error}"
+        return {"verdict": UNMEASURED, "note": note, "raised": str(error)}
     except Unmeasured as error:
         return {"verdict": UNMEASURED, "note": str(error)}
-    except KohnError as error:  # of the structure: atoms on top of each other
+    except KohnError as error:  # about the structure, e.g. atoms on top of each other
         return {"verdict": UNMEASURED, "note": error.message}
 
 
 def verdict_of(law: Law, measured: Sequence[Measurement]) -> Document:
-    """The verdict of a law on what was measured, by the worst of it.
+    """Return the verdict of a law from its worst measurement.
 
-    A violation fails if it is beyond both the threshold and what could be noise. Where that
-    noise is beyond the law's ceiling, and the violation is not, nothing was measured. A law that
-    does not fail passes when all its parts were measured; what was and was not is recorded.
+    A violation fails if it exceeds both the threshold and its own error. If that error exceeds
+    the law's ceiling, and the violation does not exceed the error, it was not measured. A law that
+    does not fail passes if all its parts were measured; the record names the parts.
     """
     if law.threshold is None:
         (m,) = measured
         return {"verdict": DIAGNOSTIC, "violation": m.value, "unit": m.unit, "note": m.note}
     limits = [max(law.threshold, m.error) for m in measured]
     shares = [m.value / limit for m, limit in zip(measured, limits, strict=True)]
-    known = [k for k, m in enumerate(measured) if m.error <= law.ceiling or shares[k] > 1]
-    parts = _parts(measured, known)
-    unknown = {part: why for part, why in parts.items() if why}
-    if not known:
-        return {"verdict": UNMEASURED, "note": next(iter(unknown.values()))}
-    worst = max(known, key=lambda k: shares[k])
+    certain = [k for k, m in enumerate(measured) if m.error <= law.ceiling or shares[k] > 1]
+    reasons = _reasons(measured, certain)
+    missing = {part: reason for part, reason in reasons.items() if reason}
+    if not certain:
+        return {"verdict": UNMEASURED, "note": next(iter(missing.values()))}
+    worst = max(certain, key=lambda k: shares[k])
     m = measured[worst]
-    failed, said = shares[worst] > 1, ": ".join(x for x in (m.quantity, m.note) if x)
-    if unknown:
-        seen = ", ".join(part for part, why in parts.items() if not why)
-        missing = "; ".join(f"{part}: {why}" for part, why in unknown.items())
-        half = f"not measured: {missing}"
-        said = f"{said}; {half}" if failed else f"only in part ({seen}); {half}"
+    failed, note = shares[worst] > 1, ": ".join(x for x in (m.quantity, m.note) if x)
+    if missing:
+        complete = ", ".join(part for part, reason in reasons.items() if not reason)
+        gaps = "; ".join(f"{part}: {reason}" for part, reason in missing.items())
+        gaps = f"not measured: {gaps}"
+        note = f"{note}; {gaps}" if failed else f"only in part ({complete}); {gaps}"
     return {
-        "verdict": FAILED if failed else UNMEASURED if unknown else PASSED,
+        "verdict": FAILED if failed else UNMEASURED if missing else PASSED,
         "violation": m.value,
         "unit": m.unit,
         "quantity": m.quantity,
         "threshold": limits[worst],
-        "note": said,
-        "parts": {part: why or "measured" for part, why in parts.items()},
+        "note": note,
+        "parts": {part: reason or "measured" for part, reason in reasons.items()},
     }
 
 
-def _parts(measured: Sequence[Measurement], known: Sequence[int]) -> dict[str, str]:
-    """The parts of a law, and of each that was not measured, why."""
-    found: dict[str, str] = {}
-    for part in dict.fromkeys(m.part or m.quantity for m in measured):
-        own = [k for k, m in enumerate(measured) if (m.part or m.quantity) == part]
-        least = min((measured[k] for k in own), key=lambda m: m.error)
-        found[part] = "" if set(own) & set(known) else _uncertain(least)
-    return found
+def _reasons(measurements: Sequence[Measurement], certain: Sequence[int]) -> dict[str, str]:
+    """Return for each part of a law why it was not measured; empty if it was."""
+    reasons: dict[str, str] = {}
+    for part in dict.fromkeys(m.part or m.quantity for m in measurements):
+        indices = [k for k, m in enumerate(measurements) if (m.part or m.quantity) == part]
+        best = min((measurements[k] for k in indices), key=lambda m: m.error)
+        reasons[part] = "" if set(indices) & set(certain) else _reason(best)
+    return reasons
 
 
-def _uncertain(m: Measurement) -> str:
-    """Why nothing is known of a part."""
+def _reason(m: Measurement) -> str:
+    """Return why a part of which this is the best measurement counts as not measured."""
     if not np.isfinite(m.error):
         return m.note
-    why = m.note if "jump" in m.note else "noise, or jumps nearby"
-    return f"{m.quantity} uncertain by {m.error:.2g} {m.unit}: {why}"
+    cause = m.note if "jump" in m.note else "noise, or jumps nearby"
+    return f"{m.quantity} uncertain by {m.error:.2g} {m.unit}: {cause}"
 
 
 def _row(records: Sequence[Document]) -> Document:
-    """The worst of the records of one law: failures first, then by share of the threshold."""
+    """Return the worst record of one law: failures first, then by share of the threshold."""
 
     def badness(r: Document) -> tuple[int, float]:
         violation, limit = r.get("violation"), r.get("threshold") or 1.0
         share = np.inf if violation is None else violation / limit
-        # Of holes the deepest, of other diagnostics the largest: both are what to look at.
+        # Among diagnostics, holes rank first, by depth; without a hole, the largest value.
         if r["verdict"] == DIAGNOSTIC and violation is not None and violation < 0:
             share = 1e300 * -violation
         return -VERDICTS.index(r["verdict"]), share
@@ -300,12 +300,12 @@ def _row(records: Sequence[Document]) -> Document:
     return {**worst, "measured": measured, "structures": len(records), "calls": calls}
 
 
-# Before the work
+# Preparation
 
 
-def _chosen(laws: Sequence[str] | None, thresholds: Mapping[str, float]) -> list[Law]:
-    """The laws that are wanted, in the order of the table, with their thresholds."""
-    for name in (*(laws or ()), *thresholds):
+def _laws_of(names: Sequence[str] | None, thresholds: Mapping[str, float]) -> list[Law]:
+    """Return the laws of these names in the order of the table, with the given thresholds."""
+    for name in (*(names or ()), *thresholds):
         if name not in NAMES:
             guess = nearest(name, NAMES)
             raise ConfigError(
@@ -313,10 +313,10 @@ def _chosen(laws: Sequence[str] | None, thresholds: Mapping[str, float]) -> list
                 expected=f"one of {', '.join(NAMES)}",
                 fix=f"did you mean {guess!r}?" if guess else None,
             )
-    if laws is not None and not laws:
+    if names is not None and not names:
         raise ConfigError("no law is named", expected=f"one of {', '.join(NAMES)}")
-    found = [law for law in TABLE if laws is None or law.name in laws]
-    return [_with_threshold(law, thresholds.get(law.name)) for law in found]
+    laws = [law for law in TABLE if names is None or law.name in names]
+    return [_with_threshold(law, thresholds.get(law.name)) for law in laws]
 
 
 def _with_threshold(law: Law, value: float | None) -> Law:
@@ -330,22 +330,22 @@ def _with_threshold(law: Law, value: float | None) -> Law:
             expected="a positive number",
             received=repr(value),
         )
-    own = "given by the user"
-    return Law(law.name, law.measure, law.says, value, value, own, law.breaks)
+    reason = "given by the user"
+    return Law(law.name, law.measure, law.says, value, value, reason, law.breaks)
 
 
-def _picked(n: int, frames: int | None) -> list[int]:
-    """Indices of the structures that are taken: the first, the last and some evenly between."""
+def _indices(n: int, frames: int | None) -> list[int]:
+    """Return the indices of the structures to take, evenly spaced from the first to the last."""
     if n == 0:
-        raise InputError("there are no structures to audit", expected="one at least")
+        raise InputError("there are no structures to audit", expected="at least one")
     if frames is not None and frames < 1:
-        raise ConfigError("too few frames", expected="1 at least", received=str(frames))
+        raise ConfigError("too few frames", expected="at least 1", received=str(frames))
     if frames is None or frames >= n:
         return list(range(n))
     return np.unique(np.linspace(0, n - 1, frames).round().astype(int)).tolist()
 
 
-def _is_calculator(calculator: Any) -> None:
+def _check_calculator(calculator: Any) -> None:
     if isinstance(calculator, CalculatorProcess):
         return
     if isinstance(calculator, type) or not hasattr(calculator, "get_potential_energy"):
@@ -361,7 +361,7 @@ def _is_calculator(calculator: Any) -> None:
 
 
 def _is_written_with_jax(kind: type) -> bool:
-    """Whether modules of its classes have imported something of JAX; ours know what they do."""
+    """Return whether a module of its classes, Kohn's own aside, has imported from JAX."""
     for base in kind.__mro__:
         package = base.__module__.split(".")[0]
         if package in ("ase", "builtins", "kohn"):
@@ -373,18 +373,18 @@ def _is_written_with_jax(kind: type) -> bool:
     return False
 
 
-def _header(calculator, name, data, picked, laws, seed, temperature) -> Document:
-    """The first record: all that the others depend on."""
+def _header(calculator, name, data, indices, laws, seed, temperature) -> Document:
+    """Return the first record: everything on which the other records depend."""
     kind = type(calculator)
-    own = isinstance(calculator, CalculatorProcess) and calculator.name
+    process_name = isinstance(calculator, CalculatorProcess) and calculator.name
     table = [{k: v for k, v in vars(law).items() if k != "measure"} for law in laws]
     return {
         "kind": "audit",
         "kohn": __version__,
         "format": FORMAT,
-        "calculator": name or own or f"{kind.__module__}:{kind.__qualname__}",
+        "calculator": name or process_name or f"{kind.__module__}:{kind.__qualname__}",
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],
-        "structures": picked,
+        "structures": indices,
         "structures_given": len(data),
         "laws": table,
         "seed": seed,
@@ -392,11 +392,11 @@ def _header(calculator, name, data, picked, laws, seed, temperature) -> Document
     }
 
 
-def _something_was_computed(found: Audit) -> None:
-    """Refuse an audit of nothing: a calculator that raises on every structure."""
-    whole = all(r.get("raised") and r["calls"] == 0 for r in found.records)
-    if found.records and whole:
-        first = found.records[0]
+def _refuse_nothing_computed(result: Audit) -> None:
+    """Refuse an audit whose calculator raised on every structure."""
+    all_raised = all(r.get("raised") and r["calls"] == 0 for r in result.records)
+    if result.records and all_raised:
+        first = result.records[0]
         raise InputError(
             "the calculator computed none of the structures",
             where=Place(first["file"], first["frame"]),

@@ -1,4 +1,4 @@
-"""What a law is given, what it gives back, and how two outcomes are compared."""
+"""Define the input and the result of a law; change structures, and compare outcomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,13 +20,13 @@ from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
 
 VACUUM = 50.0
-"""Å between atoms in a box and their images: farther than any cutoff in use."""
+"""Å between atoms in a box and their images: more than any cutoff in use."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations of what rounding and convergence add to single numbers.
+    """Standard deviations of the noise that rounding and convergence add to single numbers.
 
     Attributes:
         energy: eV. forces: eV/Å, of the noisiest component. stress: eV/Å³, likewise.
@@ -39,17 +39,17 @@ class Noise:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One violation.
+    """One violation of a law.
 
     Attributes:
-        quantity: what differs from what it should be.
-        value: by how much.
-        unit: of the value.
+        quantity: the quantity that differs from its expected value.
+        value: the difference.
+        unit: the unit of `value` and `error`.
         error: how much of the value could be noise, or the error of a numerical derivative;
-            infinite of what could not be measured.
-        note: where, or how large, in words; why it was not measured.
-        part: of the law, to which it belongs; the quantity unless a law says another. A law
-            passes when all its parts were measured.
+            infinite if the quantity could not be measured.
+        note: the place or the size, in words; or why it was not measured.
+        part: the part of the law to which it belongs; the quantity unless the law names another.
+            A law passes only if all its parts were measured.
     """
 
     quantity: str
@@ -61,22 +61,22 @@ class Measurement:
 
 
 def not_measured(part: str, why: object) -> Measurement:
-    """A part of a law that could not be measured."""
+    """Return the measurement of a part of a law that could not be measured."""
     return Measurement(part, 0.0, "", np.inf, str(why), part)
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One structure, before a law.
+    """The input of a law: one structure, its calculator and random numbers.
 
     Attributes:
         ask: the calculator.
         s: the structure.
-        here: what the calculator says of it.
-        noise: of the calculator at this structure.
-        rng: random numbers of this law and structure.
-        index: which structure of the audit it is.
-        temperature: of dynamics, K.
+        here: the outcome of the calculator for the structure.
+        noise: the noise of the calculator at this structure.
+        rng: the random numbers of this law and structure.
+        index: the index of the structure in the audit.
+        temperature: the temperature of the dynamics, K.
     """
 
     ask: CountedCalculator
@@ -89,17 +89,17 @@ class Case:
 
     @property
     def forces(self) -> np.ndarray:
-        """Forces of the structure."""
+        """Forces of the structure, eV/Å, [n, 3]."""
         return forces_of(self.here)
 
     @property
     def stress(self) -> np.ndarray:
-        """Stress of the structure."""
+        """Stress of the structure, eV/Å³, [3, 3]."""
         if not has_stress(self.s):
             raise Unmeasured("not periodic, or without a volume")
         if self.here.stress is None:
-            of = "" if self.s.periodic.all() else " of slabs"
-            raise Unmeasured(lacking("stress", self.here, of))
+            kind = "" if self.s.periodic.all() else " of slabs"
+            raise Unmeasured(lacking("stress", self.here, kind))
         return self.here.stress
 
 
@@ -116,13 +116,13 @@ def needs_period(s: Structure) -> None:
 
 
 def needs_atoms(s: Structure, least: int = 2) -> None:
-    """Refuse a structure of fewer atoms."""
+    """Refuse a structure of fewer than `least` atoms."""
     if len(s) < least:
         raise Unmeasured("one atom" if len(s) == 1 else f"{len(s)} atoms")
 
 
 def needs_no_charge(s: Structure) -> None:
-    """Refuse a charged structure, of which a multiple has a charge that nobody stated."""
+    """Refuse a charged structure: the charge of a multiple of it is not stated."""
     if np.any(np.asarray(s.info.get("charge", 0)) != 0):
         raise Unmeasured("charged: the charge of two copies is not stated")
 
@@ -130,16 +130,16 @@ def needs_no_charge(s: Structure) -> None:
 def compare(
     case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0
 ) -> list[Measurement]:
-    """How differently two descriptions of the same thing come out.
+    """Compare the outcomes of two descriptions of the same structure.
 
-    What the calculator gives of one and not of the other is not measured.
+    A quantity that the calculator gives for one and not for the other is not measured.
 
     Args:
-        growth: by how much the rounding of positions has grown, see `growth`.
+        growth: the factor by which the rounding of positions has grown, see `growth`.
     """
     n = len(got.forces) if got.forces is not None else len(case.s)
     noise, scale = case.noise, CERTAIN * growth
-    found = [
+    measurements = [
         Measurement(
             "energy", abs(got.energy - expected.energy) / n, "eV/atom", scale * noise.energy / n
         )
@@ -148,63 +148,62 @@ def compare(
         a, b = getattr(expected, name), getattr(got, name)
         if a is not None and b is not None:
             difference = float(np.abs(a - b).max())
-            found.append(Measurement(name, difference, unit, scale * getattr(noise, name)))
+            measurements.append(Measurement(name, difference, unit, scale * getattr(noise, name)))
         elif a is not None or b is not None:
-            found.append(not_measured(name, lacking(name, got if b is None else expected)))
-    return found
+            measurements.append(not_measured(name, lacking(name, got if b is None else expected)))
+    return measurements
 
 
 def growth(before: Structure, after: Structure) -> float:
-    """How much farther from the origin atoms are: as a float, a position is as precise as it
-    is near the origin, so in float32 noise grows with it."""
-    far, now = (max(1.0, float(np.abs(s.positions).max())) for s in (before, after))
-    return max(1.0, now / far)
+    """Return how much farther from the origin the atoms are, as a factor of at least 1. Rounding
+    of a position grows with its distance from the origin, and so does noise in float32."""
+    old, new = (max(1.0, float(np.abs(s.positions).max())) for s in (before, after))
+    return max(1.0, new / old)
 
 
 def moved(s: Structure, positions: np.ndarray) -> Structure:
-    """The structure with other positions."""
+    """Return the structure with these positions."""
     return replace(s, positions=positions)
 
 
 def take(s: Structure, which: np.ndarray) -> Structure:
-    """These atoms, in this order, some perhaps repeatedly."""
+    """Return the structure of these atoms, in this order; atoms may repeat."""
     arrays = {k: np.asarray(v)[which] for k, v in s.arrays.items()}
     return replace(s, numbers=s.numbers[which], positions=s.positions[which], arrays=arrays)
 
 
 def deformed(s: Structure, f: np.ndarray) -> Structure:
-    """Positions and cell under the linear map x → F x."""
+    """Return the structure with positions and cell under the linear map x → F x."""
     return replace(s, positions=s.positions @ f.T, cell=s.cell @ f.T)
 
 
 def freed(s: Structure) -> Structure:
-    """The same atoms without a cell."""
+    """Return the same atoms without a cell."""
     return replace(s, cell=np.zeros((3, 3)), periodic=np.zeros(3, bool))
 
 
 def cluster(s: Structure, size: int, centre: int) -> Structure:
-    """An atom with those nearest to it, images included, cut out of what surrounds them.
+    """Cut out an atom and the atoms nearest to it, images included, at most `size` in all.
 
-    Molecules that are small enough stay whole.
+    A molecule of at most `size` atoms stays whole.
     """
     if not s.periodic.any() and len(s) <= size:
         return freed(s)
     needs_atoms(s, 1)
-    radius, most = 3.0, 24.0
+    radius, largest = 3.0, 24.0
     while True:
         i, j, _, d = pairs_within(s, radius)
-        mine = np.flatnonzero(i == centre)
-        if len(mine) >= size - 1 or radius > most:
+        edges = np.flatnonzero(i == centre)
+        if len(edges) >= size - 1 or radius > largest:
             break
         radius *= 1.5
-    nearest = mine[np.argsort(np.linalg.norm(d[mine], axis=1), kind="stable")][: size - 1]
-    which = np.concatenate([[centre], j[nearest]]).astype(int)
-    cut = take(s, which)
-    return freed(moved(cut, np.vstack([np.zeros(3), d[nearest]])))
+    nearest = edges[np.argsort(np.linalg.norm(d[edges], axis=1), kind="stable")][: size - 1]
+    atoms = np.concatenate([[centre], j[nearest]]).astype(int)
+    return freed(moved(take(s, atoms), np.vstack([np.zeros(3), d[nearest]])))
 
 
 def boxed(s: Structure, room: float) -> Structure:
-    """The same atoms within a periodic cube, with so much room to move, Å, to each side."""
+    """Return the same atoms in a periodic cube in which they may move by `room`, Å."""
     side = float(np.ptp(s.positions, axis=0).max()) + 2 * room + VACUUM
     positions = s.positions - s.positions.min(0) + room
     return replace(
@@ -213,33 +212,33 @@ def boxed(s: Structure, room: float) -> Structure:
 
 
 def alone(s: Structure, measure: Callable[[Structure], T], room: float = 0.0) -> tuple[T, str]:
-    """What is measured of atoms in vacuum; where that is refused, in a large periodic box.
+    """Measure atoms in vacuum or, if the calculator refuses that, in a large periodic box.
 
     Args:
-        room: Å that atoms move by.
+        room: how far the atoms move, Å.
 
     Returns:
-        The measurement, and what the record has to say of the box.
+        The measurement, and a note on the box for the record, empty in vacuum.
 
     Raises:
-        Unmeasured: both are refused; what was said of the vacuum first.
+        Unmeasured, Raised: both are refused; the message gives the reason in vacuum first.
     """
     try:
         return measure(s), ""
     except (Unmeasured, Raised) as error:
-        first = error
-    inside = boxed(s, room)
-    box = f"in a periodic box of {inside.cell[0, 0]:.0f} Å"
+        in_vacuum = error
+    in_box = boxed(s, room)
+    box = f"in a periodic box of {in_box.cell[0, 0]:.0f} Å"
     try:
-        return measure(inside), box
-    except (Unmeasured, Raised) as second:
-        if str(second) == str(first):
-            raise first from None
-        raise type(first)(f"{first}; {box}: {second}") from None
+        return measure(in_box), box
+    except (Unmeasured, Raised) as error:
+        if str(error) == str(in_vacuum):
+            raise in_vacuum from None
+        raise type(in_vacuum)(f"{in_vacuum}; {box}: {error}") from None
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """A rotation drawn uniformly, [3, 3] (Mezzadri, Notices AMS 54, 592 (2007))."""
+    """Return a uniformly drawn rotation, [3, 3] (Mezzadri, Notices AMS 54, 592 (2007))."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q * np.linalg.det(q)

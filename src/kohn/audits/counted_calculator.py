@@ -1,4 +1,4 @@
-"""A calculator that counts its calls, with what it lacks told apart from what it raises."""
+"""Count the calls of a calculator, and separate quantities it lacks from errors it raises."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from kohn.interfaces.calculator_process import CalculatorProcess, Raised
 from kohn.structures import Structure, to_ase
 
 ORDER = ("stress", "forces", "energy")
-"""The most first: what was computed for it is kept, so the rest is looked up."""
+"""Stress first: calculators keep the forces and energy that they compute for it."""
 
 
 class Unmeasured(Exception):
@@ -22,19 +22,19 @@ class Unmeasured(Exception):
 
 
 class NotANumber(Exception):
-    """The calculator returned what is not a finite number; the message says of which quantity."""
+    """The calculator returned a value that is not finite; the message names the quantity."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a calculator says of one structure.
+    """The results of a calculator for one structure.
 
     Attributes:
         energy: eV.
-        forces: eV/Å, [n, 3]; None where it gives none.
-        stress: eV/Å³, [3, 3], positive in tension; None where it, or the structure, has none. Of
-            slabs and wires what is along their periodic vectors; the rest has no meaning and is 0.
-        lacks: of what it does not give, why.
+        forces: eV/Å, [n, 3]; None if it gives none.
+        stress: eV/Å³, [3, 3], positive in tension; None if it, or the structure, has none. For
+            slabs and wires, components off their periodic vectors have no meaning and are 0.
+        lacks: quantity -> why the calculator does not give it.
     """
 
     energy: float
@@ -44,24 +44,24 @@ class Outcome:
 
 
 class CountedCalculator:
-    """A calculator, and how often it was asked.
+    """A calculator that counts its calls.
 
-    Every call gets atoms of its own, without constraints, so a calculator that changes them
+    Each call gets atoms of its own, without constraints, so a calculator that changes them
     disturbs no other call.
 
     Args:
         calculator: anything with ASE's interface, or a `CalculatorProcess`.
 
     Attributes:
-        calls: structures it has been asked for.
+        calls: the number of structures computed so far.
     """
 
     def __init__(self, calculator: Any):
         self.calculator = calculator
         self.calls = 0
-        apart = isinstance(calculator, CalculatorProcess)
-        self._answer = calculator.answer if apart else partial(worker.answer, calculator)
-        self._reset = calculator.reset if apart else partial(worker.reset, calculator)
+        remote = isinstance(calculator, CalculatorProcess)
+        self._answer = calculator.answer if remote else partial(worker.answer, calculator)
+        self._reset = calculator.reset if remote else partial(worker.reset, calculator)
         self._no_stress_of_slabs = ""
 
     def __call__(
@@ -72,61 +72,61 @@ class CountedCalculator:
         stress: bool = True,
         order: Sequence[str] = ORDER,
     ) -> Outcome:
-        """Energy, and forces and stress where they are wanted and to be had.
+        """Compute the energy, and forces and stress if wanted and available.
 
         Args:
-            order: in which they are asked for, each in a call of its own.
+            order: the order in which the quantities are requested, one after the other.
 
         Raises:
             Raised: the calculator raised an exception.
-            NotANumber: it returned one that is not finite.
+            NotANumber: it returned a value that is not finite.
         """
-        left_out = {"forces": not forces, "stress": not (stress and has_stress(s))}
-        wanted = [name for name in order if not left_out.get(name)]
-        partly = "stress" in wanted and not s.periodic.all()
-        if partly and self._no_stress_of_slabs:
+        unwanted = {"forces": not forces, "stress": not (stress and has_stress(s))}
+        wanted = [name for name in order if not unwanted.get(name)]
+        stress_of_slab = "stress" in wanted and not s.periodic.all()
+        if stress_of_slab and self._no_stress_of_slabs:
             return self._without_stress(s, wanted)
         try:
             return self.of(atoms_of(s), wanted)
         except Raised as error:
-            if not partly:
+            if not stress_of_slab:
                 raise
             try:
-                found = self._without_stress(s, wanted)
+                outcome = self._without_stress(s, wanted)
             except Raised:
                 raise error from None
             self._no_stress_of_slabs = str(error)
-            return replace(found, lacks={**found.lacks, "stress": str(error)})
+            return replace(outcome, lacks={**outcome.lacks, "stress": str(error)})
 
     def _without_stress(self, s: Structure, wanted: Sequence[str]) -> Outcome:
-        """Of a slab whose stress the calculator refuses."""
-        found = self.of(atoms_of(s), [name for name in wanted if name != "stress"])
-        return replace(found, lacks={**found.lacks, "stress": self._no_stress_of_slabs})
+        """Return the outcome for a slab whose stress the calculator refuses."""
+        outcome = self.of(atoms_of(s), [name for name in wanted if name != "stress"])
+        return replace(outcome, lacks={**outcome.lacks, "stress": self._no_stress_of_slabs})
 
     def of(self, atoms: Atoms, wanted: Sequence[str] = ORDER) -> Outcome:
-        """The same of `atoms`, which the calculator may change."""
+        """Compute the wanted quantities of `atoms`, which the calculator may change."""
         self.calls += 1
-        along = periodic_directions(atoms.pbc, atoms.cell.array)
-        said = self._answer(atoms, wanted)
-        if "raised" in said or "energy" not in said:
-            causes = dict.fromkeys(said[x] for x in ("first", "raised") if x in said)
+        directions = periodic_directions(atoms.pbc, atoms.cell.array)
+        answer = self._answer(atoms, wanted)
+        if "raised" in answer or "energy" not in answer:
+            causes = dict.fromkeys(answer[x] for x in ("first", "raised") if x in answer)
             raise Raised("; then ".join(causes))
-        stress = said.get("stress")
+        stress = answer.get("stress")
         if stress is not None:
             full = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
-            stress = along @ (along.T @ full @ along) @ along.T
-        found = Outcome(said["energy"].item(), said.get("forces"), stress, said["lacks"])
+            stress = directions @ (directions.T @ full @ directions) @ directions.T
+        outcome = Outcome(answer["energy"].item(), answer.get("forces"), stress, answer["lacks"])
         for name in ("energy", "forces", "stress"):
-            value = getattr(found, name)
+            value = getattr(outcome, name)
             if value is not None and not np.isfinite(value).all():
                 raise NotANumber(name)
-        return found
+        return outcome
 
     def forces(self, s: Structure) -> np.ndarray:
-        """Forces alone, eV/Å, [n, 3].
+        """Compute the forces alone, eV/Å, [n, 3].
 
         Raises:
-            Unmeasured: it gives none, or see above.
+            Unmeasured: the calculator gives none; others as above.
         """
         return forces_of(self(s, stress=False))
 
@@ -137,38 +137,38 @@ class CountedCalculator:
             raise Raised(raised)
 
 
-def forces_of(found: Outcome) -> np.ndarray:
-    """Forces of an outcome, eV/Å, [n, 3].
+def forces_of(outcome: Outcome) -> np.ndarray:
+    """Return the forces of an outcome, eV/Å, [n, 3].
 
     Raises:
-        Unmeasured: there are none; the calculator's reason, where it gave one.
+        Unmeasured: the outcome has none; with the calculator's reason if it gave one.
     """
-    if found.forces is None:
-        raise Unmeasured(lacking("forces", found))
-    return found.forces
+    if outcome.forces is None:
+        raise Unmeasured(lacking("forces", outcome))
+    return outcome.forces
 
 
-def lacking(name: str, found: Outcome, of: str = "") -> str:
-    """'the calculator gives no stress of slabs', with its reason where it gave one."""
-    why = found.lacks.get(name, "")
-    plain = not why or why.startswith("PropertyNotImplementedError")
-    return f"the calculator gives no {name}{of}" + ("" if plain else f": {why}")
+def lacking(name: str, outcome: Outcome, of: str = "") -> str:
+    """Return 'the calculator gives no stress of slabs', with its reason if it gave one."""
+    reason = outcome.lacks.get(name, "")
+    reason = "" if reason.startswith("PropertyNotImplementedError") else reason
+    return f"the calculator gives no {name}{of}" + (f": {reason}" if reason else "")
 
 
 def atoms_of(s: Structure) -> Atoms:
-    """Fresh atoms without labels, results or constraints."""
+    """Return fresh atoms without labels, results or constraints."""
     return to_ase(replace(s, labels={}))
 
 
 def has_stress(s: Structure) -> bool:
-    """Whether stress means something: periodic along one vector at least, in a volume.
+    """Return whether stress has a meaning: at least one periodic vector, and a volume.
 
-    The energy is smooth in the strain along what is periodic; the volume is that of the cell as
+    The energy is smooth in the strain along periodic vectors; the volume is that of the cell as
     given, vacuum included, as in ASE.
     """
     return bool(s.periodic.any()) and s.volume > 0
 
 
 def periodic_directions(periodic: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Orthonormal columns that span what is periodic: [3, 3] of crystals, [3, 2] of slabs."""
+    """Return orthonormal columns that span the periodic vectors, [3, 3] or, for slabs, [3, 2]."""
     return np.eye(3) if periodic.all() else np.linalg.qr(cell[periodic].T)[0]

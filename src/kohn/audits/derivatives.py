@@ -1,7 +1,7 @@
-"""Forces and stress are derivatives of the energy, and forces have no curl.
+"""Measure whether forces and stress are derivatives of the energy, and forces have no curl.
 
 Derivatives are those of `kohn.numerics.derivatives`: a violation counts only beyond their error.
-Whether the energy may jump is the law of smoothness, not these.
+Jumps of the energy are measured by the law of smoothness, not here.
 """
 
 from collections.abc import Callable
@@ -16,47 +16,48 @@ from kohn.numerics.noise import CERTAIN, ROUNDED, scatter
 from kohn.structures import Structure
 
 SIZE = 5.0
-"""Å: a strain of h / 5 Å moves an atom 5 Å away by h."""
+"""Å: a strain of h / 5 Å moves an atom at a distance of 5 Å by h."""
 
 
 def noise_of(ask: CountedCalculator, s: Structure) -> Noise:
-    """Noise of energy, forces and stress at a structure, from fourth differences.
+    """Return the noise of energy, forces and stress at a structure, from fourth differences.
 
-    Along a line with steps of 1e-4 Å. Energies that do not change from one step to the next are
-    rounded to more than they change by: there the steps are 8 and 64 times longer.
+    The structures lie on a line with steps of 1e-4 Å. If energies do not change from one step to
+    the next, rounding hides their change, and the steps are made 8 and 64 times longer.
     """
-    rng = np.random.default_rng(0)  # a property of the calculator, not of the audit's seed
+    rng = np.random.default_rng(0)  # noise belongs to the calculator, not to the seed
     v = rng.normal(size=s.positions.shape)
 
-    def places(step: float) -> list[Structure]:
+    def line(step: float) -> list[Structure]:
         return [moved(s, s.positions + step * k * v) for k in range(1, 10)]
 
-    outcomes = [ask(x) for x in places(1e-4)]
+    outcomes = [ask(x) for x in line(1e-4)]
 
     def sigma(name: str) -> float:
         values = [getattr(o, name) for o in outcomes]
         return 0.0 if any(x is None for x in values) else scatter(np.array(values))
 
     energies = np.array([o.energy for o in outcomes])
-    energy, still = scatter(energies), any(o.forces is None or o.forces.any() for o in outcomes)
+    energy = scatter(energies)
+    may_change = any(o.forces is None or o.forces.any() for o in outcomes)
     for step in (8e-4, 64e-4):
-        if not still or np.diff(energies).all():
+        if not may_change or np.diff(energies).all():
             break
-        energies = np.array([ask(x, forces=False, stress=False).energy for x in places(step)])
-        steps = np.abs(np.diff(energies))
-        energy = max(energy, ROUNDED * min(steps[steps > 0], default=0.0))
+        energies = np.array([ask(x, forces=False, stress=False).energy for x in line(step)])
+        changes = np.abs(np.diff(energies))
+        energy = max(energy, ROUNDED * min(changes[changes > 0], default=0.0))
     return Noise(energy, sigma("forces"), sigma("stress"))
 
 
 def noise(case: Case) -> list[Measurement]:
-    """σ of the energy, by `noise_of`: what thresholds rise with."""
+    """Return σ of the energy, by `noise_of`; thresholds rise with it."""
     n = case.noise
     note = f"forces {n.forces:.1g} eV/Å, stress {n.stress:.1g} eV/Å³"
     return [Measurement("noise of the energy", n.energy, "eV", note=note)]
 
 
 def energy_slope(case: Case, path: Callable[[float], Structure], expected: float) -> Slope:
-    """dE/dt at t = 0 along a path that starts at the structure, beside what it should be."""
+    """Return dE/dt at t = 0 along a path from the structure, compared with its expected value."""
 
     def energy(t: float) -> float:
         if t == 0.0:
@@ -67,34 +68,34 @@ def energy_slope(case: Case, path: Callable[[float], Structure], expected: float
 
 
 def forces(case: Case) -> list[Measurement]:
-    """−F · v = dE/dt along x + t v, for two random v of all atoms and one of a single atom.
+    """Measure −F · v = dE/dt along x + t v, for two random v of all atoms and one of one atom.
 
-    Divided by |v|, so that it is the root mean square of the error of a component times the
-    share of v in it.
+    The difference is divided by |v|: it is the root mean square of the error of a component times
+    the share of v in it.
     """
     f, s = case.forces, case.s
     single = np.zeros_like(f)
     atom = int(case.rng.integers(len(s)))
     single[atom] = case.rng.normal(size=3)
-    everything = case.rng.normal(size=(2, *f.shape))
-    found = []
-    for v, name in (*((v, "all atoms") for v in everything), (single, f"atom {atom}")):
+    directions = case.rng.normal(size=(2, *f.shape))
+    measurements = []
+    for v, name in (*((v, "all atoms") for v in directions), (single, f"atom {atom}")):
         d = energy_slope(case, lambda t, v=v: moved(s, s.positions + t * v), -float(np.sum(f * v)))
         size, note = float(np.linalg.norm(v)), "; ".join(x for x in (name, d.note) if x)
-        found.append(Measurement("force", abs(d.wrong) / size, "eV/Å", d.error / size, note))
-    return found
+        measurements.append(Measurement("force", abs(d.wrong) / size, "eV/Å", d.error / size, note))
+    return measurements
 
 
 def stress(case: Case) -> list[Measurement]:
-    """V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε.
+    """Measure V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε.
 
-    Of a slab ε is within its plane, of a wire along it, and V is the volume of the cell as given,
-    vacuum included, as in ASE; other components of σ have no meaning and are not looked at.
+    For a slab ε lies in its plane, for a wire along it, and V is the volume of the cell as given,
+    vacuum included, as in ASE; other components of σ have no meaning and are not measured.
     """
     s, sigma = case.s, case.stress
     p = periodic_directions(s.periodic, s.cell)
-    off = float(np.abs(sigma - sigma.T).max())
-    found = [Measurement("asymmetry of the stress", off, "eV/Å³", CERTAIN * case.noise.stress)]
+    asymmetry, rounding = float(np.abs(sigma - sigma.T).max()), CERTAIN * case.noise.stress
+    measurements = [Measurement("asymmetry of the stress", asymmetry, "eV/Å³", rounding)]
     for _ in range(2):
         e = case.rng.normal(size=(p.shape[1], p.shape[1]))
         e = p @ ((e + e.T) / np.linalg.norm(e + e.T)) @ p.T
@@ -104,30 +105,30 @@ def stress(case: Case) -> list[Measurement]:
             lambda t, e=e: deformed(s, np.eye(3) + t / SIZE * e),
             float(np.sum(sigma * e)) / to_stress,
         )
-        found.append(
+        measurements.append(
             Measurement("stress", abs(d.wrong) * to_stress, "eV/Å³", d.error * to_stress, d.note)
         )
-    return found
+    return measurements
 
 
 def jacobian(case: Case) -> list[Measurement]:
-    """u · J v = v · J u with J = ∂F/∂x: forces of any energy have a symmetric Jacobian.
+    """Measure u · J v = v · J u with J = ∂F/∂x: forces of any energy have a symmetric Jacobian.
 
-    So v · F(x + t u) − u · F(x + t v) has no slope at t = 0. For three pairs of random
-    directions. |u · (J − Jᵀ) v| over √(3 n) is the root mean square, over coordinates, of a row
-    of J − Jᵀ (Hutchinson's estimate).
+    So the slope of v · F(x + t u) − u · F(x + t v) at t = 0 is zero, for each of three pairs of
+    random directions. |u · (J − Jᵀ) v| over √(3 n) is the root mean square, over coordinates, of
+    a row of J − Jᵀ (Hutchinson's estimate).
     """
     needs_atoms(case.s)
-    here, s = case.forces, case.s
-    directions = case.rng.normal(size=(3, *here.shape))
+    f, s = case.forces, case.s
+    directions = case.rng.normal(size=(3, *f.shape))
 
     @cache
     def force(a: int, t: float) -> np.ndarray:
         if t == 0.0:
-            return here
+            return f
         return case.ask.forces(moved(s, s.positions + t * directions[a]))
 
-    found = []
+    measurements = []
     for a, b in ((0, 1), (1, 2), (0, 2)):
         u, v = directions[a], directions[b]
 
@@ -136,31 +137,31 @@ def jacobian(case: Case) -> list[Measurement]:
 
         size = float(np.linalg.norm(u) ** 2 + np.linalg.norm(v) ** 2) ** 0.5
         d = slope(curl, 0.0, case.noise.forces * size)
-        scale = here.size**0.5
-        found.append(
+        scale = f.size**0.5
+        measurements.append(
             Measurement("asymmetry", abs(d.wrong) / scale, "eV/Å²", d.error / scale, d.note)
         )
-    return found
+    return measurements
 
 
 def loops(case: Case) -> list[Measurement]:
-    """∮ F · dx = 0 around a circle of 0.05 Å in the space of all coordinates.
+    """Measure ∮ F · dx = 0 around a circle of 0.05 Å in the space of all coordinates.
 
-    As a share of ∮ |F · dx|. The rule of equidistant points is exact up to exponentially small
-    terms where F is smooth; the error is three times what quarters of the points differ by. Points
-    are doubled until the work is below the threshold or clearly beyond the error.
+    The value is a share of ∮ |F · dx|. The rule of equidistant points is exact up to exponentially
+    small terms if F is smooth; the error is three times the difference between quarters of the
+    points. Points are doubled until the work is below the threshold or well above the error.
     """
     needs_atoms(case.s)
     s, radius = case.s, 0.05
     u, v = case.rng.normal(size=(2, *case.forces.shape))
-    known: dict[float, float] = {}
+    computed: dict[float, float] = {}
 
     def power(turn: float) -> float:
-        if turn not in known:
+        if turn not in computed:
             c, d = np.cos(2 * np.pi * turn), np.sin(2 * np.pi * turn)
             f = case.ask.forces(moved(s, s.positions + radius * (c * u + d * v)))
-            known[turn] = float(np.sum(f * radius * (c * v - d * u)))
-        return known[turn]
+            computed[turn] = float(np.sum(f * radius * (c * v - d * u)))
+        return computed[turn]
 
     size = radius * float(np.linalg.norm(u) ** 2 + np.linalg.norm(v) ** 2) ** 0.5
     work, error, path = 0.0, 0.0, 1.0

@@ -1,4 +1,4 @@
-"""Molecular dynamics at constant energy: what the integrator errs, and what the model loses."""
+"""Measure the energy drift of molecular dynamics, apart from the error of the integrator."""
 
 import numpy as np
 from ase.data import atomic_masses
@@ -11,19 +11,19 @@ from kohn.units import FEMTOSECOND
 BOLTZMANN = 8.617330337217213e-05
 """eV/K, CODATA 2014 as in `ase.units`."""
 STEPS = 50
-"""Of the longer time step; twice as many of the shorter."""
+"""Number of longer time steps; the shorter ones are twice as many."""
 LONGEST = 4.0
-"""fs: the time step for copper and what is heavier; it falls as the root of the least mass."""
+"""fs: the time step for copper and heavier atoms; it falls as the root of the least mass."""
 
 
 def drift(case: Case) -> list[Measurement]:
-    """d(E + K)/dt = 0 along velocity Verlet at constant energy, in meV/atom/ps.
+    """Measure d(E + K)/dt = 0 along velocity Verlet at constant energy, in meV/atom/ps.
 
-    The integrator's error I Δt² falls by 4 as the step is halved; what the model adds, D, does
-    not. The slopes of E + K are s(Δt) = 4 I + D and s(Δt/2) = I + D, so
-    D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D is beyond that and the
-    threshold, the step is halved again, twice at most: terms of Δt⁴ are left behind, which stiff
-    bonds have, and what the model loses stays.
+    The integrator's error I Δt² falls by a factor of 4 as the step is halved; the drift D of the
+    model does not. The slopes of E + K are s(Δt) = 4 I + D and s(Δt/2) = I + D, so
+    D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D exceeds that error and
+    the threshold, the step is halved again, at most twice: the terms of Δt⁴ that stiff bonds have
+    become small, and the drift of the model stays.
     """
     needs_atoms(case.s)
     n, masses = len(case.s), atomic_masses[case.s.numbers][:, None]
@@ -31,8 +31,8 @@ def drift(case: Case) -> list[Measurement]:
         raise Unmeasured("atoms without mass")
     step = min(LONGEST, LONGEST * float(masses.min() / 63.5) ** 0.5)
     time = np.arange(STEPS + 1) * step * 1e-3
-    v = _thermal(case, masses)
-    # Of a line fitted to k points of noise σ over a time T, the slope has σ √(12 / k) / T.
+    v = _thermal_velocities(case, masses)
+    # The slope of a line through k points of noise σ over a time T has σ √(12 / k) / T.
     rounding = CERTAIN * case.noise.energy * 1e3 / n * (12 / STEPS) ** 0.5 / time[-1]
     slopes: list[float] = []
     drift, error = np.inf, 0.0
@@ -50,8 +50,8 @@ def drift(case: Case) -> list[Measurement]:
     return [Measurement("drift", drift, "meV/atom/ps", error, note)]
 
 
-def _thermal(case: Case, masses: np.ndarray) -> np.ndarray:
-    """Velocities of the temperature, without motion of the whole; ASE's units."""
+def _thermal_velocities(case: Case, masses: np.ndarray) -> np.ndarray:
+    """Return velocities at the temperature, without total momentum; ASE's units."""
     v = (
         case.rng.normal(size=case.s.positions.shape)
         * (BOLTZMANN * case.temperature / masses) ** 0.5
@@ -62,17 +62,17 @@ def _thermal(case: Case, masses: np.ndarray) -> np.ndarray:
 def _total_energies(
     case: Case, v: np.ndarray, masses: np.ndarray, femtoseconds: float, steps: int
 ) -> np.ndarray:
-    """E + K of each step, eV, [steps + 1]."""
+    """Return E + K at each step, eV, [steps + 1]."""
     dt, x, f = femtoseconds * FEMTOSECOND, case.s.positions, case.forces
     start = case.here.energy + 0.5 * float((masses * v**2).sum())
     energies = [start]
     for _ in range(steps):
         v = v + 0.5 * dt * f / masses
         x = x + dt * v
-        there = case.ask(moved(case.s, x), stress=False)
-        f = forces_of(there)
+        outcome = case.ask(moved(case.s, x), stress=False)
+        f = forces_of(outcome)
         v = v + 0.5 * dt * f / masses
-        energies.append(there.energy + 0.5 * float((masses * v**2).sum()))
+        energies.append(outcome.energy + 0.5 * float((masses * v**2).sum()))
         if abs(energies[-1] - start) > 10.0 * len(masses):
             raise Unmeasured(f"atoms fly apart: +{energies[-1] - start:.3g} eV")
     return np.array(energies)

@@ -1,4 +1,4 @@
-"""The laws, in one table: what each says, when it fails, and why the threshold is what it is."""
+"""List the laws in one table: their statements, their thresholds, and the reasons for them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ class Law:
 
     Attributes:
         name: as in `--laws`.
-        measure: the measurement; its docstring has the equation.
-        says: what must hold, in words.
-        threshold: largest violation that passes, in the units of the law; None for a
+        measure: the function that measures it; its docstring has the equation.
+        says: the statement that must hold, in words.
+        threshold: the largest violation that passes, in the units of the law; None for a
             diagnostic, which has no verdict.
-        ceiling: what the threshold may rise to where numerical noise is larger than it; beyond
-            that the law is not measured.
-        reason: why the threshold is that.
-        breaks: what usually breaks it.
+        ceiling: the largest value to which the threshold may rise if numerical noise exceeds it;
+            if noise exceeds the ceiling, the law is not measured.
+        reason: the reason for the threshold.
+        breaks: the usual causes of a violation.
     """
 
     name: str
@@ -40,7 +40,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "translation",
         symmetries.translation,
-        "nothing depends on where the whole is",
+        "nothing depends on the position of the whole structure",
         1e-6,
         1e-3,
         ROUNDING,
@@ -49,7 +49,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "rotation",
         symmetries.rotation,
-        "nothing depends on orientation; forces and stress turn along",
+        "the energy does not depend on orientation; forces and stress rotate with the structure",
         1e-6,
         1e-3,
         ROUNDING,
@@ -67,7 +67,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "permutation",
         symmetries.permutation,
-        "the order of atoms is only an order",
+        "results do not depend on the order of the atoms",
         1e-6,
         1e-3,
         ROUNDING,
@@ -85,7 +85,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "unwrapped",
         symmetries.unwrapped,
-        "atoms may be anywhere, as given or in the cell",
+        "atoms may be given inside or outside of the cell",
         1e-6,
         1e-3,
         ROUNDING,
@@ -113,7 +113,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "fragments",
         totals.fragments,
-        "what is 50 Å apart does not know of each other",
+        "fragments 50 Å apart do not interact",
         1e-6,
         1e-3,
         ROUNDING,
@@ -135,7 +135,7 @@ TABLE: tuple[Law, ...] = (
         "stress is the derivative of the energy by strain, over the volume",
         1e-6,
         1e-3,
-        "0.16 MPa; lattice constants move by less than 1e-5 of themselves in anything stiffer "
+        "0.16 MPa; lattice constants change by less than a share of 1e-5 in anything stiffer "
         "than 16 MPa",
         "signs and orders of components, missing images, a fixed basis set",
     ),
@@ -154,7 +154,7 @@ TABLE: tuple[Law, ...] = (
         "no work is done around a closed loop",
         1e-6,
         1e-2,
-        "of the work along the way: smooth forces of an energy give 1e-9",
+        "a share of the work along the path: smooth forces of an energy give 1e-9",
         "direct-force heads",
     ),
     Law(
@@ -199,7 +199,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "mutation",
         totals.mutation,
-        "the atoms that are given stay as they are",
+        "the calculator does not change the atoms it is given",
         1e-12,
         1e-12,
         "nothing may change; a round trip through fractional coordinates is forgiven",
@@ -208,7 +208,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "energy-drift",
         dynamics.drift,
-        "dynamics at constant energy conserve it",
+        "dynamics at constant energy conserve the energy",
         0.1,
         10.0,
         "0.4 K per ps in a crystal, 3 k_B T per atom",
@@ -217,16 +217,16 @@ TABLE: tuple[Law, ...] = (
     Law(
         "noise",
         derivatives.noise,
-        "energies do not scatter from one place to the next",
+        "energies do not scatter between nearby geometries",
         None,
         0.0,
-        "a diagnostic: thresholds rise to twenty times of it, up to the ceiling of each law",
+        "a diagnostic: thresholds rise to twenty times its value, up to the ceiling of each law",
         "float32 (1e-6 and more), self-consistency that stops early",
     ),
     Law(
         "short-range",
         smoothness.short_range,
-        "two atoms that come too near repel each other",
+        "two atoms that are too near repel each other",
         None,
         0.0,
         "a diagnostic: what is right depends on the use",
@@ -235,7 +235,7 @@ TABLE: tuple[Law, ...] = (
     Law(
         "dissociation",
         smoothness.dissociation,
-        "two atoms far apart do not feel each other",
+        "two atoms far apart do not interact",
         None,
         0.0,
         "a diagnostic: what is right depends on the interaction",

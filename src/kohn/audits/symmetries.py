@@ -1,4 +1,4 @@
-"""Symmetries: what describes the same thing has the same energy, forces and stress."""
+"""Compare energy, forces and stress of descriptions that symmetry makes equivalent."""
 
 from dataclasses import replace
 
@@ -29,23 +29,23 @@ def translation(case: Case) -> list[Measurement]:
 
 def rotation(case: Case) -> list[Measurement]:
     """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = 1."""
-    return _under(case, random_rotation(case.rng))
+    return _compare_rotated(case, random_rotation(case.rng))
 
 
 def reflection(case: Case) -> list[Measurement]:
-    """The same with det Q = −1."""
-    return _under(case, -random_rotation(case.rng))
+    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = −1."""
+    return _compare_rotated(case, -random_rotation(case.rng))
 
 
-def _under(case: Case, q: np.ndarray) -> list[Measurement]:
-    s, here = deformed(case.s, q), case.here
-    forces = None if here.forces is None else here.forces @ q.T
-    stress = None if here.stress is None else q @ here.stress @ q.T
-    return compare(case, replace(here, forces=forces, stress=stress), case.ask(s))
+def _compare_rotated(case: Case, q: np.ndarray) -> list[Measurement]:
+    s, outcome = deformed(case.s, q), case.here
+    forces = None if outcome.forces is None else outcome.forces @ q.T
+    stress = None if outcome.stress is None else q @ outcome.stress @ q.T
+    return compare(case, replace(outcome, forces=forces, stress=stress), case.ask(s))
 
 
 def permutation(case: Case) -> list[Measurement]:
-    """E(P x) = E(x), F(P x) = P F(x): the order of atoms is only an order."""
+    """E(P x) = E(x), F(P x) = P F(x): the order of the atoms does not matter."""
     needs_atoms(case.s)
     p = case.rng.permutation(len(case.s))
     if (p == np.arange(len(p))).all():
@@ -65,46 +65,46 @@ def lattice_shift(case: Case) -> list[Measurement]:
 
 
 def unwrapped(case: Case) -> list[Measurement]:
-    """As given, all atoms within the cell, and all anywhere: three descriptions of one crystal."""
+    """Compare a crystal as given, with all atoms in the cell, and with all in random images."""
     needs_period(case.s)
     wrapped = _wrapped(case.s)
-    anywhere = case.rng.integers(-2, 3, (len(wrapped), 3)) * wrapped.periodic
-    away = moved(wrapped, wrapped.positions + anywhere @ wrapped.cell)
+    images = case.rng.integers(-2, 3, (len(wrapped), 3)) * wrapped.periodic
+    shifted = moved(wrapped, wrapped.positions + images @ wrapped.cell)
     return [
         m
-        for s in (wrapped, away)
+        for s in (wrapped, shifted)
         for m in compare(case, case.here, case.ask(s), growth=growth(case.s, s))
     ]
 
 
 def _wrapped(s: Structure) -> Structure:
-    """All atoms at fractional coordinates within [0, 1) along periodic vectors."""
+    """Return the structure with fractional coordinates in [0, 1) along periodic vectors."""
     periodic = s.cell[s.periodic]
     fractional = s.positions @ np.linalg.pinv(periodic)
     return moved(s, s.positions - np.floor(fractional) @ periodic)
 
 
 def supercell(case: Case) -> list[Measurement]:
-    """E(2 cells) = 2 E, the same forces again, the same stress."""
+    """E(2 cells) = 2 E, with the forces of each atom and the stress unchanged."""
     s = case.s
     needs_period(s)
     needs_no_charge(s)
     lengths = np.where(s.periodic, np.linalg.norm(s.cell, axis=1), np.inf)
-    along = int(np.argmin(lengths))
-    twice = take(s, np.tile(np.arange(len(s)), 2))
-    positions = twice.positions.copy()
-    positions[len(s) :] += s.cell[along]
+    axis = int(np.argmin(lengths))
+    doubled = take(s, np.tile(np.arange(len(s)), 2))
+    positions = doubled.positions.copy()
+    positions[len(s) :] += s.cell[axis]
     cell = s.cell.copy()
-    cell[along] *= 2
-    twice = replace(twice, positions=positions, cell=cell)
+    cell[axis] *= 2
+    doubled = replace(doubled, positions=positions, cell=cell)
     forces = None if case.here.forces is None else np.tile(case.here.forces, (2, 1))
     expected = replace(case.here, energy=2 * case.here.energy, forces=forces)
-    return compare(case, expected, case.ask(twice), growth=growth(s, twice))
+    return compare(case, expected, case.ask(doubled), growth=growth(s, doubled))
 
 
 def cell_choice(case: Case) -> list[Measurement]:
-    """E(M cell) = E(cell), also σ, with M of integers and det M = ±1: one lattice has many cells,
-    some of them skewed and half of them left-handed."""
+    """E(M cell) = E(cell), and σ likewise, with an integer matrix M and det M = ±1: a lattice has
+    many cells, some of them skewed and half of them left-handed."""
     needs_lattice(case.s)
     skewed = np.eye(3, dtype=int)
     for _ in range(2):
@@ -113,8 +113,8 @@ def cell_choice(case: Case) -> list[Measurement]:
         shear[a, b] = case.rng.choice([-1, 1])
         skewed = shear @ skewed
     swapped = np.eye(3, dtype=int)[[1, 0, 2]]
-    found = []
-    for m, name in ((skewed, "skewed cell"), (swapped, "cell of the other hand")):
+    measurements = []
+    for m, name in ((skewed, "skewed cell"), (swapped, "cell of opposite handedness")):
         got = case.ask(replace(case.s, cell=m @ case.s.cell))
-        found += [replace(x, note=name) for x in compare(case, case.here, got)]
-    return found
+        measurements += [replace(x, note=name) for x in compare(case, case.here, got)]
+    return measurements

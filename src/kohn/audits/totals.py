@@ -1,4 +1,4 @@
-"""Sums over atoms, separate parts, and calls that follow each other."""
+"""Measure sums over atoms, the independence of separate parts, and effects of earlier calls."""
 
 from dataclasses import replace
 
@@ -22,48 +22,48 @@ from kohn.numerics.noise import CERTAIN
 from kohn.structures import Structure
 
 APART = 50.0
-"""Å between fragments: farther than any cutoff in use."""
+"""Å between fragments: more than any cutoff in use."""
 WHOLE = 40
-"""Atoms of a molecule that is not cut."""
+"""Largest number of atoms of a molecule that is not cut."""
 FORCES_FIRST = ("forces", "stress", "energy")
 ENERGY_FIRST = ("energy", "forces", "stress")
-"""Orders in which quantities are asked for, beside the usual one, which begins with the stress."""
+"""Orders of requests other than the usual one, which begins with the stress."""
 CUT = 8
-"""Atoms of a cluster that is cut out of something larger."""
+"""Number of atoms of a cluster that is cut out of something larger."""
 
 
 def fragments(case: Case) -> list[Measurement]:
-    """E(A + B) = E(A) + E(B), and the same forces, where A and B are 50 Å apart in vacuum.
+    """Measure E(A + B) = E(A) + E(B), and the same of forces, for A and B 50 Å apart in vacuum.
 
-    B is a rotated copy of A: an error common to identical parts would otherwise cancel. Of crystals
-    and large molecules A is a cluster cut out of them. What is refused in vacuum is asked for again
-    in a large periodic box.
+    B is a rotated copy of A: an error common to identical parts would otherwise cancel. For
+    crystals and large molecules, A is a cluster cut out of them. A calculator that refuses vacuum
+    is called again with a large periodic box.
     """
     needs_no_charge(case.s)
     whole = not case.s.periodic.any() and len(case.s) <= WHOLE
     a = cluster(case.s, WHOLE if whole else CUT, int(case.rng.integers(len(case.s))))
     extent = float(np.ptp(a.positions, axis=0).max())
-    # Along a diagonal: in float32 positions are as precise as their largest coordinate.
-    away = case.rng.choice([-1, 1], 3) / 3**0.5 * (2 * extent + APART)
+    # Along a diagonal the largest coordinate is smallest, and so is rounding in float32.
+    shift = case.rng.choice([-1, 1], 3) / 3**0.5 * (2 * extent + APART)
     n, x = len(a), a.positions - a.positions.mean(0)
-    turned = x @ random_rotation(case.rng).T
-    pair = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([x - away / 2, turned + away / 2]))
+    b = x @ random_rotation(case.rng).T
+    pair = moved(take(a, np.tile(np.arange(n), 2)), np.vstack([x - shift / 2, b + shift / 2]))
 
-    def asked(both: Structure) -> tuple[Outcome, Outcome]:
-        parts = (take(both, np.arange(n)), take(both, np.arange(n, 2 * n)), both)
-        one, other, together = (case.ask(x, stress=False) for x in parts)
+    def measure(pair: Structure) -> tuple[Outcome, Outcome]:
+        structures = (take(pair, np.arange(n)), take(pair, np.arange(n, 2 * n)), pair)
+        first, second, both = (case.ask(x, stress=False) for x in structures)
         if case.here.forces is None:
-            return Outcome(one.energy + other.energy), together
-        forces = np.vstack([forces_of(one), forces_of(other)])
-        return Outcome(one.energy + other.energy, forces), together
+            return Outcome(first.energy + second.energy), both
+        forces = np.vstack([forces_of(first), forces_of(second)])
+        return Outcome(first.energy + second.energy, forces), both
 
-    (expected, together), box = alone(pair, asked)
-    found = compare(case, expected, together, growth=growth(case.s, pair))
-    return [replace(m, note=box) for m in found] if box else found
+    (expected, both), box = alone(pair, measure)
+    measurements = compare(case, expected, both, growth=growth(case.s, pair))
+    return [replace(m, note=box) for m in measurements] if box else measurements
 
 
 def net_force(case: Case) -> list[Measurement]:
-    """Σ F_i = 0: nothing pulls the whole."""
+    """Σ F_i = 0: no net force acts on the structure."""
     total = float(np.abs(case.forces.sum(0)).max())
     return [
         Measurement("net force", total, "eV/Å", CERTAIN * case.noise.forces * len(case.s) ** 0.5)
@@ -71,7 +71,7 @@ def net_force(case: Case) -> list[Measurement]:
 
 
 def net_torque(case: Case) -> list[Measurement]:
-    """Σ r_i × F_i = 0: nothing turns the whole; divided by its radius, so it is a force."""
+    """Σ r_i × F_i = 0: no net torque acts; over the radius of the structure, it is a force."""
     if case.s.periodic.any():
         raise Unmeasured("periodic: a torque has no meaning")
     r = case.s.positions - case.s.positions.mean(0)
@@ -82,11 +82,11 @@ def net_torque(case: Case) -> list[Measurement]:
 
 
 def determinism(case: Case) -> list[Measurement]:
-    """The same input gives the same output: twice, and after another structure.
+    """Compare repeated results for one structure: at once, and after another structure.
 
-    In each order in which energy, forces and stress may be asked for: what is asked for later is
-    often looked up in what was kept, and may be that of the structure before. One of the others
-    has other positions, the other another cell too.
+    Energy, forces and stress are requested in several orders: a later one is often looked up in
+    stored results, which may belong to the structure before. One of the other structures has
+    other positions, the second has another cell too.
     """
     ask, s = case.ask, case.s
     displaced = moved(s, s.positions + 0.05 * case.rng.normal(size=s.positions.shape))
@@ -94,19 +94,19 @@ def determinism(case: Case) -> list[Measurement]:
     ask.reset()
     first = ask(s)
     ask.reset()
-    found = [replace(m, error=0.0, note="twice") for m in compare(case, first, ask(s))]
+    measurements = [replace(m, error=0.0, note="twice") for m in compare(case, first, ask(s))]
     other = ask(displaced)
     pairs = [(first, ask(s, order=ENERGY_FIRST)), (other, ask(displaced, order=FORCES_FIRST))]
     ask(strained)
     pairs.append((first, ask(s, order=FORCES_FIRST)))
-    for (expected, got), asked in zip(pairs, ("energy", "forces", "forces"), strict=True):
-        note = f"after another structure, {asked} first"
-        found += [replace(m, note=note) for m in compare(case, expected, got)]
-    return found
+    for (expected, got), name in zip(pairs, ("energy", "forces", "forces"), strict=True):
+        note = f"after another structure, {name} first"
+        measurements += [replace(m, note=note) for m in compare(case, expected, got)]
+    return measurements
 
 
 def mutation(case: Case) -> list[Measurement]:
-    """The calculator leaves the atoms that it is given as they were."""
+    """Measure how much the calculator changes the atoms that it is given."""
     atoms, before = atoms_of(case.s), atoms_of(case.s)
     case.ask.reset()
     case.ask.of(atoms, ORDER if case.here.stress is not None else ORDER[1:])

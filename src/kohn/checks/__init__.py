@@ -1,4 +1,4 @@
-"""Labels and structures judged before they are used."""
+"""Check structures and labels before they are used."""
 
 from kohn.checks.check import check
 from kohn.checks.composition import refuse_varying_charge

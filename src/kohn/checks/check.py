@@ -1,4 +1,4 @@
-"""One call that judges structures and labels before they are used."""
+"""Check structures and labels with one call, before they are used."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -28,22 +28,22 @@ def check(
     geometry_only: Collection[str] = (),
     **reading: Any,
 ) -> Report:
-    """Say what is in the data, and what in it cannot be trusted.
+    """Summarise the data, and report everything in them that cannot be trusted.
 
     Args:
-        data: a `Dataset`, whatever `kohn.read` takes, or a mapping of names to these. In a
-            mapping, 'train' (or else the first) is the set to learn from.
+        data: a `Dataset`, anything that `kohn.read` takes, or a mapping of names to these. In a
+            mapping, 'train' (or else the first) is the training set.
         keys: property name -> key in the files.
-        e0s: reference energies in eV by symbol or atomic number; else they are read or fitted.
-        override: kinds of findings (`KINDS`) that are not to fail the check. It is recorded.
-        geometry_only: names of sets whose labels are not to be judged: test data before training.
-        reading: further arguments of `kohn.read`, as periodic=False.
+        e0s: reference energies in eV by symbol or atomic number; None to read or fit them.
+        override: kinds of findings (`KINDS`) that do not fail the check; they are recorded.
+        geometry_only: names of sets whose labels are not checked: test data before training.
+        reading: further arguments of `kohn.read`, such as periodic=False.
 
     Returns:
         The report. `raise_if_failed` turns its errors into an exception.
 
     Raises:
-        InputError: what cannot be read at all, with file, frame and line.
+        InputError: data cannot be read at all; the message has file, frame and line.
     """
     named = dict(data) if isinstance(data, Mapping) else {"data": data}
     sets = {
@@ -54,7 +54,7 @@ def check(
     }
     if not sets or not all(len(s) for s in sets.values()):
         raise InputError("there is nothing to check", expected="at least one structure")
-    arrange((), override)  # an unknown override is an error before any work
+    arrange((), override)  # refuse an unknown override before any work
     train = "train" if "train" in sets else next(iter(sets))
     references, findings = e0_findings(sets, train, e0s)
     findings += composition_findings(sets, train)
@@ -62,39 +62,39 @@ def check(
     repeats, within, between = repeat_findings(sets, groups)
     summaries = []
     for name, part in sets.items():
-        shortest, each = shortest_distances(part.structures)
-        findings += geometry_findings(part.structures, each, name)
+        shortest, distances = shortest_distances(part.structures)
+        findings += geometry_findings(part.structures, distances, name)
         if name not in geometry_only:
             findings += label_findings(part, name)
             files = tuple(Place(source.file) for source in part.sources[:3])
-            of_numbers = _number_findings(part, references, name)
-            findings += [f if f.where else replace(f, where=files) for f in of_numbers]
+            value_findings = _value_findings(part, references, name)
+            findings += [f if f.where else replace(f, where=files) for f in value_findings]
         summaries.append(_summary(name, part, references, shortest, within[name]))
     ordered, overrides = arrange([*findings, *repeats], override)
     return Report(ordered, tuple(summaries), references, between, overrides)
 
 
-def _number_findings(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
-    """Findings on the values of labels; those that are not finite are another finding."""
-    sound = [
+def _value_findings(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
+    """Return the findings on finite values of labels; other values have their own finding."""
+    usable = [
         s
         for s in data
         if not unusable_cell(s) and all(np.isfinite(v).all() for v in s.labels.values())
     ]
-    pairs = frame_pairs(sound)
+    pairs = frame_pairs(usable)
     return [
-        *energy_and_force_findings(sound, e0s, pairs, name),
-        *stress_findings(sound, pairs, name),
-        *outlier_findings(sound, e0s, name),
+        *energy_and_force_findings(usable, e0s, pairs, name),
+        *stress_findings(usable, pairs, name),
+        *outlier_findings(usable, e0s, name),
     ]
 
 
 def _groups(sets: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
-    """For each set, which of the different structures of all sets each frame is."""
-    everything = [s for data in sets.values() for s in data]
-    compared = [k for k, s in enumerate(everything) if not (not_compared(s) or unusable_cell(s))]
-    numbers = np.full(len(everything), -1, dtype=np.int64)
-    numbers[compared] = duplicates([everything[k] for k in compared])
+    """Number the distinct structures of all sets, per set and frame; -1 if not compared."""
+    structures = [s for data in sets.values() for s in data]
+    compared = [k for k, s in enumerate(structures) if not (not_compared(s) or unusable_cell(s))]
+    numbers = np.full(len(structures), -1, dtype=np.int64)
+    numbers[compared] = duplicates([structures[k] for k in compared])
     ends = np.cumsum([len(data) for data in sets.values()])[:-1]
     return dict(zip(sets, np.split(numbers, ends), strict=True))
 
@@ -111,7 +111,7 @@ def _summary(
     volumes = [s.volume / len(s) for s in frames if s.periodic.all()]
     forces = [s.labels["forces"] for s in frames if "forces" in s.labels]
     stress = [s.labels["stress"].ravel() for s in frames if "stress" in s.labels]
-    longest = max((float(np.linalg.norm(f, axis=1).max()) for f in forces), default=None)
+    largest = max((float(np.linalg.norm(f, axis=1).max()) for f in forces), default=None)
     return SetSummary(
         name=name,
         sources=data.sources,
@@ -125,7 +125,7 @@ def _summary(
         labels=_counted(label for s in data for label in s.labels),
         energy_per_atom=_statistics([binding_energies(frames, e0s)] if e0s is not None else []),
         forces=_statistics([f.ravel() for f in forces]),
-        largest_force=longest,
+        largest_force=largest,
         stress=_statistics(stress),
         shortest=shortest,
         duplicates=repeated,

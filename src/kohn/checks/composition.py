@@ -1,4 +1,4 @@
-"""Elements, charges, numbers of frames, and reference energies."""
+"""Check elements, charges, numbers of frames, and reference energies."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +12,9 @@ from kohn.structures import Dataset, E0s, Structure, is_isolated_atom, reference
 from kohn.structures.elements import symbol
 
 FEW = 20
-"""A training set with fewer frames is remarked on."""
+"""A training set with fewer frames than this gives a warning."""
 
-# The value that a frame without the key has, where it is clear.
+# The neutral values of each key: a frame without the key is taken to have one of them.
 _NEUTRAL: dict[str, tuple[float, ...]] = {
     "charge": (0,),
     "totalcharge": (0,),
@@ -26,9 +26,9 @@ _NEUTRAL: dict[str, tuple[float, ...]] = {
 
 
 def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
-    """Findings on what the sets are made of, of all sets together."""
+    """Return the findings on numbers of frames, elements and charges of all sets together."""
     return [
-        *_few(sets[train], train),
+        *_too_few(sets[train], train),
         *_unseen(sets, train),
         *_charges([s for data in sets.values() for s in data]),
     ]
@@ -37,9 +37,9 @@ def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Findin
 def e0_findings(
     sets: Mapping[str, Dataset], train: str, given: Mapping[int | str, float] | E0s | None
 ) -> tuple[E0s | None, list[Finding]]:
-    """The reference energies of the training set, and findings on them."""
+    """Return the reference energies of the training set, and the findings on them."""
     data = sets[train]
-    # Nothing is learned from a test set, not even where zero is.
+    # Nothing is learned from a test set, not even the zero of energy.
     others = Dataset(tuple(s for name, part in sets.items() if name != "test" for s in part))
     if isinstance(given, E0s):
         e0s = given
@@ -61,23 +61,23 @@ def e0_findings(
             ]
     findings = []
     if e0s.warning is not None:
-        one = "one composition" in e0s.warning
+        single = "one composition" in e0s.warning
         findings.append(
             Finding(
-                kind="single-composition-e0s" if one else "fitted-e0s",
+                kind="single-composition-e0s" if single else "fitted-e0s",
                 severity="warning",
                 message=e0s.warning,
                 fix="add isolated atoms computed in the same way, or give the E0s",
             )
         )
-    return e0s, [*findings, *_do_not_fit(data, e0s)]
+    return e0s, [*findings, *_inconsistent_e0s(data, e0s)]
 
 
 def refuse_varying_charge(data: Sequence[Structure]) -> None:
-    """Refuse data in which charge or spin differ between frames: no model here knows of them.
+    """Refuse data whose charge or spin differ between frames: no model here takes them as input.
 
     Raises:
-        InputError: with the first two frames that differ.
+        InputError: charge or spin differ; the message has the first frames that differ.
     """
     for finding in _charges(data):
         raise InputError(
@@ -88,7 +88,7 @@ def refuse_varying_charge(data: Sequence[Structure]) -> None:
         )
 
 
-def _few(data: Dataset, name: str) -> list[Finding]:
+def _too_few(data: Dataset, name: str) -> list[Finding]:
     frames = [s for s in data if not is_isolated_atom(s)]
     if len(frames) >= FEW:
         return []
@@ -99,7 +99,7 @@ def _few(data: Dataset, name: str) -> list[Finding]:
             message=f"{name} has {len(frames)} frames of more than one atom",
             where=first_places(data.structures, 1),
             count=len(frames),
-            fix=f"add frames: with fewer than {FEW} little is learned, and little can be checked",
+            fix=f"add frames: fewer than {FEW} are too few to learn or to check much",
         )
     ]
 
@@ -116,7 +116,7 @@ def _unseen(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
             Finding(
                 kind="unseen-element",
                 severity="error",
-                message=f"{name} has {', '.join(map(symbol, new))}, which {train} does not have",
+                message=f"{name} has {', '.join(map(symbol, new))}, which {train} lacks",
                 where=first_places(frames),
                 count=len(frames),
                 fix="add such frames to the training set, or remove them here",
@@ -134,7 +134,7 @@ def _charges(structures: Sequence[Structure]) -> list[Finding]:
         for s in frames:
             values.setdefault(_value(s.info[key]) if key in s.info else None, s)
         if None in values and any(v in _NEUTRAL[_plain(key)] for v in values):
-            del values[None]  # not stated is neutral
+            del values[None]  # a value that is not stated is neutral
         if len(values) < 2:
             continue
         shown = ", ".join("not stated" if v is None else f"{v}" for v in values)
@@ -145,7 +145,7 @@ def _charges(structures: Sequence[Structure]) -> list[Finding]:
                 message=f"{key} differs between frames: {shown}",
                 where=first_places(list(values.values())),
                 count=len(values),
-                fix="train on frames of one charge and spin: no model here takes it as input, "
+                fix="train on frames of one charge and spin: no model here takes them as input, "
                 "so equal structures would have different labels",
             )
         )
@@ -163,8 +163,8 @@ def _value(x: object) -> object:
         return str(x)
 
 
-def _do_not_fit(data: Dataset, e0s: E0s) -> list[Finding]:
-    """Mean binding energies that no matter has: mace#581 and others met this late."""
+def _inconsistent_e0s(data: Dataset, e0s: E0s) -> list[Finding]:
+    """Report median binding energies that no matter has: mace#581 and others met this late."""
     if "least squares" in e0s.source:
         return []
     frames = [s for s in data if not is_isolated_atom(s)]
@@ -175,8 +175,8 @@ def _do_not_fit(data: Dataset, e0s: E0s) -> list[Finding]:
         Finding(
             kind="inconsistent-e0s",
             severity="warning",
-            message="energies do not fit to the E0s: relative to them they are "
-            f"{np.median(binding):.4g} eV an atom, where -9 to 0 is usual",
+            message="energies do not match the E0s: relative to the E0s they are "
+            f"{np.median(binding):.4g} eV per atom, but -9 to 0 is usual",
             evidence=(f"E0s are from: {e0s.source}",),
             fix="compute the isolated atoms with the same method, settings and unit as the data",
         )

@@ -1,4 +1,4 @@
-"""Distances and cells."""
+"""Check distances and cells."""
 
 from collections.abc import Sequence
 
@@ -12,24 +12,24 @@ from kohn.structures.elements import covalent_radii, symbol
 from kohn.structures.neighbours import pairs
 
 SEARCH = 3.0
-"""Shortest distances are looked for up to here, Å."""
+"""The cutoff of the search for shortest distances, Å."""
 IMPOSSIBLE = 0.3
-"""Closer atoms than this are an error, Å."""
+"""Atoms closer than this are an error, Å."""
 SHORT = 0.55
-"""Closer than this share of the sum of covalent radii is a warning."""
+"""Atoms closer than this share of the sum of their covalent radii are a warning."""
 
 
 def shortest_distances(
     structures: Sequence[Structure],
 ) -> tuple[dict[str, tuple[float, Place]], list[tuple[float, float]]]:
-    """The shortest distances of a set.
+    """Return the shortest distances of a set.
 
     Returns:
-        'C-H' -> (Å, where), for pairs of elements found within `SEARCH`;
+        'C-H' -> (distance in Å, its place), for pairs of elements closer than `SEARCH`;
         and for each structure its shortest distance in Å, and the smallest ratio of a distance
-        to the sum of covalent radii (infinite where there is none).
+        to the sum of covalent radii (both infinite if no atoms are closer than `SEARCH`).
     """
-    best: dict[tuple[int, int], tuple[float, Place]] = {}
+    shortest: dict[tuple[int, int], tuple[float, Place]] = {}
     each = []
     for s in structures:
         if unusable_cell(s):
@@ -45,31 +45,31 @@ def shortest_distances(
         code = low * 256 + np.maximum(s.numbers[i], s.numbers[j])
         for value in np.unique(code):
             bond = (int(value) // 256, int(value) % 256)
-            shortest = float(r[code == value].min())
-            if bond not in best or shortest < best[bond][0]:
-                best[bond] = (shortest, s.place)
-    return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(best.items())}, each
+            distance = float(r[code == value].min())
+            if bond not in shortest or distance < shortest[bond][0]:
+                shortest[bond] = (distance, s.place)
+    return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(shortest.items())}, each
 
 
 def geometry_findings(
     structures: Sequence[Structure], each: Sequence[tuple[float, float]], name: str
 ) -> list[Finding]:
-    """Findings on distances (from `shortest_distances`) and cells of one set."""
+    """Return the findings on distances (of `shortest_distances`) and cells of one set."""
     close = [s for s, (r, _) in zip(structures, each, strict=True) if r < IMPOSSIBLE]
     short = [
         s
         for s, (r, share) in zip(structures, each, strict=True)
         if r >= IMPOSSIBLE and share < SHORT
     ]
-    cells = [s for s in structures if unusable_cell(s)]
-    left = [s for s in structures if s.periodic.any() and np.linalg.det(s.cell) < -1e-6]
-    least = min((r for r, _ in each), default=np.inf)
+    unusable = [s for s in structures if unusable_cell(s)]
+    left_handed = [s for s in structures if s.periodic.any() and np.linalg.det(s.cell) < -1e-6]
+    shortest = min((r for r, _ in each), default=np.inf)
     findings = [
         _finding(
             close,
             "short-distance",
             "error",
-            f"{name}: atoms are closer than {IMPOSSIBLE} Å ({least:.3f} Å)",
+            f"{name}: atoms are closer than {IMPOSSIBLE} Å ({shortest:.3f} Å)",
             "remove these frames, or correct the positions and the cell",
         ),
         _finding(
@@ -77,21 +77,21 @@ def geometry_findings(
             "short-distance",
             "warning",
             f"{name}: atoms are closer than {SHORT} of the sum of their covalent radii",
-            "check that positions are in Å, and that these frames are wanted",
+            "check that positions are in Å, and that these frames are intended",
         ),
         _finding(
-            cells,
+            unusable,
             "periodic-zero-cell",
             "error",
             f"{name}: periodic along cell vectors that are zero or not independent",
             "give the cell, or read with periodic=False",
         ),
         _finding(
-            left,
+            left_handed,
             "left-handed-cell",
             "note",
             f"{name}: cell vectors are left-handed",
-            "nothing: they are used as they are",
+            "nothing to do: they are used without change",
         ),
     ]
     return [f for f in findings if f is not None]
@@ -106,6 +106,6 @@ def _finding(
 
 
 def unusable_cell(s: Structure) -> bool:
-    """Whether a structure is periodic along vectors that are zero or not independent."""
+    """Return whether a structure is periodic along vectors that are zero or not independent."""
     vectors = s.cell[s.periodic]
     return len(vectors) > 0 and bool(np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors))

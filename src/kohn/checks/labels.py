@@ -1,4 +1,4 @@
-"""Which labels there are, under which keys, and whether any is missing or not a number."""
+"""Check which labels the data have, under which keys, and whether any is missing or not finite."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ WORDS = ("energy", "force", "stress", "virial", "dipole")
 
 
 def label_findings(data: Dataset, name: str) -> list[Finding]:
-    """Findings on the presence of labels in one set."""
+    """Return the findings on the presence of labels in one set."""
     return [
         *_missing(data, name),
         *_partial(data, name),
@@ -28,7 +28,7 @@ def label_findings(data: Dataset, name: str) -> list[Finding]:
 
 
 def first_places(structures: Sequence[Structure], n: int = 3) -> tuple[Place, ...]:
-    """Where the first few of these were read."""
+    """Return the places of the first few structures."""
     return tuple(s.place for s in structures[:n])
 
 
@@ -39,12 +39,12 @@ def _missing(data: Dataset, name: str) -> list[Finding]:
     likely = [key for key in unread if any(word in key.lower() for word in WORDS)]
     fix = "label the frames, as REF_energy and REF_forces"
     if unread:
-        fix = f"name the keys to read (energy=KEY): there are {', '.join(likely or unread)}"
+        fix = f"name the keys to read (energy=KEY); the keys are {', '.join(likely or unread)}"
     return [
         Finding(
             kind="no-labels",
             severity="error",
-            message=f"{name} has no labels: no energy, no forces, nothing",
+            message=f"{name} has no labels at all",
             where=first_places(data.structures, 1),
             count=len(data),
             fix=fix,
@@ -55,21 +55,21 @@ def _missing(data: Dataset, name: str) -> list[Finding]:
 def _partial(data: Dataset, name: str) -> list[Finding]:
     findings = []
     for label in LEARNED:
-        # Labels that are not finite were left out on reading, and are a finding of their own.
-        gone = {u.place for source in data.sources for u in source.unusable if u.label == label}
-        able = [s for s in data if _can_have(s, label) and s.place not in gone]
-        without = [s for s in able if label not in s.labels]
-        if not without or len(without) == len(able):
+        # Reading left out labels that are not finite; they have a finding of their own.
+        unusable = {u.place for source in data.sources for u in source.unusable if u.label == label}
+        eligible = [s for s in data if _can_have(s, label) and s.place not in unusable]
+        unlabelled = [s for s in eligible if label not in s.labels]
+        if not unlabelled or len(unlabelled) == len(eligible):
             continue
         findings.append(
             Finding(
                 kind="partial-labels",
                 severity="error",
-                message=f"{name}: {len(without)} of {len(able)} frames have no {label}",
-                where=first_places(without),
-                count=len(without),
-                fix="remove these frames or add the label; if it is meant so, allow "
-                "partial-labels, and losses leave out what is missing",
+                message=f"{name}: {len(unlabelled)} of {len(eligible)} frames have no {label}",
+                where=first_places(unlabelled),
+                count=len(unlabelled),
+                fix="remove these frames or add the label; if this is intended, allow "
+                "partial-labels, and losses leave out missing labels",
             )
         )
     return findings
@@ -114,7 +114,7 @@ def _unread(data: Dataset, name: str) -> list[Finding]:
                     message=f"{name}: keys that look like labels were not read: "
                     + ", ".join(likely),
                     where=(Place(source.file),),
-                    fix="name them with keys if they are wanted",
+                    fix="name them in keys if they are needed",
                 )
             )
     return findings
@@ -131,7 +131,7 @@ def _units_assumed(data: Dataset, name: str) -> list[Finding]:
                         kind="assumed-unit",
                         severity="warning",
                         message=f"{name}: {key} was read as {label} in {unit}, but the key "
-                        "does not say so",
+                        "does not state the unit",
                         where=(Place(source.file),),
                         fix=f"make sure that it is in {unit}, and name it {PROPERTIES[label].key}",
                     )
@@ -163,29 +163,29 @@ def _free_energy(data: Dataset, name: str) -> list[Finding]:
             message=f"{name}: {message}",
             where=first_places(frames),
             count=len(frames),
-            fix="read with energy='free_energy' to learn the one that belongs to the forces",
+            fix="read with energy='free_energy' to learn the energy that belongs to the forces",
         )
     ]
 
 
 def _not_finite(data: Dataset, name: str) -> list[Finding]:
-    """Labels that were left out for that on reading, and those of structures in memory."""
+    """Report labels that are not finite: those that reading left out, and those in memory."""
     frames = {s.place for s in data}
     left_out = [u for source in data.sources for u in source.unusable if u.place in frames]
-    kept = [(k, s) for s in data for k, v in s.labels.items() if not np.isfinite(v).all()]
-    labels = sorted({u.label for u in left_out} | {k for k, _ in kept})
+    in_memory = [(k, s) for s in data for k, v in s.labels.items() if not np.isfinite(v).all()]
+    labels = sorted({u.label for u in left_out} | {k for k, _ in in_memory})
     if not labels:
         return []
     exact = [u.where if isinstance(u.where, Place) else u.place for u in left_out]
-    places = dict.fromkeys([*exact, *(s.place for _, s in kept)])
+    places = dict.fromkeys([*exact, *(s.place for _, s in in_memory)])
     return [
         Finding(
             kind="nonfinite-label",
             severity="error",
-            message=f"{name}: {', '.join(labels)} not finite",
+            message=f"{name}: labels that are not finite: {', '.join(labels)}",
             where=tuple(places)[:3],
-            count=len({u.place for u in left_out} | {s.place for _, s in kept}),
-            fix="compute these labels again, or remove them; if it is meant so, allow "
+            count=len({u.place for u in left_out} | {s.place for _, s in in_memory}),
+            fix="compute these labels again, or remove them; if this is intended, allow "
             "nonfinite-label, and they are left out",
         )
     ]
@@ -203,7 +203,7 @@ def _files_left_out(data: Dataset, name: str) -> list[Finding]:
             where=tuple(Place(left.file) for left in unread[:3]),
             count=len(unread),
             evidence=tuple(f"{left.file}: {left.reason}" for left in unread[:3]),
-            fix="mend them, or move them away",
+            fix="repair them, or move them out of the folder",
         )
     ]
 

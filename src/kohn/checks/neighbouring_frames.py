@@ -1,13 +1,13 @@
-"""What neighbouring frames say: pairs of similar structures as finite differences.
+"""Compare labels of neighbouring frames: pairs of similar structures as finite differences.
 
 For two frames of the same atoms, with displacement dx and strain e from one to the other,
 
     dE  =  -F . dx + V s : e,
 
 where F, s and V are means of both ends (the trapezoidal rule, exact for springs). So the ratio
-dE / (-F . dx) is 1, whatever the system, when energy and forces belong together; 23 or 1/27 are
-the marks of kcal/mol and hartree, and a negative ratio is that of a sign. The same frames give
-a curvature  -dF . dx / |dx|^2,  which knows nothing of energies.
+dE / (-F . dx) is 1 for any system if energy and forces belong together; 23 or 1/27 are the marks
+of kcal/mol and hartree, and a negative ratio is that of a wrong sign. The same frames give a
+curvature  -dF . dx / |dx|^2,  which does not depend on energies.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ import numpy as np
 from kohn.structures import Structure
 
 FRAMES = 300
-"""At most so many frames of a composition are compared with each other."""
+"""The largest number of frames of a composition that are compared with each other."""
 GROUPS = 6
-"""At most so many compositions."""
+"""The largest number of compositions."""
 FAR = 0.5
-"""Frames whose atoms differ by more than this (rms, Å) are not neighbours."""
+"""Frames whose positions differ by more than this (rms, Å) are not neighbours."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class FramePairs:
     """Differences between neighbouring frames, one row per pair.
 
     Attributes:
-        energy: dE, eV; NaN where there is none.
-        work: -F . dx, eV; NaN where there are no forces.
-        strain_work: V s : e, eV; NaN where cells differ and there is no stress.
-        curvature: -dF . dx / |dx|^2, eV/Å²; NaN where there are no forces.
+        energy: dE, eV; NaN without energies.
+        work: -F . dx, eV; NaN without forces.
+        strain_work: V s : e, eV; NaN if cells differ and a stress is missing.
+        curvature: -dF . dx / |dx|^2, eV/Å²; NaN without forces.
         distance: rms displacement, Å.
         strain: largest component of e.
     """
@@ -46,7 +46,7 @@ class FramePairs:
     strain: np.ndarray
 
     def nearest(self, rows: np.ndarray, fraction: float = 1 / 3, least: int = 8) -> np.ndarray:
-        """The indices among `rows` (a mask) of the nearest pairs."""
+        """Return the indices of the nearest pairs among `rows` (a mask)."""
         indices = np.flatnonzero(rows & (self.distance < FAR))
         order = np.argsort(self.distance[indices], kind="stable")
         return indices[order[: max(int(len(order) * fraction), least)]]
@@ -54,7 +54,7 @@ class FramePairs:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How energies change, relative to what forces (or stress) say.
+    """The change of energy relative to the prediction of forces (or stress), or a curvature.
 
     Attributes:
         value: median of the ratio.
@@ -70,12 +70,12 @@ class Ratio:
 
     @property
     def trusted(self) -> bool:
-        """Whether there are enough pairs, and they agree."""
+        """Whether the pairs are enough in number and agree in sign."""
         return self.pairs >= 8 and self.agreement >= 0.8
 
 
 def frame_pairs(structures: Sequence[Structure]) -> FramePairs:
-    """Each frame with its nearest neighbour among the frames of the same atoms."""
+    """Pair each frame with its nearest neighbour among the frames of the same atoms."""
     groups: dict[bytes, list[Structure]] = {}
     for s in structures:
         if len(s) > 1 and s.periodic.all() == s.periodic.any():  # in three directions, or none
@@ -89,7 +89,7 @@ def frame_pairs(structures: Sequence[Structure]) -> FramePairs:
 
 
 def energy_over_work(pairs: FramePairs) -> Ratio | None:
-    """dE - V s : e over -F . dx, of the nearest pairs in which forces do most of the work."""
+    """Return dE / (-F . dx) of the nearest pairs in which forces do most of the work."""
     strained = np.nan_to_num(pairs.strain_work, nan=np.inf)
     rows = np.isfinite(pairs.energy) & np.isfinite(pairs.work) & (pairs.work != 0)
     rows &= np.abs(strained) <= 0.1 * np.abs(np.nan_to_num(pairs.work))
@@ -97,36 +97,36 @@ def energy_over_work(pairs: FramePairs) -> Ratio | None:
 
 
 def energy_over_strain_work(pairs: FramePairs) -> Ratio | None:
-    """dE + F . dx over V s : e, of pairs in which the strain matters."""
+    """Return (dE + F . dx) / (V s : e) of the nearest pairs in which the strain matters."""
     work = np.nan_to_num(pairs.work)
     rows = np.isfinite(pairs.energy) & np.isfinite(pairs.strain_work) & (pairs.strain > 1e-3)
-    # The work of forces must be small beside the change of energy, not beside that of a stress
-    # whose unit is in question.
+    # The work of forces must be small next to the change of energy, not next to the work of a
+    # stress whose unit is in doubt.
     rows &= np.abs(work) <= 0.3 * np.abs(np.nan_to_num(pairs.energy))
     rows &= np.nan_to_num(pairs.strain_work) != 0
     return _ratio(pairs, pairs.energy - work, pairs.strain_work, rows)
 
 
 def curvature(pairs: FramePairs) -> Ratio | None:
-    """The median curvature, eV/Å²: positive where forces pull back."""
+    """Return the median curvature, eV/Å²; it is positive if forces pull atoms back."""
     rows = np.isfinite(pairs.curvature)
     return _ratio(pairs, pairs.curvature, np.ones(len(pairs.curvature)), rows)
 
 
 def _ratio(
-    pairs: FramePairs, above: np.ndarray, below: np.ndarray, rows: np.ndarray
+    pairs: FramePairs, numerator: np.ndarray, denominator: np.ndarray, rows: np.ndarray
 ) -> Ratio | None:
     chosen = pairs.nearest(rows)
     if len(chosen) == 0:
         return None
-    ratios = above[chosen] / below[chosen]
+    ratios = numerator[chosen] / denominator[chosen]
     value = float(np.median(ratios))
     agreement = float(np.mean(np.sign(ratios) == np.sign(value)))
     return Ratio(value, len(chosen), agreement, float(np.median(pairs.distance[chosen])))
 
 
 def _pairs_of_group(group: list[Structure]) -> np.ndarray:
-    """Rows of `FramePairs` for frames of the same atoms."""
+    """Return the rows of `FramePairs` for frames of the same atoms."""
     n = len(group[0])
     group = group[: max(3, min(FRAMES, int(np.sqrt(2e7 / n))))]
     x = np.stack([s.positions for s in group])
@@ -137,34 +137,34 @@ def _pairs_of_group(group: list[Structure]) -> np.ndarray:
         cells = np.stack([s.cell for s in group])
         j = _nearest_in_cell(x, cells)
         dx, strain, volume = _displacement_in_cell(x, cells, i, j)
-        turned = forces[j]
+        rotated = forces[j]
     else:
         x = x - x.mean(axis=1, keepdims=True)
         j = _nearest_molecule(x)
         rotation = _superpose(x[i], x[j])
-        dx, turned = x[j] @ rotation - x[i], forces[j] @ rotation
+        dx, rotated = x[j] @ rotation - x[i], forces[j] @ rotation
         strain, volume = np.zeros((len(group), 3, 3)), np.zeros(len(group))
     stress = _labels(group, "stress", (3, 3))
     square = np.einsum("pia,pia->p", dx, dx)
-    work = -np.einsum("pia,pia->p", (forces[i] + turned) / 2, dx)
+    work = -np.einsum("pia,pia->p", (forces[i] + rotated) / 2, dx)
     strain_work = volume * np.einsum("pab,pab->p", (stress[i] + stress[j]) / 2, strain)
     size = np.abs(strain).max(axis=(1, 2))
     moved = square > 1e-12 * n
-    bent = -np.einsum("pia,pia->p", turned - forces[i], dx) / np.where(moved, square, 1.0)
+    curvatures = -np.einsum("pia,pia->p", rotated - forces[i], dx) / np.where(moved, square, 1.0)
     rows = np.stack(
         [
             energies[j] - energies[i],
-            np.where(moved | (size >= 1e-6), work, np.nan),  # copies say nothing
+            np.where(moved | (size >= 1e-6), work, np.nan),  # copies give no evidence
             np.where(size < 1e-6, 0.0, strain_work),
-            np.where(moved & (size < 1e-6), bent, np.nan),
+            np.where(moved & (size < 1e-6), curvatures, np.nan),
             np.sqrt(square / n),
             size,
         ],
         axis=1,
     )
     low, high = np.minimum(i, j), np.maximum(i, j)
-    _, once = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True)
-    return rows[once]
+    _, first = np.unique(np.stack([low, high], axis=1), axis=0, return_index=True)
+    return rows[first]
 
 
 def _labels(group: list[Structure], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -173,19 +173,19 @@ def _labels(group: list[Structure], name: str, shape: tuple[int, ...]) -> np.nda
 
 
 def _nearest_molecule(x: np.ndarray) -> np.ndarray:
-    """For each frame the one with the most similar interatomic distances."""
+    """Return, for each frame, the frame with the most similar interatomic distances."""
     from scipy.spatial.distance import cdist
 
-    some = np.linspace(0, x.shape[1] - 1, min(x.shape[1], 40)).astype(int)
-    a, b = np.triu_indices(len(some), k=1)
-    distances = np.linalg.norm(x[:, some[a]] - x[:, some[b]], axis=-1)
-    apart = cdist(distances, distances)
-    np.fill_diagonal(apart, np.inf)
-    return np.argmin(apart, axis=1)
+    atoms = np.linspace(0, x.shape[1] - 1, min(x.shape[1], 40)).astype(int)
+    a, b = np.triu_indices(len(atoms), k=1)
+    distances = np.linalg.norm(x[:, atoms[a]] - x[:, atoms[b]], axis=-1)
+    differences = cdist(distances, distances)
+    np.fill_diagonal(differences, np.inf)
+    return np.argmin(differences, axis=1)
 
 
 def _superpose(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Rotations R [p, 3, 3] so that moving @ R is nearest to fixed (Kabsch 1976)."""
+    """Return rotations R [p, 3, 3] that bring moving @ R nearest to fixed (Kabsch 1976)."""
     u, _, vt = np.linalg.svd(np.einsum("pia,pib->pab", moving, fixed))
     proper = np.ones((len(fixed), 3))
     proper[:, 2] = np.sign(np.linalg.det(u @ vt))
@@ -193,29 +193,29 @@ def _superpose(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 
 def _nearest_in_cell(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """For each frame the one with the nearest atoms and the nearest cell."""
+    """Return, for each frame, the frame with the nearest atoms and the nearest cell."""
     nearest = np.empty(len(x), dtype=int)
-    everyone = np.arange(len(x))
-    for k in everyone:
-        dx, strain, _ = _displacement_in_cell(x, cells, np.full(len(x), k), everyone)
-        apart = np.sqrt(np.einsum("pia,pia->p", dx, dx) / x.shape[1])
-        apart += 2 * np.abs(strain).sum(axis=(1, 2))
-        apart[k] = np.inf
-        nearest[k] = np.argmin(apart)
+    indices = np.arange(len(x))
+    for k in indices:
+        dx, strain, _ = _displacement_in_cell(x, cells, np.full(len(x), k), indices)
+        distances = np.sqrt(np.einsum("pia,pia->p", dx, dx) / x.shape[1])
+        distances += 2 * np.abs(strain).sum(axis=(1, 2))
+        distances[k] = np.inf
+        nearest[k] = np.argmin(distances)
     return nearest
 
 
 def _displacement_in_cell(
     x: np.ndarray, cells: np.ndarray, i: np.ndarray, j: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Displacements by the nearest image at mean cell, the strain, and the mean volume."""
+    """Return displacements to nearest images in the mean cell, the strain, and its volume."""
     inverse = np.linalg.inv(cells)
     fractional = x @ inverse
     ds = fractional[j] - fractional[i]
     ds -= np.round(ds)
     ds -= ds.mean(axis=1, keepdims=True)
     mean = (cells[i] + cells[j]) / 2
-    # Relative to the mean cell the difference is centred, as the trapezoidal rule is.
+    # Relative to the mean cell, the difference is centred, like the trapezoidal rule.
     strain = np.linalg.inv(mean) @ (cells[j] - cells[i])
     strain = (strain + np.swapaxes(strain, 1, 2)) / 2
     return ds @ mean, strain, np.abs(np.linalg.det(mean))

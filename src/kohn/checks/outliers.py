@@ -1,4 +1,4 @@
-"""Energies and forces far from all others."""
+"""Find energies and forces far from all others."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from kohn.structures import E0s, Structure, is_isolated_atom
 from kohn.structures.elements import formula
 
 RARE = 0.05
-"""Outliers are at most this share of the frames that they are compared with."""
+"""The largest share of outliers among the frames that they are compared with."""
 
 
 def outlier_findings(structures: Sequence[Structure], e0s: E0s | None, name: str) -> list[Finding]:
-    """Findings on single frames of one set."""
+    """Return the findings on outlying frames of one set."""
     frames = [s for s in structures if not is_isolated_atom(s)]
     energies, forces = outlying_energies(frames, e0s), outlying_forces(frames)
     findings = []
@@ -46,32 +46,32 @@ def outlier_findings(structures: Sequence[Structure], e0s: E0s | None, name: str
 
 
 def outlying_energies(frames: Sequence[Structure], e0s: E0s | None) -> list[Structure]:
-    """Frames whose energy per atom is far from those of its composition, or of all others.
+    """Return frames whose energy per atom is far from those of its composition, or of all others.
 
     Far is 12 robust standard deviations (from the median absolute deviation), and at least
-    0.3 eV an atom within a composition of 8 frames or more, else 2 eV an atom.
+    0.3 eV per atom within a composition of 8 frames or more, else 2 eV per atom.
     """
     groups: dict[str, list[Structure]] = {}
     for s in frames:
         if "energy" in s.labels:
             groups.setdefault(formula(s.numbers), []).append(s)
-    found, rest = [], []
+    outliers, rest = [], []
     for group in groups.values():
         if len(group) < 8:
             rest += group
             continue
         energies = np.array([float(s.labels["energy"]) / len(s) for s in group])
-        found += [group[k] for k in _far(energies, 0.3)]
+        outliers += [group[k] for k in _far(energies, 0.3)]
     if e0s is not None:
         rest = [s for s in rest if all(int(z) in e0s.values for z in s.numbers)]
         if len(rest) >= 8:
             energies = np.array([(float(s.labels["energy"]) - e0s.total(s)) / len(s) for s in rest])
-            found += [rest[k] for k in _far(energies, 2.0)]
-    return found
+            outliers += [rest[k] for k in _far(energies, 2.0)]
+    return outliers
 
 
 def outlying_forces(frames: Sequence[Structure]) -> list[Structure]:
-    """Frames with a force above 20 eV/Å that is also 20 times what frames typically have."""
+    """Return frames with a force above 20 eV/Å and above 20 times the typical rms force."""
     labelled = [s for s in frames if "forces" in s.labels]
     if len(labelled) < 8:
         return []
@@ -81,7 +81,7 @@ def outlying_forces(frames: Sequence[Structure]) -> list[Structure]:
 
 
 def _far(x: np.ndarray, least: float) -> np.ndarray:
-    """Indices of the few that are far; what is not rare is another kind, and no outlier."""
+    """Return the indices of values far from the median; none, if they are not rare."""
     distance = np.abs(x - np.median(x))
     limit = max(12 * 1.4826 * float(np.median(distance)), least)
     far = np.flatnonzero(distance > limit)

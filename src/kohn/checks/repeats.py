@@ -1,4 +1,4 @@
-"""Structures that occur more than once, within a set and in two of them."""
+"""Find structures that occur more than once, within a set or in two sets."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -11,13 +11,13 @@ from kohn.structures import Dataset, Structure, is_isolated_atom, orientation
 from kohn.structures.fingerprints import ORIENTATION_TOLERANCE
 
 CONTRADICTION = 0.005
-"""Energies of copies may differ by this much an atom, eV."""
+"""The largest allowed difference between the energies of copies, eV per atom."""
 
 
 def repeat_findings(
     sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]
 ) -> tuple[list[Finding], dict[str, int], dict[tuple[str, str], int]]:
-    """Findings on duplicates.
+    """Return the findings on duplicates, and the numbers of duplicates.
 
     Args:
         sets: the sets.
@@ -25,21 +25,21 @@ def repeat_findings(
             -1 for structures that are not compared.
 
     Returns:
-        findings; repeated frames in each set; (set, set) -> frames of the second that are
-        also in the first.
+        The findings; the number of repeated frames in each set; (set, set) -> the number of
+        frames of the second that are also in the first.
     """
     findings, within, between = [], {}, {}
     for name, data in sets.items():
-        found, within[name] = _within(data, groups[name], name)
-        findings += found
+        set_findings, within[name] = _within(data, groups[name], name)
+        findings += set_findings
     for a, b in combinations(sets, 2):
-        found, between[a, b] = _between(sets, groups, a, b)
-        findings += found
+        pair_findings, between[a, b] = _between(sets, groups, a, b)
+        findings += pair_findings
     return [*findings, *_contradictory(sets, groups)], within, between
 
 
 def not_compared(s: Structure) -> bool:
-    """Isolated atoms may well be in several files."""
+    """Return whether a structure is an isolated atom, which may be in several files."""
     return is_isolated_atom(s)
 
 
@@ -55,7 +55,7 @@ def _within(data: Dataset, groups: np.ndarray, name: str) -> tuple[list[Finding]
         "of atoms",
         where=first_places([data[int(k)] for k in repeated]),
         count=len(repeated),
-        fix="nothing, if their weight is meant; splits keep copies together",
+        fix="nothing, if their extra weight is intended; splits keep copies together",
     )
     return [finding], len(repeated)
 
@@ -65,44 +65,44 @@ def _between(
 ) -> tuple[list[Finding], int]:
     shared = np.intersect1d(groups[a], groups[b])
     shared = shared[shared >= 0]
-    literal, turned = [], []
+    identical, rotated = [], []
     for group in shared:
         first = [sets[a][int(k)] for k in np.flatnonzero(groups[a] == group)]
-        placed = np.stack([orientation(s) for s in first])
+        orientations = np.stack([orientation(s) for s in first])
         for k in np.flatnonzero(groups[b] == group):
             s = sets[b][int(k)]
-            same = np.abs(placed - orientation(s)).max(axis=1) < ORIENTATION_TOLERANCE
-            (literal if same.any() else turned).append(s)
+            same = np.abs(orientations - orientation(s)).max(axis=1) < ORIENTATION_TOLERANCE
+            (identical if same.any() else rotated).append(s)
     findings = []
-    if literal:
+    if identical:
         strict = {a, b} == {"train", "test"}
         findings.append(
             Finding(
                 kind="duplicate-between",
                 severity="error" if strict else "warning",
-                message=f"{len(literal)} frames of {b} occur in {a}",
-                where=first_places(literal),
-                count=len(literal),
-                fix=f"remove them from {b}: errors on them do not say how good a model is",
+                message=f"{len(identical)} frames of {b} occur in {a}",
+                where=first_places(identical),
+                count=len(identical),
+                fix=f"remove them from {b}: errors on them do not measure how good a model is",
             )
         )
-    if turned:
+    if rotated:
         findings.append(
             Finding(
                 kind="equivalent-between",
                 severity="warning",
-                message=f"{len(turned)} frames of {b} are rotated or mirrored copies of frames "
+                message=f"{len(rotated)} frames of {b} are rotated or mirrored copies of frames "
                 f"of {a}",
-                where=first_places(turned),
-                count=len(turned),
-                fix=f"remove them from {b}: a model with the symmetry built in has seen them",
+                where=first_places(rotated),
+                count=len(rotated),
+                fix=f"remove them from {b}: a model with built-in symmetry has seen them",
             )
         )
-    return findings, len(literal) + len(turned)
+    return findings, len(identical) + len(rotated)
 
 
 def _contradictory(sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Copies whose energies differ, over all sets."""
+    """Report copies whose energies differ, over all sets."""
     members: dict[int, list[Structure]] = {}
     for name, data in sets.items():
         for s, group in zip(data, groups[name], strict=True):
@@ -123,7 +123,7 @@ def _contradictory(sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]
             kind="contradictory-labels",
             severity="error",
             message=f"copies of one structure have energies that differ by up to {largest:.3g} "
-            "eV an atom",
+            "eV per atom",
             where=first_places([s for pair in differing for s in pair], 4),
             count=len(differing),
             fix="keep the frames of one method; or find what else differs (charge, spin, unit)",

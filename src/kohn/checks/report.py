@@ -1,4 +1,4 @@
-"""What a check found, as data, as JSON and as tables."""
+"""Report the findings of a check as data, as JSON and as tables."""
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -20,15 +20,15 @@ KINDS: dict[str, str] = {
     "no-labels": "a set has no labels at all",
     "partial-labels": "energy, forces or stress in some frames only",
     "nonfinite-label": "a label is not a finite number",
-    "nearly-right-key": "a key that is nearly one that would have been read",
+    "nearly-right-key": "an unread key that nearly matches a known key",
     "unread-key": "a key that looks like a label was not read",
-    "assumed-unit": "a label was read from a key that does not tell its unit",
+    "assumed-unit": "a label was read from a key that does not state its unit",
     "free-energy": "forces belong to the free energy, not to the energy that was read",
     "energy-units": "energies look as if they were not in eV",
     "force-units": "forces look as if they were not in eV/Å",
-    "force-sign": "forces point uphill",
+    "force-sign": "forces have the wrong sign: they point to higher energies",
     "zero-forces": "all forces are exactly zero",
-    "energy-force-inconsistent": "energies do not change as the forces say",
+    "energy-force-inconsistent": "energies do not change as the forces predict",
     "stress-units": "stresses look as if they were not in eV/Å³",
     "stress-sign": "stresses look as if they were positive in compression",
     "duplicate-within": "a structure occurs more than once in a set",
@@ -43,30 +43,30 @@ KINDS: dict[str, str] = {
     "varying-charge": "charge or spin differ between frames",
     "single-composition-e0s": "one composition determines only one offset of the E0s",
     "fitted-e0s": "E0s were fitted",
-    "inconsistent-e0s": "energies do not fit to the energies of the atoms",
-    "reference-energies": "there are no usable E0s",
+    "inconsistent-e0s": "energies do not match the E0s",
+    "reference-energies": "no usable E0s",
     "file-left-out": "a file of a folder cannot be read",
     "too-few-frames": "very few frames",
-    "unseen-element": "an element that the training set does not have",
+    "unseen-element": "an element that is not in the training set",
 }
-"""Every kind of finding, and what it means."""
+"""The kinds of findings and their meanings."""
 FIRM = frozenset({"no-labels", "unseen-element", "varying-charge"})
-"""Kinds that `check` may be told to pass over, but that no training can go on with."""
+"""Kinds that may be overridden in `check`, but not in training."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found.
+    """One finding of a check.
 
     Attributes:
         kind: one of `KINDS`.
-        severity: an error fails the check; a warning is to be read; a note is for the record.
-        message: what is so, in one sentence.
+        severity: an error fails the check; a warning needs attention; a note is for the record.
+        message: the observation, in one sentence.
         where: the first few places.
-        count: how many frames (or files) it concerns.
-        evidence: the independent observations it rests on, where it is an inference.
+        count: number of frames (or files) concerned.
+        evidence: the independent observations that support it, if it is an inference.
         fix: what the user can do.
-        overridden: an error that the user turned into a warning.
+        overridden: whether the user turned this error into a warning.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean, standard deviation and extremes of numbers; and their root mean square."""
+    """Mean, standard deviation, extremes and root mean square of numbers."""
 
     mean: float
     standard_deviation: float
@@ -92,24 +92,24 @@ class Statistics:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What is in one set.
+    """The contents of one set.
 
     Attributes:
-        name: of the set.
+        name: name of the set.
         sources: the files, with the keys that were read.
-        frames, isolated_atoms: numbers of structures, and of single atoms among them.
+        frames, isolated_atoms: numbers of structures, and of isolated atoms among them.
         atoms: smallest and largest number of atoms in a frame.
         elements: symbol -> (frames, atoms).
         periodic: number of periodic directions -> frames.
         volume_per_atom: smallest and largest, Å³, of frames periodic in three directions.
         config_types: config_type -> (frames, smallest and largest weight).
-        labels: property -> frames that have it.
+        labels: property -> number of frames with this label.
         energy_per_atom: (E - sum of E0) / atoms, eV.
-        forces: components, eV/Å.
+        forces: statistics of the components, eV/Å.
         largest_force: longest force vector, eV/Å.
-        stress: components, eV/Å³.
-        shortest: 'C-H' -> (Å, place).
-        duplicates: frames that repeat another one.
+        stress: statistics of the components, eV/Å³.
+        shortest: 'C-H' -> (shortest distance in Å, its place).
+        duplicates: number of frames that repeat another frame.
         left: files of folders that were not read.
     """
 
@@ -134,13 +134,13 @@ class SetSummary:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of `check`.
+    """The result of `check`.
 
     Attributes:
         findings: worst first.
         sets: a summary of each set.
-        e0s: the reference energies that were used, or None where there are none.
-        between: (set, set) -> structures of the second that occur in the first.
+        e0s: the reference energies that were used, or None.
+        between: (set, set) -> number of structures of the second that occur in the first.
         overrides: kinds whose errors the user turned into warnings.
     """
 
@@ -152,15 +152,15 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error."""
+        """Whether no finding is an error."""
         return not any(f.severity == "error" for f in self.findings)
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
-        """The findings of one kind."""
+        """Return the findings of one kind."""
         return tuple(f for f in self.findings if f.kind == kind)
 
     def raise_if_failed(self) -> None:
-        """Raise CheckFailed if there is an error; its message has all of them."""
+        """Raise CheckFailed if any finding is an error; its message has all errors."""
         errors = [f for f in self.findings if f.severity == "error"]
         if not errors:
             return
@@ -168,8 +168,8 @@ class Report:
         others = [f"also [{f.kind}]: {f.message}: {f.fix}" for f in errors[1:]]
         allowed = [kind for kind in kinds if kind not in FIRM]
         way_on = (
-            f"if it is right as it is, allow it: {', '.join(allowed)} (data.allow or --allow; "
-            "override=[…] of kohn.check)"
+            f"if the data are right as they are, allow {', '.join(allowed)} (data.allow or "
+            "--allow; override=[…] of kohn.check)"
         )
         raise CheckFailed(
             f"the data cannot be trusted [{first.kind}]: {first.message}",
@@ -179,7 +179,7 @@ class Report:
         )
 
     def to_json(self) -> Document:
-        """Plain data with keys in full words; eV and Å, or the unit is in the key."""
+        """Return plain data with full words as keys; units are eV and Å, or stated in the key."""
         return {
             "ok": self.ok,
             "findings": [_finding_json(f) for f in self.findings],
@@ -204,19 +204,19 @@ class Report:
 def arrange(
     findings: Iterable[Finding], override: Collection[str]
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Findings, worst first, errors of the kinds in `override` made warnings.
+    """Sort findings, worst first, and turn errors of the kinds in `override` into warnings.
 
     Returns:
-        the findings, and the overrides, sorted.
+        The findings, and the overrides, sorted.
 
     Raises:
-        InputError: an override that is no kind.
+        InputError: an override is not a kind of finding.
     """
     for kind in override:
         if kind not in KINDS:
             guess = nearest(kind, KINDS)
             raise InputError(
-                f"there is no finding of the kind {kind!r} to override",
+                f"the override {kind!r} is not a kind of finding",
                 expected=f"some of {', '.join(KINDS)}",
                 fix=f"did you mean {guess!r}?" if guess else None,
             )
@@ -288,7 +288,7 @@ def _keys_of(s: SetSummary, name: str) -> dict[str, int]:
 
 
 def render(report: Report) -> RenderableType:
-    """The report as tables for a terminal (rich)."""
+    """Return the report as tables for a terminal (rich)."""
     parts: list[RenderableType] = [_sets_table(report), _labels_table(report)]
     if any(s.left or len(s.sources) > 1 for s in report.sets):
         parts.append(_files_table(report))
@@ -299,7 +299,7 @@ def render(report: Report) -> RenderableType:
     parts += [_finding_text(f) for f in report.findings]
     errors = sum(f.severity == "error" for f in report.findings)
     warnings = sum(f.severity == "warning" for f in report.findings)
-    verdict = f"{errors} errors, {warnings} warnings" if errors or warnings else "nothing amiss"
+    verdict = f"{errors} errors, {warnings} warnings" if errors or warnings else "no problems"
     style = "bold red" if errors else "bold yellow" if warnings else "bold green"
     overridden = f" (overridden: {', '.join(report.overrides)})" if report.overrides else ""
     parts.append(Text(f"\n{verdict}{overridden}", style=style))
@@ -388,14 +388,14 @@ def _finding_text(finding: Finding) -> Text:
 
 
 MOST_FILES = 20
-"""Files in a table for people; all of them are in the JSON."""
+"""The largest number of files that a table shows of each kind; the JSON has all files."""
 
 
 def _files_table(report: Report) -> Table:
-    """What each file gave, and what was left of folders."""
+    """Return the numbers of frames of files, and the files of folders that were not read."""
     table = _table("\nFiles", ["", "frames", ""])
     rows = [(source.file, str(source.frames), "") for s in report.sets for source in s.sources]
-    left = [(x.file, "", f"left: {x.reason}") for s in report.sets for x in s.left]
+    left = [(x.file, "", f"not read: {x.reason}") for s in report.sets for x in s.left]
     for part in (rows, left):
         for row in part[:MOST_FILES]:
             table.add_row(*map(Text, row))

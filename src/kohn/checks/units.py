@@ -1,18 +1,18 @@
-"""Units and signs judged by independent observations.
+"""Check units and signs of labels by independent observations.
 
-No single look at numbers proves that they are in another unit. Each function here that ends in
-`_evidence` is one observation, and different ones rest on different facts:
+No single observation proves that numbers are in another unit. Each function here whose name ends in
+`_evidence` makes one observation, and the observations rest on different facts:
 
     absolute    total energies against the all-electron energies of the atoms
     binding     energies against those of isolated atoms
-    spread      how far energies of similar structures lie apart
+    spread      the spread of the energies of similar structures
     neighbours  energy differences of neighbouring frames against forces
     strain      energy differences of strained frames against stresses
-    magnitude   the size of forces (or their curvature), or of stresses
+    magnitude   the size of forces (or the curvature they imply), or of stresses
     restoring   whether forces pull atoms back
-    volume      how pressure changes with the volume
+    volume      the change of stress with the volume
 
-Two of them make an error, one makes a warning.
+Two observations make an error, one makes a warning.
 """
 
 from collections.abc import Sequence
@@ -47,14 +47,14 @@ ENERGY_UNITS = {
     "kcal/mol": KCAL_PER_MOL,
     "kJ/mol": KJ_PER_MOL,
 }
-"""eV in one of each."""
+"""The size of each unit, eV."""
 BOLTZMANN = 8.617333e-5
-"""eV/K."""
+"""The Boltzmann constant, eV/K."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One observation: which it is, in words, and the unit that it points to (if it does)."""
+    """One observation: its name, its description, and the unit that it points to (if any)."""
 
     observation: str
     text: str
@@ -64,66 +64,67 @@ class Evidence:
 def energy_and_force_findings(
     structures: Sequence[Structure], e0s: E0s | None, pairs: FramePairs, name: str
 ) -> list[Finding]:
-    """Findings on units and signs of energies and forces of one set."""
+    """Return the findings on units and signs of the energies and forces of one set."""
     frames = [s for s in structures if not is_isolated_atom(s)]
     ratio = energy_over_work(pairs)
-    bent = curvature(pairs)
+    curvature_ratio = curvature(pairs)
     absolute = absolute_evidence(frames)
     spread = spread_evidence(frames)
-    size = force_size_evidence(frames, bent)
-    off = neighbour_evidence(ratio)
-    # A factor that no unit has is no matter of units.
-    steep = off if ratio is not None and _named(ratio.value) else None
-    strained = energy_over_strain_work(pairs)
-    agrees = _energy_agrees_with_stress(strained) if steep is not None else None
-    known = agrees is not None or (absolute is not None and absolute.unit == "eV")
-    blame_forces = known or (size is not None and spread is None)
-    of_energy = [] if known else [absolute, binding_evidence(frames, e0s), spread]
+    size = force_size_evidence(frames, curvature_ratio)
+    mismatch = neighbour_evidence(ratio)
+    # A factor that belongs to no unit is not evidence on units.
+    unit_mismatch = mismatch if ratio is not None and _mixed_units(ratio.value) else None
+    strain_ratio = energy_over_strain_work(pairs)
+    agreement = _energy_agrees_with_stress(strain_ratio) if unit_mismatch is not None else None
+    in_ev = agreement is not None or (absolute is not None and absolute.unit == "eV")
+    blame_forces = in_ev or (size is not None and spread is None)
+    energies = [] if in_ev else [absolute, binding_evidence(frames, e0s), spread]
     if not blame_forces:
-        of_energy += [steep, _also_against_stress(ratio, strained) if steep else None]
-    of_energy.append(_atomic_units_evidence(absolute, ratio))
-    of_forces = [size, *([steep, agrees] if blame_forces else [])]
-    of_forces.append(_same_unit_evidence(absolute, ratio))
-    findings = [
-        _findings_of_evidence("energy-units", "energies", "eV", of_energy, name),
-        _findings_of_evidence("force-units", "forces", "eV/Å", of_forces, name),
-        _force_sign(ratio, bent, name),
+        against_stress = _also_against_stress(ratio, strain_ratio) if unit_mismatch else None
+        energies += [unit_mismatch, against_stress]
+    energies.append(_atomic_units_evidence(absolute, ratio))
+    forces = [size, *([unit_mismatch, agreement] if blame_forces else [])]
+    forces.append(_same_unit_evidence(absolute, ratio))
+    candidates = [
+        _findings_of_evidence("energy-units", "energies", "eV", energies, name),
+        _findings_of_evidence("force-units", "forces", "eV/Å", forces, name),
+        _force_sign(ratio, curvature_ratio, name),
     ]
-    found = [f for f in findings if f is not None]
-    if not any(f.kind in ("energy-units", "force-units", "force-sign") for f in found):
-        found += _inconsistent(ratio, off, name)
-    return found
+    findings = [f for f in candidates if f is not None]
+    if not any(f.kind in ("energy-units", "force-units", "force-sign") for f in findings):
+        findings += _inconsistent(ratio, mismatch, name)
+    return findings
 
 
 def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: str) -> list[Finding]:
-    """Findings on unit and sign of the stress of one set."""
+    """Return the findings on the unit and sign of the stresses of one set."""
     frames = [s for s in structures if "stress" in s.labels and s.periodic.all()]
     if not frames:
         return []
     ratio = energy_over_strain_work(pairs)
     volume = stiffness(frames)
-    # Where energies contradict forces by the same factor, it is theirs.
-    theirs = _also_against_stress(energy_over_work(pairs), ratio) is not None
-    units = [stress_size_evidence(frames, volume), None if theirs else _strain_unit_evidence(ratio)]
+    # If energies contradict forces by the same factor, the energies are wrong.
+    wrong_energies = _also_against_stress(energy_over_work(pairs), ratio) is not None
+    strain_unit = None if wrong_energies else _strain_unit_evidence(ratio)
+    units = [stress_size_evidence(frames, volume), strain_unit]
     findings = [_findings_of_evidence("stress-units", "stresses", "eV/Å³", units, name)]
-    against: list[Evidence | None] = []
+    evidence: list[Evidence] = []
     if ratio is not None and ratio.trusted and ratio.value < 0:
-        against.append(
+        evidence.append(
             Evidence(
                 "neighbours",
-                f"energies rise under strain where the stress says that they fall: ratio "
+                f"energies rise under strain where the stress predicts that they fall: ratio "
                 f"{ratio.value:.3g} over {ratio.pairs} pairs of frames, where 1 is right",
             )
         )
     if volume is not None and volume < 0:
-        against.append(
+        evidence.append(
             Evidence(
                 "volume",
-                "stress goes down as the volume goes up, a negative bulk modulus "
+                "stress falls as the volume grows, which implies a negative bulk modulus "
                 f"({volume / GPA:.3g} GPa)",
             )
         )
-    evidence = [e for e in against if e is not None]
     if evidence:
         findings.append(
             Finding(
@@ -132,7 +133,7 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
                 message=f"{name}: stresses look as if they were positive in compression",
                 evidence=tuple(e.text for e in evidence),
                 fix="multiply them by -1: stress is (1/V) dE/d(strain), positive in tension "
-                "(VASP prints the opposite; so is a virial, -V times it)",
+                "(VASP prints the opposite sign, which a virial, -V times the stress, has too)",
             )
         )
     return [f for f in findings if f is not None]
@@ -142,9 +143,9 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
 
 
 def absolute_evidence(frames: Sequence[Structure]) -> Evidence | None:
-    """The unit in which total energies are those of all electrons of the atoms, if there is one.
+    """Return the unit in which total energies equal all-electron energies of the atoms, if any.
 
-    Pseudopotentials leave core electrons out, so their energies fit none, and say nothing.
+    Pseudopotentials leave core electrons out, so their energies match no unit: no evidence.
     """
     ratios = []
     for s in frames[:: max(1, len(frames) // 500)]:
@@ -159,14 +160,14 @@ def absolute_evidence(frames: Sequence[Structure]) -> Evidence | None:
             return Evidence(
                 "absolute",
                 f"total energies are {ratio:.4g} times the all-electron energies of the atoms "
-                f"in eV: they equal them in {unit}",
+                f"in eV, so they are in {unit}",
                 unit,
             )
     return None
 
 
 def binding_evidence(frames: Sequence[Structure], e0s: E0s | None) -> Evidence | None:
-    """Atoms bound more strongly than any are, relative to isolated atoms (or given E0s)."""
+    """Report atoms bound more strongly than in solids, relative to isolated atoms or given E0s."""
     if e0s is None or "least squares" in e0s.source:
         return None
     binding = binding_energies(frames, e0s)
@@ -175,13 +176,13 @@ def binding_evidence(frames: Sequence[Structure], e0s: E0s | None) -> Evidence |
     return Evidence(
         "binding",
         f"atoms are bound by {-np.median(binding):.3g} eV each, relative to E0; "
-        "the strongest bound solids have 9",
+        "the most strongly bound solids have 9",
         "kcal/mol or kJ/mol",
     )
 
 
 def binding_energies(frames: Sequence[Structure], e0s: E0s) -> np.ndarray:
-    """(E - sum of E0) / atoms, eV, of frames with an energy and known elements."""
+    """Return (E - sum of E0) / atoms, eV, of frames with an energy and known elements."""
     known = [
         s
         for s in frames
@@ -191,11 +192,11 @@ def binding_energies(frames: Sequence[Structure], e0s: E0s) -> np.ndarray:
 
 
 def spread_evidence(frames: Sequence[Structure]) -> Evidence | None:
-    """Energies of like structures that lie too far apart, or too close, for any temperature.
+    """Report energies of similar structures that are too far apart or close for any temperature.
 
-    A molecule of n atoms that vibrates classically at T has energies that spread by
-    sqrt(3 n / 2) k T. Over many compositions, energies per atom stay within some 0.3 eV of a
-    sum of terms of the elements.
+    The energies of a molecule of n atoms that vibrates classically at T spread by
+    sqrt(3 n / 2) k T. Over many compositions, energies per atom stay within about 0.3 eV of a
+    sum over the elements.
     """
     temperatures = []
     groups: dict[bytes, list[Structure]] = {}
@@ -230,22 +231,22 @@ def _residual_evidence(frames: list[Structure], compositions: int) -> Evidence |
     if spread > 2.0:
         return Evidence(
             "spread",
-            f"energies spread by {spread:.3g} eV an atom about a sum over the elements; "
-            "some 0.3 is usual",
+            f"energies spread by {spread:.3g} eV per atom about a sum over the elements; "
+            "about 0.3 is usual",
             "kcal/mol or kJ/mol",
         )
     if compositions >= 30 and len(elements) > 1 and spread < 0.008:
         return Evidence(
             "spread",
-            f"energies of {compositions} compositions spread by only {spread:.2g} eV an atom "
-            "about a sum over the elements; some 0.1 is usual",
+            f"energies of {compositions} compositions spread by only {spread:.2g} eV per "
+            "atom about a sum over the elements; about 0.1 is usual",
             "hartree",
         )
     return None
 
 
 def _spread(x: np.ndarray) -> float:
-    """Standard deviation that a few outliers do not move (from quartiles)."""
+    """Return a standard deviation that a few outliers do not change (from the quartiles)."""
     low, high = np.percentile(x, [25, 75])
     return float((high - low) / 1.349)
 
@@ -254,18 +255,17 @@ def _spread(x: np.ndarray) -> float:
 
 
 def force_size_evidence(frames: Sequence[Structure], bent: Ratio | None) -> Evidence | None:
-    """Forces, or how they change with position, larger than in any matter; or, in organic
-    molecules, smaller."""
+    """Report forces or curvatures larger than in any matter, or too small for organic molecules."""
     forces = [s.labels["forces"].ravel() for s in frames if "forces" in s.labels]
     if not forces:
         return None
-    # The median over frames: a few torn structures may have any forces.
+    # The median over frames, because a few broken structures may have any forces.
     typical = float(np.median([np.sqrt(np.mean(f**2)) for f in forces]))
     stiff = bent.value if bent is not None and bent.trusted else None
     if typical > 15 or (stiff is not None and stiff > 80):
         text = f"forces are typically {typical:.3g} eV/Å"
         text += "" if stiff is None else f" and change by {stiff:.3g} eV/Å²"
-        return Evidence("magnitude", f"{text}; some 1 and 10 are usual", "kcal/mol/Å")
+        return Evidence("magnitude", f"{text}; about 1 and 10 are usual", "kcal/mol/Å")
     if stiff is not None and 0 < stiff < 0.5 and _organic(frames):
         return Evidence(
             "magnitude",
@@ -277,18 +277,18 @@ def force_size_evidence(frames: Sequence[Structure], bent: Ratio | None) -> Evid
 
 
 def neighbour_evidence(ratio: Ratio | None) -> Evidence | None:
-    """Energies that change by another factor than forces say."""
+    """Report energies that change by another factor than the forces predict."""
     if ratio is None or not ratio.trusted or 0.4 < abs(ratio.value) < 2.5:
         return None
     return Evidence(
         "neighbours",
         f"between {ratio.pairs} pairs of neighbouring frames the energy changes by "
-        f"{ratio.value:.3g} times what the forces say{_named(ratio.value)}",
+        f"{ratio.value:.3g} times what the forces predict{_mixed_units(ratio.value)}",
     )
 
 
-def _named(value: float) -> str:
-    """What a ratio of energy to work may come from."""
+def _mixed_units(value: float) -> str:
+    """Return the mixtures of units that explain a ratio of energy to work, in words."""
     size = abs(value)
     names = {
         "kcal/mol for eV": 1 / KCAL_PER_MOL,
@@ -304,20 +304,20 @@ def _named(value: float) -> str:
 
 
 def _atomic_units_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evidence | None:
-    """Hartree with hartree/bohr: energies change by 1/0.529 = 1.89 times -F . dx (in Å)."""
+    """Report hartree with hartree/bohr: energies change by 1/0.529 = 1.89 times -F . dx (in Å)."""
     if absolute is None or absolute.unit != "hartree" or ratio is None or not ratio.trusted:
         return None
     if ratio.pairs < 15 or not 1.5 < ratio.value < 2.4:
         return None
     return Evidence(
         "neighbours",
-        f"energies change by {ratio.value:.3g} times what the forces say, the mark of hartree "
-        f"with hartree/bohr ({1 / BOHR:.3g})",
+        f"energies change by {ratio.value:.3g} times what the forces predict, the mark of "
+        f"hartree with hartree/bohr ({1 / BOHR:.3g})",
     )
 
 
 def _same_unit_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evidence | None:
-    """Forces that belong to energies that are not in eV are not in eV/Å either."""
+    """Report forces that are not in eV/Å, because they belong to energies that are not in eV."""
     if absolute is None or absolute.unit == "eV" or ratio is None or not ratio.trusted:
         return None
     atomic = _atomic_units_evidence(absolute, ratio)
@@ -326,66 +326,66 @@ def _same_unit_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evide
     unit = "hartree/bohr" if atomic else f"{absolute.unit}/Å"
     return Evidence(
         "neighbours",
-        f"forces belong to the energies of neighbouring frames, which are in {absolute.unit}: "
-        f"so they are in {unit}",
+        f"forces agree with the energies of neighbouring frames, which are in {absolute.unit}, "
+        f"so the forces are in {unit}",
     )
 
 
-def _energy_agrees_with_stress(strained: Ratio | None) -> Evidence | None:
-    """Energies that change under strain as the stress says: then it is not they that are off."""
-    if strained is None or not strained.trusted or not 0.4 < strained.value < 2.5:
+def _energy_agrees_with_stress(strain_ratio: Ratio | None) -> Evidence | None:
+    """Report energies that change under strain as the stress predicts, and so are right."""
+    if strain_ratio is None or not strain_ratio.trusted or not 0.4 < strain_ratio.value < 2.5:
         return None
     return Evidence(
         "strain",
-        f"between {strained.pairs} pairs of strained frames the energy changes by "
-        f"{strained.value:.3g} times what the stress says, so energies are right",
+        f"between {strain_ratio.pairs} pairs of strained frames the energy changes by "
+        f"{strain_ratio.value:.3g} times what the stress predicts, so energies are right",
     )
 
 
-def _also_against_stress(ratio: Ratio | None, strained: Ratio | None) -> Evidence | None:
-    """Energies that differ by one factor from what forces say and from what stress says."""
-    if neighbour_evidence(ratio) is None or ratio is None or strained is None:
+def _also_against_stress(ratio: Ratio | None, strain_ratio: Ratio | None) -> Evidence | None:
+    """Report energies that contradict forces and stress by the same factor."""
+    if neighbour_evidence(ratio) is None or ratio is None or strain_ratio is None:
         return None
-    if not strained.trusted or not 1 / 1.6 < strained.value / ratio.value < 1.6:
+    if not strain_ratio.trusted or not 1 / 1.6 < strain_ratio.value / ratio.value < 1.6:
         return None
     return Evidence(
         "strain",
-        f"between {strained.pairs} pairs of strained frames the energy changes by "
-        f"{strained.value:.3g} times what the stress says",
+        f"between {strain_ratio.pairs} pairs of strained frames the energy changes by "
+        f"{strain_ratio.value:.3g} times what the stress predicts",
     )
 
 
-def _force_sign(ratio: Ratio | None, bent: Ratio | None, name: str) -> Finding | None:
+def _force_sign(ratio: Ratio | None, curvature_ratio: Ratio | None, name: str) -> Finding | None:
     evidence = []
     if ratio is not None and ratio.trusted and ratio.value < 0:
         evidence.append(
             f"between {ratio.pairs} pairs of neighbouring frames the energy rises along the "
             f"forces: ratio {ratio.value:.3g}, where 1 is right"
         )
-    if bent is not None and bent.trusted and bent.value < 0:
+    if curvature_ratio is not None and curvature_ratio.trusted and curvature_ratio.value < 0:
         evidence.append(
-            f"forces push atoms away from where they are in neighbouring frames ({bent.pairs} "
-            "pairs), where they should pull them back"
+            "forces push atoms away from their positions in neighbouring frames "
+            f"({curvature_ratio.pairs} pairs), but should pull them back"
         )
     if not evidence:
         return None
     return Finding(
         kind="force-sign",
         severity="error" if len(evidence) > 1 else "warning",
-        message=f"{name}: forces look like gradients, with the sign not turned",
+        message=f"{name}: forces look like gradients: their sign is wrong",
         evidence=tuple(evidence),
         fix="multiply them by -1: forces are minus the gradient of the energy",
     )
 
 
-def _inconsistent(ratio: Ratio | None, off: Evidence | None, name: str) -> list[Finding]:
+def _inconsistent(ratio: Ratio | None, mismatch: Evidence | None, name: str) -> list[Finding]:
     loose = ratio is not None and ratio.pairs >= 15 and ratio.distance < 0.25
-    if off is not None:
-        evidence = off.text
+    if mismatch is not None:
+        evidence = mismatch.text
     elif loose and ratio is not None and ratio.agreement < 0.75:
         evidence = (
             f"in {100 * (1 - ratio.agreement):.0f}% of {ratio.pairs} pairs of neighbouring "
-            "frames the energy goes up where the forces say that it goes down, or the reverse"
+            "frames the energy rises where the forces predict that it falls, or the reverse"
         )
     else:
         return []
@@ -393,9 +393,9 @@ def _inconsistent(ratio: Ratio | None, off: Evidence | None, name: str) -> list[
         Finding(
             kind="energy-force-inconsistent",
             severity="warning",
-            message=f"{name}: energies do not change as the forces say",
+            message=f"{name}: energies do not change as the forces predict",
             evidence=(evidence,),
-            fix="check that energies and forces are of the same calculation, frame by frame "
+            fix="check that energies and forces come from the same calculation, frame by frame "
             "and atom by atom",
         )
     ]
@@ -405,14 +405,14 @@ def _inconsistent(ratio: Ratio | None, off: Evidence | None, name: str) -> list[
 
 
 def stiffness(frames: Sequence[Structure]) -> float | None:
-    """V dp/dV of the mean normal stress p, a bulk modulus in eV/Å³; None where it is unclear.
+    """Return V dp/dV of the mean normal stress p, a bulk modulus in eV/Å³; None if unclear.
 
-    The median over compositions whose volumes differ and whose stresses follow them.
+    It is the median over compositions whose volumes differ and whose stresses follow them.
     """
     groups: dict[bytes, list[Structure]] = {}
     for s in frames:
         groups.setdefault(s.numbers.tobytes(), []).append(s)
-    found = []
+    moduli = []
     for group in groups.values():
         if len(group) < 8:
             continue
@@ -421,12 +421,12 @@ def stiffness(frames: Sequence[Structure]) -> float | None:
         if volume.std() < 0.003 * volume.mean() or normal.std() == 0:
             continue
         if abs(np.corrcoef(volume, normal)[0, 1]) > 0.7:
-            found.append(np.polyfit(volume, normal, 1)[0] * volume.mean())
-    return float(np.median(found)) if found else None
+            moduli.append(np.polyfit(volume, normal, 1)[0] * volume.mean())
+    return float(np.median(moduli)) if moduli else None
 
 
 def stress_size_evidence(frames: Sequence[Structure], volume: float | None) -> Evidence | None:
-    """Stresses, or a bulk modulus, larger than in any matter that is computed often."""
+    """Report stresses, or a bulk modulus, larger than in any matter that is computed often."""
     typical = float(np.median([np.abs(s.labels["stress"]).max() for s in frames]))
     if typical < 0.5 and (volume is None or abs(volume) < 1000 * GPA):
         return None
@@ -437,7 +437,7 @@ def stress_size_evidence(frames: Sequence[Structure], volume: float | None) -> E
 
 
 def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
-    """Energies under strain that change by another factor than stresses say."""
+    """Report energies that change under strain by another factor than the stresses predict."""
     if ratio is None or not ratio.trusted or 0.2 < abs(ratio.value) < 5:
         return None
     size = abs(ratio.value)
@@ -445,28 +445,28 @@ def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
     return Evidence(
         "strain",
         f"between {ratio.pairs} pairs of strained frames the energy changes by {ratio.value:.3g} "
-        "times what the stress says" + (f", the mark of {near[0]}" if near else ""),
+        "times what the stress predicts" + (f", the mark of {near[0]}" if near else ""),
         near[0] if near else None,
     )
 
 
-# Verdicts ------------------------------------------------------------------------------------
+# Findings ------------------------------------------------------------------------------------
 
 
 def _findings_of_evidence(
-    kind: str, what: str, unit: str, evidence: Sequence[Evidence | None], name: str
+    kind: str, quantity: str, unit: str, evidence: Sequence[Evidence | None], name: str
 ) -> Finding | None:
-    """An error on two independent observations, a warning on one, else nothing."""
-    known = {e.observation: e for e in evidence if e is not None}
-    if not known:
+    """Return an error for two independent observations, a warning for one, None for none."""
+    observations = {e.observation: e for e in evidence if e is not None}
+    if not observations:
         return None
-    looks = [e.unit for e in known.values() if e.unit is not None]
-    like = f" ({looks[0]}?)" if looks else ""
+    units = [e.unit for e in observations.values() if e.unit is not None]
+    guess = f" ({units[0]}?)" if units else ""
     return Finding(
         kind=kind,
-        severity="error" if len(known) > 1 else "warning",
-        message=f"{name}: {what} look as if they were not in {unit}{like}",
-        evidence=tuple(e.text for e in known.values()),
+        severity="error" if len(observations) > 1 else "warning",
+        message=f"{name}: {quantity} look as if they were not in {unit}{guess}",
+        evidence=tuple(e.text for e in observations.values()),
         fix=f"convert them to {unit} (kohn.units has the factors)",
     )
 

@@ -1,3 +1,3 @@
-"""The command line: a thin skin over the importable API."""
+"""The command line: a thin layer over the importable API."""
 
 from kohn.cli.app import main as main

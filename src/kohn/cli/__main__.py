@@ -1,4 +1,4 @@
-"""`python -m kohn.cli`."""
+"""Run the command line: `python -m kohn.cli`."""
 
 from kohn.cli.app import main
 

@@ -1,5 +1,5 @@
-"""`kohn check`, `template`, `train`, `audit`, `eval`, `predict`, `describe`, `similarity`, `hull`,
-`screen`, `report` and `demo`.
+"""Define `kohn check`, `template`, `train`, `audit`, `eval`, `predict`, `describe`, `similarity`,
+`hull`, `screen`, `report` and `demo`.
 
 Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
 done; 1: a check failed; 2: bad input or usage.
@@ -34,23 +34,23 @@ from kohn.errors import ConfigError, InputError, KohnError, nearest
 from kohn.typing import Document
 
 STOPPED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
+"""Exit code after Ctrl-C: 128 + SIGINT, as in shells."""
 
 
 @app.command(epilog="Example: `kohn check train.extxyz --test test.extxyz`")
 def check(
     files: Files,
     test: Annotated[
-        list[Path] | None, typer.Option(help="files to test on: must not repeat the others")
+        list[Path] | None, typer.Option(help="test files, which must not repeat the other files")
     ] = None,
     key: Keys = None,
     not_periodic: NotPeriodic = False,
     allow: Annotated[
-        list[str] | None, typer.Option(help="kind of finding not to fail on; repeatable")
+        list[str] | None, typer.Option(help="kind of finding to accept; repeatable")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what is in the files, and what in them cannot be trusted."""
+    """Report the contents of files, and the data in them that cannot be trusted."""
     import kohn
 
     sets = {"train": [str(f) for f in files]}
@@ -72,11 +72,12 @@ def check(
 
 @app.command(epilog="Example: `kohn template train > train.yaml`")
 def template(
-    what: Annotated[str, typer.Argument(help="of which command: train")] = "train",
+    what: Annotated[str, typer.Argument(help="command to configure: train")] = "train",
     model: Annotated[
         str,
         typer.Option(
-            help="schnet, dimenet, nequip, mace, nequip-direct, mace-direct or gaussian-process"
+            help="model family: schnet, dimenet, nequip, mace, nequip-direct, mace-direct or "
+            "gaussian-process"
         ),
     ] = "mace",
 ) -> None:
@@ -100,25 +101,28 @@ def train(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of the run; default runs/NAME, after the first file"),
+        typer.Option(help="folder of the run; default runs/NAME, named after the first file"),
     ] = None,
     test: Annotated[list[Path] | None, typer.Option(help="files to evaluate on at the end")] = None,
     key: Keys = None,
     not_periodic: NotPeriodic = False,
     allow: Annotated[
-        list[str] | None, typer.Option(help="kind of finding to train in spite of; repeatable")
+        list[str] | None, typer.Option(help="kind of finding to accept; repeatable")
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help="dipole, polarizability or a key of numbers, not energies; repeatable"),
+        typer.Option(
+            help="property to learn instead of energies: dipole, polarizability, or a key of "
+            "numbers in the files; repeatable"
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="length of the run")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="of weights, split and order")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU cores")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with a run")] = False,
+    steps: Annotated[int | None, typer.Option(min=1, help="number of training steps")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed of weights, split, order")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="number of CPU cores")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
     json: Json = False,
 ) -> None:
-    """Train a potential (or with --target a model of properties), and keep the run in a folder."""
+    """Train a potential, or a model of properties with --target, and keep the run in a folder."""
     from kohn.cli.training import run_training
 
     folder = out or _folder_for(source)
@@ -148,7 +152,7 @@ def train(
 
 
 def _folder_for(source: list[Path]) -> Path:
-    """runs/NAME, after the configuration or the first file."""
+    """Return runs/NAME, named after the configuration or the first file."""
     return Path("runs") / source[0].stem
 
 
@@ -158,31 +162,31 @@ def audit_laws(
         list[Path],
         typer.Argument(
             metavar="[MODEL] FILE...",
-            help="model file, folder of a run, or module:Class of any ASE calculator; structures",
+            help="model file, run folder, or module:Class of an ASE calculator; then structures",
         ),
     ],
     calculator: Annotated[
-        str | None, typer.Option(help="module:Class, in the place of MODEL")
+        str | None, typer.Option(help="module:Class of an ASE calculator, instead of MODEL")
     ] = None,
     calculator_args: Annotated[
-        str | None, typer.Option(help="its arguments: a JSON object")
+        str | None, typer.Option(help="arguments of the calculator, as a JSON object")
     ] = None,
-    laws: Annotated[str | None, typer.Option(help="names, with commas; all by default")] = None,
+    laws: Annotated[str | None, typer.Option(help="laws, separated by commas; default all")] = None,
     threshold: Annotated[
-        list[str] | None, typer.Option(help="law=value in the law's unit; repeatable")
+        list[str] | None, typer.Option(help="threshold of a law: law=value in its unit; repeatable")
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="take so many, evenly spaced")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="of directions and velocities")] = 0,
-    temperature: Annotated[float, typer.Option(help="of dynamics, K")] = 300.0,
-    dtype: Annotated[str, typer.Option(help="of MODEL: float64 or float32")] = "float64",
+    frames: Annotated[int, typer.Option(min=1, help="number of structures, evenly spaced")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="seed of directions and velocities")] = 0,
+    temperature: Annotated[float, typer.Option(help="temperature of dynamics, K")] = 300.0,
+    dtype: Annotated[str, typer.Option(help="precision of MODEL: float64 or float32")] = "float64",
     out: Annotated[
-        Path | None, typer.Option(help="folder for records and a page; goes on with one")
+        Path | None, typer.Option(help="folder for records and a page; continues an audit in it")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Measure the physics of a model, or of any ASE calculator.
+    """Measure how far a model, or any ASE calculator, breaks the laws of physics.
 
-    For each law: the largest violation, the threshold, the verdict. Exit code 1 when a law fails.
+    Print the largest violation, threshold and verdict of each law. Exit code 1 if a law fails.
     """
     from kohn.cli.auditing import run_audit
     from kohn.reports.audit import audit_table
@@ -210,13 +214,13 @@ def audit_laws(
 
 @app.command("eval", epilog="Example: `kohn eval runs/first/model.safetensors test.extxyz`")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
+    model: Annotated[Path, typer.Argument(help="model file or run folder")],
     files: Files,
     key: Keys = None,
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Compare a model with labelled structures."""
+    """Compute the errors of a model on labelled structures."""
     import kohn
     from kohn.cli.progress import bar
     from kohn.cli.training import show_left_out, show_suspicions, warn_of_forces
@@ -241,7 +245,7 @@ def evaluate(
     for source in data.sources:
         for unread, known in source.near_keys.items():
             stderr.print(
-                f"warning: {source.file}: the key {unread!r} was not read; it is nearly {known!r}",
+                f"warning: {source.file}: the key {unread!r} was not read; it resembles {known!r}",
                 markup=False,
             )
     with bar(stderr, "evaluating", len(data)) as advance:
@@ -257,22 +261,22 @@ def evaluate(
 
 @app.command(epilog="Example: `kohn predict runs/first new.xyz -o predicted.extxyz`")
 def predict(
-    model: Annotated[Path, typer.Argument(help="model file, or folder of a run")],
-    files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
+    model: Annotated[Path, typer.Argument(help="model file or run folder")],
+    files: Annotated[list[Path], typer.Argument(help="files of structures; labels are not needed")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="extended XYZ file to write: .extxyz or .xyz")
     ],
     uncertainty: Annotated[
         bool,
-        typer.Option("--uncertainty", help="expected errors (σ) too, of a gaussian-process"),
+        typer.Option("--uncertainty", help="also write expected errors (σ); gaussian-process only"),
     ] = False,
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Predict energies, forces and stresses, or properties, and write them beside the structures.
+    """Predict energies, forces and stresses, or properties, and write them with the structures.
 
-    A model of properties writes what it was trained for, as dipole (e·Å) and polarizability (Å³).
-    Labels that the files have are kept under their REF_ keys, but for those that cannot be used.
+    A model of properties writes those it was trained on, e.g. dipole (e·Å), polarizability (Å³).
+    Labels of the files are kept under their REF_ keys, except those that cannot be used.
     """
     import kohn
     from kohn.cli.progress import bar
@@ -291,10 +295,10 @@ def predict(
         if isinstance(potential, PropertyModel):
             if uncertainty:
                 raise ConfigError(
-                    "models of properties tell no uncertainty", fix="leave out --uncertainty"
+                    "models of properties give no uncertainty", fix="leave out --uncertainty"
                 )
             labels = potential.predict(data.structures, advance=advance)
-            document |= {t: [found[t].tolist() for found in labels] for t in potential.targets}
+            document |= {t: [values[t].tolist() for values in labels] for t in potential.targets}
         else:
             predictions = potential.predict(
                 data.structures, uncertainty=uncertainty, advance=advance
@@ -322,7 +326,7 @@ def predict(
     "describe", epilog="Example: `kohn describe a.xyz --descriptor soap --set r_cut=5 -o out.npz`"
 )
 def describe_files(
-    files: Annotated[list[Path], typer.Argument(help="structures; labels are not needed")],
+    files: Annotated[list[Path], typer.Argument(help="files of structures; labels are not needed")],
     descriptor: Annotated[
         str, typer.Option("--descriptor", "-d", help="soap, coulomb-matrix or structure-factor")
     ],
@@ -331,21 +335,21 @@ def describe_files(
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Write features of structures that obey the symmetries, for models of your own.
+    """Write features of structures that obey the symmetries, for your own models.
 
-    The npz file holds these arrays, and needs no pickle:
+    The npz file holds these arrays, and is read without pickle:
 
-    - `features` float64 [rows, D]: a row for each structure; of SOAP for each atom, unless
+    - `features` float64 [rows, D]: one row for each structure; with SOAP one for each atom, unless
       `--set average=outer` or `inner`
-    - `names` [D]: what each feature is; columns depend on the elements (and the largest molecule)
-      of the files, so describe those that belong together in one call
-    - `structure` int [rows]: index of the row's structure, from 0 through all files
-    - `numbers` int [rows]: atomic number of the row's atom, where rows are atoms
-    - `elements` int: atomic numbers that occur, ascending
+    - `names` [D]: names of the features; columns depend on the elements (and the largest molecule)
+      of the files, so describe files that belong together in one call
+    - `structure` int [rows]: index of the row's structure, counted from 0 through all files
+    - `numbers` int [rows]: atomic number of the row's atom, if rows are atoms
+    - `elements` int: the atomic numbers of the files, ascending
     - `settings`: JSON text with the descriptor, all its settings and the files
 
     Settings are those of the transformers `Soap`, `CoulombMatrix` and `StructureFactor` in
-    `kohn.descriptors`. Any number of rows: they are written as they are computed.
+    `kohn.descriptors`. Rows are written as they are computed, so their number is not limited.
     """
     from kohn.cli.describing import run_describe
 
@@ -359,8 +363,8 @@ def describe_files(
 
 @app.command(epilog="Example: `kohn similarity a.xyz b.xyz --kernel rematch --set gamma=0.1`")
 def similarity(
-    first: Annotated[Path, typer.Argument(metavar="A", help="structures")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="structures; A may come again")],
+    first: Annotated[Path, typer.Argument(metavar="A", help="file of structures")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="file of structures; may be A")],
     kernel: Annotated[str, typer.Option(help="average or rematch")] = "average",
     settings: Settings = None,
     same_species: Annotated[
@@ -372,10 +376,10 @@ def similarity(
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Compare every structure of A with every structure of B by SOAP: 1 where they are the same.
+    """Compare every structure of A with every structure of B by SOAP: 1 if they are the same.
 
-    `average` compares all atoms with all, `rematch` each with those it matches best. Settings are
-    those of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
+    `average` compares all atoms with all, `rematch` each atom with those that match it best. The
+    settings are those of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
     """
     from kohn.cli.describing import TABLE, run_similarity, show_similarity
 
@@ -408,7 +412,7 @@ app.command(
 
 @app.command(epilog="Example: `kohn report runs/first`")
 def report(
-    run: Annotated[Path, typer.Argument(help="folder of a run, finished or not")],
+    run: Annotated[Path, typer.Argument(help="run folder, finished or not")],
     out: Annotated[Path | None, typer.Option(help="HTML file; default RUN/report.html")] = None,
     json: Json = False,
 ) -> None:
@@ -436,7 +440,7 @@ def demo(
 
 
 def show_error(error: KohnError, *, json: bool) -> None:
-    """The error on stderr; with --json also as a document on stdout."""
+    """Print an error on stderr, and with --json also as a document on stdout."""
     if json:
         parts = {k: getattr(error, k) for k in ("expected", "received", "where", "fix")}
         parts = {k: str(v) for k, v in parts.items() if v is not None}
@@ -451,12 +455,12 @@ def show_error(error: KohnError, *, json: bool) -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    """A warning as people read it, without the line of code that gave it."""
+    """Print a warning without the line of code that raised it."""
     stderr.print(f"warning: {message}", markup=False)
 
 
 def main() -> None:
-    """Entry point: errors become messages and exit codes."""
+    """Run the command line, and turn errors into messages and exit codes."""
     json = "--json" in sys.argv
     warnings.showwarning = _show_warning
     try:
@@ -464,23 +468,23 @@ def main() -> None:
     except KohnError as error:
         show_error(error, json=json)
         raise SystemExit(error.exit_code) from None
-    except TyperException as error:  # usage: an unknown option, a missing argument
+    except TyperException as error:  # bad usage: an unknown option, a missing argument
         command = getattr(getattr(error, "ctx", None), "command_path", "kohn")
         message = error.format_message() if hasattr(error, "format_message") else str(error)
-        if message:  # without one, help was shown instead
+        if message:  # without a message, help was shown instead
             show_error(ConfigError(message, fix=f"see `{command} --help`"), json=json)
         raise SystemExit(2) from None
     except OSError as error:
         file = None if error.filename is None else str(error.filename)
-        text = f"the system refuses: {error.strerror or error}"
-        fix = "check the path, the rights and the space"
+        text = f"the operating system refuses: {error.strerror or error}"
+        fix = "check the path, the permissions and the free space"
         show_error(InputError(text, where=file, fix=fix), json=json)
         raise SystemExit(2) from None
     if code == STOPPED:
-        again = "; `--resume` goes on from the last checkpoint" if "train" in sys.argv else ""
-        again = "; the same command goes on" if "screen" in sys.argv else again
-        stderr.print(f"stopped{again}")
-        # No clean-up: leaving while XLA compiles can crash, and files are replaced whole or not.
+        more = "; `--resume` continues from the last checkpoint" if "train" in sys.argv else ""
+        more = "; the same command continues" if "screen" in sys.argv else more
+        stderr.print(f"stopped{more}")
+        # No clean-up: exit during a compilation of XLA can crash, and files are replaced whole.
         sys.stdout.flush()
         os._exit(STOPPED)
     raise SystemExit(code or 0)

@@ -1,4 +1,4 @@
-"""`kohn audit`: a model or any ASE calculator before the laws of physics."""
+"""Run `kohn audit`: check the laws of physics on a model or any ASE calculator."""
 
 import json
 import os
@@ -33,20 +33,20 @@ def run_audit(
     out: Path | None,
     console: Console,
 ) -> Document:
-    """Audit with progress, and draw the page where there is a folder for it.
+    """Audit with progress, and draw the page if there is a folder for it.
 
     Args:
-        paths: a model, or "module:Class" of a calculator, which is given a process of its own, and
-            files of structures; the files alone where `calculator` is given.
-        calculator: "module:Class". arguments: of it, a JSON object.
-        laws: names between commas.
-        thresholds: "law=value". Others as in `kohn.audit`.
+        paths: a model, or "module:Class" of a calculator, which runs in a process of its own, and
+            files of structures; only the files if `calculator` is given.
+        calculator: "module:Class". arguments: its arguments, as a JSON object.
+        laws: names, separated by commas.
+        thresholds: "law=value". The other arguments are those of `kohn.audit`.
 
     Returns:
         The document of the audit.
 
     Raises:
-        ConfigError, InputError, ModelFileError: anything that cannot be used as it is.
+        ConfigError, InputError, ModelFileError: an argument or a file that cannot be used.
     """
     chosen = None if laws is None else [name.strip() for name in laws.split(",") if name.strip()]
     limits = parse_thresholds(thresholds)
@@ -54,12 +54,12 @@ def run_audit(
         options = None if arguments is None else _arguments(arguments)
         if calculator is None:
             named, files = _named_and_files(paths)
-            asked = open_calculator(named, options, dtype=_dtype(dtype))
+            audited = open_calculator(named, options, dtype=_dtype(dtype))
         else:
-            named, files, asked = calculator, paths, CalculatorProcess(calculator, options)
-        if isinstance(asked, AbstractContextManager):  # a process, which must end
-            ends.enter_context(asked)
-        for text in getattr(asked, "warnings", ()):
+            named, files, audited = calculator, paths, CalculatorProcess(calculator, options)
+        if isinstance(audited, AbstractContextManager):  # a process, which must be ended
+            ends.enter_context(audited)
+        for text in getattr(audited, "warnings", ()):
             console.print(f"warning: {text}")
         of_class = calculator is not None or is_class(named)
         name = f"{named} {arguments or ''}".strip() if of_class else f"{named} in {dtype}"
@@ -68,8 +68,8 @@ def run_audit(
             console.print(f"{frames} of {len(data)} structures; --frames takes more")
         total = min(frames, len(data)) * len(NAMES if chosen is None else set(chosen))
         with bar(console, "auditing", total) as advance:
-            found = audit(
-                asked,
+            result = audit(
+                audited,
                 data,
                 laws=chosen,
                 thresholds=limits,
@@ -80,7 +80,7 @@ def run_audit(
                 name=name,
                 advance=advance,
             )
-    document = found.to_json()
+    document = result.to_json()
     if out is not None:
         document["report"] = str(audit_page(out))
         console.print(f"open {document['report']}")
@@ -88,16 +88,16 @@ def run_audit(
 
 
 def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
-    """["rotation=1e-5"] as numbers."""
-    found = assignments(
+    """Return ["rotation=1e-5"] as a dictionary of numbers."""
+    values = assignments(
         texts,
         "--threshold",
-        "law=value, e.g. --threshold rotation=1e-5, once for a law",
+        "law=value, e.g. --threshold rotation=1e-5, each law once",
         twice="a threshold is given twice",
         nothing="--threshold sets nothing",
     )
     try:
-        return {law: float(text) for law, text in found.items()}
+        return {law: float(text) for law, text in values.items()}
     except ValueError as error:
         raise ConfigError(
             "a threshold is not a number",
@@ -119,7 +119,7 @@ def _named_and_files(paths: Sequence[Path]) -> tuple[Path, Sequence[Path]]:
 def _dtype(name: str) -> str:
     if name not in ("float32", "float64"):
         raise ConfigError(
-            "there is no such precision", expected="float64 or float32", received=repr(name)
+            "this precision does not exist", expected="float64 or float32", received=repr(name)
         )
     return name
 
@@ -144,13 +144,13 @@ def _arguments(text: str) -> Document:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """What calculators print, also from Fortran, goes to stderr: stdout is for results."""
+    """Send what calculators print (from Fortran too) to stderr: stdout is for results."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    original = os.dup(1)
     os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        os.dup2(original, 1)
+        os.close(original)

@@ -1,4 +1,4 @@
-"""What all commands share: the application, options that return, one document on stdout."""
+"""Define the application, the options that several commands share, and the output of JSON."""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from kohn.version import __version__
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints what users named as it is: [brackets] and :colons: too."""
+    """Return a console that prints the names of users verbatim: [brackets] and :colons: too."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
@@ -31,17 +31,17 @@ app = typer.Typer(
 )
 
 Files = Annotated[list[Path], typer.Argument(help="labelled structures: extxyz, vasprun.xml, …")]
-Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document on stdout")]
 Keys = Annotated[
     list[str] | None,
-    typer.Option("--key", help="label=key in the file, e.g. energy=dft_energy; repeatable"),
+    typer.Option("--key", help="key of a label: label=key, e.g. energy=dft_energy; repeatable"),
 ]
 NotPeriodic = Annotated[
     bool, typer.Option("--not-periodic", help="ignore the periodic flags of the files")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", help="name=value of a setting, e.g. r_cut=5; repeatable"),
+    typer.Option("--set", help="value of a setting: name=value, e.g. r_cut=5; repeatable"),
 ]
 
 
@@ -65,16 +65,16 @@ def _options(
 
 
 def check_new_file(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse a file that is to be written, before any work.
+    """Refuse an output file that cannot be written, before any work begins.
 
     Raises:
-        InputError: another suffix; it exists already; its folder does not.
+        InputError: the suffix is not in `suffixes`, the file exists, or its folder does not.
     """
     if path.suffix.lower() not in suffixes:
         raise InputError(
-            f"files of the kind {path.suffix!r} are not written here"
+            f"this command does not write {path.suffix!r} files"
             if path.suffix
-            else "the output file has no suffix to say its kind",
+            else "the output file has no suffix that names its format",
             where=str(path),
             expected=" or ".join(suffixes),
             fix=f"name it {path.with_suffix(suffixes[0]).name}",
@@ -83,16 +83,16 @@ def check_new_file(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:
-    """['energy=dft_energy'] as a dictionary."""
+    """Return ['energy=dft_energy'] as a dictionary."""
     return assignments(
         keys or [],
         "--key",
-        "label=key, e.g. --key energy=dft_energy, once for a label",
+        "label=key, e.g. --key energy=dft_energy, each label once",
         twice="a label is named twice",
         nothing="--key names no key",
     )
 
 
 def emit(document: object) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     sys.stdout.write(to_json(document, indent=2) + "\n")

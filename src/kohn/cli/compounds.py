@@ -1,5 +1,5 @@
-"""Tables of compounds that fit a terminal: numbers stay whole, formulas and decompositions go over
-several lines, and ids are shortened in their middle."""
+"""Lay out tables of compounds that fit a terminal: numbers are never cut, formulas and
+decompositions wrap over several lines, and ids are shortened in the middle."""
 
 import re
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from rich.text import Text
 from kohn.tables import shortened
 
 LONG = 0.35
-"""Share of the room for words that formulas get where they are long."""
+"""Largest share of the width for words that long formulas get."""
 LEAST = {"formula": 10, "id": 8, "falls into": 16}
-"""Columns of words are not narrower where the terminal has room for them."""
+"""Smallest widths of the columns of words, if the terminal has room for them."""
 ID = 12
-"""Columns that ids keep where there is some room."""
+"""Smallest width of ids, if decompositions have twice their smallest width as well."""
 GAP = 2
-"""Columns between columns."""
+"""Characters between columns."""
 ELEMENT = re.compile(r"[A-Z][a-z]?[\d.]*|.")
 
 
 @dataclass(frozen=True)
 class Compound:
-    """A row.
+    """A row of a table of compounds.
 
     Attributes:
-        formula: as it is to be shown.
-        id: of the entry or candidate.
-        numbers: what stands in the columns of numbers.
-        falls_into: parts with their shares, '0.25 Li2O'; or a word.
-        stable: on the hull.
-        rank: a number before the formula, if there is one.
+        formula: as shown.
+        id: id of the entry or candidate.
+        numbers: texts of the columns of numbers.
+        falls_into: parts with their shares, '0.25 Li2O', or one word.
+        stable: whether it is on the hull or below it.
+        rank: number before the formula, or empty.
     """
 
     formula: str
@@ -51,15 +51,15 @@ def compound_table(
     falls_into: str = "falls into",
     caption: str = "",
 ) -> Table:
-    """A table of compounds.
+    """Return a table of compounds.
 
     Args:
-        title: above it.
-        heads: names of the columns of numbers; a line break parts a name from its unit.
-        rows: compounds.
-        width: of the terminal, columns.
+        title: text above the table.
+        heads: names of the columns of numbers; a line break separates a name from its unit.
+        rows: the compounds.
+        width: width of the terminal, characters.
         falls_into: name of the last column.
-        caption: below it.
+        caption: text below the table.
     """
     table = Table(box=None, pad_edge=False, title_justify="left", title_style="bold")
     table.title, table.caption = Text(title), Text(caption) if caption else None
@@ -74,8 +74,8 @@ def compound_table(
         table.add_column("rank", justify="right", width=fixed[0], no_wrap=True, header_style="dim")
     table.add_column("formula", width=formula, overflow="fold")
     table.add_column("id", width=name, no_wrap=True, header_style="dim")
-    for head, wide in zip(heads, numbers, strict=True):
-        table.add_column(head, justify="right", width=wide, no_wrap=True, header_style="dim")
+    for head, size in zip(heads, numbers, strict=True):
+        table.add_column(head, justify="right", width=size, no_wrap=True, header_style="dim")
     table.add_column(falls_into, width=parts, overflow="fold", header_style="dim")
     for r in rows:
         plus = [f" + {p}" if k else p for k, p in enumerate(r.falls_into)]
@@ -86,7 +86,7 @@ def compound_table(
 
 
 def _widths(rows: Sequence[Compound], room: int) -> tuple[int, int, int]:
-    """Columns for formulas, ids and decompositions: what is left by the others goes to ids."""
+    """Return the widths of formulas, ids and decompositions; ids get what the others leave."""
     formula, name, parts = (
         max([least, *map(len, texts)])
         for least, texts in (
@@ -96,9 +96,9 @@ def _widths(rows: Sequence[Compound], room: int) -> tuple[int, int, int]:
         )
     )
     small = min(1.0, room / sum(LEAST.values()))
-    least = {what: max(1, int(small * columns)) for what, columns in LEAST.items()}
+    least = {column: max(1, int(small * width)) for column, width in LEAST.items()}
     piece = max((2 + len(part) for r in rows for part in r.falls_into), default=0)
-    most = min(int(LONG * room), room - least["id"] - piece)  # no part goes over two lines
+    most = min(int(LONG * room), room - least["id"] - piece)  # no part is broken over two lines
     formula = min(formula, max(least["formula"], most))
     if room - formula >= ID + 2 * LEAST["falls into"]:
         least["id"] = ID
@@ -107,10 +107,10 @@ def _widths(rows: Sequence[Compound], room: int) -> tuple[int, int, int]:
 
 
 def lines(words: Sequence[str], width: int) -> str:
-    """Words one after the other, broken between them where a line would be longer than `width`."""
-    found = [""]
+    """Join words, with line breaks between them so that no line is longer than `width`."""
+    rows = [""]
     for word in words:
-        if found[-1] and len(found[-1]) + len(word) > width:
-            found.append("")
-        found[-1] += word if found[-1] else word.lstrip()
-    return "\n".join(found)
+        if rows[-1] and len(rows[-1]) + len(word) > width:
+            rows.append("")
+        rows[-1] += word if rows[-1] else word.lstrip()
+    return "\n".join(rows)

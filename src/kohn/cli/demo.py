@@ -1,4 +1,4 @@
-"""`kohn demo`: two short trainings on the data that come with Kohn."""
+"""Run `kohn demo`: two short trainings on the data that come with Kohn."""
 
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -10,10 +10,10 @@ from kohn.sections import merged
 from kohn.typing import Document
 
 ETHANOL_ATOMS = {"H": -13.5684, "C": -1027.2635, "O": -2038.5320}
-"""eV: lone atoms at PBE/def2-SVP, unrestricted, by PySCF, as the labels of the molecules are."""
+"""Energies of isolated atoms, eV: unrestricted PBE/def2-SVP by PySCF, like the labels."""
 CRYSTAL_SILICON = {"Si": -5.0414}
-"""eV: an atom in the crystals of the training data, on average: nobody computed a lone one. One
-element has one offset, and no energy of a crystal depends on it."""
+"""Mean energy of an atom in the crystals of the training data, eV: no isolated atom was computed.
+One element has one offset, and no energy of a crystal depends on it."""
 
 CASES: dict[str, Document] = {
     "ethanol": {
@@ -25,19 +25,19 @@ CASES: dict[str, Document] = {
         "data": {"e0s": CRYSTAL_SILICON},
         "model": {"channels": 16, "hidden_l_max": 0, "radial_widths": [32, 32], "cutoff": 4.5},
         "run": {"steps": 900, "batch_size": 2, "evaluate_every": 2, "checkpoint_every": 10},
-        # Energies of crystals, from the start: in a short run they would come too late.
+        # Energies of crystals count from the start: in a short run, late weights come too late.
         "loss": {"weights": {"energy": 100.0, "forces": 100.0}, "late_from": 0.5},
     },
 }
-"""Folder of data -> settings that differ from the defaults: small models, short runs."""
+"""Folder of the data -> settings that differ from the defaults: small models, short runs."""
 ORIGINS = {"ethanol": "molecular dynamics", "silicon": "strained, defective and hot crystals"}
 
 
 def run_demo(folder: Path, console: Console) -> Document:
-    """Train and evaluate each case, with a report.
+    """Train and evaluate each case, and draw its report.
 
     Returns:
-        Case -> what `run_training` returns.
+        Case -> the document of `run_training`.
     """
     documents = {}
     with as_file(files("kohn.data")) as data:

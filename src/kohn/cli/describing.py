@@ -1,4 +1,4 @@
-"""`kohn describe` and `kohn similarity`: progress, settings from text, and what is shown."""
+"""Run `kohn describe` and `kohn similarity`: progress, settings from text, and output."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +27,10 @@ def run_describe(
     periodic: bool | None,
     console: Console,
 ) -> Document:
-    """`kohn.describe` with progress."""
+    """Run `kohn.describe` with progress."""
     chosen = parse_settings(settings)
     with shown(console) as progress:
-        found = describe(
+        document = describe(
             list(files),
             descriptor,
             out=out,
@@ -38,9 +38,9 @@ def run_describe(
             periodic=periodic,
             progress=progress,
         )
-    said = f"wrote {found['rows']} rows of {found['features']} features"
-    console.print(f"{said}, {found['structures']} structures, to {out}", markup=False)
-    return found
+    size = f"{document['rows']} rows of {document['features']} features"
+    console.print(f"wrote {size}, {document['structures']} structures, to {out}", markup=False)
+    return document
 
 
 def run_similarity(
@@ -55,10 +55,10 @@ def run_similarity(
     most: tuple[int, int] | None,
     console: Console,
 ) -> Document:
-    """`kohn.similarity` with progress."""
+    """Run `kohn.similarity` with progress."""
     chosen = parse_settings(settings)
     with shown(console) as progress:
-        found = similarity(
+        document = similarity(
             first,
             second,
             kernel,
@@ -70,13 +70,13 @@ def run_similarity(
             progress=progress,
         )
     if out is not None:
-        rows, columns = found["similarity"].shape
+        rows, columns = document["similarity"].shape
         console.print(f"wrote {rows} x {columns} similarities to {out}", markup=False)
-    return found
+    return document
 
 
 def show_similarity(k: np.ndarray, console: Console) -> None:
-    """The one number there is, or a table."""
+    """Print a single similarity as a number, several as a table."""
     if k.size == 1:
         console.print(f"{k[0, 0]:.6f}")
         return
@@ -87,25 +87,25 @@ def show_similarity(k: np.ndarray, console: Console) -> None:
 
 
 def parse_settings(settings: Sequence[str]) -> Document:
-    """["r_cut=5"] as a dictionary.
+    """Return ["r_cut=5"] as a dictionary.
 
     Raises:
-        ConfigError: no value, or a name that comes twice.
+        ConfigError: a value is missing, or a name comes twice.
     """
-    found = assignments(
+    values = assignments(
         settings,
         "--set",
-        "name=value, e.g. --set r_cut=5, once for a name",
+        "name=value, e.g. --set r_cut=5, each name once",
         twice="a setting is given twice",
         nothing="--set sets nothing",
     )
-    return {name: scalar(text) for name, text in found.items()}
+    return {name: scalar(text) for name, text in values.items()}
 
 
 def scalar(text: str) -> Any:
-    """A number, None, or the text as it is.
+    """Return a number, None, or the text unchanged.
 
-    YAML takes `off` for false, and 1e-3 for text; here the one is a word and the other a number.
+    YAML reads `off` as false and 1e-3 as text; here `off` is text and 1e-3 is a number.
     """
     try:
         value = yaml.safe_load(text)

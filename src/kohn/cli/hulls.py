@@ -1,4 +1,4 @@
-"""`kohn hull`: chemical potentials from text, tables in terminals and files."""
+"""Parse chemical potentials for `kohn hull`, and print and write its tables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,31 +16,30 @@ from kohn.tables import refuse_no_table, write_table
 from kohn.typing import Document
 
 SHOWN = 40
-"""Rows of a table in the terminal."""
+"""Largest number of rows of a table in the terminal."""
 
 
 def picture(document: Document) -> Document:
-    """The document as `reports.hull_page` takes it: candidates among the entries, decompositions by
-    formula."""
-    named = {e["id"]: e["formula"] for e in document["entries"]}
+    """Return the document of `reports.hull_page`: candidates in entries, shares by formula."""
+    formulas = {e["id"]: e["formula"] for e in document["entries"]}
     entries = []
     for row in [*document["entries"], *document["candidates"]]:
         parts: dict[str, float] = {}
         for name, share in row["decomposition"].items():
-            parts[named[name]] = parts.get(named[name], 0.0) + share
+            parts[formulas[name]] = parts.get(formulas[name], 0.0) + share
         entries.append({**row, "decomposition": parts, "candidate": "in_hull" in row})
     return {**document, "entries": entries}
 
 
 def hull_table(document: Document, width: int) -> Table:
-    """Candidates, or without any the entries: nearest to the hull first; `width` of a terminal."""
-    rows, what = listed(document), "candidates" if document["candidates"] else "entries"
+    """Return a table of candidates, or else of entries, nearest to the hull first, `width` wide."""
+    rows, kind = listed(document), "candidates" if document["candidates"] else "entries"
     stable = sum(row["stable"] for row in rows)
-    named = {e["id"]: e["formula"] for e in document["entries"]}
+    formulas = {e["id"]: e["formula"] for e in document["entries"]}
     compounds = []
     for row in rows[:SHOWN]:
         formation = row["formation_energy_per_atom"]
-        parts = [f"{share:.3f} {named[i]}" for i, share in row["decomposition"].items()]
+        parts = [f"{share:.3f} {formulas[i]}" for i, share in row["decomposition"].items()]
         compounds.append(
             Compound(
                 formula=row["formula"],
@@ -52,65 +51,61 @@ def hull_table(document: Document, width: int) -> Table:
         )
     rest = len(rows) - SHOWN
     return compound_table(
-        f"{'–'.join(document['elements'])}: {stable:,} of {len(rows):,} {what} stable",
+        f"{'–'.join(document['elements'])}: {stable:,} of {len(rows):,} {kind} stable",
         ("E_f\neV/atom", "from hull\neV/atom"),
         compounds,
         width,
-        caption=f"and {rest:,} more: -o, --json or --plot has them" if rest > 0 else "",
+        caption=f"and {rest:,} more: see -o, --json or --plot" if rest > 0 else "",
     )
 
 
 def listed(document: Document) -> list[Document]:
-    """The rows that are shown and written: candidates, or without any the entries."""
+    """Return the rows to show and to write: the candidates, or the entries if there are none."""
     return document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
 
 
 def check_output(out: Path) -> None:
-    """Refuse, before any work, what could not be written at its end. Raises InputError."""
+    """Refuse, before any work, an output that could not be written. Raises InputError."""
     refuse_no_table(out, " (--plot writes HTML, --json prints JSON)")
     refuse_output(out)
 
 
 def write_hull(document: Document, out: Path) -> None:
-    """Write all rows of the table, energies in eV/atom, decompositions by shares of atoms.
-
-    Raises:
-        TrainingError: the disk refuses.
-    """
-    rows, named = listed(document), {e["id"]: e["formula"] for e in document["entries"]}
+    """Write all rows in eV/atom and shares of atoms. Raises TrainingError if the disk refuses."""
+    rows, formulas = listed(document), {e["id"]: e["formula"] for e in document["entries"]}
     parts = [
-        [f"{share:.4g} {named[i]} ({i})" for i, share in row["decomposition"].items()]
+        [f"{share:.4g} {formulas[i]} ({i})" for i, share in row["decomposition"].items()]
         for row in rows
     ]
     names = ["id", "formula", "formation_energy_per_atom", "distance", "e_above_hull"]
-    there = [n for n in (*names, "stable", "in_hull") if n in rows[0]]
-    columns: Document = {n: [row[n] for row in rows] for n in there}
+    present = [n for n in (*names, "stable", "in_hull") if n in rows[0]]
+    columns: Document = {n: [row[n] for row in rows] for n in present}
     flags: Document = {n: np.array(columns[n], bool) for n in ("stable", "in_hull") if n in columns}
     write_table(out, columns | flags | {"decomposition": [" + ".join(p) for p in parts]})
 
 
 def say(document: Document, console: Console) -> None:
-    """The remarks, on stderr."""
+    """Print the remarks of a document."""
     for remark in document["remarks"]:
         console.print(Text(f"note: {remark}"))
 
 
 def reservoirs(texts: Mapping[str, str]) -> dict[str, float]:
-    """Open elements -> μ, eV/atom.
+    """Return open elements -> μ, eV/atom.
 
     Raises:
-        ConfigError: a chemical potential that is no number.
-        InputError: a formula that is none.
+        ConfigError: a chemical potential is not a number.
+        InputError: an element is not a formula.
     """
-    found = {}
+    mu = {}
     for element, text in texts.items():
         parse_formula(element, where="--open")
         try:
-            found[element] = float(text)
+            mu[element] = float(text)
         except ValueError:
             raise ConfigError(
                 "a chemical potential is not a number",
                 expected="--open O=-5.2, in eV/atom",
                 received=f"{element}={text}",
             ) from None
-    return found
+    return mu

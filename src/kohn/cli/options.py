@@ -1,4 +1,4 @@
-"""Options of the form name=value, given any number of times."""
+"""Parse repeatable options of the form name=value."""
 
 from collections.abc import Iterable
 
@@ -8,24 +8,24 @@ from kohn.errors import ConfigError
 def assignments(
     texts: Iterable[str], option: str, example: str, *, twice: str, nothing: str
 ) -> dict[str, str]:
-    """['r_cut=5'] as a dictionary.
+    """Return ['r_cut=5'] as a dictionary.
 
     Args:
-        texts: what was given. option: its name, as '--set'. example: of one, in words.
-        twice, nothing: what is wrong with a name that comes twice, or with half an assignment.
+        texts: what the user gave. option: its name, e.g. '--set'. example: a value, in words.
+        twice, nothing: messages for a name that comes twice, and for half an assignment.
 
     Raises:
-        ConfigError: no name or no value, or a name that comes twice.
+        ConfigError: a name or a value is missing, or a name comes twice.
     """
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for text in texts:
         name, _, value = text.partition("=")
-        if not (name and value) or name in found:
+        if not (name and value) or name in values:
             raise ConfigError(
-                twice if name in found else nothing,
+                twice if name in values else nothing,
                 expected=example,
                 received=repr(text),
                 fix=f"correct {option}",
             )
-        found[name] = value
-    return found
+        values[name] = value
+    return values

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar for each kind of work."""
+"""Show progress on stderr, with a bar for each kind of work."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from kohn.progress import Progress
 
 @contextmanager
 def shown(console: Console) -> Iterator[Progress]:
-    """What is reported becomes bars. One without a known end goes when the next kind begins."""
+    """Show work as bars; a bar without a known total is removed when the next work begins."""
     bars = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
@@ -38,7 +38,7 @@ def shown(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar of one kind of work; gives a function that advances it."""
+    """Show a bar for one kind of work, and yield a function that advances it."""
     with shown(console) as progress:
         progress.work(what, 0, total)
         yield progress.of(what, total)

@@ -1,4 +1,4 @@
-"""`kohn screen`: which are models, which are candidates; progress; what came of it."""
+"""Run `kohn screen`: separate models from candidates, show progress, and print the result."""
 
 import re
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from kohn.errors import ConfigError
 from kohn.typing import Document
 
 SHOWN = 25
-"""Rows of the table in the terminal."""
+"""Largest number of rows of the table in the terminal."""
 OF_ENTRY = re.compile(r" \(.*?\)(?= \+ \d|$)")
-"""The ids in a decomposition, which the file has."""
+"""Ids in a decomposition, which only the file shows."""
 
 
 def run_screen(
@@ -32,11 +32,11 @@ def run_screen(
     """Screen with progress.
 
     Args:
-        paths: models, if any, and then candidates.
-        hull, out, references, options: as of `kohn.discovery.screen`.
+        paths: models, if any, followed by candidates.
+        hull, out, references, options: as in `kohn.discovery.screen`.
 
     Raises:
-        ConfigError: no candidates; a model after them.
+        ConfigError: there are no candidates, or a model follows them.
         InputError, ModelFileError: see `kohn.discovery.screen`.
     """
     models, candidates = split(paths)
@@ -55,7 +55,7 @@ def run_screen(
 
 
 def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Models, and what comes after them. Raises ConfigError."""
+    """Return the models and the candidates after them. Raises ConfigError."""
     is_model = [p.suffix == ".safetensors" or (p / "model.safetensors").is_file() for p in paths]
     first = is_model.index(False) if False in is_model else len(paths)
     if first == len(paths) or any(is_model[first:]):
@@ -68,35 +68,35 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(paths[:first]), list(paths[first:])
 
 
-def show(found: Screening, console: Console) -> None:
-    """The first rows, and what users should know."""
-    counted = f"{found.stable:,} of {found.candidates:,} candidates on the hull or below it"
-    if found.expected_stable is not None:
-        counted += f"; {found.expected_stable:,.1f} expected to be stable"
-    sure = found.expected_stable is not None
-    heads = ("from hull\neV/atom", *(("± σ\neV/atom", "P(stable)") if sure else ()))
+def show(screening: Screening, console: Console) -> None:
+    """Print the first rows, and the number of stable candidates."""
+    title = f"{screening.stable:,} of {screening.candidates:,} candidates on the hull or below it"
+    if screening.expected_stable is not None:
+        title += f"; {screening.expected_stable:,.1f} expected to be stable"
+    with_sigma = screening.expected_stable is not None
+    heads = ("from hull\neV/atom", *(("± σ\neV/atom", "P(stable)") if with_sigma else ()))
     rows = []
-    for row in found.head[:SHOWN]:
+    for row in screening.head[:SHOWN]:
         numbers = [number(row["distance"], 4)]
-        numbers += [number(row[n], 3) for n in ("distance_std", "probability_stable") if sure]
+        numbers += [number(row[n], 3) for n in ("distance_std", "probability_stable") if with_sigma]
         parts = OF_ENTRY.sub("", row["decomposition"] or "").split(" + ")
         rows.append(
             Compound(row["formula"], row["id"], numbers, parts, row["stable"], str(row["rank"]))
         )
-    console.print(compound_table(counted, heads, rows, console.width, falls_into="would fall into"))
+    console.print(compound_table(title, heads, rows, console.width, falls_into="would fall into"))
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number; a dash where there is none."""
+    """Return a number as text, or a dash if there is none."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def say(found: Screening, console: Console) -> None:
-    """Remarks, errors where the truth is known, and where the files are."""
-    for remark in found.remarks:
+def say(screening: Screening, console: Console) -> None:
+    """Print remarks, errors against labels if there are any, and the paths of the files."""
+    for remark in screening.remarks:
         console.print(Text(f"note: {remark}"))
-    if found.metrics is not None:
-        m = found.metrics
+    if screening.metrics is not None:
+        m = screening.metrics
         text = (
             f"by {m['compared']:,} labels: MAE {1e3 * m['mae']:.0f} meV/atom, "
             f"precision {number(m['precision'], 2)}, recall {number(m['recall'], 2)}, "
@@ -112,11 +112,11 @@ def say(found: Screening, console: Console) -> None:
             if z2 is not None:
                 text += f"; mean (error/σ)² {z2:.2f}, so --scale {z2**0.5:.2g} would suit σ"
         console.print(Text(text))
-    console.print(Text(f"table       {found.file}"), soft_wrap=True)
-    if found.structures is not None:
-        console.print(Text(f"structures  {found.structures}"), soft_wrap=True)
+    console.print(Text(f"table       {screening.file}"), soft_wrap=True)
+    if screening.structures is not None:
+        console.print(Text(f"structures  {screening.structures}"), soft_wrap=True)
 
 
-def document(found: Screening) -> Document:
-    """What `--json` prints."""
-    return dict(vars(found))
+def document(screening: Screening) -> Document:
+    """Return the document that `--json` prints."""
+    return dict(vars(screening))

@@ -1,4 +1,4 @@
-"""`kohn hull` and `kohn screen`: what is asked of them."""
+"""Define the commands `kohn hull` and `kohn screen` with their options."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,10 +20,10 @@ def hull(
         ),
     ],
     candidates: Annotated[
-        list[Path] | None, typer.Option(help="entries to judge by the hull; repeatable")
+        list[Path] | None, typer.Option(help="entries to compare with the hull; repeatable")
     ] = None,
     refs: Annotated[
-        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
+        Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="table to write: .csv or .parquet")
@@ -31,20 +31,26 @@ def hull(
     plot: Annotated[Path | None, typer.Option(help="HTML file for the picture")] = None,
     open_: Annotated[
         list[str] | None,
-        typer.Option("--open", help="ELEMENT=μ in eV/atom: exchanged with a reservoir; repeatable"),
+        typer.Option("--open", help="element open to a reservoir: ELEMENT=μ, eV/atom; repeatable"),
     ] = None,
-    temperature: Annotated[float | None, typer.Option(help="of the reservoir, K; noted")] = None,
-    pressure: Annotated[float | None, typer.Option(help="of the reservoir, bar; noted")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="temperature of the reservoir, K; recorded")
+    ] = None,
+    pressure: Annotated[
+        float | None, typer.Option(help="pressure of the reservoir, bar; recorded")
+    ] = None,
     formation: Annotated[
-        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
+        bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
     ] = False,
-    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="largest distance that counts as stable, eV/atom")
+    ] = 1e-8,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
+        bool, typer.Option("--allow-mixed", help="use energies of different methods, with a remark")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say which compounds are stable, how far the others are from it, and what they fall into."""
+    """Show the stable compounds, and the distances to the hull and decompositions of the others."""
     from kohn.cli.hulls import check_output, hull_table, picture, reservoirs, say, write_hull
     from kohn.stability import documents
 
@@ -53,7 +59,7 @@ def hull(
     chosen = assignments(
         open_ or (),
         "--open",
-        "ELEMENT=μ, as O=-5.2",
+        "ELEMENT=μ, e.g. O=-5.2",
         twice="an element is open twice",
         nothing="an open element needs a chemical potential",
     )
@@ -79,8 +85,8 @@ def hull(
     if json:
         emit(document)
     else:
-        shown = console()
-        shown.print(hull_table(document, shown.width))
+        terminal = console()
+        terminal.print(hull_table(document, terminal.width))
 
 
 def screen(
@@ -88,59 +94,56 @@ def screen(
         list[Path],
         typer.Argument(
             metavar="[MODEL...] CANDIDATES...",
-            help="a potential, or several of an ensemble, and structures; or tables (CSV, Parquet) "
-            "with energies",
+            help="a potential, or several as an ensemble, and files of structures; or tables "
+            "(CSV, Parquet) with energies",
         ),
     ],
     hull: Annotated[
-        list[Path], typer.Option(help="entries, of any number of chemical systems; repeatable")
+        list[Path], typer.Option(help="hull entries of any number of chemical systems; repeatable")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .csv or .parquet")],
     refs: Annotated[
-        Path | None, typer.Option(help="JSON or CSV of energies of elements, eV/atom")
+        Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="HTML file for the pictures")] = None,
     relax: Annotated[
         bool, typer.Option("--relax", help="relax atoms, and cells of crystals, with the model")
     ] = False,
-    fmax: Annotated[float, typer.Option(help="until forces are below, eV/Å")] = 0.05,
-    relax_steps: Annotated[int, typer.Option(min=1, help="of a relaxation, at most")] = 500,
-    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms alone")] = False,
-    scale: Annotated[
-        float, typer.Option(min=0, help="factor on the σ that models or tables tell")
-    ] = 1.0,
+    fmax: Annotated[float, typer.Option(help="relax until all forces are below this, eV/Å")] = 0.05,
+    relax_steps: Annotated[int, typer.Option(min=1, help="maximum steps of a relaxation")] = 500,
+    fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms only")] = False,
+    scale: Annotated[float, typer.Option(min=0, help="factor for the σ of models or tables")] = 1.0,
     error: Annotated[
         float, typer.Option(min=0, help="σ to add to that of every candidate, eV/atom")
     ] = 0.0,
     hull_error: Annotated[
-        float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom: joint samples")
+        float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom; uses joint samples")
     ] = 0.0,
     prior: Annotated[
-        bool,
-        typer.Option(
-            "--prior", help="P(stable) knows how often the hull's own compounds were stable"
-        ),
+        bool, typer.Option("--prior", help="take the prior of P(stable) from the hull's compounds")
     ] = False,
-    samples: Annotated[int, typer.Option(min=1, help="where the hull is uncertain")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="of the samples")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="samples of an uncertain hull")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="seed of the samples")] = 0,
     by: Annotated[
-        str | None, typer.Option(help="rank by probability (where there is one) or distance")
+        str | None, typer.Option(help="rank by probability (default if it is known) or distance")
     ] = None,
     formation: Annotated[
-        bool, typer.Option("--formation", help="energies are formation energies, eV/atom")
+        bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
     ] = False,
-    tolerance: Annotated[float, typer.Option(min=0, help="stable within so many eV/atom")] = 1e-8,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="largest distance that counts as stable, eV/atom")
+    ] = 1e-8,
     allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="energies computed in different ways; it is said")
+        bool, typer.Option("--allow-mixed", help="use energies of different methods, with a remark")
     ] = False,
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Rank candidates by their distance to the hull, and by the probability to lie on it.
+    """Rank candidates by their distance to the hull and by the probability that they are stable.
 
     Uncertainty comes from the spread of several models, from a gaussian-process, from the columns
-    energy_std or energy_std_per_atom of a table, and from --error. Without any, candidates are
-    ranked by distance. What was stopped goes on when the command is repeated.
+    energy_std or energy_std_per_atom of a table, and from --error. Without uncertainty, candidates
+    are ranked by distance. A screening that was stopped continues when the command is repeated.
     """
     from kohn.cli.screening import document, run_screen, say, show
     from kohn.discovery.candidate_energies import Relaxation
@@ -161,18 +164,18 @@ def screen(
         relaxation=Relaxation(fmax, relax_steps, cell) if relax else None,
         periodic=False if not_periodic else None,
     )
-    found = run_screen(paths, hull, out, refs, options, stderr)
-    say(found, stderr)
+    result = run_screen(paths, hull, out, refs, options, stderr)
+    say(result, stderr)
     if plot is not None:
         from kohn.reports.screening import screening_page
 
-        _wrote(screening_page(found.file, plain(document(found)), plot))
+        _wrote(screening_page(result.file, plain(document(result)), plot))
     if json:
-        emit(document(found))
+        emit(document(result))
     else:
-        show(found, console())
+        show(result, console())
 
 
 def _wrote(file: Path) -> None:
-    """Say where something was written, on a line that can be copied."""
+    """Print the path of a file that was written, on one line that can be copied."""
     stderr.print(Text(f"wrote {file}"), soft_wrap=True)

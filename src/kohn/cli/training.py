@@ -1,4 +1,4 @@
-"""The training command's body, and what several commands say."""
+"""Run `kohn train`, and print the notes and warnings that several commands share."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 QUIET = 2.0
-"""Seconds between lines where no bar can be drawn."""
+"""Seconds between lines if no bar can be drawn."""
 
 
 def run_training(
@@ -24,10 +24,10 @@ def run_training(
     sections: Document,
     console: Console,
 ) -> Document:
-    """Train with progress, draw the report, and say what came out.
+    """Train with progress, draw the report, and print the errors.
 
     Returns:
-        A document: where the model and the report are, and the errors.
+        A document with the paths of the model and the report, and the errors.
     """
     from kohn.records import read_records
     from kohn.reports import report
@@ -53,8 +53,8 @@ def run_training(
             bars.work(what, done, total)
 
         source = source if isinstance(source, Path) else list(source)
-        told = Progress(work, validated)
-        potential = train(source, out=folder, resume=resume, progress=told, **sections)
+        progress = Progress(work, validated)
+        potential = train(source, out=folder, resume=resume, progress=progress, **sections)
     document: Document = {"run": str(folder), "model": str(folder / "model.safetensors")}
     for name in ("valid", "test"):
         path = folder / f"evaluation-{name}.json"
@@ -66,31 +66,31 @@ def run_training(
             show_suspicions(result, console)
     warn_of_forces(potential, console)
     console.print(f"model   {document['model']}")
-    document["report"] = str(report(folder))  # after all else: nothing depends on it
+    document["report"] = str(report(folder))  # last, as nothing depends on it
     console.print(f"report  {document['report']}")
     return document
 
 
 def show_left_out(data: Dataset, console: Console) -> None:
-    """Labels and files that were left out on reading."""
+    """Print the labels and files that were left out on reading."""
     for source in data.sources:
         for u in source.unusable[:3]:
             console.print(f"note: left out: {u.reason} ({u.where or u.place})", markup=False)
         if len(source.unusable) > 3:
             more = len(source.unusable) - 3
             console.print(f"note: left out: {more} more labels of {source.file}", markup=False)
-    for left in data.left:
-        console.print(f"note: not read: {left.file}: {left.reason}", markup=False)
+    for skipped in data.left:
+        console.print(f"note: not read: {skipped.file}: {skipped.reason}", markup=False)
 
 
 def show_suspicions(result: Document, console: Console) -> None:
-    """What an evaluation suspects of the labels."""
+    """Print what an evaluation suspects to be wrong with the labels."""
     for text in result["suspicions"]:
         console.print(f"warning [{result['name']}] {text}", markup=False)
 
 
 def warn_of_forces(potential: object, console: Console) -> None:
-    """Of a potential whose forces are not derivatives."""
+    """Warn of a potential whose forces are not derivatives of its energy."""
     from kohn.models import NOT_CONSERVATIVE, is_conservative
 
     if not is_conservative(potential):
@@ -98,7 +98,7 @@ def warn_of_forces(potential: object, console: Console) -> None:
 
 
 def _show_warnings(folder: Path, console: Console) -> None:
-    """What the check of the data warned of."""
+    """Print the warnings of the check of the data."""
     from kohn.training.train import CHECK
 
     for finding in json.loads((folder / CHECK).read_text(encoding="utf-8"))["findings"]:
@@ -110,7 +110,7 @@ def _show_warnings(folder: Path, console: Console) -> None:
 
 
 def epoch_line(record: Document) -> str:
-    """One line for one validation."""
+    """Return one line of text for one validation."""
     parts = [f"epoch {record['epoch']:5d}", f"loss {record['train_loss']:.3g}"]
     for key, factor, unit in (
         ("valid_energy_per_atom_mae", 1e3, "meV/atom"),

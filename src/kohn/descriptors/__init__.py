@@ -1,7 +1,7 @@
-"""Functions of the surroundings of an atom that hold no learned parameters.
+"""Describe the surroundings of atoms by functions without learned parameters.
 
-Descriptors of structures as scikit-learn transformers (`Soap`, `CoulombMatrix`,
-`StructureFactor`), the functions beneath them, and kernels between structures.
+These are descriptors of structures as scikit-learn transformers (`Soap`, `CoulombMatrix`,
+`StructureFactor`), the functions on which they rest, and kernels between structures.
 """
 
 import importlib
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from kohn.descriptors.transformers import Soap as Soap
     from kohn.descriptors.transformers import StructureFactor as StructureFactor
 
-# No function here may be called as its module is (coulomb_matrix, soap, structure_factor): a
-# module that is imported takes the name.
+# No function here may have the name of its module (coulomb_matrix, soap, structure_factor):
+# importing the module would replace the function.
 _PUBLIC = {
     "coulomb_spectrum": "coulomb_matrix",
     "sorted_coulomb_matrix": "coulomb_matrix",
@@ -53,7 +53,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    # Imported when first used: models need the first two alone, and scikit-learn takes a second.
+    # Imported on first use: models need only cutoffs and radial bases; scikit-learn takes a second.
     if name in _PUBLIC:
         return getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

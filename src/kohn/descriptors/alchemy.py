@@ -1,8 +1,8 @@
-"""Fewer channels than species: elements that are close in the periodic table share them.
+"""Compress species into fewer channels, shared by elements close in the periodic table.
 
     κ_ab = exp(−(group_a − group_b)²/2σ_g² − (period_a − period_b)²/2σ_p²) = Σ_s λ_s v_as v_bs
 
-The species channels of an element are √λ_s v_as for the largest λ_s.
+The weights of an element in the species channels are √λ_s v_as for the largest λ_s.
 
 Source: Willatt, Musil, Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018).
 """
@@ -16,10 +16,10 @@ NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
 
 
 def species_channels(elements: tuple[int, ...], count: int | None) -> np.ndarray:
-    """Weights of each element in each channel, [elements, channels]; the identity for None.
+    """Return the weights of elements in channels, [elements, channels]; the identity for None.
 
     Raises:
-        ConfigError: more channels than elements.
+        ConfigError: there are more channels than elements.
     """
     if count is None:
         return np.eye(len(elements))
@@ -39,7 +39,7 @@ def species_channels(elements: tuple[int, ...], count: int | None) -> np.ndarray
 
 
 def group_and_period(z: int) -> tuple[int, int]:
-    """Place in the periodic table of 18 columns; lanthanides and actinides stand in group 3."""
+    """Return the place in the 18-column periodic table; lanthanides, actinides: group 3."""
     period = next(p for p, last in enumerate(NOBLE_GASES, 1) if z <= last)
     start = 0 if period == 1 else NOBLE_GASES[period - 2]
     n, length = z - start, NOBLE_GASES[period - 1] - start

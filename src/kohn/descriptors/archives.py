@@ -1,4 +1,4 @@
-"""Features and similarities of structures, written to NumPy archives as they are computed."""
+"""Compute features and similarities of structures and write them to NumPy archives."""
 
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
@@ -28,7 +28,7 @@ DESCRIPTORS: dict[str, type[StructureTransformer]] = {
     "structure-factor": StructureFactor,
 }
 OF_KERNEL = ("zeta", "gamma")
-"""Settings of similarities that are the kernel's; the others are SOAP's."""
+"""Settings of `similarity` that belong to the kernel; the others belong to SOAP."""
 
 
 def describe(
@@ -40,22 +40,22 @@ def describe(
     periodic: bool | None = None,
     progress: Progress | None = None,
 ) -> Document:
-    """Write the features of all structures to an npz file, as they are computed.
+    """Write the features of all structures to an npz file while computing them.
 
     Args:
-        structures: whatever `kohn.read` takes; numbered from 0 through all files.
+        structures: any input of `kohn.read`; numbered from 0 through all files.
         descriptor: a key of `DESCRIPTORS`.
-        out: must not be there.
-        settings: as the descriptor's transformer has them, by name.
+        out: npz file, which must not exist.
+        settings: arguments of the descriptor's transformer, by name.
         periodic: as in `kohn.read`.
-        progress: told of the structures that are described.
+        progress: counts the described structures.
 
     Returns:
-        A document: what was written, and with which settings.
+        A document with the file, the numbers of rows and features, and the settings.
 
     Raises:
-        ConfigError: an unknown descriptor, a setting that is unknown or out of range.
-        InputError: files that cannot be read or described, an output that cannot be written.
+        ConfigError: an unknown descriptor, or a setting that is unknown or out of range.
+        InputError: files that cannot be read or described, or an output that cannot be written.
     """
     out = Path(out)
     transformer = transformer_of(descriptor, settings or {})
@@ -100,23 +100,23 @@ def similarity(
     most: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Document:
-    """SOAP similarity of every structure of one file with those of another, 1 where equal.
+    """Compute the SOAP similarities between the structures of two files; 1 if equal.
 
     Args:
         first, second: files of structures.
         kernel: "average" or "rematch".
-        out: npz file that must not be there.
-        settings: of SOAP and of the kernel, by name.
-        same_species: compare centres of one species only.
+        out: npz file, which must not exist.
+        settings: settings of SOAP and of the kernel, by name.
+        same_species: compare only centres of the same species.
         periodic: as in `kohn.read`.
-        most: structures of each file that are not too many.
-        progress: told of the pairs that are compared.
+        most: the largest number of structures of each file.
+        progress: counts the compared pairs.
 
     Returns:
-        A document, in which `similarity` is the matrix [A, B].
+        A document whose `similarity` is the matrix [A, B].
 
     Raises:
-        ConfigError, InputError: see `describe` and `kernel_matrix`; more structures than `most`.
+        ConfigError, InputError: see `describe` and `kernel_matrix`, or more structures than `most`.
     """
     first, second = Path(first), Path(second)
     known = Soap(average="off").get_params()
@@ -132,7 +132,7 @@ def similarity(
     b = a if itself else read(second, periodic=periodic, labels="none")
     if most is not None and (len(a) > most[0] or len(b) > most[1]):
         raise InputError(
-            "too many similarities for a table",
+            "the table of similarities would be too large",
             expected=f"at most {most[0]} x {most[1]} structures",
             received=f"{len(a)} x {len(b)}",
             fix="write them to a file with -o similarity.npz, or take --json",
@@ -166,7 +166,7 @@ def similarity(
 
 @dataclass(frozen=True)
 class Described:
-    """Features of structures, computed each time they are gone through and never kept."""
+    """Features of structures, computed at each iteration and never stored."""
 
     transformer: StructureTransformer
     data: Dataset
@@ -176,15 +176,15 @@ class Described:
 
 
 def transformer_of(descriptor: str, settings: Document) -> StructureTransformer:
-    """The transformer that is meant; SOAP of each atom where nothing else is said.
+    """Return the transformer with these settings; SOAP defaults to features of each atom.
 
     Raises:
-        ConfigError: an unknown descriptor or setting, or a size that is no number.
+        ConfigError: an unknown descriptor or setting, or a size that is not a positive integer.
     """
     if descriptor not in DESCRIPTORS:
         guess = nearest(descriptor, DESCRIPTORS)
         raise ConfigError(
-            "there is no such descriptor",
+            "the descriptor is not known",
             expected=f"one of {', '.join(DESCRIPTORS)}",
             received=repr(descriptor),
             fix=f"did you mean {guess!r}?" if guess else None,
@@ -195,13 +195,13 @@ def transformer_of(descriptor: str, settings: Document) -> StructureTransformer:
     size = given.get("size")
     if size is not None and not (isinstance(size, int) and size > 0):
         raise ConfigError(
-            "this is not a size", expected="a whole number from 1, or null", received=repr(size)
+            "the size is not valid", expected="a whole number from 1, or null", received=repr(size)
         )
     return chosen(**{**defaults, **given})
 
 
 def known_settings(settings: Document, known: Collection[str]) -> Document:
-    """The settings. Raises ConfigError where a name is not known."""
+    """Return a copy of the settings. Raises ConfigError if a name is not known."""
     for name, value in settings.items():
         if name not in known:
             guess = nearest(name, known)
@@ -215,11 +215,11 @@ def known_settings(settings: Document, known: Collection[str]) -> Document:
 
 
 def check_output(out: Path) -> None:
-    """Refuse, before any work, what could not be written at its end."""
+    """Refuse, before any work, an output that could not be written at its end."""
     refuse_output(out)
     if out.suffix != ".npz":
         raise InputError(
-            "the output is a NumPy archive",
+            "the output must be a NumPy archive",
             expected="a name that ends in .npz",
             received=out.name,
             fix=f"take -o {out.with_suffix('.npz')}",
@@ -233,11 +233,11 @@ def write_npz(
     blocks: Iterable[np.ndarray],
     arrays: dict[str, np.ndarray],
 ) -> None:
-    """An npz file, whole or not at all, with one array that is never in memory as a whole.
+    """Write an npz file, complete or not at all, with one array that is never all in memory.
 
     Args:
-        name, shape: of the array, float64, that the blocks make up under each other.
-        arrays: the others.
+        name, shape: of the float64 array whose rows are those of the blocks in order.
+        arrays: the other arrays, by name.
     """
     with replacing(out) as stream, zipfile.ZipFile(stream, "w") as archive:
         _write_blocks(archive, name, shape, blocks)
@@ -263,7 +263,7 @@ def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
 
 
 def _origin(data: Dataset) -> Document:
-    """Which files the structures came from, and with which Kohn they were described."""
+    """Return the files of the structures, and the version of Kohn that described them."""
     return {
         "kohn": __version__,
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],

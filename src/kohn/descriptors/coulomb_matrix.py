@@ -1,22 +1,22 @@
-r"""The Coulomb matrix of a molecule: nuclear repulsion laid out by pairs.
+r"""Compute the Coulomb matrix of a molecule: its nuclear repulsion by pairs of atoms.
 
     M_ii = 0.5 Z_i^2.4           (a fit to energies of free atoms, hartree)
     M_ij = Z_i Z_j / |r_i − r_j|
 
 padded with zeros (atoms of charge 0) to a fixed size. With distances in bohr, the default, M is in
-hartree; with distances in Å, `unit="angstrom"`, the diagonal stays as it is and the numbers are
-those of DScribe 2.1. All forms are invariant under translations, rotations and reflections. None
-is free of faults:
+hartree; with distances in Å, `unit="angstrom"`, the diagonal is the same and the numbers equal
+those of DScribe 2.1. All forms are invariant under translations, rotations and reflections. Each
+form has a defect:
 
-    raw       every entry smooth in positions; changes when atoms are relabelled.
+    raw       every entry is smooth in positions, but changes when atoms are relabelled.
     sorted    rows and columns by falling row norm: invariant under relabelling, but it jumps where
-              two norms cross, and is as ambiguous as rounding where they are equal by symmetry.
+              two norms cross, and rounding decides the order of norms equal by symmetry.
     spectrum  eigenvalues λ_1 ≥ … ≥ λ_size of the padded matrix: invariant and continuous, by
-              Weyl |λ_k(M) − λ_k(M')| ≤ ‖M − M'‖_2; but different geometries share one spectrum:
-              n numbers cannot tell 3n − 6 coordinates apart.
+              Weyl |λ_k(M) − λ_k(M')| ≤ ‖M − M'‖_2; but different geometries can share a spectrum:
+              n numbers cannot distinguish 3n − 6 coordinates.
 
-The spectrum is that of the padded matrix, zeros sorted among the rest. Sorted by magnitude (as in
-DScribe and the first paper) it jumps where λ_k = −λ_l.
+The zeros of the padding are sorted among the other eigenvalues. A spectrum sorted by magnitude (as
+in DScribe and the first paper) jumps where λ_k = −λ_l.
 
 Sources: Rupp, Tkatchenko, Müller, von Lilienfeld, Phys. Rev. Lett. 108, 058301 (2012); Montavon et
 al., Adv. Neural Inf. Process. Syst. 25 (2012).
@@ -38,9 +38,9 @@ from kohn.units import BOHR
 Kind = Literal["raw", "sorted", "spectrum"]
 Unit = Literal["bohr", "angstrom"]
 LENGTHS: dict[str, float] = {"bohr": BOHR, "angstrom": 1.0}
-"""Unit of distances in Å."""
+"""Units of distance, in Å."""
 COINCIDENT = 1e-6
-"""Atoms closer than this, Å, are in the same place."""
+"""Atoms closer than this distance, Å, are in the same place."""
 
 
 def coulomb_matrix(
@@ -54,13 +54,13 @@ def coulomb_matrix(
     Args:
         positions: Å.
         numbers: atomic numbers.
-        size: rows to pad to; as many as atoms by default.
-        unit: of the distances. In hartree with bohr.
+        size: number of rows of the padded matrix; by default the number of atoms.
+        unit: unit of the distances. With bohr, M is in hartree.
 
     Raises:
         InputError: no atoms, more atoms than `size`, coincident atoms, positions that are not
-            finite, shapes that do not fit. Values cannot be seen, and are not checked, inside
-            `jax.jit` and its kin.
+            finite, or shapes that do not fit. Inside `jax.jit` and similar transformations, values
+            are not available and not checked.
         ConfigError: another unit.
     """
     check_molecule(positions, numbers, size)
@@ -77,7 +77,7 @@ def sorted_coulomb_matrix(
 
     Differentiable where no two norms are equal; jumps where they cross.
 
-    Arguments and errors as for `coulomb_matrix`.
+    Arguments and errors are as for `coulomb_matrix`.
     """
     check_molecule(positions, numbers, size)
     return _compiled("sorted", size, unit)(*_arrays(positions, numbers))
@@ -93,7 +93,7 @@ def coulomb_spectrum(
 
     Continuous everywhere; differentiable where no two eigenvalues are equal.
 
-    Arguments and errors as for `coulomb_matrix`.
+    Arguments and errors are as for `coulomb_matrix`.
     """
     check_molecule(positions, numbers, size)
     return _compiled("spectrum", size, unit)(*_arrays(positions, numbers))
@@ -116,7 +116,7 @@ def features(
     size: int | None,
     unit: Unit,
 ) -> Array:
-    """One of the three forms, nothing checked and not compiled."""
+    """Compute one of the three forms, without checks and without compilation."""
     m = matrix(positions, numbers, unit)
     if kind == "spectrum":
         return spectrum(m, size)
@@ -126,34 +126,34 @@ def features(
 def matrix(
     positions: Float[Array, "atoms 3"], numbers: Int[Array, " atoms"], unit: Unit
 ) -> Float[Array, "atoms atoms"]:
-    """The Coulomb matrix, nothing checked. Atoms of charge 0 may be anywhere: their rows are 0."""
+    """Compute M without checks. Atoms of charge 0 may have any position: their rows are 0."""
     if unit not in LENGTHS:
         raise ConfigError(
-            "not a unit of distances", expected="'bohr' or 'angstrom'", received=repr(unit)
+            "unknown unit of distances", expected="'bohr' or 'angstrom'", received=repr(unit)
         )
     z = numbers.astype(positions.dtype)
     charges = z[:, None] * z
-    apart = (charges != 0) & ~jnp.eye(len(z), dtype=bool)
+    distinct = (charges != 0) & ~jnp.eye(len(z), dtype=bool)
     d = (positions[:, None] - positions) / LENGTHS[unit]
-    r2 = jnp.where(apart, jnp.sum(d * d, axis=-1), 1.0)
-    return jnp.where(apart, charges / jnp.sqrt(r2), 0.0) + jnp.diag(0.5 * z**2.4)
+    r2 = jnp.where(distinct, jnp.sum(d * d, axis=-1), 1.0)
+    return jnp.where(distinct, charges / jnp.sqrt(r2), 0.0) + jnp.diag(0.5 * z**2.4)
 
 
 def by_row_norm(m: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Rows and columns in the order of falling row norm."""
+    """Sort rows and columns by falling row norm."""
     order = jnp.argsort(-jnp.sum(m * m, axis=1), stable=True)
     return m[order][:, order]
 
 
 def spectrum(m: Float[Array, "n n"], size: int | None = None) -> Float[Array, " size"]:
-    """Eigenvalues in falling order, together with size − n zeros."""
+    """Return the eigenvalues and size − n zeros, in falling order."""
     values = jnp.linalg.eigvalsh(m)
     missing = 0 if size is None else size - len(m)
     return jnp.sort(jnp.pad(values, (0, missing)))[::-1]
 
 
 def padded(m: Float[Array, "n n"], size: int | None) -> Float[Array, "size size"]:
-    """With rows and columns of zeros after the others."""
+    """Append rows and columns of zeros up to `size`."""
     return m if size is None else jnp.pad(m, (0, size - len(m)))
 
 
@@ -163,7 +163,7 @@ def check_molecule(
     size: int | None = None,
     where: Place | str | None = None,
 ) -> None:
-    """Refuse what has no Coulomb matrix; see `coulomb_matrix`."""
+    """Refuse a molecule that has no Coulomb matrix; see `coulomb_matrix`."""
     n = len(numbers)
     if n == 0:
         raise InputError("there are no atoms", expected="at least one", where=where)
@@ -180,7 +180,7 @@ def check_molecule(
             expected=f"at most {size} atoms",
             received=f"{n} atoms",
             where=where,
-            fix=f"set size to {n} or more, and compute all features anew",
+            fix=f"set size to {n} or more, and compute all features again",
         )
     if not isinstance(numbers, Tracer) and np.min(np.asarray(numbers)) < 1:
         raise InputError("atomic numbers start at 1", received=str(list(numbers)), where=where)

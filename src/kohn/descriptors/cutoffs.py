@@ -1,4 +1,4 @@
-"""Cutoff functions: one at the atom, zero at r_c, with two continuous derivatives."""
+"""Compute cutoff functions: 1 at the atom, 0 at r_c, with two continuous derivatives."""
 
 import jax.numpy as jnp
 
@@ -8,14 +8,14 @@ from kohn.typing import Array, Float
 def polynomial_cutoff(r: Float[Array, "..."], cutoff: float, p: int) -> Float[Array, "..."]:
     """c(x) = 1 − (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) − p(p+1)/2 x^(p+2), x = r/r_c; 0 beyond.
 
-    Value, first and second derivative vanish at r_c.
+    Its value and its first and second derivatives vanish at r_c.
 
     Args:
         r: distances, Å. cutoff: r_c, Å. p: sharpness, at least 2.
 
     Source: Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, eq. 8.
     """
-    x = jnp.minimum(r / cutoff, 1.0)  # at 1 value and derivatives are zero, from both sides
+    x = jnp.minimum(r / cutoff, 1.0)  # at 1, value and derivatives are zero from both sides
     inner = (p + 1) * (p + 2) / 2 - x * (p * (p + 2) - x * (p * (p + 1) / 2))
     return jnp.where(x < 1.0, 1.0 - x**p * inner, 0.0)
 
@@ -23,7 +23,7 @@ def polynomial_cutoff(r: Float[Array, "..."], cutoff: float, p: int) -> Float[Ar
 def smooth_step(r: Float[Array, "..."], inner: float, outer: float) -> Float[Array, "..."]:
     """c(x) = 1 − 10x³ + 15x⁴ − 6x⁵, x = (r − inner)/(outer − inner): 1 below inner, 0 above outer.
 
-    Value, first and second derivative are continuous. Distances in Å.
+    Its value and its first and second derivatives are continuous. Distances are in Å.
     """
     x = jnp.clip((r - inner) / (outer - inner), 0.0, 1.0)
     return 1.0 - x**3 * (10.0 - x * (15.0 - x * 6.0))

@@ -1,4 +1,4 @@
-r"""Kernels between structures, from descriptors p of their atoms (SOAP).
+r"""Compute kernels between structures from descriptors p of their atoms (SOAP).
 
     C_ij(A, B) = (p_i · p_j / |p_i| |p_j|)^ζ                    environments i of A and j of B
 
@@ -8,20 +8,19 @@ r"""Kernels between structures, from descriptors p of their atoms (SOAP).
 
     k(A, B) = K(A, B) / √(K(A, A) K(B, B))
 
-so that k(A, A) = 1. Numbers have no unit. Invariant under all that p is invariant under, and
-under the order of atoms; under supercells too, because both weigh all atoms of a structure alike.
+so that k(A, A) = 1. Kernels have no unit. They are invariant under every operation that leaves p
+unchanged, under the order of the atoms, and under supercells, because all atoms have equal weight.
 
-C and the average kernel are positive semi-definite: eigenvalues are above −1e-12 times the
-largest. REMatch, the regularised-entropy match, is not so in general: add jitter before it is
-factorised. It is the average kernel for γ → ∞; for γ → 0 and n = m it is the best assignment of
-atoms to atoms.
+C and the average kernel are positive semi-definite: their eigenvalues are above −1e-12 times the
+largest. REMatch, the regularised-entropy match, in general is not: add jitter before you factorise
+it. For γ → ∞ it is the average kernel; for γ → 0 and n = m it is the best assignment of atoms to
+atoms.
 
-P_ij = exp(C_ij/γ + f_i + g_j) is found as Sinkhorn finds it, but that the step in f is Newton's:
-alternating scalings need more than 5000 steps for ethanol at γ = 0.1 and ζ = 4, Newton eleven.
+P_ij = exp(C_ij/γ + f_i + g_j) is computed as in Sinkhorn's method, but with Newton steps in f: for
+ethanol at γ = 0.1 and ζ = 4, alternating scalings need more than 5000 steps; Newton steps, eleven.
 
 Sources: De, Bartók, Csányi, Ceriotti, Phys. Chem. Chem. Phys. 18, 13754 (2016); Cuturi, Adv. Neural
-Inf. Process. Syst. 26 (2013). For the length of steps: Sun, Tran-Dinh, Math. Program. 178, 145
-(2019).
+Inf. Process. Syst. 26 (2013). Length of the steps: Sun, Tran-Dinh, Math. Program. 178, 145 (2019).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,26 +34,26 @@ from kohn.errors import ConfigError, InputError, nearest
 
 Kind = Literal["average", "rematch"]
 ROWS = 2048
-"""Environments in a block, unless one structure has more."""
+"""The largest number of environments in a block, unless a single structure has more."""
 NUMBERS = 2**24
-"""Features in a block, unless one structure has more: 128 MiB."""
+"""The largest number of features in a block, unless a single structure has more: 128 MiB."""
 TOLERANCE = 1e-9
-"""Σ_i |Σ_j P_ij − 1/n| of a match that has converged; k is then as good."""
+"""Σ_i |Σ_j P_ij − 1/n| at which a match has converged; k is then equally accurate."""
 STEPS = 1000
-"""Newton steps before a match is given up."""
+"""The largest number of Newton steps of a match."""
 
 
 @dataclass(frozen=True)
 class KernelConfig:
-    """Which kernel.
+    """Settings of a kernel.
 
     Attributes:
         kind: "average" or "rematch".
-        zeta: ζ, a whole number from 1; larger tells similar environments further apart.
-        gamma: γ of "rematch", from 1e-6 on: below, rounding is larger than `TOLERANCE`.
+        zeta: ζ, a whole number from 1; a larger ζ separates similar environments more.
+        gamma: γ of "rematch", at least 1e-6: below it, rounding errors exceed `TOLERANCE`.
 
     Raises:
-        ConfigError: something else.
+        ConfigError: another kind, or ζ or γ out of range.
     """
 
     kind: Kind = "average"
@@ -65,19 +64,19 @@ class KernelConfig:
         if self.kind not in get_args(Kind):
             guess = nearest(str(self.kind), get_args(Kind))
             raise ConfigError(
-                "there is no such kernel",
+                "the kernel is not known",
                 expected=" or ".join(get_args(Kind)),
                 received=repr(self.kind),
                 fix=f"did you mean {guess!r}?" if guess else None,
             )
         if not isinstance(self.zeta, int) or isinstance(self.zeta, bool) or self.zeta < 1:
             raise ConfigError(
-                "not a zeta", expected="a whole number from 1", received=repr(self.zeta)
+                "zeta is not valid", expected="a whole number from 1", received=repr(self.zeta)
             )
         number = isinstance(self.gamma, (int, float)) and not isinstance(self.gamma, bool)
         if not number or not isfinite(self.gamma) or self.gamma < 1e-6:
             raise ConfigError(
-                "not a gamma", expected="a number from 1e-6", received=repr(self.gamma)
+                "gamma is not valid", expected="a number from 1e-6", received=repr(self.gamma)
             )
 
 
@@ -94,8 +93,8 @@ def environment_kernel(
 
     Args:
         p: [n, D]. q: [m, D]. No row may be zero.
-        species: atomic numbers [n] and [m]: C_ij = 0 where they differ. Otherwise centres are
-            compared whatever their species, which their densities hold anyway.
+        species: atomic numbers [n] and [m]: C_ij = 0 where they differ. Without them, centres of
+            all species are compared; their densities contain the species of the centre anyway.
     """
     lengths = np.linalg.norm(p, axis=1)[:, None] * np.linalg.norm(q, axis=1)
     c = (p @ q.T / lengths) ** zeta
@@ -106,34 +105,34 @@ def match(c: np.ndarray, gamma: float) -> np.ndarray:
     """P = argmax Σ_ij P_ij C_ij − γ Σ_ij P_ij ln P_ij,  Σ_j P_ij = 1/n,  Σ_i P_ij = 1/m.
 
     P_ij = exp(C_ij/γ + f_i)/(m Σ_i' exp(C_i'j/γ + f_i')) has the right sums over i for any f,
-    and f is where the concave F(f) = Σ_i f_i/n − Σ_j ln Σ_i exp(C_ij/γ + f_i)/m is largest:
+    and f maximises the concave F(f) = Σ_i f_i/n − Σ_j ln Σ_i exp(C_ij/γ + f_i)/m:
 
         ∂F/∂f_i = 1/n − r_i,   −∂²F/∂f_i∂f_i' = r_i δ_ii' − m Σ_j P_ij P_i'j,   r_i = Σ_j P_ij
 
-    Newton's step d is shortened to d ln(1 + R)/R with R = max d − min d, which always leads
-    uphill, because |F'''| ≤ R |F''| along d. γ comes down from 1 in steps of 4, each starting
-    from the f of the one before.
+    The Newton step d is shortened to d ln(1 + R)/R with R = max d − min d, which always increases
+    F, because |F'''| ≤ R |F''| along d. γ is lowered from 1 by factors of 4, and each γ starts from
+    the f of the previous one.
 
     Args:
-        c: environment kernels of several pairs of structures, [..., n, m]. gamma: γ.
+        c: environment kernels C of several pairs of structures, [..., n, m]. gamma: γ.
 
     Returns:
         P, float64 [..., n, m]; |Σ_j P_ij − 1/n| summed over i is at most `TOLERANCE`.
 
     Raises:
-        ConfigError: not converged in `STEPS`.
+        ConfigError: the match does not converge in `STEPS` steps.
     """
-    if c.shape[-2] > c.shape[-1]:  # f on the smaller side
+    if c.shape[-2] > c.shape[-1]:  # f belongs to the smaller side
         return np.swapaxes(match(np.swapaxes(c, -1, -2), gamma), -1, -2)
-    f, before, steps = np.zeros((*c.shape[:-1], 1)), 1.0, 0
-    for now in _falling(gamma):
-        f, before = f * (before / now), now
-        enough = TOLERANCE if now == gamma else 0.1
+    f, previous, steps = np.zeros((*c.shape[:-1], 1)), 1.0, 0
+    for current in _falling(gamma):
+        f, previous = f * (previous / current), current
+        tolerance = TOLERANCE if current == gamma else 0.1
         while True:
-            p = _columns_normalised(c / now + f)
-            off = 1 / c.shape[-2] - p.sum(axis=-1)
-            error = float(np.abs(off).sum(axis=-1).max())
-            if error <= enough:
+            p = _columns_normalised(c / current + f)
+            residual = 1 / c.shape[-2] - p.sum(axis=-1)
+            error = float(np.abs(residual).sum(axis=-1).max())
+            if error <= tolerance:
                 break
             if (steps := steps + 1) > STEPS:
                 raise ConfigError(
@@ -142,14 +141,14 @@ def match(c: np.ndarray, gamma: float) -> np.ndarray:
                     received=f"an error of {error:.2g} with gamma {gamma:g}",
                     fix="raise gamma",
                 )
-            d = _newton_step(p, off)
+            d = _newton_step(p, residual)
             spread = np.ptp(d, axis=-2, keepdims=True)
             f = f + d * np.log1p(spread) / np.maximum(spread, 1e-300)
     return p
 
 
 def _falling(gamma: float) -> list[float]:
-    """1, 1/4 … and at last γ; only γ if it is not below 1."""
+    """Return 1, 1/4 … and finally γ; only γ if it is at least 1."""
     steps = [1.0]
     while steps[-1] > gamma:
         steps.append(max(steps[-1] / 4, gamma))
@@ -157,21 +156,21 @@ def _falling(gamma: float) -> list[float]:
 
 
 def _columns_normalised(x: np.ndarray) -> np.ndarray:
-    """exp(x_ij)/(m Σ_i' exp(x_i'j)), with nothing that overflows."""
+    """exp(x_ij)/(m Σ_i' exp(x_i'j)), computed without overflow."""
     e = np.exp(x - x.max(axis=-2, keepdims=True))
     return e / (e.sum(axis=-2, keepdims=True) * x.shape[-1])
 
 
-def _newton_step(p: np.ndarray, off: np.ndarray) -> np.ndarray:
-    """d with (r_i δ_ii' − m Σ_j P_ij P_i'j) d = off, [..., n, 1]; a constant is free and is 0.
+def _newton_step(p: np.ndarray, residual: np.ndarray) -> np.ndarray:
+    """Solve (r_i δ_ii' − m Σ_j P_ij P_i'j) d = residual; the constant free in d is 0.
 
-    1e-13/n is added to the diagonal: parts of P between which nothing flows are singular.
+    1e-13/n is added to the diagonal: P of disconnected blocks makes the matrix singular.
     """
     n, m = p.shape[-2:]
     curvature = 1 / n**2 - m * (p @ np.swapaxes(p, -1, -2))
     diagonal = np.arange(n)
     curvature[..., diagonal, diagonal] += p.sum(axis=-1) + 1e-13 / n
-    return np.linalg.solve(curvature, off[..., None])
+    return np.linalg.solve(curvature, residual[..., None])
 
 
 # Between structures
@@ -186,29 +185,29 @@ def kernel_matrix(
     species_b: Iterable[np.ndarray] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """k(A, B) = K(A, B)/√(K(A, A) K(B, B)) of every A with every B, float64 [A, B].
+    """k(A, B) = K(A, B)/√(K(A, A) K(B, B)) for every A and every B, float64 [A, B].
 
-    Structures come in blocks of at most `ROWS` environments and `NUMBERS` features. Five blocks
-    are in memory at a time, and the C of two. b is gone through once for each block of a: where
-    it computes features as they are asked for, that is what bounded memory costs.
+    Structures are read in blocks of at most `ROWS` environments and `NUMBERS` features. Memory
+    holds five blocks at a time, and C between two of them. The function reads b once for each block
+    of a: if b computes its features on demand, it computes them again each time.
 
     Args:
-        a, b: features of the atoms of each structure, [n, D]. A list, or whatever else can be
-            gone through several times. Without b: of a with itself, symmetric to the bit.
-        species_a, species_b: atomic numbers of the atoms [n]; only centres of the same species
-            are compared where they are given. Those of b are needed if and only if b is given.
+        a, b: features of the atoms of each structure, [n, D]; a list, or another iterable that
+            can be read several times. Without b, a is compared with itself, symmetric to the bit.
+        species_a, species_b: atomic numbers of the atoms [n]; if given, only centres of the same
+            species are compared. species_b is needed if and only if species_a and b are given.
         advance: called with the number of pairs done.
 
     Raises:
-        InputError: no structures, or one whose features cannot be compared: without atoms, not
-            finite, zero, as many as another's; an iterator, which can be used only once; species
-            that do not fit.
-        ConfigError: a match that does not converge.
+        InputError: no structures; features that cannot be compared, because a structure has no
+            atoms, or they are not finite, all zero, or differ in number; an iterator, which can be
+            read only once; species that do not fit.
+        ConfigError: a match does not converge.
     """
     config, done = config or KernelConfig(), advance or (lambda pairs: None)
     itself = b is None
     if (species_b is not None) != (not itself and species_a is not None):
-        raise InputError("species are given for one side only", fix="give those of both or none")
+        raise InputError("species are given for one side only", fix="give both or none")
     right = (a, species_a, "a") if itself else (b, species_b, "b")
     rows, own_a, own_b = [], [], []
     for block in _blocks(a, species_a, "a"):
@@ -235,8 +234,8 @@ class _Block:
     """Several structures.
 
     Attributes:
-        first: index of the first of them.
-        features: of all atoms [N, D]. species: [N], or None.
+        first: index of the first structure.
+        features: features of all atoms [N, D]. species: atomic numbers [N], or None.
         starts: first row of each structure, and the number of rows [structures + 1].
     """
 
@@ -250,16 +249,16 @@ class _Block:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Atoms of each structure."""
+        """The number of atoms of each structure."""
         return np.diff(self.starts)
 
     def rows(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Features and species of some atoms."""
+        """Return the features and species of atoms begin … end."""
         return self.features[begin:end], None if self.species is None else self.species[begin:end]
 
 
 def _environments(block: _Block, begin: int, end: int, other: _Block, zeta: int) -> np.ndarray:
-    """C of rows begin … end of a block with all of another."""
+    """C between rows begin … end of a block and all rows of another."""
     features, species = block.rows(begin, end)
     if species is None or other.species is None:
         return environment_kernel(features, other.features, zeta)
@@ -267,7 +266,7 @@ def _environments(block: _Block, begin: int, end: int, other: _Block, zeta: int)
 
 
 def _between(block: _Block, other: _Block, config: KernelConfig) -> np.ndarray:
-    """K of the structures of two blocks, not normalised."""
+    """K between the structures of two blocks, not normalised."""
     if config.kind == "average":
         return _averages(block, other, config.zeta)
     c = _environments(block, 0, block.starts[-1], other, config.zeta)
@@ -280,7 +279,7 @@ def _between(block: _Block, other: _Block, config: KernelConfig) -> np.ndarray:
 
 
 def _averages(block: _Block, other: _Block, zeta: int) -> np.ndarray:
-    """Σ_ij C_ij / nm, from so many rows at once that C stays small."""
+    """Σ_ij C_ij / nm, from at most `ROWS` rows at a time so that C stays small."""
     structure = np.repeat(np.arange(len(block)), block.sizes)
     total = np.zeros((len(block), len(other)))
     for begin in range(0, len(structure), ROWS):
@@ -291,13 +290,13 @@ def _averages(block: _Block, other: _Block, zeta: int) -> np.ndarray:
 
 
 def _matches(c: np.ndarray, other: _Block, gamma: float) -> np.ndarray:
-    """Σ_ij P_ij C_ij of one structure with those of a block; those of one size together."""
+    """Σ_ij P_ij C_ij between a structure and those of a block, all of equal size at once."""
     values = np.zeros(len(other))
     for size in np.unique(other.sizes):
-        which = np.flatnonzero(other.sizes == size)
-        columns = other.starts[which][:, None] + np.arange(size)
+        selected = np.flatnonzero(other.sizes == size)
+        columns = other.starts[selected][:, None] + np.arange(size)
         pairs = np.moveaxis(c[:, columns], 0, 1)
-        values[which] = (match(pairs, gamma) * pairs).sum(axis=(1, 2))
+        values[selected] = (match(pairs, gamma) * pairs).sum(axis=(1, 2))
     return values
 
 
@@ -311,28 +310,28 @@ def _with_itself(block: _Block, config: KernelConfig) -> list[float]:
 
 
 def _lengths(own: Sequence[float] | np.ndarray) -> np.ndarray:
-    """√K(A, A), which is at least 1/√n where no dot product is negative."""
+    """√K(A, A), which is at least 1/√n if no dot product is negative."""
     if np.min(own) <= 0:
         raise InputError(
             "a structure has no similarity with itself: its environments cancel",
             expected="features whose dot products are not negative, as those of SOAP",
-            fix="take other features, or an even zeta",
+            fix="use other features, or an even zeta",
         )
     return np.sqrt(own)
 
 
-# What comes in
+# Input
 
 
 def _blocks(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[_Block]:
-    """Structures together, up to `ROWS` and `NUMBERS`; at least one in a block."""
+    """Yield blocks of structures up to `ROWS` and `NUMBERS`, with at least one structure each."""
     if iter(structures) is structures or (species is not None and iter(species) is species):
         raise InputError(
-            f"{name} can be gone through only once",
+            f"{name} can be read only once",
             expected="a list of arrays [atoms, features]",
-            fix="write list(…)",
+            fix="pass list(…)",
         )
     waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
     first = rows = 0
@@ -341,7 +340,7 @@ def _blocks(
         if waiting and (rows > ROWS or rows * features.shape[1] > NUMBERS):
             block, waiting, rows = _joined(waiting, first), [], len(features)
             first += len(block)
-            yield block  # what was waiting is let go of before
+            yield block  # the waiting structures are released before it
         waiting.append((features, numbers))
     if not waiting:
         raise InputError(f"there are no structures in {name}", expected="at least one")
@@ -361,7 +360,7 @@ def _joined(waiting: list[tuple[np.ndarray, np.ndarray | None]], first: int) -> 
 def _checked(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Features as float64, and species, of each structure."""
+    """Yield the features, as float64, and the species of each structure."""
     numbers, width = None if species is None else iter(species), None
     for index, given in enumerate(structures):
         where, features = f"{name}, structure {index}", np.asarray(given, np.float64)
@@ -371,7 +370,7 @@ def _checked(
             or features.shape[1] != (width := width or features.shape[1])
         ):
             raise InputError(
-                "these are not the features of atoms",
+                "the features of atoms have the wrong shape",
                 expected=f"an array [atoms, {width or 'features'}]",
                 received=f"shape {features.shape}",
                 where=where,
@@ -393,9 +392,9 @@ def _check_lengths(features: np.ndarray, where: str) -> None:
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(bad):
         raise InputError(
-            "an environment has no direction that could be compared",
-            expected="features that are finite, and not all zero",
-            received=f"|p| = {lengths[bad[0]]} of atom {bad[0]}",
+            "an environment cannot be compared: its features are zero or not finite",
+            expected="finite features that are not all zero",
+            received=f"|p| = {lengths[bad[0]]} for atom {bad[0]}",
             where=where,
             fix="give the centre a weight, or correct the structure",
         )
@@ -408,5 +407,5 @@ def _check_width(block: _Block, other: _Block) -> None:
             "a and b have different features",
             expected=f"{expected} for each atom",
             received=f"{received} in b",
-            fix="describe both with one fitted transformer, so that the elements are the same",
+            fix="describe both with the same fitted transformer, so that their elements agree",
         )

@@ -1,4 +1,4 @@
-"""Rows of neighbours in blocks that fit the processor's caches."""
+"""Apply functions to rows of neighbours in blocks that fit the processor's caches."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,29 +9,29 @@ import jax.numpy as jnp
 from kohn.typing import Array
 
 SLOTS, FEATURES = 1024, 90_000
-"""Most neighbours, and most features, that are computed at once."""
+"""The largest numbers of neighbours and of features that are computed at once."""
 
 
 def in_blocks(function: Callable[..., Any], rows: tuple[Array, ...], size: int) -> Any:
-    """A function of rows of K slots and `size` features, so many of them at a time that what
-    is in between stays in the processor's caches; rows without neighbours at the end are
-    left out, with zeros in their place."""
+    """Apply a function of rows of K slots and `size` features to so many rows at a time that its
+    intermediate arrays stay in the processor's caches. Blocks whose rows have no neighbours
+    (as the padding at the end) are not computed; their values are zero."""
     n, k = rows[1].shape[:2]
     at_once = max(8, min(SLOTS // k, FEATURES // size))
     if n <= at_once:
         return function(*rows)
     blocks = -(-n // at_once)
     at_once = -(-n // blocks)
-    cut = tuple(
+    parts = tuple(
         jnp.concatenate(
             [x, jnp.broadcast_to(x[-1:], (blocks * at_once - n, *x.shape[1:]))]
         ).reshape(blocks, at_once, *x.shape[1:])
         for x in map(jnp.asarray, rows)
     )
-    like = jax.eval_shape(function, *(x[0] for x in cut))
+    shapes = jax.eval_shape(function, *(x[0] for x in parts))
 
-    def nothing(*_: Array) -> Any:
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
+    def zeros(*_: Array) -> Any:
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-    found = jax.lax.map(lambda b: jax.lax.cond(jnp.any(b[2]), function, nothing, *b), cut)
-    return jax.tree.map(lambda x: x.reshape(blocks * at_once, *x.shape[2:])[:n], found)
+    values = jax.lax.map(lambda b: jax.lax.cond(jnp.any(b[2]), function, zeros, *b), parts)
+    return jax.tree.map(lambda x: x.reshape(blocks * at_once, *x.shape[2:])[:n], values)

@@ -1,6 +1,6 @@
-"""Few points that stand for many: farthest-point sampling and a CUR-like choice of columns.
+"""Select a few representative points: farthest-point sampling and a CUR-like choice of columns.
 
-Both are greedy and nested: the first m of a longer choice are the choice of m.
+Both methods are greedy and nested: the first m points of a longer choice are the choice of m.
 """
 
 import numpy as np
@@ -9,33 +9,33 @@ from kohn.errors import ConfigError
 
 
 def farthest_points(kernel: np.ndarray, count: int) -> np.ndarray:
-    """Each next point is the one farthest from all chosen: d² = k_ii + k_jj − 2k_ij.
+    """Choose points one by one, each the farthest from all chosen: d² = k_ii + k_jj − 2k_ij.
 
     Args:
-        kernel: [n, n], symmetric and positive semi-definite. count: how many, at most n.
+        kernel: [n, n], symmetric and positive semi-definite. count: number of points, at most n.
 
     Returns:
-        Indices in the order of choice; the first is the one closest to the mean.
+        Indices in the order of choice; the first point is the one closest to the mean.
     """
-    _enough(len(kernel), count)
-    own = np.diagonal(kernel)
-    chosen = [int(np.argmin(own - 2 * kernel.mean(axis=0)))]
-    distance = own + own[chosen[0]] - 2 * kernel[chosen[0]]
+    _check_count(len(kernel), count)
+    diagonal = np.diagonal(kernel)
+    chosen = [int(np.argmin(diagonal - 2 * kernel.mean(axis=0)))]
+    distance = diagonal + diagonal[chosen[0]] - 2 * kernel[chosen[0]]
     for _ in range(count - 1):
         j = int(np.argmax(distance))
         chosen.append(j)
-        np.minimum(distance, own + own[j] - 2 * kernel[j], out=distance)
+        np.minimum(distance, diagonal + diagonal[j] - 2 * kernel[j], out=distance)
     return np.array(chosen)
 
 
 def cur_points(kernel: np.ndarray, count: int) -> np.ndarray:
-    """Columns chosen by what of the others they leave unexplained: a pivoted Cholesky
-    decomposition, which is CUR's choice of columns made one by one and without randomness.
+    """Choose columns by pivoted Cholesky decomposition: each is the column that those before it
+    explain least. This is CUR's choice of columns, made one by one and without randomness.
 
-    Arguments and result as in `farthest_points`; fewer points where the rest is explained to
-    1e-12 of the largest.
+    Arguments and result are as in `farthest_points`; the result is shorter if the residuals of the
+    other points fall below 1e-12 of the largest.
     """
-    _enough(len(kernel), count)
+    _check_count(len(kernel), count)
     residual = np.diagonal(kernel).copy()
     floor = 1e-12 * residual.max()
     factor = np.zeros((count, len(kernel)))
@@ -51,7 +51,7 @@ def cur_points(kernel: np.ndarray, count: int) -> np.ndarray:
     return np.array(chosen)
 
 
-def _enough(available: int, count: int) -> None:
+def _check_count(available: int, count: int) -> None:
     if not 0 < count <= available:
         raise ConfigError(
             "cannot choose so many points",

@@ -1,4 +1,4 @@
-"""Radial bases."""
+"""Compute radial bases."""
 
 from math import pi, sqrt
 
@@ -10,7 +10,7 @@ from kohn.typing import Array, Float
 def bessel_basis(r: Float[Array, "..."], cutoff: float, count: int) -> Float[Array, "... count"]:
     """b_n(r) = sqrt(2/r_c) sin(nπ r/r_c) / r, n = 1 … count; zero at r_c.
 
-    The sines of the multiples follow from two evaluations, by
+    The sines of all multiples follow from one sine and one cosine, by
     sin (n+1)x = 2 cos x sin nx − sin (n−1)x.
 
     Args:

@@ -1,12 +1,12 @@
-"""Orthonormal radial functions g_nl, and what they see of a Gaussian at distance r'.
+"""Compute orthonormal radial functions g_nl and their overlap with a Gaussian at distance r'.
 
 A Gaussian of width σ at r' expands in spherical harmonics around the origin with
 
     I_nl(r') = 4π ∫ dr r² g_nl(r) exp(−(r² + r'²)/2σ²) i_l(r r'/σ²)
 
 (i_l: modified spherical Bessel functions of the first kind). I_nl is as smooth as a Gaussian of
-width σ, so a Chebyshev series represents it to rounding: some 40 terms, which for all n and l
-at once are one matrix product. Everything here is NumPy, once for each choice of settings.
+width σ, so a Chebyshev series of some 40 terms represents it to rounding; for all n and l together
+it is one matrix product. This module uses NumPy, and runs once for each choice of settings.
 """
 
 from collections.abc import Callable
@@ -18,10 +18,10 @@ import numpy as np
 from kohn.errors import ConfigError
 
 PRECISION = 1e-14
-"""Terms of a series are left out below this share of the largest."""
+"""Terms of a series below this fraction of the largest term are left out."""
 
 STRIDE = 7
-"""Chebyshev polynomials are computed as products of two: so many of one factor."""
+"""Chebyshev polynomials are computed as products of two: the number of the first factors."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RadialBasis:
 
     Attributes:
         functions: (l, r [R]) -> g_nl(r) [n_max, R], r in Å, g in Å^(−3/2).
-        extent: where the functions have ended, Å; integrals go from 0 to there.
+        extent: distance at which the functions have vanished, Å; integrals go from 0 to it.
     """
 
     functions: Callable[[int, np.ndarray], np.ndarray]
@@ -40,8 +40,8 @@ class RadialBasis:
 def loewdin(primitives: Callable[[np.ndarray], np.ndarray], extent: float) -> np.ndarray:
     """B = S^(−1/2) with S_kk' = ∫ dr r² φ_k φ_k', so that B φ is orthonormal.
 
-    From the singular values of √w r φ on a quadrature grid, without forming S: its condition
-    number is 1e16 for eight polynomials, and the error grows with its square root only.
+    B follows from the singular values of √w r φ on a quadrature grid, without forming S: for eight
+    polynomials the condition number of S is 1e16, and the error grows only with its square root.
     """
     r, w = gauss_legendre(extent, 400)
     _, s, vt = np.linalg.svd((primitives(r) * np.sqrt(w) * r).T, full_matrices=False)
@@ -49,7 +49,7 @@ def loewdin(primitives: Callable[[np.ndarray], np.ndarray], extent: float) -> np
 
 
 def gauss_legendre(end: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights on [0, end]."""
+    """Return the points and weights of Gauss–Legendre quadrature on [0, end]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return 0.5 * end * (x + 1), 0.5 * end * w
 
@@ -57,7 +57,7 @@ def gauss_legendre(end: float, count: int) -> tuple[np.ndarray, np.ndarray]:
 def gto(r_cut: float, n_max: int) -> RadialBasis:
     """φ_n ∝ r^n exp(−r²/2s_n²), s_n = r_c max(√n, 1)/n_max, n = 0 … n_max − 1, normalised.
 
-    The same for every l. Featomic's "Gto".
+    The functions are the same for every l. This is featomic's "Gto".
     """
     n = np.arange(n_max)
     s = (r_cut * np.maximum(np.sqrt(n), 1) / n_max)[:, None]
@@ -74,8 +74,8 @@ def gto(r_cut: float, n_max: int) -> RadialBasis:
 def gto_dscribe(r_cut: float, n_max: int, l_max: int) -> RadialBasis:
     """φ_nl = r^l exp(−α_nl r²) with φ(R_n) = 10⁻³, R = linspace(1 Å, r_c, n_max), not normalised.
 
-    DScribe's "gto": because primitives are not normalised before Löwdin's orthonormalisation,
-    the basis differs from one that normalises them, in the same space.
+    This is DScribe's "gto": because the primitives are not normalised before Löwdin's
+    orthonormalisation, the basis differs from a normalised one, but spans the same space.
     """
     ends = np.linspace(1.0, r_cut, n_max)
 
@@ -99,17 +99,17 @@ def bessel(r_cut: float, n_max: int) -> RadialBasis:
     """φ_n = j_0(nπ r/r_c) ∝ sin(nπ r/r_c)/r on [0, r_c], n = 1 … n_max: already orthogonal."""
     n = np.arange(1, n_max + 1)[:, None]
     norm = n * pi / r_cut * sqrt(2 / r_cut)
-    from scipy.special import spherical_jn  # imported late: it takes as long as all of Kohn
+    from scipy.special import spherical_jn  # imported late: it takes as long as the rest of Kohn
 
     return RadialBasis(lambda l, r: norm * spherical_jn(0, n * pi * r / r_cut), r_cut)
 
 
 def gaussian_integrals(basis: RadialBasis, sigma: float, l: int, r: np.ndarray) -> np.ndarray:
-    """I_nl(r') at distances r' of Gaussians, [n_max, R']."""
+    """I_nl(r') for Gaussians at distances r', [n_max, R']."""
     end = min(basis.extent, float(r.max()) + 9 * sigma)  # beyond, the Gaussian is below 1e-17
     x, w = gauss_legendre(end, 60 + int(12 * end / sigma))
     argument = np.maximum(np.outer(x, r) / sigma**2, 1e-300)
-    # exp(−(x² + r²)/2σ²) i_l(xr/σ²), with the growth of i_l taken into the first factor
+    # exp(−(x² + r²)/2σ²) i_l(xr/σ²), with the growth of i_l moved into the first factor
     bell = np.exp(-0.5 * ((x[:, None] - r) / sigma) ** 2)
     from scipy.special import ive
 
@@ -118,10 +118,10 @@ def gaussian_integrals(basis: RadialBasis, sigma: float, l: int, r: np.ndarray) 
 
 
 def chebyshev_series(basis: RadialBasis, sigma: float, l_max: int, end: float) -> np.ndarray:
-    """Coefficients C with I_nl(r') = Σ_k T_k(2r'/end − 1) C[k, l, n] for 0 < r' ≤ end.
+    """Compute C with I_nl(r') = Σ_k T_k(2r'/end − 1) C[k, l, n] for 0 < r' ≤ end.
 
     Raises:
-        ConfigError: Gaussians too narrow to be represented by 400 terms.
+        ConfigError: the Gaussians are too narrow to be represented by 400 terms.
     """
     count = 32
     while count <= 512 and sigma > 0.01 * end:
@@ -138,14 +138,14 @@ def chebyshev_series(basis: RadialBasis, sigma: float, l_max: int, end: float) -
         count *= 2
     raise ConfigError(
         "the Gaussians are too narrow for this cutoff",
-        expected="sigma of at least a hundredth of r_cut",
+        expected="a sigma of at least a hundredth of r_cut",
         received=f"sigma {sigma} Å, r_cut {end} Å",
         fix="raise sigma",
     )
 
 
 def as_products(series: np.ndarray) -> np.ndarray:
-    """The same function in T_a(x) T_(STRIDE·b)(x), a < STRIDE fastest, [terms, …].
+    """Expand the series in T_a(x) T_(STRIDE·b)(x), a < STRIDE fastest, [terms, …].
 
     T_a T_7b = (T_(7b+a) + T_|7b−a|)/2, solved from the highest term down.
     """

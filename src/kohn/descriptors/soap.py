@@ -1,4 +1,4 @@
-r"""SOAP: the smooth overlap of atomic positions, in the order of its definition.
+r"""Compute SOAP, the smooth overlap of atomic positions, in the order of its definition.
 
     ρ_i^a(r) = Σ_j∈a f(r_ij) exp(−|r − r_ij|²/2σ²)              density of species a around atom i
     c_nlm^a  = ∫ d³r g_n(r) Y_lm(r̂) ρ_i^a(r)
@@ -7,12 +7,12 @@ r"""SOAP: the smooth overlap of atomic positions, in the order of its definition
     k(i, i') = (p_i · p_i' / |p_i| |p_i'|)^ζ                     kernel
 
 with channels A = (a, n), real orthonormal Y_lm, orthonormal g_n and I_nl from
-`radial_integrals`. The centre itself belongs to its density. p is symmetric in A and B: pairs
-A ≤ B are kept, those with A ≠ B times √2, so that a plain dot product is the textbook kernel.
+`radial_integrals`. The density includes the centre. p is symmetric in A and B: only pairs A ≤ B are
+stored, times √2 if A ≠ B, so that a plain dot product is the textbook kernel.
 
 Rotations, reflections and permutations leave p unchanged by construction. f falls to zero with
-two continuous derivatives at r_c, so that p is C² in positions and cell. The conventions of two
-other codes are presets, with their own cutoffs, whose jumps at r_c are theirs.
+two continuous derivatives at r_c, so p is C² in positions and cell. The conventions of two other
+codes are presets with the cutoff functions of these codes, including their jumps at r_c.
 
 Sources: Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013); conventions of DScribe
 (Himanen et al., Comput. Phys. Commun. 247, 106949 (2020)) and featomic.
@@ -50,71 +50,71 @@ from kohn.typing import Array, Bool, Float, Int
 
 
 class SoapConfig(Section):
-    """Settings of SOAP. Lengths in Å."""
+    """Settings of SOAP. Lengths are in Å."""
 
     r_cut: Annotated[float, Field(gt=0, description="cutoff radius, Å")] = 5.0
-    n_max: Annotated[int, Field(ge=1, le=32, description="radial functions")] = 8
+    n_max: Annotated[int, Field(ge=1, le=32, description="number of radial functions")] = 8
     l_max: Annotated[int, Field(ge=0, le=20, description="highest degree")] = 6
     sigma: Annotated[float, Field(gt=0, description="width of the Gaussians, Å")] = 0.5
     radial: Annotated[
-        Literal["gto", "polynomial", "bessel"], Field(description="radial functions")
+        Literal["gto", "polynomial", "bessel"], Field(description="type of radial functions")
     ] = "gto"
     smoothing_width: Annotated[
         float | None,
-        Field(ge=0, description="f falls from 1 to 0 over so much before r_cut, Å; null: over all"),
+        Field(ge=0, description="f falls from 1 to 0 over this width before r_cut, Å; null: r_cut"),
     ] = None
     scaling_radius: Annotated[
         float | None,
-        Field(gt=0, description="f also falls as 1/(1 + (r/R)^m) with this R, Å; null: not"),
+        Field(gt=0, description="R of the factor 1/(1 + (r/R)^m) of f, Å; null: no factor"),
     ] = None
-    scaling_exponent: Annotated[float, Field(ge=2, description="m of that")] = 4.0
-    centre_weight: Annotated[float, Field(ge=0, description="of the centre in its density")] = 1.0
+    scaling_exponent: Annotated[float, Field(ge=2, description="m of that factor")] = 4.0
+    centre_weight: Annotated[float, Field(ge=0, description="weight of the centre")] = 1.0
     species_channels: Annotated[
         int | None,
-        Field(ge=1, description="compress species to so many; null: one channel for each"),
+        Field(ge=1, description="number of species channels; null: one for each element"),
     ] = None
     average: Annotated[
         Literal["off", "inner", "outer"],
-        Field(description="per structure: of coefficients (inner) or power spectra (outer)"),
+        Field(description="average over atoms: of coefficients (inner), of power spectra (outer)"),
     ] = "off"
     convention: Annotated[
         Literal["kohn", "dscribe", "featomic"],
-        Field(description="whose numbers, cutoff and order of features"),
+        Field(description="code whose numbers, cutoff and feature order are used"),
     ] = "kohn"
 
     @classmethod
     def dscribe(cls, **settings) -> "SoapConfig":
-        """The numbers of DScribe's `SOAP(weighting=None)`; not continuous at its cutoff."""
+        """Return settings that reproduce DScribe's `SOAP(weighting=None)`, which jumps at r_c."""
         return cls(convention="dscribe", **settings)
 
     @classmethod
     def featomic(cls, **settings) -> "SoapConfig":
-        """The numbers of featomic's `SoapPowerSpectrum`, a "Gto" basis with max_radial
-        n_max − 1, `spline_accuracy=None`; a shifted cosine of `smoothing_width`, or a step where
-        that is 0. Not C² at its cutoff."""
+        """Return settings that reproduce featomic's `SoapPowerSpectrum` with a "Gto" basis of
+        max_radial n_max − 1 and `spline_accuracy=None`; the cutoff is a shifted cosine of
+        `smoothing_width`, or a step if that is 0. Not C² at the cutoff."""
         return cls(convention="featomic", **{"smoothing_width": 0.5, **settings})
 
     @property
     def reach(self) -> float:
-        """How far neighbours count, Å: r_cut, but for DScribe as far as its Gaussians reach."""
+        """The distance up to which neighbours count, Å: r_cut; more for DScribe's Gaussians."""
         if self.convention != "dscribe":
             return self.r_cut
         return float(np.nextafter(self.r_cut + self.sigma * sqrt(2 * log(1000)), np.inf))
 
 
 class Expansion:
-    """The tables of a choice of settings and elements; equal choices share one (`expansion`).
+    """The tables of given settings and elements; `expansion` shares them between equal choices.
 
-    I_nl(r) = Σ_t series[(l, n), t] T_t(r), and I'_nl the same with `slopes`, where the T_t are
-    the products of Chebyshev polynomials that `_chebyshev` computes.
+    I_nl(r) = Σ_t series[(l, n), t] T_t(r), and I'_nl likewise with `slopes`; the T_t are the
+    products of Chebyshev polynomials from `_chebyshev`.
 
     Attributes:
         elements: atomic numbers in ascending order.
         series, slopes: see above, [(l_max + 1) n_max, terms].
-        centre: what the centre adds to c_n00, [n].
+        centre: contribution of the centre to c_n00, [n].
         species: weights of the elements in the species channels [elements, S].
         labels: (a, b, l, n, n') of each feature.
-        columns, inverse: which entries [l, A, B] of the power spectrum are features, and back.
+        columns, inverse: entry [l, A, B] of the power spectrum of each feature, and the inverse.
         scale: factor of each feature, [D].
     """
 
@@ -140,8 +140,8 @@ class Expansion:
 
 
 def expansion(config: SoapConfig, elements: tuple[int, ...]) -> Expansion:
-    """The tables for settings and elements (atomic numbers, ascending)."""
-    # what is averaged later does not change the tables
+    """Return the tables for settings and elements (atomic numbers, ascending)."""
+    # averaging comes later and does not change the tables
     return _expansion(config.model_copy(update={"average": "off"}).model_dump_json(), elements)
 
 
@@ -161,7 +161,7 @@ def _radial_basis(config: SoapConfig) -> RadialBasis:
 
 
 def _features(config: SoapConfig, n_species: int) -> tuple[list[tuple], np.ndarray, np.ndarray]:
-    """(a, b, l, n, n') of each feature, its place in p[l, A, B] and its factor, in order."""
+    """Return (a, b, l, n, n') of each feature, its place in p[l, A, B] and its factor."""
     n_max, whole = config.n_max, config.convention == "featomic"
     channels = n_species * n_max
     labels, columns, scale = [], [], []
@@ -185,7 +185,7 @@ def _factor(convention: str, l: int, same_channel: bool, same_species: bool) -> 
 
 
 def feature_names(config: SoapConfig, elements: tuple[int, ...]) -> list[str]:
-    """'O-H l=2 n=0 n'=3' for each feature; compressed species are called s0, s1 …"""
+    """Return 'O-H l=2 n=0 n'=3' … for the features; compressed species are called s0, s1 …"""
     if config.species_channels is None:
         names = [symbol(z) for z in elements]
     else:
@@ -195,7 +195,7 @@ def feature_names(config: SoapConfig, elements: tuple[int, ...]) -> list[str]:
 
 
 def cutoff_function(config: SoapConfig) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-    """f(r) of the settings, zero from `reach` on."""
+    """Return f(r) of these settings, zero from `reach` on."""
     r_cut, width = config.r_cut, config.smoothing_width
     if config.convention == "dscribe":
         return lambda r: jnp.where(r < config.reach, 1.0, 0.0)
@@ -221,12 +221,12 @@ def coefficients(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> Float[Array, "N lm channels"]:
-    """c_Alm of every centre, with channels A = (species channel, n), n fastest.
+    """Compute c_Alm of every centre, with channels A = (species channel, n), n fastest.
 
     Args:
-        displacement: from the centre to the neighbour, Å, not zero (also in padding).
+        displacement: from the centre to the neighbour, Å, never zero (also in padding).
         neighbour, centre: index of the element in `table.elements`.
-        mask: which slots hold a neighbour.
+        mask: true for slots that hold a neighbour.
     """
     config, dtype = table.config, displacement.dtype
     n, k = mask.shape
@@ -239,7 +239,7 @@ def coefficients(
     of_slots = jnp.swapaxes(species[neighbour], 1, 2)
 
     def of_degree(l: int) -> Array:
-        """Σ_k Y_lm f I_nl, over the neighbours of each species channel."""
+        """Σ_k Y_lm f I_nl over the neighbours k, for each species channel."""
         u = jnp.swapaxes(radial[l], 0, 1)
         if species.shape[1] > 1:
             u = (of_slots[:, :, None] * u[:, None]).reshape(n, -1, k)
@@ -260,7 +260,7 @@ def _radial(table: Expansion, r: Float[Array, " R"]) -> Float[Array, "l·n R"]:
 
 @_radial.defjvp
 def _radial_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
-    """d(f I) = (f' I + f I') dr, where I' has a series of its own."""
+    """d(f I) = (f' I + f I') dr, where I' has its own series."""
     (r,), (dr,) = primals, tangents
     f, df = jax.jvp(cutoff_function(table.config), (r,), (jnp.ones_like(r),))
     both = jnp.asarray(np.concatenate([table.series, table.slopes]), r.dtype)
@@ -269,9 +269,9 @@ def _radial_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array])
 
 
 def _chebyshev(table: Expansion, r: Float[Array, " R"], f: Array) -> Float[Array, "terms R"]:
-    """f T_a(x) T_7b(x) with x = 2r/reach − 1, b slowest: what the series is in, see
-    `as_products`. Fewer steps follow from each other than in the recursion of T_k, and the
-    product with the identity keeps XLA from computing its factors anew for every term."""
+    """f T_a(x) T_7b(x) with x = 2r/reach − 1, b slowest: the basis of the series, see
+    `as_products`. This needs fewer dependent steps than the recursion of T_k, and the product
+    with the identity keeps XLA from computing its factors again for every term."""
     x = jnp.minimum(r * (2 / table.config.reach), 2.0) - 1.0
     a = _recursion(x, jnp.ones_like(x), STRIDE + 1)
     b = _recursion(a[STRIDE], f, table.series.shape[1] // STRIDE)
@@ -293,7 +293,7 @@ def _recursion(x: Array, first: Array, count: int) -> list[Array]:
 def power_spectrum(
     table: Expansion, c: Float[Array, "N lm channels"]
 ) -> Float[Array, "N features"]:
-    """p_l^AB = Σ_m c_Alm c_Blm, as features in the order of `feature_names`."""
+    """p_l^AB = Σ_m c_Alm c_Blm as features, in the order of `feature_names`."""
     n, config, n_max = c.shape[0], table.config, table.config.n_max
     species = table.species.shape[1]
     upper = np.array([i * n_max + j for i in range(n_max) for j in range(i, n_max)])
@@ -318,7 +318,7 @@ def power_spectrum(
 
 @power_spectrum.defjvp
 def _power_spectrum_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
-    """dp_l^AB = Σ_m (dc_Alm c_Blm + c_Alm dc_Blm): one product and its transpose."""
+    """dp_l^AB = Σ_m (dc_Alm c_Blm + c_Alm dc_Blm), from one product and its transpose."""
     (c,), (dc,) = primals, tangents
     half = _products(table, dc, c)
     return power_spectrum(table, c), _features_of(table, half + jnp.swapaxes(half, -1, -2))
@@ -334,10 +334,10 @@ def _products(table: Expansion, c: Array, c2: Array) -> Float[Array, "N l channe
 
 
 def _features_of(table: Expansion, products: Array) -> Float[Array, "N features"]:
-    """Those with A ≤ B, times their factors."""
+    """Select the products with A ≤ B and multiply them by their factors."""
     columns, inverse = jnp.asarray(table.columns), jnp.asarray(table.inverse)
-    kept = select_columns(products.reshape(products.shape[0], -1), columns, inverse)
-    return kept * jnp.asarray(table.scale, products.dtype)
+    values = select_columns(products.reshape(products.shape[0], -1), columns, inverse)
+    return values * jnp.asarray(table.scale, products.dtype)
 
 
 def soap(
@@ -347,7 +347,7 @@ def soap(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> Float[Array, "N features"]:
-    """Power spectra of centres; arguments as in `coefficients`. Differentiable."""
+    """Compute power spectra of centres, differentiably; arguments as in `coefficients`."""
     return power_spectrum(table, coefficients(table, displacement, neighbour, mask, centre))
 
 
@@ -358,17 +358,17 @@ def soap_jacobian(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> tuple[Float[Array, "N features"], Float[Array, "N K 3 features"]]:
-    """p and ∂p_i/∂d_ik, for the neighbours that a centre has and no others.
+    """Compute p and ∂p_i/∂d_ik; the derivatives are zero in slots without a neighbour.
 
-    By position: ∂p_i/∂r_j is the sum over the slots that hold images of j, and ∂p_i/∂r_i
-    less the sum over all slots. Memory: 24 · N · K · D bytes; for potentials contract instead.
+    ∂p_i/∂r_j is the sum over the slots that hold images of j; for ∂p_i/∂r_i, subtract the sum over
+    all slots. Memory: 24 · N · K · D bytes; in potentials, contract with a vector instead.
     """
     (n, k), dtype = mask.shape, displacement.dtype
     c = coefficients(table, displacement, neighbour, mask, centre)
     alone = jnp.zeros((n * k,), jnp.int32), jnp.ones((n * k, 1), bool)
 
     def along(axis: int) -> Array:
-        """∂c/∂d of each edge for itself: c is a sum over edges."""
+        """∂p/∂d along an axis, edge by edge, since c is a sum over edges."""
         direction = jnp.zeros((n * k, 1, 3), dtype).at[..., axis].set(1.0)
 
         def of_edge(d: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Descriptors of atoms for any number of structures, streamed in blocks of bounded memory.
+"""Stream SOAP descriptors of any number of structures in blocks of bounded memory.
 
-A centre and its neighbours are one row, and rows do not depend on each other: those of small
-structures are put together and those of large ones cut, into blocks of one shape.
+A centre and its neighbours are one row, and rows do not depend on each other: rows of small
+structures are joined, and rows of large ones divided, into blocks of one shape.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from kohn.graphs import pairs_within, species_index
 from kohn.structures import Structure
 
 SLOTS = 16_384
-"""Neighbours in a block."""
+"""The largest number of neighbours in a block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +45,21 @@ class Rows:
 def describe(
     structures: Iterable[Structure], config: SoapConfig, elements: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
-    """SOAP of each structure, float64: [n, D], or [1, D] where it is averaged.
+    """Yield SOAP of each structure, float64: [n, D], or [1, D] if it is averaged.
 
     Args:
-        structures: any iterable, read as results are taken.
+        structures: any iterable; it is read while the results are consumed.
         elements: atomic numbers, in any order.
 
     Raises:
-        InputError: an element that is not among `elements`; an empty structure; a geometry
-            without sense.
-        ConfigError: the cutoff is smaller than every distance in all structures; said at the
+        InputError: an element that is not among `elements`, an empty structure, or an invalid
+            geometry.
+        ConfigError: the cutoff is smaller than every distance in all structures; raised at the
             end.
     """
     elements = tuple(sorted(elements))
     table = expansion(config, elements)
-    of_block, finish = _functions(table, config.average)
+    of_block, of_average = _functions(table, config.average)
     rows = _with_neighbours((rows_of(s, table) for s in structures), config)
     for values in _by_structure(rows, of_block):
         if config.average == "off":
@@ -67,57 +67,57 @@ def describe(
         elif config.average == "outer":
             yield values.mean(axis=0, keepdims=True)
         else:
-            yield np.asarray(finish(values.mean(axis=0, keepdims=True)))
+            yield np.asarray(of_average(values.mean(axis=0, keepdims=True)))
 
 
 @lru_cache(maxsize=32)
 def _functions(table: Expansion, average: str):
-    """What is computed of rows, and of the average over a structure."""
-    whole = coefficients if average == "inner" else soap
+    """Return the functions to apply to rows, and to the average over a structure."""
+    of_rows = coefficients if average == "inner" else soap
     return (
-        compiled(lambda *rows: in_blocks(lambda *block: whole(table, *block), rows, table.size)),
+        compiled(lambda *rows: in_blocks(lambda *block: of_rows(table, *block), rows, table.size)),
         compiled(lambda c: power_spectrum(table, c)),
     )
 
 
 def rows_of(structure: Structure, table: Expansion) -> Rows:
-    """The rows of one structure, as long as its best-connected atom needs.
+    """Return the rows of one structure, as wide as its best-connected atom needs.
 
     Raises:
         InputError: see `describe`.
     """
     if len(structure) == 0:
-        raise InputError("a structure without atoms", where=structure.place, fix="remove it")
+        raise InputError("the structure has no atoms", where=structure.place, fix="remove it")
     species = species_index(structure, table.elements)
     i, j, _, d = pairs_within(structure, table.config.reach)
     n, counts = len(structure), np.bincount(i, minlength=len(structure))
     k = max(int(counts.max()), 1)
     slot = i.astype(np.int64) * k + np.arange(len(i)) - np.repeat(counts.cumsum() - counts, counts)
-    displacement = np.ones((n * k, 3))  # in padding any vector but zero
+    displacement = np.ones((n * k, 3))  # padding: any vector except zero
     neighbour, mask = np.zeros(n * k, np.int32), np.zeros(n * k, bool)
     displacement[slot], neighbour[slot], mask[slot] = d, species[j], True
     return Rows(displacement.reshape(n, k, 3), neighbour.reshape(n, k), mask.reshape(n, k), species)
 
 
-def _with_neighbours(found: Iterable[Rows], config: SoapConfig) -> Iterator[Rows]:
-    """The same rows; an error at the end if there was a neighbour in none of them."""
+def _with_neighbours(all_rows: Iterable[Rows], config: SoapConfig) -> Iterator[Rows]:
+    """Yield the rows of each structure; refuse at the end if no row has a neighbour."""
     any_neighbour, several = False, False
-    for rows in found:
+    for rows in all_rows:
         any_neighbour |= bool(rows.mask.any())
         several |= len(rows) > 1
         yield rows
     if several and not any_neighbour:
         raise ConfigError(
-            "the cutoff is smaller than every distance: features would say nothing of positions",
+            "the cutoff is smaller than every distance: features would not depend on positions",
             received=f"r_cut {config.r_cut} Å",
             fix="raise r_cut, or check that the positions are in Å",
         )
 
 
-def _by_structure(found: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
-    """Values of the rows of each structure, in their order."""
+def _by_structure(all_rows: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
+    """Yield the values of the rows of each structure, in order."""
     waiting: list[Rows] = []
-    for rows in found:
+    for rows in all_rows:
         k = max(r.mask.shape[1] for r in [*waiting, rows])
         if waiting and k * (sum(map(len, waiting)) + len(rows)) > SLOTS:
             yield from _compute(waiting, of_block)
@@ -128,9 +128,9 @@ def _by_structure(found: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
 
 
 def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
-    """Values of several structures, in blocks of few shapes: each is compiled once."""
+    """Yield the values of several structures, in blocks of few shapes, each compiled once."""
     total, k = sum(map(len, waiting)), max(r.mask.shape[1] for r in waiting)
-    if total * k < SLOTS // 4:  # little work: a shape that others will have
+    if total * k < SLOTS // 4:  # little work: use a shape that other blocks will have
         k, size = -(-k // 16) * 16, max(16, 1 << (total - 1).bit_length())
     else:
         k = -(-k // 4) * 4
@@ -157,6 +157,6 @@ def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
 
 
 def _rounded(n: int) -> int:
-    """Up to the next of eight steps between powers of two: at most 12 % of padding."""
+    """Round up to the next of eight steps between powers of two: at most 12 % padding."""
     step = max(1, 2 ** max(0, int(n - 1).bit_length() - 4))
     return -(-n // step) * step

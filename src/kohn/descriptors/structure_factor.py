@@ -1,4 +1,4 @@
-"""The structure factor of a crystal, resolved by species and averaged over directions.
+"""Compute structure factors of crystals, resolved by species and averaged over directions.
 
     S_a(k) = Σ_(j in a) exp(i k·r_j)                            k on the reciprocal lattice
 
@@ -6,26 +6,26 @@
 
     g_q(k) = exp(−(k − q)²/2σ²) / ∫₀^∞ exp(−(p − q)²/2σ²) 4πp² dp              k = |k|
 
-with the window w, one at k = 0 and zero from k_max on with two continuous derivatives, so that
-a lattice vector enters and leaves without a jump: S_ab is twice continuously differentiable in
-positions and cell. It has no unit; for atoms without any order it is N_a/N for a = b, times the
-window averaged over the shell, and zero otherwise: S_aa + S_bb + 2 S_ab is the structure factor
-S(q) that a powder shows, seen through the window.
+with the window w, 1 at k = 0 and 0 from k_max on with two continuous derivatives, so that lattice
+vectors enter and leave the sphere smoothly: S_ab is twice continuously differentiable in positions
+and cell. S_ab has no unit. For atoms without any order, S_aa is N_a/N times the window averaged
+over the shell, and S_ab is zero for a ≠ b. S_aa + S_bb + 2 S_ab is the structure factor S(q) of a
+powder, multiplied by the window.
 
-The sum is over k, and never an average: a supercell of m cells has m times as many vectors k,
-S is zero on all the new ones, and S/N on the old ones is what it was; N/V is the density. So
-the choice of the cell does not matter. k = 0 is left out: S_a S_b*/N² is x_a x_b there, whatever
-the structure, and would drown the first shells. No other k ever comes to 0 while V is finite, so
-nothing jumps; and |k| has no derivative there.
+The sum over k is not an average: a supercell of m cells has m times as many vectors k, S is zero
+at all the new ones, and S/N at the old ones is unchanged; N/V is the density. So the choice of the
+cell does not matter. k = 0 is left out: there S_a S_b*/N² is x_a x_b for every structure, which
+would dominate the first shells. No other k reaches 0 while V is finite, so no value jumps; and |k|
+has no derivative at 0.
 
-Cost. The sphere |k| < k_max holds V k_max³/6π² vectors. The phases are products of three, one
-for each component of k on the lattice, so the box around the sphere is a few matrix products:
-about 4 n operations a vector, for each species. The cell is first reduced, so that the box is
+Cost. The sphere |k| < k_max holds V k_max³/6π² vectors. A phase is a product of three factors, one
+for each component of k on the lattice, so the box around the sphere needs a few matrix products:
+about 4 n operations for each vector and species. The cell is first reduced, so that the box is
 never much larger than the sphere. Time grows as n V k_max³; memory, one slice of the box at a
 time, as n V^(1/3) k_max and V^(2/3) k_max² bins.
 
-Source: Ashcroft, Langreth, Phys. Rev. 156, 685 (1967), without their 1/√(x_a x_b), which an
-absent species makes infinite.
+Source: Ashcroft, Langreth, Phys. Rev. 156, 685 (1967), without their 1/√(x_a x_b), which is
+infinite for an absent species.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,10 +50,10 @@ from kohn.typing import Array, ArrayLike, Float, Int
 
 
 class StructureFactorConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """Which part of reciprocal space is seen, and how sharply."""
+    """The range and the resolution in reciprocal space."""
 
-    k_max: Annotated[float, Field(gt=0, description="where the window ends, 1/Å")] = 8.0
-    bins: Annotated[int, Field(ge=1, description="number of shells, evenly spaced")] = 32
+    k_max: Annotated[float, Field(gt=0, description="end of the window, 1/Å")] = 8.0
+    bins: Annotated[int, Field(ge=1, description="number of evenly spaced shells")] = 32
     width: Annotated[
         float | None, Field(gt=0, description="σ of a shell, 1/Å; k_max/bins if not given")
     ] = None
@@ -76,15 +76,15 @@ class StructureFactorConfig(BaseModel, extra="forbid", frozen=True, allow_inf_na
 
 
 def species_pairs(n_species: int) -> list[tuple[int, int]]:
-    """(a, b) with a ≤ b, in the order of the features."""
+    """Return (a, b) with a ≤ b, in the order of the features."""
     return list(combinations_with_replacement(range(n_species), 2))
 
 
 def feature_names(config: StructureFactorConfig, elements: Sequence[int]) -> list[str]:
-    """'O-Si q=2.125': pairs of elements by ascending number, and for each the shells.
+    """Return 'O-Si q=2.125' …: pairs of elements by ascending number, each with its shells.
 
     Raises:
-        InputError: no elements, or one of them twice.
+        InputError: no elements, or an element that is given twice.
     """
     names = [symbol(z) for z in _ascending(elements)]
     pairs = [f"{names[a]}-{names[b]}" for a, b in species_pairs(len(names))]
@@ -106,34 +106,34 @@ def structure_factor(
 ) -> Float[Array, "pairs bins"]:
     """S_ab(q) = (2π)³/(V N) Σ_(k ≠ 0) Re[S_a(k) S_b(k)*] w(k) g_q(k), without unit.
 
-    Differentiable in positions and cell. Vectors k with h_1 > 0 count twice, for −k too.
+    Differentiable in positions and cell. Vectors k with h_1 > 0 count twice, also for −k.
 
     Args:
-        positions: Å, float64 [n, 3], anywhere. cell: vectors as rows, Å, [3, 3], of either hand.
-        species: 0 … n_species − 1; −1 for an atom that only fills a shape.
-        basis, reach: from `reciprocal_box`; those of a larger k_max hold while the cell strains.
-        n_species, config: fixed at compilation, and so is `reach`.
+        positions: Å, float64 [n, 3], not wrapped. cell: vectors as rows, Å, [3, 3], either hand.
+        species: 0 … n_species − 1; −1 for a padding atom.
+        basis, reach: from `reciprocal_box`; those of a larger k_max stay valid as the cell strains.
+        n_species, config, reach: fixed at compilation.
 
     Returns:
-        Float64 [n_species (n_species + 1)/2, bins], rows in the order of `species_pairs`.
+        S_ab, float64 [n_species (n_species + 1)/2, bins], rows in the order of `species_pairs`.
     """
     positions, cell = jnp.asarray(positions, jnp.float64), jnp.asarray(cell, jnp.float64)
     inverse = jnp.linalg.inv(jnp.asarray(basis, jnp.float64) @ cell)  # columns b_1, b_2, b_3
     fraction = positions @ inverse
-    fraction = fraction - jax.lax.stop_gradient(jnp.round(fraction))  # more digits for the phase
+    fraction = fraction - jax.lax.stop_gradient(jnp.round(fraction))  # gives the phase more digits
     members = jax.nn.one_hot(species, n_species, dtype=jnp.float64)
     a, b = np.array(species_pairs(n_species)).T
 
     h1, h2, h3 = (np.arange(float(m + 1)) for m in reach)
     h2, both = np.concatenate([-h2[:0:-1], h2]), np.stack([h3, -h3])
-    counted = np.stack([h3 >= 0.0, h3 > 0.0])[:, None, :, None].astype(np.float64)  # 0 once
+    counted = np.stack([h3 >= 0.0, h3 > 0.0])[:, None, :, None].astype(np.float64)  # h3 = 0 once
     second = _phases(h2, fraction[:, 1])
     third = members.T[:, None].astype(complex) * _phases(h3, fraction[:, 2])
     others = h2[:, None, None] * inverse[:, 1] + both[:, None, :, None] * inverse[:, 2]
 
-    @jax.checkpoint  # a gradient computes the block again, so that no block need be kept
+    @jax.checkpoint  # gradients compute the block again, so that no block is kept
     def add(total: Array, h: Array) -> tuple[Array, None]:
-        """The block of all k with one h_1."""
+        """Add the block of all k with this h_1."""
         s = _sums(_phases(h[None], fraction[:, 0]) * second, third)
         shells = counted * _shells(2.0 * pi * (h * inverse[:, 0] + others), config)
         block = jnp.einsum("pskl,sklq->pq", (s[a] * s[b].conj()).real, shells)
@@ -153,7 +153,7 @@ def _phases(h: ArrayLike, fraction: Float[Array, " n"]) -> Array:
 def _sums(u: Array, v: Array) -> Array:
     """Σ_j u_kj v_alj and Σ_j u_kj v*_alj, complex128 [a, 2, k, l]: S_a at h_3 and at −h_3.
 
-    Both come from one product of real matrices, which is also three times as fast as a complex one.
+    Both follow from one product of real matrices, which is three times as fast as a complex one.
     """
     parts = (jnp.stack([jnp.real(x), jnp.imag(x)]) for x in (u, v))
     ((rr, ri), (ir, ii)) = jnp.einsum("xkj,yalj->xyakl", *parts)
@@ -161,9 +161,9 @@ def _sums(u: Array, v: Array) -> Array:
 
 
 def _shells(k: Float[Array, "... 3"], config: StructureFactorConfig) -> Float[Array, "... bins"]:
-    """w(k) g_q(k), Å³: the weight of a vector in each shell; zero at the origin."""
+    """w(k) g_q(k), Å³: the weight of a vector k in each shell; zero at the origin."""
     kk = jnp.sum(k * k, axis=-1)
-    length = jnp.sqrt(jnp.where(kk > 0.0, kk, config.k_max**2))  # where the window is zero
+    length = jnp.sqrt(jnp.where(kk > 0.0, kk, config.k_max**2))  # k_max: the window is zero there
     window = polynomial_cutoff(length, config.k_max, config.window_power)
     x = (length[..., None] - config.centres) / config.sigma
     return window[..., None] * jnp.exp(-0.5 * x * x) / shell_volumes(config)
@@ -174,27 +174,27 @@ def shell_volumes(config: StructureFactorConfig) -> np.ndarray:
     = 4πσ [√(π/2) (q² + σ²) (1 + erf(q/√2σ)) + q σ exp(−q²/2σ²)], 1/Å³, float64 [bins]."""
     s, q = config.sigma, config.centres
     x = q / (sqrt(2.0) * s)
-    from scipy.special import erf  # imported late: it takes as long as all of Kohn
+    from scipy.special import erf  # imported late: it takes as long as the rest of Kohn
 
     inner = sqrt(pi / 2) * (q * q + s * s) * (1.0 + erf(x)) + q * s * np.exp(-x * x)
     return 4.0 * pi * s * inner
 
 
-# On the host: which vectors k there are
+# On the host: the box of vectors k
 
 
 def reciprocal_box(cell: np.ndarray, k_max: float) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """A reduced basis of the lattice, and how far its reciprocal vectors reach into the sphere.
+    """Return a reduced basis of the lattice, and the largest |h_a| inside the sphere.
 
-    k = 2π Σ_a h_a b_a has h_a = k·a_a/2π, so |k| < k_max needs |h_a| ≤ k_max |a_a|/2π: the
+    For k = 2π Σ_a h_a b_a, h_a = k·a_a/2π, so |k| < k_max requires |h_a| ≤ k_max |a_a|/2π: the
     reciprocal cell has the height 2π/|a_a| over the plane of the other two vectors.
 
     Args:
         cell: vectors as rows, Å, [3, 3], independent. k_max: 1/Å.
 
     Returns:
-        M, integers as float64 [3, 3], det ±1: a = M · cell has short vectors, ascending in
-        length; and the largest |h_a|.
+        M, integers as float64 [3, 3], det ±1: a = M · cell has short vectors, ordered by
+        ascending length; and the largest |h_a|.
     """
     basis = _reduced(np.asarray(cell, np.float64))
     lengths = np.linalg.norm(basis @ cell, axis=1)
@@ -203,10 +203,10 @@ def reciprocal_box(cell: np.ndarray, k_max: float) -> tuple[np.ndarray, tuple[in
 
 
 def _reduced(cell: np.ndarray) -> np.ndarray:
-    """M with M · cell reduced in the sense of Minkowski, by the greedy method.
+    """Return M such that M · cell is Minkowski-reduced, by the greedy method.
 
-    Each vector in turn gives way to the shortest one that it differs from by those shorter than
-    it. Then |a_1| |a_2| |a_3| ≤ 2 V, so the box of `reciprocal_box` fits the sphere in any cell.
+    Each vector in turn is made as short as possible by subtracting integer multiples of the shorter
+    ones. Then |a_1| |a_2| |a_3| ≤ 2 V, so the box of `reciprocal_box` fits the sphere in any cell.
 
     Source: Semaev, CaLC 2001, LNCS 2146, 181.
     """
@@ -223,10 +223,10 @@ def _reduced(cell: np.ndarray) -> np.ndarray:
 
 
 def _nearest(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Integers c with c · vectors nearest to the target, for one vector or a reduced pair."""
+    """Return integers c with c · vectors nearest to the target; one vector or a reduced pair."""
     x = np.linalg.lstsq(vectors.T, target, rcond=None)[0]
-    around = [np.round(x) + step for step in product((-1, 0, 1), repeat=len(x))]
-    return min(around, key=lambda c: float(np.linalg.norm(target - c @ vectors)))
+    candidates = [np.round(x) + step for step in product((-1, 0, 1), repeat=len(x))]
+    return min(candidates, key=lambda c: float(np.linalg.norm(target - c @ vectors)))
 
 
 # On the host: structures
@@ -235,18 +235,18 @@ def _nearest(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
 def describe(
     structures: Iterable[Structure], config: StructureFactorConfig, elements: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """S_ab(q) of each structure, float64 [1, D], in the order of `feature_names`.
+    """Yield S_ab(q) of each structure, float64 [1, D], in the order of `feature_names`.
 
-    One structure at a time is in memory. Pairs with an element that a structure lacks are zero.
+    Memory holds one structure at a time. Pairs with an element that a structure lacks are zero.
 
     Args:
-        structures: periodic in three directions; atoms anywhere.
+        structures: periodic in three directions; atoms need not be inside the cell.
         elements: atomic numbers that may occur, in any order.
 
     Raises:
-        InputError: no elements, or one of them twice; a structure without atoms, with an
-            element not among them, not periodic in all directions, with numbers that are not
-            finite, a cell without volume, atoms in the same place, or nothing below k_max.
+        InputError: no elements, or one given twice; a structure that has no atoms, another element,
+            an open direction, numbers that are not finite, a cell without volume, atoms in the
+            same place, or no reflection below k_max.
     """
     elements = _ascending(elements)
     for structure in structures:
@@ -256,22 +256,22 @@ def describe(
 def _features(
     structure: Structure, config: StructureFactorConfig, elements: tuple[int, ...]
 ) -> np.ndarray:
-    """[pairs of elements, bins]; only the species that are there are computed."""
+    """S_ab(q) [pairs of elements, bins]; only pairs of species that are present are computed."""
     _check_crystal(structure)
     present, species = np.unique(_species(structure, elements), return_inverse=True)
     basis, reach = reciprocal_box(structure.cell, config.k_max)
     first, second, third = (_padded(m, 4) for m in reach)
-    filling = _padded(len(structure), 16) - len(structure)
-    found = _compiled(config, len(present), (first, second, third))(
-        np.concatenate([structure.positions, np.zeros((filling, 3))]),
+    padding = _padded(len(structure), 16) - len(structure)
+    computed = _compiled(config, len(present), (first, second, third))(
+        np.concatenate([structure.positions, np.zeros((padding, 3))]),
         structure.cell,
-        np.pad(species.astype(np.int32), (0, filling), constant_values=-1),
+        np.pad(species.astype(np.int32), (0, padding), constant_values=-1),
         basis,
     )
-    _check_seen(structure, np.asarray(found), config)
+    _check_peak(structure, np.asarray(computed), config)
     rows = {pair: row for row, pair in enumerate(species_pairs(len(elements)))}
     features = np.zeros((len(rows), config.bins))
-    features[[rows[present[a], present[b]] for a, b in species_pairs(len(present))]] = found
+    features[[rows[present[a], present[b]] for a, b in species_pairs(len(present))]] = computed
     return features
 
 
@@ -283,8 +283,8 @@ def _compiled(
 
 
 def _padded(size: int, least: int) -> int:
-    """Up to the next multiple of `least`, or of an eighth to a sixteenth of itself where that is
-    more: few shapes to compile, and little padding where it costs."""
+    """Round up to a multiple of `least`, or of an eighth to a sixteenth of the size if that is
+    larger: this gives few shapes to compile, and little padding of large sizes."""
     step = max(least, 2 ** max(size.bit_length() - 4, 0))
     return -(-size // step) * step
 
@@ -304,7 +304,7 @@ def _ascending(elements: Sequence[int]) -> tuple[int, ...]:
 
 
 def _species(structure: Structure, elements: tuple[int, ...]) -> np.ndarray:
-    """Position of each atom's element in `elements`, int [n]."""
+    """Return the position of each atom's element in `elements`, int [n]."""
     unknown = sorted({int(z) for z in structure.numbers} - set(elements))
     if unknown:
         raise InputError(
@@ -341,14 +341,14 @@ def _check_crystal(structure: Structure) -> None:
             where=structure.place,
             fix="correct or remove the structure",
         )
-    # Flat cells and coincident atoms are refused by the search for pairs, which takes long in
-    # skewed cells, and also for very small cutoffs.
+    # The search for pairs refuses flat cells and coincident atoms. It is slow for skewed cells,
+    # hence the reduced one, and for very small cutoffs.
     reduced = _reduced(structure.cell) @ structure.cell
     pairs_within(replace(structure, cell=reduced), 2.0)
 
 
-def _check_seen(structure: Structure, features: np.ndarray, config: StructureFactorConfig) -> None:
-    """Refuse features that are all zero but for rounding."""
+def _check_peak(structure: Structure, features: np.ndarray, config: StructureFactorConfig) -> None:
+    """Refuse features that are all zero up to rounding."""
     if features.max() < 1e-24:
         raise InputError(
             "every reciprocal lattice vector below k_max is extinct, or there is none: "

@@ -1,14 +1,14 @@
-"""Descriptors as scikit-learn transformers of lists of structures.
+"""Provide descriptors as scikit-learn transformers of lists of structures.
 
-    features = Soap(r_cut=5.0, average="outer").fit_transform(frames)
-    model = make_pipeline(CoulombMatrix(), KernelRidge()).fit(frames, energies)
+    features = Soap(r_cut=5.0, average="outer").fit_transform(structures)
+    model = make_pipeline(CoulombMatrix(), KernelRidge()).fit(structures, energies)
 
-Frames are `ase.Atoms` or `kohn.structures.Structure`, in a list, a dataset or any iterable. One
-structure is held at a time, beside the features asked for: `stream` yields those of each structure
-in turn, so that the number of structures is not limited by memory; `transform` fills one array.
+Structures are `ase.Atoms` or `kohn.structures.Structure`, in a list, a dataset or any iterable.
+Memory holds one structure at a time: `stream` yields the features of each structure in turn, so
+memory does not limit the number of structures; `transform` fills one array.
 
-`fit` learns what gives features their places: the elements, or the largest molecule. Nothing is
-learned of the numbers, and y is not looked at.
+`fit` learns the positions of features in a row: the elements, or the size of the largest molecule.
+It does not learn from values, and it ignores y.
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -36,66 +36,66 @@ from kohn.structures.elements import atomic_number, symbol
 
 Config = TypeVar("Config", bound=BaseModel)
 BLOCK = 2**20
-"""Numbers in the Coulomb matrices that are computed at once."""
+"""The largest number of matrix entries in Coulomb matrices that are computed at once."""
 
 
 class StructureTransformer(TransformerMixin, BaseEstimator):
-    """What the transformers share. A subclass gives `_learn`, `_features` and `_names`.
+    """Base class of the transformers. Subclasses implement `_learn`, `_features` and `_names`.
 
     Attributes:
-        elements_: atomic numbers that there are features for, ascending: those of the argument
-            `elements` (symbols or numbers, or "H,C,O"), else those that `fit` has seen.
+        elements_: atomic numbers with features, ascending: those of the argument `elements`
+            (symbols or numbers, or "H,C,O"), else those of the structures given to `fit`.
     """
 
     elements_: tuple[int, ...]
 
     def fit(self, X: Iterable[object], y: object = None) -> Self:
-        """Learn the elements, and what else gives features their places.
+        """Learn the elements and the other settings that decide the positions of features.
 
         Args:
-            X: structures: a list of them, one alone, or paths of files; an iterator is used up.
+            X: a list of structures, one structure, or paths of files; an iterator is consumed.
             y: not used.
 
         Raises:
-            InputError: no structures, an empty one, or one that is not a structure.
-            ConfigError: a setting out of range.
+            InputError: no structures, an empty structure, or an object that is not a structure.
+            ConfigError: a setting is out of range.
         """
-        seen: set[int] = set()
+        occurring: set[int] = set()
 
-        def noted() -> Iterator[Structure]:
+        def recorded() -> Iterator[Structure]:
             for structure in structures(X):
-                seen.update(int(z) for z in structure.numbers)
+                occurring.update(int(z) for z in structure.numbers)
                 yield structure
 
-        self._learn(noted())
-        if not seen:
+        self._learn(recorded())
+        if not occurring:
             raise InputError("there are no structures", expected="at least one")
-        self.elements_ = tuple(sorted(self._asked_elements(seen)))
+        self.elements_ = tuple(sorted(self._chosen_elements(occurring)))
         return self
 
-    def _asked_elements(self, seen: set[int]) -> set[int]:
-        """Those that features are made for: `elements` where it is given, else those seen."""
+    def _chosen_elements(self, occurring: set[int]) -> set[int]:
+        """Return `elements` if given, else the occurring elements."""
         given: str | Sequence[int | str] | None = getattr(self, "elements", None)
         if given is None:
-            return seen
-        asked = {atomic_number(e) for e in (given.split(",") if isinstance(given, str) else given)}
-        if seen - asked:
+            return occurring
+        chosen = {atomic_number(e) for e in (given.split(",") if isinstance(given, str) else given)}
+        if occurring - chosen:
             raise InputError(
-                f"there is {', '.join(map(symbol, sorted(seen - asked)))} in the structures",
-                expected=f"only {', '.join(map(symbol, sorted(asked)))}, as `elements` says",
+                f"the structures contain {', '.join(map(symbol, sorted(occurring - chosen)))}",
+                expected=f"only {', '.join(map(symbol, sorted(chosen)))}, as given in `elements`",
                 fix="add it to elements, or leave elements out",
             )
-        return asked
+        return chosen
 
     def fit_transform(self, X: Iterable[object], y: object = None, **fit_params: Any) -> Any:
-        """`fit` and `transform`. What an iterator gives is kept in a list between the two."""
-        frames = _opened(X)
-        frames = frames if isinstance(frames, Sized) else list(frames)
-        return self.fit(frames, y).transform(frames)
+        """Apply `fit` and `transform`; the structures of an iterator are kept in a list."""
+        opened = _opened(X)
+        opened = opened if isinstance(opened, Sized) else list(opened)
+        return self.fit(opened, y).transform(opened)
 
     def transform(self, X: Iterable[object]) -> np.ndarray:
-        """Features, float64 [rows, D]: a row for each structure, or with `average="off"` for
-        each atom, those of one structure after those of the one before.
+        """Return the features, float64 [rows, D]: a row for each structure, or with
+        `average="off"` for each atom, structure after structure.
 
         Raises:
             InputError: see `stream`.
@@ -104,40 +104,40 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         return gathered(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
 
     def stream(self, X: Iterable[object]) -> Iterator[np.ndarray]:
-        """Features of each structure in turn, float64 [1, D], or [atoms, D] with `average="off"`.
+        """Yield the features of each structure, float64 [1, D], or [atoms, D] with `average="off"`.
 
         Raises:
-            InputError: an element that `fit` has not seen, no atoms, coincident atoms, positions
-                that are not finite, a periodic direction without cell vector.
+            InputError: an element that is not in `elements_`, no atoms, coincident atoms, positions
+                that are not finite, or a periodic direction without a cell vector.
         """
         check_is_fitted(self)
         return self._features(structures(X))
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """What each feature is, object [D]."""
+        """Return the names of the features, object [D]."""
         check_is_fitted(self)
         return np.array(self._names(), dtype=object)
 
     def _rows(self, X: Iterable[object]) -> int | None:
-        """How many rows X gives, where that can be known beforehand."""
+        """Return the number of rows of X, or None if it is not known in advance."""
         return len(X) if isinstance(X, Sized) else None
 
-    def _learn(self, frames: Iterator[Structure]) -> None:
+    def _learn(self, structures: Iterator[Structure]) -> None:
         raise NotImplementedError
 
-    def _features(self, frames: Iterator[Structure]) -> Iterator[np.ndarray]:
+    def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
         raise NotImplementedError
 
     def _names(self) -> list[str]:
         raise NotImplementedError
 
-    def _known(self, frames: Iterable[Structure]) -> Iterator[Structure]:
-        """The frames, as long as their elements are those of `fit`."""
-        for structure in frames:
-            unseen = sorted({int(z) for z in structure.numbers} - set(self.elements_))
-            if unseen:
+    def _known(self, structures: Iterable[Structure]) -> Iterator[Structure]:
+        """Yield the structures; refuse elements other than `elements_`."""
+        for structure in structures:
+            unknown = sorted({int(z) for z in structure.numbers} - set(self.elements_))
+            if unknown:
                 raise InputError(
-                    f"there are no features for {', '.join(map(symbol, unseen))}",
+                    f"there are no features for {', '.join(map(symbol, unknown))}",
                     where=structure.place,
                     expected=f"only {', '.join(map(symbol, self.elements_))}, as fitted",
                     fix="fit on structures with all elements, or leave this one out",
@@ -146,15 +146,15 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
 
 
 class CoulombMatrix(StructureTransformer):
-    """Coulomb matrices of molecules, one row each; see `coulomb_matrix` for what each kind breaks.
+    """Coulomb matrices of molecules, one row each; `coulomb_matrix` lists the defects of each kind.
 
     Args:
         kind: "sorted" by row norm, "raw", or the eigenvalues ("spectrum").
-        size: rows of the padded matrix; None: atoms of the largest molecule of `fit`.
-        unit: of distances, "bohr" or "angstrom" (DScribe's numbers).
+        size: rows of the padded matrix; None: number of atoms of the largest molecule of `fit`.
+        unit: unit of distances, "bohr" or "angstrom" (DScribe's numbers).
 
-    Features: size² (the matrix row by row), or size for the spectrum. Any element may come.
-    Periodic structures are refused: images are not counted.
+    The number of features is size² (the matrix row by row), or size for the spectrum. All elements
+    are allowed. Periodic structures are refused, because images do not count.
 
     Attributes:
         size_: rows of the padded matrix.
@@ -169,16 +169,16 @@ class CoulombMatrix(StructureTransformer):
         self.size = size
         self.unit = unit
 
-    def _learn(self, frames: Iterator[Structure]) -> None:
+    def _learn(self, structures: Iterator[Structure]) -> None:
         _choice("kind", self.kind, ("sorted", "raw", "spectrum"))
         _choice("unit", self.unit, tuple(coulomb.LENGTHS))
-        largest = max((self._checked(s, self.size) for s in frames), default=0)
+        largest = max((self._checked(s, self.size) for s in structures), default=0)
         self.size_ = largest if self.size is None else self.size
 
-    def _features(self, frames: Iterator[Structure]) -> Iterator[np.ndarray]:
+    def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
         size = self.size_
         of_block = _coulomb_function(self.kind, self.unit)
-        while block := list(islice(frames, max(1, min(256, BLOCK // size**2)))):
+        while block := list(islice(structures, max(1, min(256, BLOCK // size**2)))):
             count = 1 << (len(block) - 1).bit_length()  # few shapes: each is compiled once
             positions, numbers = np.zeros((count, size, 3)), np.zeros((count, size), np.int32)
             for row, s in enumerate(block):
@@ -189,15 +189,15 @@ class CoulombMatrix(StructureTransformer):
 
     @staticmethod
     def _checked(s: Structure, size: int | None) -> int:
-        """The number of atoms of a molecule that has a Coulomb matrix."""
+        """Return the number of atoms; refuse structures without a Coulomb matrix."""
         coulomb.check_molecule(s.positions, s.numbers, size, s.place)
         if s.periodic.any():
             raise InputError(
-                "the Coulomb matrix does not know of periodic images",
+                "the Coulomb matrix does not include periodic images",
                 where=s.place,
                 expected="a molecule",
                 received=f"periodic along {s.periodic.tolist()}",
-                fix="take Soap or StructureFactor; of a molecule in a box, remove the periodicity",
+                fix="take Soap or StructureFactor; for a molecule in a box, remove the periodicity",
             )
         return len(s)
 
@@ -216,8 +216,8 @@ def _coulomb_function(kind: coulomb.Kind, unit: coulomb.Unit) -> Any:
 class Soap(StructureTransformer):
     """SOAP power spectra: a row for each structure, or with `average="off"` for each atom.
 
-    The arguments are those of `SoapConfig`, lengths in Å. Averages are of power spectra ("outer")
-    or of coefficients ("inner").
+    The arguments are those of `SoapConfig`, lengths in Å. The average is over power spectra
+    ("outer") or over coefficients ("inner").
     """
 
     def __init__(
@@ -252,25 +252,25 @@ class Soap(StructureTransformer):
 
     @property
     def config(self) -> soap.SoapConfig:
-        """The settings of the functions beneath."""
+        """The settings as a configuration."""
         return _config(soap.SoapConfig, self.get_params(deep=False))
 
-    def _learn(self, frames: Iterator[Structure]) -> None:
+    def _learn(self, structures: Iterator[Structure]) -> None:
         config = self.config
-        found, neighbours = False, False
-        for structure in frames:
-            found = True
-            neighbours = neighbours or len(pairs_within(structure, config.reach)[0]) > 0
-        if found and not neighbours:
+        any_structure, any_neighbour = False, False
+        for structure in structures:
+            any_structure = True
+            any_neighbour = any_neighbour or len(pairs_within(structure, config.reach)[0]) > 0
+        if any_structure and not any_neighbour:
             raise InputError(
-                "no atom has a neighbour: the features would hold nothing of the structures",
+                "no atom has a neighbour: the features would not depend on the positions",
                 expected="distances below r_cut in some structure",
                 received=f"r_cut {config.r_cut} Å",
                 fix="raise r_cut, and check that positions are in Å",
             )
 
-    def _features(self, frames: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return soap_stream.describe(self._known(frames), self.config, self.elements_)
+    def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
+        return soap_stream.describe(self._known(structures), self.config, self.elements_)
 
     def _names(self) -> list[str]:
         return soap.feature_names(self.config, self.elements_)
@@ -282,7 +282,7 @@ class Soap(StructureTransformer):
 
 
 class StructureFactor(StructureTransformer):
-    """Structure factors of crystals, one row each; arguments as in `StructureFactorConfig`."""
+    """Structure factors of crystals, one row each; arguments as for `StructureFactorConfig`."""
 
     def __init__(
         self,
@@ -300,51 +300,51 @@ class StructureFactor(StructureTransformer):
 
     @property
     def config(self) -> structure_factor.StructureFactorConfig:
-        """The settings of the functions beneath."""
+        """The settings as a configuration."""
         return _config(structure_factor.StructureFactorConfig, self.get_params(deep=False))
 
-    def _learn(self, frames: Iterator[Structure]) -> None:
+    def _learn(self, structures: Iterator[Structure]) -> None:
         _ = self.config
-        for _ in frames:
+        for _ in structures:
             pass
 
-    def _features(self, frames: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return structure_factor.describe(self._known(frames), self.config, self.elements_)
+    def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
+        return structure_factor.describe(self._known(structures), self.config, self.elements_)
 
     def _names(self) -> list[str]:
         return structure_factor.feature_names(self.config, self.elements_)
 
 
 def structures(frames: Iterable[object]) -> Iterator[Structure]:
-    """Each frame as a `Structure` without labels, placed by its index where it has no place.
+    """Yield each item as a `Structure` without labels; its place defaults to its index.
 
     Raises:
-        InputError: something that is no structure, or has no atoms.
+        InputError: an item that is not a structure, or has no atoms.
     """
     return _structures(_opened(frames))
 
 
-def _opened(frames: Any) -> Iterable[object]:
-    """The structures of files where these are paths; one structure alone in a list."""
-    if isinstance(frames, Structure) or _is_atoms(frames):
-        return [frames]
-    if isinstance(frames, (str, Path)) or (
-        isinstance(frames, (list, tuple)) and frames and isinstance(frames[0], (str, Path))
+def _opened(items: Any) -> Iterable[object]:
+    """Read paths; put a single structure into a list; return other iterables unchanged."""
+    if isinstance(items, Structure) or _is_atoms(items):
+        return [items]
+    if isinstance(items, (str, Path)) or (
+        isinstance(items, (list, tuple)) and items and isinstance(items[0], (str, Path))
     ):
-        return read(frames, labels="none")
-    return frames
+        return read(items, labels="none")
+    return items
 
 
-def _structures(frames: Iterable[object]) -> Iterator[Structure]:
-    for index, frame in enumerate(frames):
-        structure = _structure(frame, Place(frame=index))
+def _structures(items: Iterable[object]) -> Iterator[Structure]:
+    for index, item in enumerate(items):
+        structure = _structure(item, Place(frame=index))
         if len(structure) == 0:
-            raise InputError("the frame has no atoms", where=structure.place, fix="remove it")
+            raise InputError("the structure has no atoms", where=structure.place, fix="remove it")
         yield structure
 
 
 def gathered(blocks: Iterable[np.ndarray], rows: int | None, width: int) -> np.ndarray:
-    """The blocks [n, width] under each other in one array, allocated once where rows are known."""
+    """Stack the blocks [n, width] into one array, allocated once if the rows are known."""
     values, filled = np.empty((1024 if rows is None else rows, width)), 0
     for block in blocks:
         end = filled + len(block)
@@ -356,21 +356,21 @@ def gathered(blocks: Iterable[np.ndarray], rows: int | None, width: int) -> np.n
     return values
 
 
-def _is_atoms(frame: Any) -> bool:
-    return all(hasattr(frame, name) for name in ("numbers", "positions", "cell", "pbc"))
+def _is_atoms(item: Any) -> bool:
+    return all(hasattr(item, name) for name in ("numbers", "positions", "cell", "pbc"))
 
 
-def _structure(frame: Any, place: Place) -> Structure:
-    if isinstance(frame, Structure):
-        return frame if frame.place != Place() else replace(frame, place=place)
-    if not _is_atoms(frame):
+def _structure(item: Any, place: Place) -> Structure:
+    if isinstance(item, Structure):
+        return item if item.place != Place() else replace(item, place=place)
+    if not _is_atoms(item):
         raise InputError(
             "this is not a structure",
             where=place,
             expected="ase.Atoms or kohn.structures.Structure",
-            received=type(frame).__name__,
+            received=type(item).__name__,
         )
-    return from_ase(frame, place=place, labels="none")
+    return from_ase(item, place=place, labels="none")
 
 
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
@@ -381,7 +381,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _config(of: type[Config], settings: dict[str, Any]) -> Config:
-    """Settings that hold, or an error that names the first that does not."""
+    """Return the valid settings, or refuse the first that is not valid."""
     try:
         return of(**{name: value for name, value in settings.items() if name != "elements"})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Decisions: which of many candidates are worth computing, or making."""
+"""Screening: rank many candidates, to decide which of them are worth computing or making."""
 
 from kohn.discovery.candidate_energies import Relaxation
 from kohn.discovery.options import Options

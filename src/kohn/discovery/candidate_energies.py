@@ -1,7 +1,7 @@
-"""Energies of candidates by models, portion by portion, each portion kept as it is done.
+"""Compute energies of candidates with models, in portions that are saved one by one.
 
-Structures are read one after the other and never kept. What cannot be computed (atoms on top of
-each other, a relaxation that runs away) is NaN with its reason, and the others go on.
+Structures are read one after the other and not kept in memory. An energy that cannot be computed
+(atoms on top of each other, a relaxation that diverges) is NaN with a reason, and others continue.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,17 +25,17 @@ from kohn.structures.elements import symbol
 from kohn.typing import Float
 
 PORTION, RELAXED_PORTION = 1024, 32
-"""Structures that are predicted, or relaxed, between two records."""
+"""Number of structures that are predicted, or relaxed, between two records."""
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """How structures are relaxed before their energy is taken.
+    """How structures are relaxed before their energies are computed.
 
     Attributes:
-        fmax: until forces are below, eV/Å.
-        steps: at most.
-        cell: whether cells relax; by default those of crystals.
+        fmax: a relaxation has converged if all forces are below this, eV/Å.
+        steps: the largest number of steps.
+        cell: whether cells are relaxed; by default only those of crystals.
     """
 
     fmax: float = 0.05
@@ -45,12 +45,12 @@ class Relaxation:
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """What is in the files, before anything is computed.
+    """The contents of the files, before anything is computed.
 
     Attributes:
-        candidates: without energies.
+        candidates: the candidates, without energies.
         elements: atomic numbers that occur.
-        labelled: energies that the files have, eV/atom, [M]; NaN where there are none.
+        labelled: energies of the labels, eV/atom, [M]; NaN if a structure has none.
     """
 
     candidates: Candidates
@@ -60,13 +60,13 @@ class Listed:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Energies of candidates by models.
+    """Energies of candidates that models predict.
 
     Attributes:
-        mean: E, eV/atom, [M]; NaN where there is none.
-        std: σ, eV/atom, [M]; None where the model does not tell.
+        mean: E, eV/atom, [M]; NaN if it could not be computed.
+        std: σ, eV/atom, [M]; None if the model gives no uncertainty.
         freedom: ν of the errors, see `kohn.structures.Energies`.
-        problems: why there is no energy, or no minimum; empty where all is well, [M].
+        problems: why the energy or the minimum is missing; empty if neither is, [M].
     """
 
     mean: Float[np.ndarray, " M"]
@@ -76,7 +76,7 @@ class Predicted:
 
 
 def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
-    """Go through the files once: ids, formulas, elements, labels.
+    """Read ids, formulas, elements and labels in one pass over the files.
 
     Raises:
         InputError: see `kohn.read`.
@@ -93,7 +93,7 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
             symbols = tuple(symbol(int(i)) for i in z)
             formula = reduced(symbols, n.astype(float))[0]
             counts = dict(zip(symbols, n.astype(float).tolist(), strict=True))
-            # Energies are per atom, and so are compositions: cells of one formula are the same.
+            # Energies and compositions are per atom, so cells of one formula are equivalent.
             which.append(parser.of_cell(formula, counts))
             name = next((s.info[c] for c in (*COLUMNS["id"], "name") if c in s.info), None)
             named.append(name is not None)
@@ -115,12 +115,12 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
 
 
 class Predictor:
-    """A model, and how its energies are taken.
+    """Predictor of candidate energies, with or without a relaxation.
 
     Args:
         models: see `kohn.discovery.models`.
-        elements: atomic numbers of all structures to come.
-        relaxation: None for the structures as they are.
+        elements: atomic numbers of all structures that will be predicted.
+        relaxation: None to predict the structures without relaxing them.
 
     Raises:
         InputError: an element that a model has not seen.
@@ -133,48 +133,48 @@ class Predictor:
         relaxation: Relaxation | None = None,
     ):
         self.model, self.elements, self.relaxation = models.predictive, tuple(elements), relaxation
-        self.model.energies([], elements=self.elements)  # refuses elements that it has not seen
+        self.model.energies([], elements=self.elements)  # refuses elements that are not known
         self._relaxer = None if relaxation is None else Relaxer(models.first, elements=elements)
 
     @property
     def portion(self) -> int:
-        """Structures between two records."""
+        """Number of structures between two records."""
         return PORTION if self._relaxer is None else RELAXED_PORTION
 
     def __call__(self, structures: Sequence[Structure]) -> tuple[Predicted, list[Structure]]:
-        """Energies of one portion, and the structures as they are after relaxation."""
-        kept, problems = list(structures), [""] * len(structures)
-        sound = [i for i in range(len(structures)) if self._prepare(i, kept, problems)]
+        """Return the energies of one portion, and its structures after relaxation."""
+        relaxed, problems = list(structures), [""] * len(structures)
+        usable = [i for i in range(len(structures)) if self._prepare(i, relaxed, problems)]
         try:
-            found = self._energies([kept[i] for i in sound])
-        except InputError:  # of one of them: which is only looked for now
-            sound = [i for i in sound if self._has_neighbours(i, kept, problems)]
-            found = self._energies([kept[i] for i in sound])
-        atoms = np.array([len(kept[i]) for i in sound], float)
+            energies = self._energies([relaxed[i] for i in usable])
+        except InputError:  # of some structure, which is searched for only now
+            usable = [i for i in usable if self._has_neighbours(i, relaxed, problems)]
+            energies = self._energies([relaxed[i] for i in usable])
+        atoms = np.array([len(relaxed[i]) for i in usable], float)
 
-        def whole(values: np.ndarray) -> np.ndarray:
+        def per_atom(values: np.ndarray) -> np.ndarray:
             row = np.full(len(structures), np.nan)
-            row[sound] = values / atoms
+            row[usable] = values / atoms
             return row
 
-        std = None if found.std is None else whole(found.std)
-        return Predicted(whole(found.mean), std, found.freedom, problems), kept
+        std = None if energies.std is None else per_atom(energies.std)
+        return Predicted(per_atom(energies.mean), std, energies.freedom, problems), relaxed
 
-    def _prepare(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
-        """Relax one, if that is wanted; whether it has an energy."""
+    def _prepare(self, i: int, relaxed: list[Structure], problems: list[str]) -> bool:
+        """Relax structure i if requested, and return whether its energy can be computed."""
         try:
-            check_geometry(kept[i], self.model.cutoff)
+            check_geometry(relaxed[i], self.model.cutoff)
             if self._relaxer is not None and self.relaxation is not None:
-                found = self._relaxer(kept[i], **vars(self.relaxation))
-                kept[i], problems[i] = found.structure, found.problem
+                minimum = self._relaxer(relaxed[i], **vars(self.relaxation))
+                relaxed[i], problems[i] = minimum.structure, minimum.problem
         except InputError as error:
             problems[i] = error.message
             return False
         return True
 
-    def _has_neighbours(self, i: int, kept: list[Structure], problems: list[str]) -> bool:
+    def _has_neighbours(self, i: int, relaxed: list[Structure], problems: list[str]) -> bool:
         try:
-            neighbourhood(kept[i], self.model.cutoff)
+            neighbourhood(relaxed[i], self.model.cutoff)
         except InputError as error:
             problems[i] = error.message
             return False
@@ -194,26 +194,26 @@ def predicted(
     periodic: bool | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Predicted:
-    """Energies of all structures of files; portions that are in the folder are not done again.
+    """Predict the energies of all structures of files, except for portions that are recorded.
 
     Args:
-        predictor: models.
-        files: as `listed` went through them.
+        predictor: the predictor of a portion.
+        files: the files that `listed` read, in the same order.
         work: folder of the records.
-        periodic: as there.
+        periodic: the same as for `listed`.
         advance: called with the number of structures done since the last call.
 
     Raises:
-        TrainingError: the disk refuses.
+        TrainingError: a record cannot be written to the disk.
     """
     parts = []
     for k, portion in enumerate(_portions(files, periodic, predictor.portion)):
         record = work / f"predicted-{k:06d}.npz"
         if not record.is_file():
-            found, structures = predictor(portion)
+            energies, structures = predictor(portion)
             if predictor.relaxation is not None:
-                _write_relaxed(structures, found, work / f"relaxed-{k:06d}.extxyz")
-            _write(found, record)
+                _write_relaxed(structures, energies, work / f"relaxed-{k:06d}.extxyz")
+            _write(energies, record)
         parts.append(_read(record))
         if advance is not None:
             advance(len(portion))
@@ -232,14 +232,14 @@ def _portions(files: Sequence[Path], periodic: bool | None, size: int) -> Iterat
         yield portion
 
 
-def _write(found: Predicted, record: Path) -> None:
+def _write(energies: Predicted, record: Path) -> None:
     arrays = {
-        "mean": found.mean,
-        "freedom": np.array(found.freedom),
-        "problems": np.array(found.problems, str),
+        "mean": energies.mean,
+        "freedom": np.array(energies.freedom),
+        "problems": np.array(energies.problems, str),
     }
-    if found.std is not None:
-        arrays["std"] = found.std
+    if energies.std is not None:
+        arrays["std"] = energies.std
     with replacing(record) as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
@@ -250,8 +250,8 @@ def _read(record: Path) -> Predicted:
         return Predicted(data["mean"], std, freedom, data["problems"].tolist())
 
 
-def _write_relaxed(structures: Sequence[Structure], found: Predicted, file: Path) -> None:
-    """The relaxed structures with their energy; written before the record that they are there."""
+def _write_relaxed(structures: Sequence[Structure], energies: Predicted, file: Path) -> None:
+    """Write the relaxed structures with their energy, before the record of their portion."""
     bare = [replace(s, labels={}) for s in structures]
-    told = zip(structures, found.mean.tolist(), strict=True)
-    write(bare, file, predictions=[{"energy": e * len(s)} if e == e else {} for s, e in told])
+    pairs = zip(structures, energies.mean.tolist(), strict=True)
+    write(bare, file, predictions=[{"energy": e * len(s)} if e == e else {} for s, e in pairs])

@@ -1,4 +1,4 @@
-"""Candidates that cannot be judged by a hull, refused before anything is computed."""
+"""Refuse candidates that cannot be compared with the hull, before anything is computed."""
 
 from collections.abc import Sequence
 
@@ -15,19 +15,19 @@ from kohn.structures.elements import symbol
 
 
 def refuse_lacking(candidates: Candidates, hulls: SystemHulls) -> None:
-    """Raises InputError where candidates have elements that the hull lacks."""
+    """Raise InputError if candidates have elements that the hull lacks."""
     _refuse_elements(
         candidates,
         hulls.lacking(candidates.compositions.systems),
         "that the hull lacks",
-        expected="an entry, or a reference energy, of each element by itself",
-        fix="add entries of those elements and their compounds to the hull, or leave these out",
+        expected="an entry or a reference energy of each pure element",
+        fix="add those elements and their compounds to the hull, or remove these candidates",
     )
 
 
 def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
-    """Raises InputError where an id is that of an entry of another chemical system. (Within one,
-    `ConvexHull.copies` looks.)"""
+    """Raise InputError if a candidate has the id of an entry of another chemical system. (Within
+    one system, `ConvexHull.copies` checks ids.)"""
     for i, name in enumerate(candidates.ids):
         j = entries.row.get(name)
         if j is None or not candidates.named[i] or name in entries.unnamed:
@@ -46,28 +46,28 @@ def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
 
 
 def refuse_unseen(candidates: Candidates, models: Models) -> None:
-    """Raises InputError where candidates have elements that a model has not seen."""
+    """Raise InputError if candidates have elements that a model has not seen."""
     seen = {symbol(z) for z in models.predictive.elements}
     _refuse_elements(
         candidates,
         sorted({e for s in candidates.compositions.systems for e in s} - seen),
         "that the model has not seen",
         expected=f"only {', '.join(sorted(seen))}",
-        fix="leave these out, or train a model that knows the elements",
+        fix="remove these candidates, or train a model that knows the elements",
     )
 
 
 def _refuse_elements(
-    candidates: Candidates, elements: Sequence[str], which: str, *, expected: str, fix: str
+    candidates: Candidates, elements: Sequence[str], cause: str, *, expected: str, fix: str
 ) -> None:
-    """Raises InputError naming candidates with these elements, if there are any."""
+    """Raise InputError naming candidates with these elements, unless `elements` is empty."""
     if not elements:
         return
     system = candidates.compositions.system[candidates.which]
     bad = np.array([not set(s).isdisjoint(elements) for s in candidates.compositions.systems])
     rows = np.flatnonzero(bad[system])
     raise InputError(
-        f"{len(rows)} of {len(candidates)} candidates have elements {which}: {', '.join(elements)}",
+        f"{len(rows)} of {len(candidates)} candidates have elements {cause}: {', '.join(elements)}",
         where=candidates.place(int(rows[0])),
         expected=expected,
         received=", ".join(
@@ -80,10 +80,10 @@ def _refuse_elements(
 def refuse_mixture(
     candidates: Candidates, entries: Entries, options: Options
 ) -> tuple[list[str], list[str]]:
-    """Conflicts between hull and candidates, where they are allowed, and what is unknown.
+    """Return the allowed conflicts between hull and candidates, and notes on what is unknown.
 
     Raises:
-        InputError: conflicts that are not allowed.
+        InputError: there are conflicts, and they are not allowed.
     """
     both = {p: list(ids) for p, ids in groups(entries.ids, entries.provenance).items()}
     for p, ids in candidates.provenance.items():

@@ -1,4 +1,4 @@
-"""The models of a screening: one potential, or an ensemble, and what their energies are."""
+"""Open the models of a screening: a potential or an ensemble, with the provenance of its labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from kohn.uncertainty import Ensemble
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Potentials whose energies are taken together.
+    """Potentials whose energies are combined.
 
     Attributes:
         predictive: one potential, or an ensemble.
-        first: the potential that relaxes.
-        provenance: that of their labels, which is that of what they predict; several kinds where
-            labels were mixed.
-        remarks: what users should know of them.
+        first: the potential that relaxes structures.
+        provenance: that of the labels, which is also that of the predicted energies; several kinds
+            if the labels were mixed.
+        remarks: remarks on the models for users.
     """
 
     predictive: Predictive
@@ -30,10 +30,10 @@ class Models:
 
 
 def opened(paths: Sequence[Path]) -> Models:
-    """Open models.
+    """Open the models at these paths.
 
     Raises:
-        ModelFileError: a file that is no potential.
+        ModelFileError: a file is no potential.
     """
     potentials = [load(path) for path in paths]
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}
@@ -43,17 +43,17 @@ def opened(paths: Sequence[Path]) -> Models:
         if not p.conservative
     ]
     if len(potentials) > 1 and any(p.confident for p in potentials):
-        remarks.append("The spread of the models counts; the posterior of each does not.")
+        remarks.append("σ is the spread of the models; the posterior of each model is not used.")
     first = potentials[0]
     predictive = first if len(potentials) == 1 else Ensemble(tuple(potentials))
     return Models(predictive, first, tuple(sorted(kinds)), tuple(remarks))
 
 
 def label_provenance(potential: Potential) -> list[Provenance]:
-    """How the labels that a potential learned were computed; one kind where a scheme reconciles
-    several. Of models that do not say it, unknown."""
-    told = potential.provenance.get("labels") or [{}]
+    """Return how the labels of a potential were computed: one kind if a scheme reconciles several,
+    and unknown if the model does not state it."""
+    items = potential.provenance.get("labels") or [{}]
     kinds = [
-        Provenance(**{k: t[k] for k in ("functional", "scheme", "source") if k in t}) for t in told
+        Provenance(**{k: r[k] for k in ("functional", "scheme", "source") if k in r}) for r in items
     ]
     return sorted(set(reconciled(kinds, [{}] * len(kinds)))) or [UNSTATED]

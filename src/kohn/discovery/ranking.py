@@ -1,4 +1,4 @@
-"""Rows of all candidates, by chemical system, in pieces that outlive a kill; and their order."""
+"""Assess all candidates by chemical system, in parts that can be resumed after a kill, and rank."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,27 +22,27 @@ from kohn.tables import reorder_tables, write_table
 from kohn.typing import Document, Float, Int
 
 ROWS = 50_000
-"""Candidates that are judged between two records."""
+"""Number of candidates that are assessed between two records."""
 KEYS = {"distance", "distance_std", "probability_stable", "in_hull", "distance_labelled"}
-"""Columns that are kept beside the rows, for ranking and summary."""
+"""Columns that are saved next to the rows, for the ranking and the summary."""
 
 
 @dataclass(frozen=True, eq=False)
 class Screening:
-    """What came of it.
+    """The result of a screening.
 
     Attributes:
         file: the ranked table.
-        structures: the relaxed structures, if any.
+        structures: file of the relaxed structures, if any.
         ranked_by: distance, or probability_stable and then distance.
-        candidates: rows.
-        systems: chemical systems.
-        stable: candidates within the tolerance of the hull, or below it.
+        candidates: number of candidates, which is that of the rows.
+        systems: number of chemical systems.
+        stable: number of candidates within the tolerance of the hull, or below it.
         expected_stable: Σ P(stable); None without uncertainty.
-        in_hull: candidates that are entries of the hull, which were left out of their own hull.
-        failed: candidates without energy.
-        remarks: what users should know.
-        metrics: of predicted distances against those by labels of the structures; None without.
+        in_hull: number of candidates that are entries of the hull, each left out of its own hull.
+        failed: number of candidates without energy.
+        remarks: remarks for users.
+        metrics: predicted distances against those from the labels; None without labels.
         head: the first rows.
     """
 
@@ -62,14 +62,14 @@ class Screening:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Candidates with all that is known of their energies.
+    """Candidates with their energies, and the errors and labels of these.
 
     Attributes:
-        candidates: with energies.
+        candidates: the candidates, with energies.
         freedom: ν of their errors.
-        labelled: energies by labels, eV/atom, [M]; None where there are none.
-        problems: why there is no energy, [M]; None for tables.
-        remarks: of models.
+        labelled: energies of the labels, eV/atom, [M]; None without labels.
+        problems: why the energy or the minimum is missing, [M]; None for tables.
+        remarks: remarks on the models.
     """
 
     candidates: Candidates
@@ -88,7 +88,7 @@ def assess_all(
     warning: str,
     told: Progress,
 ) -> list[Path]:
-    """The rows of all candidates by chemical system, in files; those that are there stay."""
+    """Write the rows of all candidates by chemical system to files, unless the files exist."""
     uncertainty = Uncertainty(
         asked.freedom,
         options.hull_error,
@@ -105,7 +105,7 @@ def assess_all(
             columns = {n: _joined([t[n] for t in tables]) for n in tables[0]}
             if k == 0:
                 _refuse_formation_energies(asked.candidates, columns, block)
-            if warning:  # whatever comes of mixed energies says so itself
+            if warning:  # each row that is based on mixed energies says so
                 columns["warning"] = [f"mixed: {warning}"] * rows
             with replacing(part.with_suffix(".npz")) as stream:
                 np.savez(
@@ -122,7 +122,7 @@ def assess_all(
 def _refuse_formation_energies(
     candidates: Candidates, columns: Document, block: Sequence[tuple[Any, np.ndarray]]
 ) -> None:
-    """Raises InputError where the first candidates make sense as formation energies only."""
+    """Raise InputError if the first candidates make sense as formation energies only."""
     if candidates.formation or columns["in_hull"].any():
         return
     rows = np.concatenate([rows for _, rows in block])
@@ -144,7 +144,7 @@ def _table(
     rows: Int[np.ndarray, " m"],
     uncertainty: Uncertainty,
 ) -> Document:
-    """Columns of some candidates of one chemical system."""
+    """Return the columns of the candidates in these rows, all of one chemical system."""
     candidates = asked.candidates
     formulas = [candidates.formula(i) for i in rows.tolist()]
     sigma = None if candidates.deviations is None else candidates.deviations[rows]
@@ -159,7 +159,7 @@ def _table(
 def _blocks(
     candidates: Candidates,
 ) -> Iterator[list[tuple[tuple[str, ...], Int[np.ndarray, " m"]]]]:
-    """Rows by chemical system, `ROWS` at a time."""
+    """Yield rows by chemical system, `ROWS` at a time."""
     block, room = [], ROWS
     for system, rows in candidates.by_system():
         while len(rows):
@@ -191,10 +191,10 @@ def ranked(
     d, p = columns["distance"], columns.get("probability_stable")
     by_probability = p is not None and options.by != "distance"
     order = np.lexsort((d, -p) if by_probability and p is not None else (d,))  # NaN is last
-    done = work / f"ranked{target.suffix.lower()}"
-    head = reorder_tables(parts, order, done, text=TEXT)
+    table = work / f"ranked{target.suffix.lower()}"
+    head = reorder_tables(parts, order, table, text=TEXT)
     relaxed = _relaxed(work, target) if options.relaxation is not None else None
-    done.replace(target)
+    table.replace(target)
     shutil.rmtree(work)
     in_hull, failed = int(columns["in_hull"].sum()), int(np.isnan(d).sum())
     if in_hull:
@@ -225,7 +225,7 @@ def relaxed_file(target: Path) -> Path:
 
 
 def _relaxed(work: Path, target: Path) -> Path:
-    """All relaxed structures in one file beside the table."""
+    """Join all relaxed structures in one file next to the table."""
     file = relaxed_file(target)
     with replacing(file) as stream:
         for part in sorted(work.glob("relaxed-*.extxyz")):
@@ -234,13 +234,13 @@ def _relaxed(work: Path, target: Path) -> Path:
 
 
 def _columns(parts: Sequence[Path]) -> dict[str, np.ndarray]:
-    """What was kept beside the rows, of all parts."""
-    kept = [dict(np.load(part.with_suffix(".npz"))) for part in parts]
-    return {name: np.concatenate([k[name] for k in kept]) for name in kept[0]}
+    """Return the columns that were saved next to the rows, joined over all parts."""
+    saved = [dict(np.load(part.with_suffix(".npz"))) for part in parts]
+    return {name: np.concatenate([part[name] for part in saved]) for name in saved[0]}
 
 
 def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> Document | None:
-    """Predicted distances against those by labels, and how far P(stable) can be trusted."""
+    """Compare predicted distances with those from labels, and the calibration of P(stable)."""
     truth = columns.get("distance_labelled")
     if truth is None:
         return None
@@ -248,10 +248,10 @@ def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> Document | 
     d, p = columns["distance"], columns.get("probability_stable")
     metrics = asdict(stability_metrics(truth[known], d[known], threshold=tolerance))
     metrics["compared"] = int(known.sum())
-    if p is not None and (told := known & np.isfinite(p)).any():
+    if p is not None and (with_p := known & np.isfinite(p)).any():
         sigma = columns["distance_std"]
-        sure = told & (sigma > 0)
-        z2 = ((truth - d)[sure] / sigma[sure]) ** 2
+        with_sigma = with_p & (sigma > 0)
+        z2 = ((truth - d)[with_sigma] / sigma[with_sigma]) ** 2
         metrics["mean_z2"] = float(z2.mean()) if len(z2) else None
-        metrics["calibration"] = asdict(calibration(p[told], truth[told] <= tolerance))
+        metrics["calibration"] = asdict(calibration(p[with_p], truth[with_p] <= tolerance))
     return metrics

@@ -1,13 +1,13 @@
-"""Screening: candidates from files to a ranked table, by pieces that outlive a kill.
+"""Screen candidates from files into a ranked table, in parts that can be resumed after a kill.
 
     files ─ energies ─────────────────┬─ hulls by chemical system ─ rows ─ ranked table
-            of tables, or by models    └─ d, P(stable), what each falls into
+            of tables, or by models    └─ d, P(stable), decomposition of each
 
-Beside the table OUT stands the folder OUT.work: its plan says what is done with which files,
-`predicted-…` and `relaxed-…` are energies by portion, `rows-…` rows of the table, ordered by
-chemical system so that each hull is built once. Each is written whole or not at all, and none
-depends on what else is there: a run that was stopped goes on with what it has, to the same bytes.
-The folder goes when the table is there.
+The work folder OUT.work is next to the table OUT. Its plan records the files and the options,
+`predicted-…` and `relaxed-…` hold energies and relaxed structures by portion, and `rows-…` holds
+rows of the table, ordered by chemical system so that each hull is built once. A file is written
+whole or not at all, and none depends on which others exist: a run that was stopped continues from
+its files and gives the same bytes. The folder is removed when the table is complete.
 """
 
 from collections.abc import Callable, Sequence
@@ -54,32 +54,32 @@ def screen(
     """Rank candidates by their distance to the hull, and by the probability to lie on it.
 
     Args:
-        candidates: structures (files, or folders of them), where there are models; else tables
+        candidates: structures (files, or folders of files) if there are models; otherwise tables
             or entries with energies.
         hull: files of entries, of any number of chemical systems.
-        out: the table to write, .csv or .parquet. A run that was stopped goes on.
-        models: model files, or folders of runs; several are an ensemble.
+        out: the table to write, .csv or .parquet. A run that was stopped is resumed.
+        models: model files, or folders of runs; several models form an ensemble.
         references: file of energies of elements, eV/atom.
         options: see `Options`.
-        progress: told of each kind of work.
+        progress: called as each kind of work proceeds.
 
     Raises:
         InputError: a file that cannot be read; elements that the hull lacks; energies computed in
-            different ways; `out` is there already, or its folder is of another run.
+            different ways; `out` exists already, or its work folder belongs to another run.
         ConfigError: options that do not go together.
         ModelFileError: a model that cannot be opened.
     """
-    told = progress or Progress()
-    files, of_hull, of_models = map(_paths, (candidates, hull, models))
-    files = files_of(files) if of_models else files
+    progress = progress or Progress()
+    files, hull_files, model_files = map(_paths, (candidates, hull, models))
+    files = files_of(files) if model_files else files
     target, work = Path(out), WorkFolder(Path(f"{out}.work"), "screening")
-    check(files, of_models, target, options)
+    check(files, model_files, target, options)
     plan = {
         "version": __version__,
         "format": FORMAT,
         **{
-            name: [[str(p), checksum(_file_of(p))] for p in paths]
-            for name, paths in (("candidates", files), ("hull", of_hull), ("models", of_models))
+            key: [[str(p), checksum(_file_of(p))] for p in paths]
+            for key, paths in (("candidates", files), ("hull", hull_files), ("models", model_files))
         },
         "references": None if references is None else checksum(Path(references)),
         "options": asdict(options),
@@ -88,72 +88,73 @@ def screen(
     work.refuse_held()
     if (work.path / "plan.json").exists():
         raise InputError(
-            "the folder is of a screening by an older Kohn",
+            "the folder is of a screening by an older version of Kohn",
             where=str(work.path),
-            fix="go on with that version, remove the folder, or choose another -o",
+            fix="continue with that version, remove the folder, or choose another -o",
         )
-    if not _begun(work):  # a plan alone, or pieces of none
+    if not _begun(work):  # a plan without parts, or parts without a plan
         work.discard()
     with work.held():
         work.begin(plan)
         try:
             return _screened(
-                files, of_hull, of_models, target, work.path, references, options, told
+                files, hull_files, model_files, target, work.path, references, options, progress
             )
         except KohnError:
-            if not _begun(work):  # nothing was done that could be gone on with
+            if not _begun(work):  # there is nothing to resume
                 work.discard()
             raise
 
 
-def _paths(given: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(p) for p in ([given] if isinstance(given, (str, Path)) else given)]
+def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
 
 
 def _begun(work: WorkFolder) -> bool:
-    """Whether the folder has pieces of a plan."""
+    """Return whether the folder has a plan and parts of its result."""
     return work.records.is_file() and any(work.path.glob("*-*"))
 
 
 def _file_of(path: Path) -> Path:
-    """The file itself, or the model of a run's folder."""
+    """Return the path itself, or the model file if it is the folder of a run."""
     return path / "model.safetensors" if path.is_dir() else path
 
 
 def _screened(
     files: list[Path],
-    of_hull: list[Path],
-    of_models: list[Path],
+    hull_files: list[Path],
+    model_files: list[Path],
     target: Path,
     work: Path,
     references: str | Path | None,
     options: Options,
-    told: Progress,
+    progress: Progress,
 ) -> Screening:
-    """From files to the table; see `screen`."""
-    told.work("reading the hull", 0, None)
-    entries = read_entries(of_hull, formation=options.formation)
+    """Read the files and write the table; see `screen`."""
+    progress.work("reading the hull", 0, None)
+    entries = read_entries(hull_files, formation=options.formation)
     given = None if references is None else ElementalReferences.given(references)
     hulls = SystemHulls(entries, given, tolerance=options.tolerance)
 
-    def comparable(asked: Candidates) -> tuple[list[str], list[str]]:
-        refuse_lacking(asked, hulls)
-        refuse_other_compositions(asked, entries)
-        return refuse_mixture(asked, entries, options)
+    def compare(candidates: Candidates) -> tuple[list[str], list[str]]:
+        refuse_lacking(candidates, hulls)
+        refuse_other_compositions(candidates, entries)
+        return refuse_mixture(candidates, entries, options)
 
-    if of_models:
-        asked, (mixed, unknown) = _by_models(files, of_models, work, options, comparable, told)
+    if model_files:
+        asked, (mixed, unknown) = _by_models(files, model_files, work, options, compare, progress)
     else:
         asked = Asked(
             read_candidates(
-                files, formation=options.formation, advance=told.of("reading candidates")
+                files, formation=options.formation, advance=progress.of("reading candidates")
             )
         )
-        mixed, unknown = comparable(asked.candidates)
+        mixed, unknown = compare(asked.candidates)
     asked = _with_error(asked, options)
     refuse_probability(options, asked.candidates.deviations is not None)
-    parts = assess_all(asked, hulls, options, work, target.suffix.lower(), "; ".join(mixed), told)
-    told.work("ranking", 0, None)
+    suffix, warning = target.suffix.lower(), "; ".join(mixed)
+    parts = assess_all(asked, hulls, options, work, suffix, warning, progress)
+    progress.work("ranking", 0, None)
     remarks = [f"Mixed, as allowed: {text}" for text in mixed]
     remarks += [*unknown, *asked.remarks, *_bias(asked.candidates, entries)]
     return ranked(asked, parts, target, work, options, remarks)
@@ -164,54 +165,54 @@ def _by_models(
     paths: list[Path],
     work: Path,
     options: Options,
-    comparable: Callable[[Candidates], tuple[list[str], list[str]]],
-    told: Progress,
+    compare: Callable[[Candidates], tuple[list[str], list[str]]],
+    progress: Progress,
 ) -> tuple[Asked, tuple[list[str], list[str]]]:
-    """Candidates with the energies of models; and what is mixed or unknown."""
+    """Return candidates with energies by models, and notes on mixed and unknown provenance."""
     models = opened(paths)
-    told.work("reading structures", 0, None)
-    found = listed(files, periodic=options.periodic)
-    refuse_twice(found.candidates)
+    progress.work("reading structures", 0, None)
+    contents = listed(files, periodic=options.periodic)
+    refuse_twice(contents.candidates)
     unpredicted = replace(
-        found.candidates, provenance=dict.fromkeys(models.provenance, found.candidates.ids)
+        contents.candidates, provenance=dict.fromkeys(models.provenance, contents.candidates.ids)
     )
     refuse_unseen(unpredicted, models)
-    mixed = comparable(unpredicted)
-    predictor = Predictor(models, found.elements, options.relaxation)
+    mixed_and_unknown = compare(unpredicted)
+    predictor = Predictor(models, contents.elements, options.relaxation)
     refuse_probability(options, models.predictive.confident)
     total = len(unpredicted)
-    what = "predicting" if options.relaxation is None else "relaxing"
+    task = "predicting" if options.relaxation is None else "relaxing"
     result = predicted(
         predictor,
         files,
         work,
         periodic=options.periodic,
-        advance=told.of(what, total),
+        advance=progress.of(task, total),
     )
     candidates = replace(unpredicted, energies=result.mean, deviations=result.std)
     remarks = list(models.remarks)
     if result.std is None and not options.error:
         remarks.append(
-            "The model tells no uncertainty, so there is no P(stable): several models of different "
-            "seeds do, a gaussian-process does, and --error gives all candidates one."
+            "The model gives no uncertainty, so P(stable) is not known. Use several models trained "
+            "with different seeds, a gaussian-process, or --error for one σ of all candidates."
         )
-    labelled = found.labelled if np.isfinite(found.labelled).any() else None
+    labelled = contents.labelled if np.isfinite(contents.labelled).any() else None
     asked = Asked(candidates, result.freedom, labelled, result.problems, tuple(remarks))
-    return asked, mixed
+    return asked, mixed_and_unknown
 
 
 def _with_error(asked: Asked, options: Options) -> Asked:
-    """√((scale · σ)² + error²) in the place of σ."""
-    told = asked.candidates.deviations
-    if told is None and not options.error:
+    """Replace σ by √((scale · σ)² + error²)."""
+    sigma = asked.candidates.deviations
+    if sigma is None and not options.error:
         return asked
-    sigma = np.hypot(0.0 if told is None else options.scale * told, options.error)
-    deviations = np.broadcast_to(sigma, len(asked.candidates))
-    return replace(asked, candidates=replace(asked.candidates, deviations=deviations))
+    sigma = np.hypot(0.0 if sigma is None else options.scale * sigma, options.error)
+    sigma = np.broadcast_to(sigma, len(asked.candidates))
+    return replace(asked, candidates=replace(asked.candidates, deviations=sigma))
 
 
 def _bias(candidates: Candidates, entries: Entries) -> list[str]:
-    """What candidates are off by for each element, where that can be told."""
+    """Return a sentence on the offsets of candidates for each element, if they are detected."""
     rows = candidates.shared(entries)
     if candidates.formation or not len(rows):
         return []

@@ -1,4 +1,4 @@
-"""Predictions against labels."""
+"""Compare predictions with labels."""
 
 from kohn.evaluation.evaluate import evaluate as evaluate
 from kohn.evaluation.metrics import Errors as Errors

@@ -1,4 +1,4 @@
-"""`kohn.evaluate`: a model of any kind against labels."""
+"""Compare a model of any kind with labels: `kohn.evaluate`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,15 +19,15 @@ def evaluate(
     """Compare a model with labels.
 
     Args:
-        model: a potential or whatever else is `Predictive`, or a model of properties, or the file
-            or run folder of one.
-        data: labelled structures, or whatever `kohn.read` takes; those without a label are left
-            out for that label.
-        name: what the data are called in reports.
+        model: a potential or anything else that is `Predictive`, a model of properties, or the
+            file or run folder of one of these.
+        data: labelled structures, or anything `kohn.read` reads; a structure without a label is
+            left out for that label.
+        name: name of the data in reports.
         advance: called with the number of structures done, for a progress bar.
 
     Raises:
-        InputError: nothing in the data is labelled; or see the model's `predict`.
+        InputError: no structure is labelled; others as in the model's `predict`.
     """
     model = open_model(model) if isinstance(model, (str, Path)) else model
     data = read(data)

@@ -1,7 +1,7 @@
-"""How far predictions are from labels: by label, element, kind of configuration and force.
+"""Compute errors of predictions by label, by element, by kind of configuration and by force.
 
-Errors are summed in float64 over what is labelled only; a label that is missing counts
-nowhere. Energies are compared in total and per atom, forces and stress by component.
+Errors are summed in float64 over existing labels only; a missing label counts nowhere.
+Energies are compared in total and per atom, forces and stress by component.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, np.inf)
-"""Edges of the classes of |F_reference| in eV/Å that force errors are given for."""
+"""Edges, in eV/Å, of the classes of |F_reference| for which force errors are given."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Errors:
 
     @classmethod
     def of(cls, differences: Sequence[np.ndarray] | np.ndarray) -> "Errors":
-        """Errors of differences of any shapes."""
+        """Return the errors of differences of any shapes."""
         flat = [np.ravel(d) for d in differences]
         d = np.concatenate(flat) if flat else np.array([])
         if not d.size:
@@ -43,17 +43,17 @@ class Errors:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A potential against labelled structures.
+    """A comparison of a model with labelled structures.
 
     Attributes:
-        name: of the data, such as 'test'.
+        name: the name of the data, such as 'test'.
         errors: label -> errors, in eV (energy: total; energy_per_atom), eV/Å, eV/Å³.
-        baseline: the same for predicting the mean energy per atom of the training data
-            (above the E0s), no force and no stress.
-        forces_by_element, forces_by_size, by_config_type: force errors in classes.
-        frames: one record a structure, with reference and prediction; see `frame_record`.
+        baseline: errors of predicting the mean energy per atom of the training data (above the
+            E0s), zero forces and zero stress.
+        forces_by_element, forces_by_size, by_config_type: errors in classes.
+        frames: one record for each structure, reference and prediction; see `frame_record`.
         suspicions: errors that look like errors of the labels, in words.
-        units: of other properties than energy, forces and stress.
+        units: units of properties other than energy, forces and stress.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Evaluation:
     units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self, *, frames: bool = False) -> Document:
-        """A document for machines; energies in meV, stress in GPa, as the keys say."""
+        """Return a document for programs; energies in meV, stress in GPa, as in the keys."""
 
         def table(errors: dict[str, Errors]) -> Document:
             return {k: v for name, e in errors.items() for k, v in in_units(name, e).items()}
@@ -98,11 +98,11 @@ UNITS = {
     "forces": (1e3, "meV_per_angstrom"),
     "stress": (1 / GPA, "GPa"),
 }
-"""label -> (factor, unit) in which its errors are shown."""
+"""label -> (factor, unit) of its errors in documents."""
 
 
 def in_units(name: str, errors: Errors) -> dict[str, float]:
-    """Errors under full keys with their units; those of other properties are as their labels."""
+    """Return errors under full keys with units; other properties keep the units of their labels."""
     factor, unit = UNITS.get(name, (1.0, ""))
     suffix = f"_{unit}" if unit else ""
     return {
@@ -122,20 +122,20 @@ def evaluate_potential(
     """Compare a potential with labels.
 
     Args:
-        potential: what predicts.
-        data: labelled structures; those without a label are left out for that label.
-        name: what the data are called in reports.
+        potential: the model that predicts.
+        data: labelled structures; one without a label is left out for that label.
+        name: name of the data in reports.
         advance: called with the number of structures done, for a progress bar.
 
     Raises:
-        InputError: nothing in the data is labelled; or see `Predictive.predict`.
+        InputError: no structure is labelled; others as in `Predictive.predict`.
     """
     if not any(data.count(label) for label in ("energy", "forces", "stress")):
         by_model = any(PREDICTED_BY in s.info for s in data)
         raise InputError(
             "nothing to compare with: no structure has an energy, forces or a stress",
             where=data.sources[0].file if data.sources else None,
-            received="predictions of a model, which are no references" if by_model else None,
+            received="predictions of a model, which are not references" if by_model else None,
             fix="name the keys of the labels (--key energy=KEY), or use `kohn predict`",
         )
     predictions = potential.predict(data.structures, advance=advance)
@@ -147,7 +147,7 @@ def evaluate_potential(
         name=name,
         errors=errors_of(pairs),
         baseline=errors_of(
-            [(s, _mean(s, e0, mean)) for s, e0 in zip(data.structures, e0s, strict=True)]
+            [(s, _baseline(s, e0, mean)) for s, e0 in zip(data.structures, e0s, strict=True)]
         ),
         forces_by_element=_by_element(pairs),
         forces_by_size=_by_size(pairs),
@@ -157,13 +157,13 @@ def evaluate_potential(
     )
 
 
-def _mean(structure: Structure, e0: float, mean: float) -> Prediction:
+def _baseline(structure: Structure, e0: float, mean: float) -> Prediction:
     n = len(structure)
     return Prediction(e0 + mean * n, np.full(n, mean), np.zeros((n, 3)), np.zeros((3, 3)))
 
 
 def errors_of(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
-    """Errors of every label that occurs."""
+    """Return the errors of every label that occurs."""
     energy = [p.energy - float(s.labels["energy"]) for s, p in pairs if "energy" in s.labels]
     atoms = [len(s) for s, _ in pairs if "energy" in s.labels]
     differences: dict[str, list[np.ndarray]] = {
@@ -176,8 +176,8 @@ def errors_of(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors
             if "stress" in s.labels and p.stress is not None
         ],
     }
-    found = {name: Errors.of(d) for name, d in differences.items()}
-    return {name: e for name, e in found.items() if e.count}
+    errors = {name: Errors.of(d) for name, d in differences.items()}
+    return {name: e for name, e in errors.items() if e.count}
 
 
 def _by_element(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
@@ -196,17 +196,17 @@ def _by_size(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]
     reference = np.concatenate([s.labels["forces"] for s, _ in labelled])
     difference = np.concatenate([p.forces - s.labels["forces"] for s, p in labelled])
     size = np.linalg.norm(reference, axis=1)
-    result = {}
+    errors = {}
     for low, high in pairwise(FORCE_BINS):
         chosen = (size >= low) & (size < high)
         if chosen.any():
             name = f"{low:g} to {high:g}" if np.isfinite(high) else f"above {low:g}"
-            result[name] = Errors.of(difference[chosen])
-    return result
+            errors[name] = Errors.of(difference[chosen])
+    return errors
 
 
 def frame_record(index: int, structure: Structure, prediction: Prediction) -> Document:
-    """Reference and prediction of one structure, for reports."""
+    """Return the reference and the prediction of one structure, for reports."""
     record: Document = {
         "index": index,
         "file": structure.place.file,

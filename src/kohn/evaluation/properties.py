@@ -1,4 +1,4 @@
-"""How far predicted properties are from labels: by Cartesian component, and by degree."""
+"""Compute errors of predicted properties by Cartesian component and by degree."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from kohn.structures import Dataset, Structure
 from kohn.typing import Document
 
 Pair = tuple[Structure, dict[str, np.ndarray]]
-"""A structure and what is said of it."""
+"""A structure, and the values that are compared with its labels."""
 
 
 def evaluate_properties(
@@ -27,17 +27,17 @@ def evaluate_properties(
     """Compare a model of properties with labels.
 
     Args:
-        model: what predicts.
-        data: labelled structures; those without a label are left out for that label.
-        name: what the data are called in reports.
+        model: the model that predicts.
+        data: labelled structures; one without a label is left out for that label.
+        name: name of the data in reports.
         advance: called with the number of structures done, for a progress bar.
 
     Returns:
-        Errors of components; of polarizabilities also by degree (`polarizability_l0`, `_l2`),
+        Errors of components; for polarizabilities also by degree (`polarizability_l0`, `_l2`),
         of spherical components. The baseline is the mean label of the training data.
 
     Raises:
-        InputError: nothing in the data is labelled; or see `PropertyModel.predict`.
+        InputError: no structure is labelled; others as in `PropertyModel.predict`.
     """
     if not any(label_of(s, t) is not None for s in data for t in model.targets):
         raise InputError(
@@ -59,23 +59,23 @@ def evaluate_properties(
 
 
 def errors_of(pairs: list[Pair]) -> dict[str, Errors]:
-    """Errors of every label that occurs."""
-    found = {}
+    """Return the errors of every label that occurs."""
+    errors = {}
     for target in dict.fromkeys(t for _, values in pairs for t in values):
-        known = [(label_of(s, target), values[target]) for s, values in pairs if target in values]
-        labelled = [(reference, value) for reference, value in known if reference is not None]
+        both = [(label_of(s, target), values[target]) for s, values in pairs if target in values]
+        labelled = [(reference, value) for reference, value in both if reference is not None]
         if not labelled:
             continue
         differences = np.stack([value - reference for reference, value in labelled])
-        found[target] = Errors.of(differences)
+        errors[target] = Errors.of(differences)
         if len(degrees_of(target)) > 1:
             parts = by_degree(target, differences)
-            found |= {f"{target}_l{l}": Errors.of(x) for l, x in parts.items()}
-    return found
+            errors |= {f"{target}_l{l}": Errors.of(x) for l, x in parts.items()}
+    return errors
 
 
 def _record(index: int, structure: Structure, values: dict[str, np.ndarray]) -> Document:
-    """Reference and prediction of one structure, for reports."""
+    """Return the reference and the prediction of one structure, for reports."""
     record: Document = {
         "index": index,
         "file": structure.place.file,

@@ -1,6 +1,6 @@
-"""Structures of a batch, concatenated along the atoms and padded to a fixed shape.
+"""Build batches: structures concatenated along the atoms and padded to a fixed shape.
 
-A batch has shape (N, K, G): rows, slots a row, structures. The last row is always a dummy
+A batch has shape (N, K, G): rows, slots per row, structures. The last row is always a dummy
 atom: padding slots point to it, and their reverse edge is its last slot. Compiled functions
 depend on the shape alone, so the few shapes that occur are chosen beforehand (`plan_shapes`).
 """
@@ -26,18 +26,18 @@ class Graph(eqx.Module):
     Attributes:
         species: index of the element in the model's list, [N]; 0 in padding rows.
         displacement: d from the atom to the neighbour, Å, [N, K, 3]: the one input that
-            energies depend on continuously; forces and stress are derivatives by it.
+            energies depend on continuously; forces and stress are derivatives with respect to it.
         index: the neighbour's row, [N, K]; the last row in padding slots.
         reverse: slot of the reverse edge in [N · K]; the last slot in padding slots.
         edge_mask: which slots hold an edge, [N, K].
         atom_mask: which rows hold an atom, [N].
         structure: which structure a row belongs to, [N].
-        volume: |det cell|, Å³, [G]; 1 where there is none.
+        volume: |det cell|, Å³, [G]; 1 without a volume.
         positions: from the centre of mass, Å, float64, [N, 3]; zero in periodic structures.
         charge: Q of each structure, e, float64, [G]; zero in periodic structures.
         isolated: which structures are periodic in no direction, [G].
 
-    The last three are None where nobody asked for them: few models do.
+    The last three are None unless requested: few models need them.
     """
 
     species: Int[Array, " N"]
@@ -58,17 +58,17 @@ class Graph(eqx.Module):
         return self.volume.shape[0]
 
     def sum_atoms(self, values: Float[Array, " N *features"]) -> Float[Array, " G *features"]:
-        """Sum over the atoms of each structure, padding left out, in float64.
+        """Sum over the atoms of each structure, without padding, in float64.
 
-        A product with the membership matrix: no scatter, forward or backward.
+        This is a product with the membership matrix: it needs no scatter, forward or backward.
         """
-        of = jnp.arange(self.n_structures, dtype=jnp.int32)[:, None] == self.structure[None]
-        member = (of & self.atom_mask[None]).astype(jnp.float64)
+        belongs = jnp.arange(self.n_structures, dtype=jnp.int32)[:, None] == self.structure[None]
+        member = (belongs & self.atom_mask[None]).astype(jnp.float64)
         return jnp.tensordot(member, values.astype(jnp.float64), axes=1)
 
 
 class Shape(NamedTuple):
-    """Shape of a padded batch: rows N, slots a row K, structures G."""
+    """Shape of a padded batch: rows N, slots per row K, structures G."""
 
     rows: int
     slots: int
@@ -77,19 +77,19 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Waste:
-    """Padding against content, counted over batches."""
+    """Slots of padding and slots with edges, counted over batches."""
 
     padded_slots: int
     real_slots: int
 
     @property
     def ratio(self) -> float:
-        """Padded slots for every slot that holds an edge."""
+        """Padded slots per slot that holds an edge."""
         return self.padded_slots / max(self.real_slots, 1)
 
 
 def species_index(structure: Structure, elements: Sequence[int]) -> np.ndarray:
-    """Position of each atom's element in `elements`, int32 [n].
+    """Return the position of each atom's element in `elements`, int32 [n].
 
     Raises:
         InputError: an element that the model has not seen.
@@ -117,17 +117,17 @@ def collate(
     dtype: type = np.float32,
     charges: Sequence[float] | None = None,
 ) -> Graph:
-    """One padded graph of several structures (NumPy arrays; JAX moves them when used).
+    """Build one padded graph of several structures (NumPy arrays; JAX moves them when used).
 
     Args:
         structures, neighbourhoods: in the same order, at most `shape.structures`.
         elements: atomic numbers in the order of the model.
-        shape: at least `needed_shape(neighbourhoods)`; exactly that by default.
+        shape: at least `needed_shape(neighbourhoods)`, which is the default.
         dtype: of displacements and volumes.
-        charges: Q of each structure, e. Given, the graph has positions, charge and isolated.
+        charges: Q of each structure, e; with them the graph has positions, charge and isolated.
 
     Raises:
-        InputError: a shape that is too small; an element that is not in the list.
+        InputError: the shape is too small, or an element is not in the list.
     """
     needed = needed_shape(neighbourhoods)
     shape = needed if shape is None else shape
@@ -152,8 +152,8 @@ def collate(
         mask = rows_of.mask
         index[here, :k] = np.where(mask, rows_of.index + start, rows - 1)
         # slot i·k + s of the structure is slot (start + i)·K + s of the batch
-        moved = (start + rows_of.reverse // k) * slots + rows_of.reverse % k
-        reverse[here, :k] = np.where(mask, moved, rows * slots - 1)
+        reverse_slot = (start + rows_of.reverse // k) * slots + rows_of.reverse % k
+        reverse[here, :k] = np.where(mask, reverse_slot, rows * slots - 1)
         edge_mask[here, :k] = mask
         displacement[here, :k] = rows_of.displacement
         if s.volume > 0:
@@ -166,7 +166,7 @@ def collate(
 def _molecules(
     structures: Sequence[Structure], charges: Sequence[float], shape: Shape
 ) -> tuple[Any, Any, Any]:
-    """Positions, charge and isolated of `Graph`, padded."""
+    """Return positions, charge and isolated of `Graph`, padded."""
     positions, charge = np.zeros((shape.rows, 3)), np.zeros(shape.structures)
     isolated, start = np.zeros(shape.structures, bool), 0
     for g, s in enumerate(structures):
@@ -178,7 +178,7 @@ def _molecules(
 
 
 def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
-    """The smallest shape that holds these structures, with one dummy row."""
+    """Return the smallest shape that holds these structures and one dummy row."""
     rows = sum(len(h.index) for h in neighbourhoods) + 1
     slots = max((h.width for h in neighbourhoods), default=1)
     return Shape(rows, slots, len(neighbourhoods))
@@ -187,14 +187,14 @@ def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
 def plan_shapes(
     sizes: np.ndarray, widths: np.ndarray, batch: int, *, most: int = 4, seed: int = 0
 ) -> tuple[Shape, ...]:
-    """At most `most` shapes for batches drawn at random, the largest of which holds any batch.
+    """Choose at most `most` shapes for random batches, the largest of which holds any batch.
 
     Batches are drawn as training draws them, and the sizes that occur are cut at equal
-    shares, so that padding is small for most batches and no batch ever needs a new shape.
+    shares, so that most batches have little padding and no batch ever needs a new shape.
 
     Args:
-        sizes: atoms of each structure. widths: neighbours of its best-connected atom.
-        batch: structures in a batch.
+        sizes: atoms in each structure. widths: neighbours of its best-connected atom.
+        batch: structures per batch.
     """
     batch = min(batch, len(sizes))
     slots = int(widths.max())
@@ -208,13 +208,13 @@ def plan_shapes(
 
 
 def _rounded(rows: int) -> int:
-    """Up to a multiple of about 3 %, so that nearly equal sizes share a shape."""
+    """Round up to a multiple of about 3 %, so that nearly equal sizes share a shape."""
     step = max(1, rows // 32)
     return -(-rows // step) * step
 
 
 def fitting_shape(shapes: Sequence[Shape], needed: Shape) -> Shape:
-    """The smallest of `shapes` that holds `needed`."""
+    """Return the smallest of `shapes` that holds `needed`."""
     for shape in sorted(shapes):
         if all(a >= b for a, b in zip(shape, needed, strict=True)):
             return shape
@@ -222,6 +222,6 @@ def fitting_shape(shapes: Sequence[Shape], needed: Shape) -> Shape:
 
 
 def waste(graph: Graph) -> Waste:
-    """Padding of one batch."""
+    """Count the padding of one batch."""
     mask = np.asarray(graph.edge_mask)
     return Waste(int(mask.size - mask.sum()), int(mask.sum()))

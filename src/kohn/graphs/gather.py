@@ -1,11 +1,11 @@
-"""Values of neighbours, as a linear map whose transpose is again a gather.
+"""Gather values of neighbours by a linear map whose transpose is again a gather.
 
 In dense rows every edge i → j in slot (i, k) has its reverse j → i in some slot (j, k'), so
 
     gather      g[i, k] = h[index[i, k]]
     transpose   h̄[i]    = Σ_k ḡ[reverse[i, k]]
 
-and no scatter is needed in energy, forces or training step. Both directions are JAX
+so that energy, forces and training steps need no scatter. Both directions are JAX
 primitives, linear in their first argument, each the transpose of the other: they can be
 differentiated any number of times in either mode, batched and compiled.
 """
@@ -25,7 +25,7 @@ def gather_neighbours(
     index: Int[Array, "atoms K"],
     reverse: Int[Array, "atoms K"],
 ) -> Float[Array, "atoms K *features"]:
-    """h of the atom in each slot.
+    """Return h of the atom in each slot.
 
     Args:
         h: one value per atom, [N, ...].
@@ -34,8 +34,8 @@ def gather_neighbours(
             a padding slot.
 
     Returns:
-        [N, K, ...]. Values in padding slots are arbitrary, and what flows back through
-        them must be masked by the caller (multiply by a mask before summing over slots).
+        [N, K, ...]. Values in padding slots are arbitrary; the caller must mask them and their
+        gradients (multiply by a mask before summing over slots).
     """
     return _gather.bind(h, index, reverse)
 
@@ -45,16 +45,16 @@ def sum_over_reverse(
     index: Int[Array, "atoms K"],
     reverse: Int[Array, "atoms K"],
 ) -> Float[Array, " atoms *features"]:
-    """Σ_k g at the reverse of slot (i, k): what arrives at atom i from the rows of others."""
+    """Compute Σ_k g at the reverse of slot (i, k): the values of other rows for atom i."""
     return _sum.bind(g, index, reverse)
 
 
 def of_reverse(
     e: Float[Array, "atoms K *features"], reverse: Int[Array, "atoms K"]
 ) -> Float[Array, "atoms K *features"]:
-    """e of the reverse edge, e[j → i] in slot (i, j): its own transpose.
+    """Return e of the reverse edge, e[j → i] in slot (i, j); the map is its own transpose.
 
-    Values in padding slots are arbitrary; mask them, and what flows back through them.
+    Values in padding slots are arbitrary; mask them and their gradients.
     """
     return _reversed.bind(e, reverse, reverse)
 
@@ -62,12 +62,12 @@ def of_reverse(
 def select_columns(
     x: Float[Array, "*rows columns"], columns: Int[Array, " D"], inverse: Int[Array, " columns"]
 ) -> Float[Array, "*rows D"]:
-    """x[..., columns], for columns that occur at most once.
+    """Return x[..., columns], for columns that occur at most once.
 
     Args:
         x: [..., C].
-        columns: which are kept, and in which order, [D].
-        inverse: where each column went, [C]; D for those that were left out.
+        columns: the columns to keep, in this order, [D].
+        inverse: new position of each column, [C]; D for columns that are left out.
     """
     return _select.bind(x, columns, inverse)
 
@@ -101,7 +101,7 @@ def _reversed_impl(e, reverse, _):
 
 
 def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> Primitive:
-    """`axis`: one that the implementation leaves as it is, where a batch can stand."""
+    """`axis`: an axis that the implementation does not change, used for a batch."""
 
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(implementation))
@@ -127,7 +127,7 @@ def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> 
 
     def batch(arguments, axes):
         x, index, reverse = arguments
-        if axes[1] is None and axes[2] is None:  # the same tables: the batch is one more axis
+        if axes[1] is None and axes[2] is None:  # one table for all: the batch is one more axis
             out = primitive.bind(jnp.moveaxis(x, axes[0], axis), index, reverse)
             return out, axis % out.ndim
         return jax.vmap(implementation, in_axes=axes)(x, index, reverse), 0
@@ -144,9 +144,9 @@ _spread = _linear_primitive("spread", _spread_impl, lambda: _select, axis=0)
 
 
 def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The slot of the reverse of every edge, for rows of any layout.
+    """Return the slot of the reverse of every edge, for rows of any layout.
 
-    The edge (i, j, S) is reversed by (j, i, -S).
+    The reverse of the edge (i, j, S) is (j, i, -S).
 
     Args:
         index: [N, K], shift: [N, K, 3], mask: [N, K].
@@ -165,10 +165,10 @@ def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.
 
 
 def _order(i: np.ndarray, j: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
-    """What sorts edges (i, j, S): by one integer, where it has room for them all."""
+    """Return the indices that sort edges (i, j, S): by one integer per edge if that has room."""
     m = int(np.abs(s).max(initial=0))
     base, pair = 2 * m + 1, i.astype(np.int64) * n + j
     shift = ((s[:, 0] + m) * base + s[:, 1] + m) * base + s[:, 2] + m
     if n**2 * base**3 < 2**62:
         return np.argsort(pair * base**3 + shift)
-    return np.lexsort((shift, pair))  # atoms very many cells apart
+    return np.lexsort((shift, pair))  # atoms are very many cells apart

@@ -1,7 +1,7 @@
-"""Neighbours of atoms as dense rows: for every atom one padded row of all pairs within r_c.
+"""Find neighbours of atoms as dense rows: for every atom one padded row of all pairs within r_c.
 
 All periodic images within the cutoff count, in any cell, however small or skewed, with atoms
-wrapped or not. The search is vesin's; what is ours is the layout.
+wrapped or not. vesin searches the pairs; this module arranges them.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Neighbourhood:
 def pairs_within(
     structure: Structure, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """All directed pairs with r < r_c.
+    """Return all directed pairs with r < r_c.
 
     Returns:
         i, j [E]; S [E, 3] integer cell shifts; d [E, 3] displacements, Å, float64.
@@ -71,7 +71,7 @@ def pairs_within(
     )
     r2 = np.einsum("ea,ea->e", d, d)
     inside = r2 < cutoff * cutoff  # vesin keeps r ≤ r_c
-    if r2.size and r2.min() < 1e-12:  # an image on top of an atom is off by rounding
+    if r2.size and r2.min() < 1e-12:  # rounding displaces an image that lies on an atom
         e = int(np.argmin(r2))
         raise InputError(
             f"atoms {i[e]} and {j[e]} are in the same place",
@@ -84,7 +84,7 @@ def pairs_within(
 
 
 def check_geometry(structure: Structure, cutoff: float) -> None:
-    """Refuse what has no neighbourhood: not finite, or periodic without a cell vector."""
+    """Refuse structures without neighbourhoods: not finite, or periodic without a cell vector."""
     where: Place = structure.place
     if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
         raise InputError("positions or cell are not finite numbers", where=where)
@@ -109,13 +109,13 @@ def neighbourhood(
     width: int | None = None,
     images: Literal["all", "nearest"] = "all",
 ) -> Neighbourhood:
-    """The dense rows of a structure, several images by default.
+    """Return the dense rows of a structure, by default with all images.
 
     Args:
         structure: positions need not be wrapped; the cell may be left-handed.
         cutoff: r_c in Å.
-        width: K, at least the largest number of neighbours; just that by default.
-        images: 'nearest' for the minimum-image graph: one edge for a pair of atoms.
+        width: K, at least the largest number of neighbours, which is the default.
+        images: 'nearest' for the minimum-image graph: one edge per pair of atoms.
 
     Raises:
         InputError: see `pairs_within`; or `width` is too small; or the minimum-image graph
@@ -130,11 +130,11 @@ def neighbourhood(
 def _refuse_missed_images(
     structure: Structure, cutoff: float, i: np.ndarray, j: np.ndarray
 ) -> None:
-    """The minimum-image graph has one edge s* = argmin |r_j + s · cell − r_i| for a pair, so
-    within r_c it is the whole graph, or it misses neighbours: then it is no potential's
-    graph, because which image is nearest jumps as atoms move."""
+    """Refuse a minimum-image graph, one edge s* = argmin |r_j + s · cell − r_i| per pair, unless it
+    is the whole graph within r_c: if it misses neighbours, no potential can use it, because the
+    nearest image jumps as atoms move."""
     pairs = np.unique(np.stack([i, j])[:, i != j], axis=1).shape[1]
-    missed = len(i) - pairs  # further images of others, and all images of the atom itself
+    missed = len(i) - pairs  # further images of other atoms, and all images of the atom itself
     if missed:
         raise InputError(
             f"the minimum-image graph would miss {missed} of {len(i)} neighbours",
@@ -155,7 +155,7 @@ def dense_rows(
     *,
     width: int | None = None,
 ) -> Neighbourhood:
-    """Directed pairs, each with its reverse among them, in rows of `width` slots."""
+    """Arrange directed pairs, which include their reverses, in rows of `width` slots."""
     if (i[1:] < i[:-1]).any():
         order = np.argsort(i, kind="stable")
         i, j, shift, d = i[order], j[order], shift[order], d[order]
@@ -169,11 +169,11 @@ def dense_rows(
     slot = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
 
     index = np.full((n, k), n, dtype=np.int32)
-    rows = np.zeros((n, k, 3), dtype=np.int32)
+    shifts = np.zeros((n, k, 3), dtype=np.int32)
     mask = np.zeros((n, k), dtype=bool)
     displacement = np.zeros((n, k, 3))
     displacement[..., 0] = cutoff
-    index[i, slot], rows[i, slot], mask[i, slot] = j, shift, True
+    index[i, slot], shifts[i, slot], mask[i, slot] = j, shift, True
     displacement[i, slot] = d
-    reverse = reverse_slots(index, rows, mask)
-    return Neighbourhood(index, rows, mask, reverse, displacement, cutoff)
+    reverse = reverse_slots(index, shifts, mask)
+    return Neighbourhood(index, shifts, mask, reverse, displacement, cutoff)

@@ -1,4 +1,4 @@
-"""Neighbours that are kept while atoms move: a list with a skin, in arrays that only grow."""
+"""Keep neighbours while atoms move: a list with a skin, in arrays that only grow."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from kohn.typing import Array, Bool, Float, Int
 
 
 class Topology(eqx.Module):
-    """Who may be whose neighbour; with positions and cell it gives a graph.
+    """The candidates for neighbours of each atom; with positions and cell they give a graph.
 
     Attributes as in `Graph`; shift is the integer cell vector S of each slot, [N, K, 3].
     """
@@ -31,13 +31,13 @@ class Topology(eqx.Module):
     def graph(
         self, positions: Float[Array, "N 3"], cell: Float[Array, "3 3"], cutoff: float, dtype
     ) -> Graph:
-        """The graph of these positions: candidates within the cutoff are edges.
+        """Return the graph of these positions: candidates within the cutoff are edges.
 
-        Displacements are formed in float64 and then cast: positions far from the origin
-        lose nothing.
+        Displacements are computed in float64 and then cast: positions far from the origin
+        lose no precision.
         """
-        there = gather_neighbours(positions, self.index, self.reverse)
-        d = there - positions[:, None] + self.shift.astype(jnp.float64) @ cell
+        neighbours = gather_neighbours(positions, self.index, self.reverse)
+        d = neighbours - positions[:, None] + self.shift.astype(jnp.float64) @ cell
         within = self.candidates & (jnp.sum(d * d, axis=-1) < cutoff * cutoff)
         far = jnp.array([cutoff, 0.0, 0.0])
         d = jnp.where(within[..., None], d, far)
@@ -56,30 +56,30 @@ class Topology(eqx.Module):
 
 
 Shapes = Callable[[int, int, Sequence[Shape]], Shape]
-"""Which shape a list of n atoms with k neighbours is padded to, given the shapes it had before."""
+"""Chooses the padded shape of a list of n atoms with k neighbours, given its earlier shapes."""
 
 
 def growing(n: int, k: int, known: Sequence[Shape]) -> Shape:
-    """The smallest shape at hand, or a new and roomier one: a simulation compiles a few times."""
-    # For one system capacity only grows; a much larger system's shape would be a waste.
+    """Return the smallest known shape that fits, or a new one with room, to compile rarely."""
+    # For one system capacity only grows; the shape of a much larger system would be wasteful.
     near = [s for s in known if n + 1 <= s.rows <= 2 * (n + 1)]
     fitting = [s for s in near if s.slots >= k]
     if fitting:
         return min(fitting)
-    # A little room at first; where that was too little, much more.
+    # Leave a little room at first; if it was too little, much more.
     room = max(2, k // 2 if near else k // 8)
     return Shape(n + 1, -(-(k + room) // 4) * 4, 1)
 
 
 def on_rungs(n: int, k: int, known: Sequence[Shape]) -> Shape:
-    """Of a coarse ladder, whatever came before: other padding may round sums otherwise."""
+    """Return a shape of a coarse ladder, whatever came before: padding may change the rounding."""
     del known
     return Shape(_rung(n + 1), _rung(k), 1)
 
 
 def _rung(n: int) -> int:
-    """The next of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: steps are coarse where compiling takes
-    longer than computing what is padded."""
+    """Return the next of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: steps are coarse while compiling
+    takes longer than computing the padding."""
     power = max(4, 1 << (n - 1).bit_length())
     return 3 * power // 4 if power > 32 and n <= 3 * power // 4 else power
 
@@ -88,14 +88,14 @@ class Verlet:
     """A neighbour list with a skin, and the shapes it has taken.
 
     A pair closer than cutoff + skin when the list was made is a candidate until an atom has
-    moved more than half the skin. A change of cell is a movement too: atoms are compared at
-    equal fractional coordinates, and the images that come near by strain are bounded by it.
+    moved more than half the skin. A change of the cell is a movement too: atoms are compared at
+    equal fractional coordinates, and the strain bounds how near it brings images.
 
     Args:
         cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
-        inspect: called with each structure that a list is made for, and its neighbours within
+        inspect: called with each structure for which a list is made, and its neighbours within
             cutoff + skin.
-        padded: how shapes are chosen.
+        padded: chooses the shapes.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Verlet:
         self._topology: Topology | None = None
 
     def update(self, structure: Structure) -> Topology:
-        """The topology for a structure; the one at hand if it still holds."""
+        """Return the topology of a structure; the present topology if it still holds."""
         if self._topology is None or not self._holds(structure):
             rows = neighbourhood(structure, self.cutoff + self.skin)
             self.inspect(structure, rows)
@@ -127,7 +127,7 @@ class Verlet:
         return self._topology
 
     def forget(self) -> None:
-        """Find neighbours anew for the next structure; the shapes are kept."""
+        """Search neighbours again for the next structure; the shapes are kept."""
         self._made_for = self._topology = None
 
     def _holds(self, new: Structure) -> bool:
@@ -141,33 +141,33 @@ class Verlet:
         if np.array_equal(old.cell, new.cell):
             return bool(moved < 0.5 * self.skin)
         # d' = r_j' - r_i' + S cell' ; a pair beyond r_c + skin must stay beyond r_c. With
-        # cell' = cell F: d' = d F + (moves beside the strain), so |d'| >= |d| s - 2 m, where s
+        # cell' = cell F: d' = d F + (moves beyond the strain), so |d'| >= |d| s - 2 m, where s
         # is the smallest singular value of F.
         if not new.periodic.all():
             return False
         strain = np.linalg.solve(old.cell, new.cell)
         smallest = np.linalg.svd(strain, compute_uv=False).min()
-        beside = np.linalg.norm(new.positions - old.positions @ strain, axis=1).max()
-        return bool((self.cutoff + self.skin) * smallest - 2.0 * beside > self.cutoff)
+        residual = np.linalg.norm(new.positions - old.positions @ strain, axis=1).max()
+        return bool((self.cutoff + self.skin) * smallest - 2.0 * residual > self.cutoff)
 
     def _topology_of(self, structure: Structure, rows: Neighbourhood) -> Topology:
-        """The rows in a shape that holds them."""
+        """Return the topology of these rows, padded to a shape that holds them."""
         n, k = rows.index.shape
         shape = self.padded(n, k, self.shapes)
         if shape not in self.shapes:
             self.shapes.append(shape)
-        big, wide, _ = shape
-        species = np.zeros(big, np.int32)
+        n_rows, n_slots, _ = shape
+        species = np.zeros(n_rows, np.int32)
         species[:n] = species_index(structure, self.elements)
-        index = np.full((big, wide), big - 1, np.int32)
-        reverse = np.full((big, wide), big * wide - 1, np.int32)
-        shift = np.zeros((big, wide, 3), np.float32)
-        candidates = np.zeros((big, wide), bool)
+        index = np.full((n_rows, n_slots), n_rows - 1, np.int32)
+        reverse = np.full((n_rows, n_slots), n_rows * n_slots - 1, np.int32)
+        shift = np.zeros((n_rows, n_slots, 3), np.float32)
+        candidates = np.zeros((n_rows, n_slots), bool)
         mask = rows.mask
-        index[:n, :k] = np.where(mask, rows.index, big - 1)
-        moved = (rows.reverse // k) * wide + rows.reverse % k
-        reverse[:n, :k] = np.where(mask, moved, big * wide - 1)
+        index[:n, :k] = np.where(mask, rows.index, n_rows - 1)
+        reverse_slot = (rows.reverse // k) * n_slots + rows.reverse % k
+        reverse[:n, :k] = np.where(mask, reverse_slot, n_rows * n_slots - 1)
         shift[:n, :k], candidates[:n, :k] = rows.shift, mask
-        atoms = np.arange(big) < n
+        atoms = np.arange(n_rows) < n
         arrays = (species, index, reverse, shift, candidates, atoms)
         return Topology(*jax.device_put(arrays))

@@ -1,4 +1,4 @@
-"""An ASE calculator of a potential: energy, free energy, energies, forces, stress."""
+"""Provide a potential as an ASE calculator: energy, free energy, energies, forces, stress."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from kohn.structures.properties import PREDICTOR
 OF_ASE = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
 """Arguments of every ASE calculator."""
 DEVICES = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
-"""Names of devices -> JAX's."""
+"""Name of a device -> its name in JAX."""
 
 
 class Calculator(AseCalculator):
@@ -30,35 +30,35 @@ class Calculator(AseCalculator):
         atoms.calc = kohn.Calculator("runs/first/model.safetensors")
         atoms.get_potential_energy()
 
-    Labels and results that the atoms carry are not looked at. The neighbour list is kept with a
-    skin and found again only when an atom has moved half of it; its padded size only grows, so
-    that a long simulation compiles a few times at most (`compilations`).
+    Labels and results of the atoms are ignored. The neighbour list has a skin and is built again
+    only when an atom has moved by half of it; its padded size only grows, so that a long
+    simulation compiles a few times at most (`compilations`).
 
     Geometries unlike the training data give one warning (`kohn.potential.ExtrapolationWarning`),
-    where the model file says what they were; they are looked at whenever neighbours are found.
+    if the model file describes these data; they are checked with each new neighbour list.
 
-    Of a potential that is not conservative (`conservative`), forces are predicted directly: they
-    are not the derivative of the energy, a simulation does not keep it, and there is no stress.
-    A warning says so once. There is also none of structures that are periodic in no direction, or
-    whose cell has no volume; of slabs and wires V is the volume of the cell as given.
+    A potential that is not conservative (`conservative`) predicts forces directly: they are not
+    the derivative of the energy, a simulation does not conserve it, and stress is not available.
+    One warning says so. Structures that are periodic in no direction, or whose cell has no volume,
+    have no stress either; for slabs and wires V is the volume of the cell as given.
 
     Args:
-        potential: a `Potential`, or whatever else is `Predictive`; or a model file, or a run
+        potential: a `Potential` or anything else that is `Predictive`; or a model file or run
             folder.
-        dtype: 'float32' or 'float64'; by default that of the potential.
-        skin: of the neighbour list, Å; 0 finds it anew for each geometry.
-        device: 'cpu' or 'gpu'; must be the one that JAX runs on, which is the default.
-        kwargs: of every ASE calculator.
+        dtype: 'float32' or 'float64'; the precision of the potential by default.
+        skin: the skin of the neighbour list, Å; with 0 each geometry gets a new list.
+        device: 'cpu' or 'gpu'; must be the one on which JAX runs, which is the default.
+        kwargs: arguments of every ASE calculator.
 
     Raises:
         ModelFileError: the file cannot be opened.
-        ConfigError: an argument that is not known; a device that JAX does not run on.
-        InputError: on calculating, an element the model has not seen or a geometry without sense:
+        ConfigError: an unknown argument; a device on which JAX does not run.
+        InputError: on calculating, an element that the model has not seen, or an invalid geometry:
             no atoms, numbers that are not finite, a cell without extent, atoms nearer than
             `kohn.potential.extrapolation.NEAREST` of the sum of their covalent radii.
     """
 
-    # ASE's files keep the name beside the results, which are then known for predictions.
+    # ASE's files store this name with the results, which marks them as predictions.
     name = PREDICTOR  # type: ignore[assignment]
 
     implemented_properties: ClassVar[Sequence[str]] = [
@@ -84,18 +84,18 @@ class Calculator(AseCalculator):
         opened = load(potential) if isinstance(potential, (str, Path)) else potential
         self.potential = opened if dtype is None else opened.astype(_dtype(dtype))
         if not self.conservative:
-            # ASE asks the instance; those of other potentials keep theirs.
-            known = [name for name in self.implemented_properties if name != "stress"]
-            self.implemented_properties = known  # type: ignore[misc]
+            # ASE reads the list of the instance; other potentials keep the list of the class.
+            properties = [name for name in self.implemented_properties if name != "stress"]
+            self.implemented_properties = properties  # type: ignore[misc]
             warnings.warn(
-                f"{NOT_CONSERVATIVE}. Simulations do not keep their energy, and there is no stress",
+                f"{NOT_CONSERVATIVE}. Simulations do not conserve energy, and there is no stress",
                 stacklevel=2,
             )
         self._skin = skin
         self._moving = self.potential.moving(skin=skin)
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the neighbour lists, which are found again."""
+        """Return all but the neighbour lists, which are built again."""
         return {k: v for k, v in self.__dict__.items() if k != "_moving"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,12 +112,12 @@ class Calculator(AseCalculator):
 
     @property
     def compilations(self) -> int:
-        """Shapes that this calculator has needed, and so functions compiled for it."""
+        """Number of shapes so far; functions are compiled for each of them."""
         return self._moving.compilations
 
     @property
     def searches(self) -> int:
-        """How often the neighbours were found anew."""
+        """Number of searches for neighbours."""
         return self._moving.searches
 
     def calculate(
@@ -126,16 +126,16 @@ class Calculator(AseCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill `results`; everything is computed at once, as one gradient gives it all."""
+        """Fill `results`; everything is computed at once, because one gradient gives it all."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        found = self._moving(from_ase(self.atoms, labels="none"))
-        self.results = results_of(found)
+        prediction = self._moving(from_ase(self.atoms, labels="none"))
+        self.results = results_of(prediction)
 
 
 def results_of(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as ASE's calculators keep it."""
-    found = {
+    """Return a prediction as the `results` of an ASE calculator."""
+    results = {
         "energy": prediction.energy,
         "free_energy": prediction.energy,
         "energies": prediction.energies,
@@ -143,14 +143,14 @@ def results_of(prediction: Prediction) -> dict[str, Any]:
     }
     for name in ("energy_std", "forces_std"):
         if getattr(prediction, name) is not None:
-            found[name] = getattr(prediction, name)
+            results[name] = getattr(prediction, name)
     if prediction.stress is not None:
-        found["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
-    return found
+        results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
+    return results
 
 
 def _refuse_unknown(arguments: dict[str, Any]) -> None:
-    """ASE's base class would keep any argument, and nobody would look at it."""
+    """Refuse unknown arguments, which ASE's base class would keep and ignore."""
     known = ("dtype", "skin", "device", *OF_ASE)
     for name in arguments:
         if name not in OF_ASE:
@@ -165,11 +165,11 @@ def _refuse_unknown(arguments: dict[str, Any]) -> None:
 def _refuse_device(device: str | None) -> None:
     if device is None:
         return
-    wanted, there = DEVICES.get(str(device).split(":")[0]), jax.default_backend()
-    if wanted != there:
+    wanted, available = DEVICES.get(str(device).split(":")[0]), jax.default_backend()
+    if wanted != available:
         raise ConfigError(
             f"the calculator cannot run on the device {device!r}",
-            expected=f"{there!r}, on which JAX runs here",
+            expected=f"{available!r}, on which JAX runs here",
             fix="leave `device` out"
             if wanted is None
             else f"start Python with JAX_PLATFORMS={'cuda' if wanted == 'gpu' else wanted}, "
@@ -179,14 +179,14 @@ def _refuse_device(device: str | None) -> None:
 
 def _dtype(name: Any) -> type:
     try:
-        found = np.dtype(name).type
+        dtype = np.dtype(name).type
     except TypeError:
-        found = None
-    if found not in (np.float32, np.float64):
+        dtype = None
+    if dtype not in (np.float32, np.float64):
         raise ConfigError(
             "there is no such precision",
             expected="'float32' or 'float64'",
             received=repr(name),
             fix="leave `dtype` out for that of the potential",
         )
-    return found
+    return dtype

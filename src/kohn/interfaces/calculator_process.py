@@ -1,7 +1,7 @@
-"""A calculator in a process of its own, where nothing of Kohn has been imported.
+"""Run a calculator in a process of its own, which does not import Kohn.
 
 Importing Kohn switches JAX to 64-bit numbers for the whole process. A calculator written with JAX
-would then compute in another precision than it ships with, or not at all.
+would then compute in another precision than the one it ships with, or not at all.
 """
 
 import signal
@@ -22,26 +22,26 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 class Raised(Exception):
-    """The calculator raised something."""
+    """The calculator raised an exception, or its process ended."""
 
 
 class CalculatorProcess:
-    """A calculator that is made, and answers, in a process of its own; for `kohn.audit`.
+    """A calculator that is made and called in a process of its own; for `kohn.audit`.
 
         with CalculatorProcess("ase.calculators.emt:EMT") as calculator:
             kohn.audit(calculator, "copper.xyz")
 
-    A process that dies, as Fortran programs do, is started again for the next structure.
+    A process that dies, as Fortran programs may, is started again for the next structure.
 
     Args:
-        name: "module:Class", or a function that returns a calculator.
-        arguments: keyword arguments of it, of what JSON knows.
+        name: "module:Class", or a function in place of the class that returns a calculator.
+        arguments: keyword arguments of the class or function, of types that JSON has.
 
     Attributes:
-        warnings: what is to be said of the arguments.
+        warnings: warnings about the arguments.
 
     Raises:
-        InputError: no such module or class, or what its constructor refuses.
+        InputError: no such module or class, or arguments that its constructor refuses.
         ConfigError: a name of another form, or an argument that the calculator does not know.
     """
 
@@ -58,40 +58,40 @@ class CalculatorProcess:
         self.warnings = self._start()
 
     def _start(self) -> list[str]:
-        """Start the process and make the calculator; what is to be said of its arguments."""
+        """Start the process, make the calculator and return warnings about its arguments."""
         self._process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER)],  # -P: not with the files beside the worker's
+            [sys.executable, "-P", str(WORKER)],  # -P: files next to the worker are no modules
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
         try:
-            said = self._ask({"name": self.name, "arguments": self.arguments})
+            answer = self._ask({"name": self.name, "arguments": self.arguments})
         except Raised as error:
             message = f"{self.name} could not be made"
             raise InputError(message, received=str(error), fix="try it in Python") from error
-        if "refused" in said:
+        if "refused" in answer:
             self.close()
-            parts = said["refused"]
+            parts = answer["refused"]
             raise getattr(errors, parts.pop("kind"))(parts.pop("message"), **parts)
-        return said["warnings"]
+        return answer["warnings"]
 
     def answer(self, atoms: Atoms, wanted: Sequence[str]) -> dict[str, Any]:
-        """As `worker.answer`; atoms that the calculator changes are changed here too.
+        """Return the results of `worker.answer`, and change `atoms` as the calculator does.
 
         Raises:
             Raised: the process died.
         """
-        said = self._ask({"what": "answer", "atoms": atoms, "wanted": list(wanted)})
-        changed = said.pop("atoms", None)
+        results = self._ask({"what": "answer", "atoms": atoms, "wanted": list(wanted)})
+        changed = results.pop("atoms", None)
         if changed is not None:
             atoms.arrays, atoms.pbc = changed.arrays, changed.pbc
             atoms.set_cell(changed.cell)
             atoms.constraints = changed.constraints
-        return said
+        return results
 
     def reset(self) -> str | None:
-        """Make the calculator forget its last results; what it raises."""
+        """Make the calculator forget its last results; return its exception as text, if any."""
         return self._ask({"what": "reset"})["raised"]
 
     def _ask(self, question: dict[str, Any]) -> Any:

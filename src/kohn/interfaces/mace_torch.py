@@ -1,17 +1,17 @@
-"""Reading the weights of mace-torch models.
+"""Read the weights of mace-torch models.
 
-A mace-torch model is a pickle that needs its own environment to open; there,
+A mace-torch model is a pickle that opens only in its own environment; there,
 ``benchmarks/peers/export_mace_torch.py`` writes it as a safetensors file with its settings,
-and `from_mace_torch` turns that into a Kohn model which is the same function.
+and `from_mace_torch` turns that file into a Kohn model that is the same function.
 
-What differs between the two, and is accounted for here:
-    - e3nn's SiLU factor is a Monte Carlo estimate (1.67918, exact 1.67653): the ratio goes
-      into the next layer's weights;
-    - mace-torch keeps linearly dependent products (23 cubic invariants for l ≤ 3 where 8
+This module accounts for the differences between the two:
+    - e3nn's SiLU factor is a Monte Carlo estimate (1.67918, exact 1.67653): the next layer's
+      weights are multiplied by the ratio;
+    - mace-torch keeps linearly dependent products (23 cubic invariants for l ≤ 3, of which 8
       are independent): its weights are projected onto ours, which changes no value;
     - weights of paths and mixing layers are flat there, arrays by degree here;
     - e3nn's axes are ours renamed, and its edges point the other way: a rotation and a
-      reflection of everything, which energies do not see.
+      reflection of everything, under which energies are invariant.
 """
 
 import json
@@ -42,14 +42,14 @@ _BLOCKS = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock
 
 
 def from_mace_torch(path: str | Path, *, dtype: type | None = None) -> Potential:
-    """The potential in a file that ``export_mace_torch.py`` wrote.
+    """Read the potential from a file that ``export_mace_torch.py`` wrote.
 
     Args:
         path: the exported safetensors file.
-        dtype: float32 or float64; by default that of the file.
+        dtype: float32 or float64; the precision of the file by default.
 
     Raises:
-        ModelFileError: not such a file, or a variant of MACE that Kohn does not have.
+        ModelFileError: another kind of file, or a variant of MACE that Kohn does not have.
     """
     tensors, settings = _read(path)
     try:
@@ -70,7 +70,7 @@ def _potential(
         config=config,
         elements=elements,
         neighbours=float(settings["avg_num_neighbors"][0]),
-        embedding=_linear(_square(tensors["node_embedding.linear.weight"], len(elements))),
+        embedding=_linear(_matrix(tensors["node_embedding.linear.weight"], len(elements))),
         select=_select(tensors, config, len(elements)),
         interactions=tuple(
             _interaction(tensors, settings, config, t) for t in range(config.layers)
@@ -113,8 +113,8 @@ def _read(path: str | Path) -> tuple[Tensors, dict[str, Any]]:
 
 
 def _configuration(settings: dict[str, Any], tensors: Tensors, where: Place) -> MaceConfig:
-    def refuse(what: str, received: Any) -> ModelFileError:
-        return ModelFileError(f"{what} is not supported", where=where, received=str(received))
+    def refuse(setting: str, received: Any) -> ModelFileError:
+        return ModelFileError(f"{setting} is not supported", where=where, received=str(received))
 
     for key in ("interaction_cls", "interaction_cls_first"):
         if settings[key] not in _BLOCKS:
@@ -155,12 +155,12 @@ def _linear(weight: np.ndarray) -> Linear:
     return Linear(jnp.asarray(weight))
 
 
-def _square(flat: np.ndarray, rows: int) -> np.ndarray:
+def _matrix(flat: np.ndarray, rows: int) -> np.ndarray:
     return flat.reshape(rows, -1)
 
 
 def _select(tensors: Tensors, config: MaceConfig, n_species: int) -> tuple[ElementLinear, ...]:
-    """Per-element mixing after the first messages: [C, S, C] by degree there."""
+    """Return the mixing by element after the first messages; [C, S, C] by degree in mace-torch."""
     if config.residual_first:
         return ()
     return _element_linears(
@@ -227,10 +227,10 @@ def _product(tensors: Tensors, config: MaceConfig, layer: int, n_species: int) -
 
 
 def projection(l_max: int, degree: int, order: int) -> np.ndarray:
-    """P with w_ours = w_theirs P: mace-torch's products in terms of our independent ones.
+    """Return P with w_ours = w_theirs P: mace-torch's products in terms of our independent ones.
 
-    Both are evaluated at random tensors, and the linear relation between the values solved
-    for; it holds exactly.
+    Both are evaluated at random tensors, and the linear relation between their values is solved
+    for; it is exact.
 
     Returns:
         float64 [their paths, our paths].
@@ -250,7 +250,7 @@ def projection(l_max: int, degree: int, order: int) -> np.ndarray:
 
 
 def _sign(chain: tuple[int, ...]) -> int:
-    """The product of the signs of e3nn's couplings along a chain, relative to ours."""
+    """Return the product of the signs of e3nn's couplings along a chain, relative to ours."""
     sign, left = 1, chain[0]
     for l, out in zip(chain[1::2], chain[2::2], strict=True):
         sign *= -1 if tuple(sorted((left, l, out))) in _OPPOSITE else 1
@@ -259,7 +259,7 @@ def _sign(chain: tuple[int, ...]) -> int:
 
 
 def _their_chains(l_max: int, degree: int, order: int) -> list[tuple[int, ...]]:
-    """Chains of couplings in the order of mace-torch's U matrices (its `_wigner_nj`)."""
+    """Return the chains of couplings in the order of mace-torch's U matrices (its `_wigner_nj`)."""
     chains: list[tuple[tuple[int, int], tuple[int, ...]]] = [
         ((l, (-1) ** l), (l,)) for l in range(l_max + 1)
     ]

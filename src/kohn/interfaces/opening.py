@@ -1,4 +1,4 @@
-"""Opening whatever a user names as a calculator."""
+"""Open the model or the calculator class that a user names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,13 +15,13 @@ def open_calculator(
     """Open a model file, a run folder or a calculator class.
 
     Args:
-        name: of a model file or the folder of a run; or "module:Class", which is given a process
-            of its own, to be closed in the end.
-        arguments: of the class.
-        dtype: of a model, "float32" or "float64"; that of its file by default.
+        name: a model file or run folder; or "module:Class", which gets a process of its own that
+            the caller must close.
+        arguments: keyword arguments of the class.
+        dtype: of a model, "float32" or "float64"; the precision of its file by default.
 
     Raises:
-        ModelFileError, InputError: it cannot be opened, or made.
+        ModelFileError, InputError: the model cannot be opened, or the class cannot be made.
         ConfigError: arguments for a model; another dtype.
     """
     if is_class(name):
@@ -36,7 +36,7 @@ def open_calculator(
 
 
 def is_class(name: str | Path) -> bool:
-    """Whether a name is "module:Class", and not that of a file which is there."""
+    """Return whether a name is "module:Class" and no file has this name."""
     module, colon, attribute = str(name).partition(":")
     dotted = all(part.isidentifier() for part in f"{module}.{attribute}".split("."))
     return bool(colon) and dotted and not Path(name).exists()

@@ -1,8 +1,8 @@
-"""What a calculator answers of atoms; and, run as a script, a process that holds one calculator.
+"""Call a calculator on atoms; run as a script, serve one calculator to another process.
 
-This file imports nothing of Kohn: importing Kohn switches JAX to 64-bit numbers, and a calculator
-written with JAX is to be measured in the precision that it ships with. `calculator_process.py`
-starts the script and speaks with it over pipes, in lines of JSON, one answer for each question.
+This file does not import Kohn: importing Kohn switches JAX to 64-bit numbers, and a calculator
+written with JAX must be measured in the precision that it ships with. `calculator_process.py`
+starts the script and exchanges lines of JSON with it over pipes, one answer for each question.
 """
 
 import difflib
@@ -24,15 +24,15 @@ SHAPES: dict[str, tuple[Callable[[int], list[tuple[int, ...]]], str]] = {
     "forces": (lambda n: [(n, 3)], "({n}, 3)"),
     "stress": (lambda n: [(6,), (3, 3)], "(6,), Voigt's xx yy zz yz xz xy, or (3, 3)"),
 }
-"""What each may come as, of n atoms, and that in words."""
+"""Quantity -> its allowed shapes for n atoms, and the same in words."""
 
 
 class WrongShape(Exception):
-    """A calculator's array has another shape than ASE's."""
+    """An array of a calculator has another shape than in ASE."""
 
 
 class Refused(Exception):
-    """A calculator that cannot be made: the parts of an error, see `kohn.errors`."""
+    """A calculator cannot be made; `parts` are the parts of an error, see `kohn.errors`."""
 
     def __init__(self, kind: str, message: str, **parts: str | None):
         super().__init__(message)
@@ -40,63 +40,63 @@ class Refused(Exception):
 
 
 def answer(calculator: Any, atoms: Atoms, wanted: Sequence[str]) -> dict[str, Any]:
-    """What a calculator says of atoms, asked for one quantity after the other.
+    """Compute the wanted quantities of atoms, one after the other.
 
-    The energy is the free energy where the calculator has one, because forces and stress are its
+    The energy is the free energy if the calculator has one, because forces and stress are its
     derivatives.
 
     Args:
-        wanted: of 'energy', 'forces' and 'stress', in the order in which they are asked for.
+        wanted: some of 'energy', 'forces' and 'stress', in the order of the requests.
 
     Returns:
-        Arrays by name, as they came; `lacks`, by name why there is none; and if something was
-        raised, `raised`, its text, and `first`, what had been refused before it.
+        Arrays by name, unchanged; `lacks`, name -> why the calculator gives none; `raised`, the
+        text of an exception, and `first`, the text of a refusal before it, if any.
     """
-    # Of ASE's classes `implemented_properties` is a list; of some others a method.
-    known = getattr(calculator, "implemented_properties", ())
-    free = isinstance(known, (list, tuple, set)) and "free_energy" in known
+    # In ASE's classes `implemented_properties` is a list; in some others it is a method.
+    properties = getattr(calculator, "implemented_properties", ())
+    free = isinstance(properties, (list, tuple, set)) and "free_energy" in properties
     atoms.calc = calculator
-    ask = {
+    methods = {
         "energy": lambda: atoms.get_potential_energy(force_consistent=free),
         "forces": lambda: atoms.get_forces(apply_constraint=False),
         "stress": lambda: calculator.get_stress(atoms),
     }
-    said: dict[str, Any] = {"lacks": {}}
+    results: dict[str, Any] = {"lacks": {}}
     for name in wanted:
         try:
-            said[name] = _array(name, ask[name](), len(atoms))
-        except NotImplementedError as error:  # of ASE's calculators, a property they do not have
-            said["lacks"][name] = text_of(error)
+            results[name] = _array(name, methods[name](), len(atoms))
+        except NotImplementedError as error:  # raised by ASE's calculators that lack a property
+            results["lacks"][name] = text_of(error)
             if name == "energy" or not isinstance(error, PropertyNotImplementedError):
-                said.setdefault("first", text_of(error))
+                results.setdefault("first", text_of(error))
         except WrongShape as error:
-            return {**said, "raised": str(error)}
-        except (Exception, SystemExit) as error:  # calculators raise whatever they happen to meet
-            return {**said, "raised": text_of(error)}
-    return said
+            return {**results, "raised": str(error)}
+        except (Exception, SystemExit) as error:  # calculators may raise anything
+            return {**results, "raised": text_of(error)}
+    return results
 
 
-def _array(name: str, value: Any, atoms: int) -> np.ndarray:
+def _array(name: str, value: Any, n: int) -> np.ndarray:
     array = np.array(value, np.float64)
     shapes, words = SHAPES[name]
-    if array.shape not in shapes(atoms):
-        expected = words.format(n=atoms)
+    if array.shape not in shapes(n):
+        expected = words.format(n=n)
         raise WrongShape(f"{name} of the shape {array.shape}, expected {expected}")
     return array
 
 
 def text_of(error: BaseException) -> str:
-    """An exception in one line; of one that another led to, that one first."""
+    """Return an exception in one line, with its cause, if any, first."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if "StackTrace" in type(cause).__name__:  # JAX hangs one on its errors
+    if "StackTrace" in type(cause).__name__:  # JAX attaches one to its errors
         cause = None
-    said = str(error).strip().split("\n")[0][:200]
-    said = f"{type(error).__name__}: {said}" if said else f"{error!r}"
-    return f"{text_of(cause)}; then {said}" if cause is not None else said
+    text = str(error).strip().split("\n")[0][:200]
+    text = f"{type(error).__name__}: {text}" if text else f"{error!r}"
+    return f"{text_of(cause)}; then {text}" if cause is not None else text
 
 
 def reset(calculator: Any) -> str | None:
-    """Make a calculator forget its last results; what it raises."""
+    """Make a calculator forget its last results; return its exception as text, if any."""
     forget = getattr(calculator, "reset", None)
     if callable(forget):
         try:
@@ -110,17 +110,17 @@ def reset(calculator: Any) -> str | None:
 
 
 def made(name: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
-    """A calculator from "module:Class" and keyword arguments, and what is to be said of them.
+    """Make a calculator from "module:Class" and its arguments; return it with warnings about them.
 
     Raises:
-        Refused: no such module or class, what its constructor refuses, or an argument that the
-            calculator does not know.
+        Refused: no such module or class, arguments that its constructor refuses, or an argument
+            that the calculator does not know.
     """
     module, _, attribute = name.partition(":")
     kind = _attribute(_module(module), module, attribute)
     try:
         calculator = kind(**options)
-    except (Exception, SystemExit) as error:  # constructors raise whatever they happen to meet
+    except (Exception, SystemExit) as error:  # constructors may raise anything
         raise Refused(
             "InputError",
             f"{name} could not be made",
@@ -136,29 +136,29 @@ def made(name: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
 NO_CALCULATOR = "this is not an ASE calculator"
 
 
-def not_a_calculator(found: Any) -> dict[str, str | None]:
-    """The other parts of an error that says so."""
-    is_class = isinstance(found, type)
+def not_a_calculator(value: Any) -> dict[str, str | None]:
+    """Return the other parts of the error `NO_CALCULATOR`."""
+    is_class = isinstance(value, type)
     return {
         "expected": "an object with get_potential_energy, get_forces and get_stress",
-        "received": f"the class {found.__name__}" if is_class else str(type(found)),
-        "fix": "make one of the class first" if is_class else None,
+        "received": f"the class {value.__name__}" if is_class else str(type(value)),
+        "fix": "make an instance of the class first" if is_class else None,
     }
 
 
 def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
-    """Look for arguments that a calculator took and will not look at.
+    """Check for arguments that a calculator accepted and will ignore.
 
-    ASE's base class keeps any keyword, so that a slip of the pen is silent. Where the class lists
-    its parameters (`default_parameters` of ASE) one that is not among them is an error; where it
-    lists none, or hands on what it is given, nobody can tell, and it is a warning. Without
-    ``**kwargs`` Python itself refuses it.
+    ASE's base class keeps any keyword, so that a misspelt one goes unnoticed. If the class lists
+    its parameters (`default_parameters` of ASE), an argument that is not among them is an error;
+    if it lists none, or passes its arguments on, the check is impossible, and a warning says so.
+    Without ``**kwargs`` Python itself refuses unknown arguments.
 
     Returns:
-        What is to be said of arguments that cannot be checked.
+        Warnings about arguments that cannot be checked.
 
     Raises:
-        Refused: an argument that the calculator does not know, with the nearest that it does.
+        Refused: an argument that the calculator does not know, with the nearest known one.
     """
     kind = type(calculator)
     defaults = getattr(calculator, "default_parameters", None)
@@ -167,9 +167,9 @@ def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
     bases = {base.__name__ for base in kind.__mro__ if base.__module__.startswith("ase.")}
     if not unknown or not bases:
         return []
-    # What writes input files for other programs hands on any keyword that these may know.
+    # Calculators that write input files pass any keyword on to their program.
     if not defaults or any("FileIO" in name for name in bases):
-        return [f"{kind.__name__} does not list {', '.join(unknown)}: perhaps ignored"]
+        return [f"{kind.__name__} may ignore {', '.join(unknown)}: not among its parameters"]
     known = sorted({*defaults, *_parameters(kind)} - _OF_EVERY)
     guess = _nearest(unknown[0], known)
     raise Refused(
@@ -185,8 +185,8 @@ _OF_EVERY = {"self", "args", "kwargs"}
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
     by_lower = {x.lower(): x for x in known}
-    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1)
-    return by_lower[found[0]] if found else None
+    matches = difflib.get_close_matches(word.lower(), list(by_lower), n=1)
+    return by_lower[matches[0]] if matches else None
 
 
 def _parameters(kind: type) -> list[str]:
@@ -198,10 +198,10 @@ def _parameters(kind: type) -> list[str]:
 
 def _module(name: str) -> Any:
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # a module of the user's own, beside the structures
+        sys.path.insert(0, os.getcwd())  # modules of the user, in the working folder
     try:
         return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # importing runs the module, which may raise anything
+    except (Exception, SystemExit) as error:  # an import runs the module
         missing = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
         raise Refused(
             "InputError",
@@ -238,39 +238,39 @@ def _signature(kind: Any) -> str | None:
 
 
 def reply(calculator: Any, question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one question of `calculator_process.py`."""
+    """Return the answer to one question of `calculator_process.py`."""
     if question["what"] == "reset":
         return {"raised": reset(calculator)}
     atoms: Any = question["atoms"]
     before = atoms.copy()
-    said = answer(calculator, atoms, question["wanted"])
+    results = answer(calculator, atoms, question["wanted"])
     atoms.calc = None
     same = all(np.array_equal(x, before.arrays.get(k)) for k, x in atoms.arrays.items())
     same = same and np.array_equal(atoms.cell, before.cell) and not atoms.constraints
-    return said if same and (atoms.pbc == before.pbc).all() else {**said, "atoms": atoms}
+    return results if same and (atoms.pbc == before.pbc).all() else {**results, "atoms": atoms}
 
 
 def serve(questions: Any, answers: Any) -> None:
-    """Make a calculator as the first line says, then answer line by line."""
+    """Make the calculator that the first line names, then answer line by line."""
 
-    def say(what: dict[str, Any]) -> None:
-        answers.write(encode(what) + "\n")
+    def send(message: dict[str, Any]) -> None:
+        answers.write(encode(message) + "\n")
         answers.flush()
 
     first: Any = decode(next(questions))
     try:
         calculator, warnings = made(first["name"], first["arguments"])
     except Refused as error:
-        return say({"refused": error.parts})
-    say({"warnings": warnings})
+        return send({"refused": error.parts})
+    send({"warnings": warnings})
     for line in questions:
         question: Any = decode(line)
-        say(reply(calculator, question))
+        send(reply(calculator, question))
 
 
 def main() -> None:
-    """Answer on the pipes that were stdin and stdout; what calculators print goes to stderr."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once, and the parent says so
+    """Answer over the original stdin and stdout; output of calculators goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once; the parent reports it
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -278,7 +278,7 @@ def main() -> None:
     sys.stdout = sys.stderr
     try:
         serve(questions, answers)
-    except BrokenPipeError:  # nobody listens any more
+    except BrokenPipeError:  # the parent has closed its end
         os._exit(1)
 
 

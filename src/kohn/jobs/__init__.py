@@ -1,4 +1,4 @@
-"""Long work that can be killed and gone on with; it knows no atoms."""
+"""Long computations that can be resumed after a kill; independent of atoms."""
 
 from kohn.jobs.workfolder import FORMAT as FORMAT
 from kohn.jobs.workfolder import RECORDS as RECORDS

@@ -1,7 +1,7 @@
-"""One process at a time in a folder.
+"""Lock a folder, so that one process at a time works in it.
 
-The lock is the kernel's (flock) on a file in the folder, so a process that is killed leaves none
-behind, whatever stands in the file; the file says whose it is, for people.
+The kernel holds the lock (flock) on a file in the folder, so a killed process leaves no lock
+behind, whatever the file contains; the file names the owner of the lock, for people.
 """
 
 import fcntl
@@ -16,15 +16,15 @@ from pathlib import Path
 from kohn.errors import ConfigError, Place
 
 LOCK = ".lock"
-"""Name of the file."""
+"""Name of the locked file."""
 
 
 @contextmanager
 def only_process(folder: str | Path, what: str) -> Iterator[None]:
-    """Hold a folder, which must be there, until the end of the block.
+    """Hold the lock of an existing folder until the end of the block.
 
     Args:
-        folder: to hold. what: is done in it, for the message: 'training'.
+        folder: to lock. what: the kind of work, for the message: 'training'.
 
     Raises:
         ConfigError: another process holds it.
@@ -39,11 +39,11 @@ def only_process(folder: str | Path, what: str) -> Iterator[None]:
         yield
         path.unlink(missing_ok=True)
     finally:
-        os.close(handle)  # and with it the lock
+        os.close(handle)  # releases the lock
 
 
 def refuse_held(folder: str | Path, what: str) -> None:
-    """Raise ConfigError if another process holds a folder; it need not be there."""
+    """Raise ConfigError if another process holds a folder, which need not exist."""
     path = Path(folder) / LOCK
     if path.is_file():
         handle = os.open(path, os.O_RDWR)
@@ -71,13 +71,13 @@ def _take(handle: int, path: Path, what: str) -> None:
         text = os.pread(handle, 1000, 0).decode(errors="replace")
         try:
             owner = json.loads(text)
-            said = f"process {owner['process']} on {owner['host']}, since {owner['since']}"
+            holder = f"process {owner['process']} on {owner['host']}, since {owner['since']}"
         except (ValueError, KeyError, TypeError):
-            said = "a process that has only begun"
+            holder = "a process that has just started"
         raise ConfigError(
             "another process is at work in this folder",
             where=Place(file=path.parent),
-            received=said,
+            received=holder,
             fix=f"wait until it has ended, or choose another folder for this {what}",
         ) from None
     except OSError:  # file systems without locks

@@ -1,10 +1,10 @@
-"""The folder of long work: one process at a time, and what is done is there whole or not at all.
+"""Manage work folders: one process at a time, and every result is written whole or not at all.
 
-    records.jsonl   the plan in its first line, then a line for each thing done
+    records.jsonl   the plan in its first line, then a line for each completed piece of work
     other files     pieces of the result, each written whole (`kohn.records.replacing`)
 
-The plan is all that the result depends on. Work that was killed is resumed, to the same bytes, if
-the plan is the same. Otherwise it is refused, and the error names what differs.
+The plan holds everything on which the result depends. Killed work is resumed, to the same bytes,
+if the plan is the same. Otherwise it is refused, and the error names the differences.
 """
 
 import shutil
@@ -28,17 +28,17 @@ from kohn.typing import Document
 
 RECORDS = "records.jsonl"
 FORMAT = 3
-"""Of what work folders hold. Every plan has it; raise it when what was begun before must begin
+"""Format of work folders, part of every plan; increase it when unfinished work must start
 again."""
 
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """A folder of long work; it need not be there.
+    """The folder of a long computation; it need not exist.
 
     Attributes:
         path: of the folder.
-        what: is done in it, for messages: 'training'.
+        what: the kind of work, for messages: 'training'.
     """
 
     path: Path
@@ -51,10 +51,10 @@ class WorkFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder, and hold it until the end of the block.
+        """Make the folder and hold it until the end of the block.
 
         Raises:
-            ConfigError: another process holds it; it cannot be made.
+            ConfigError: another process holds the folder, or it cannot be made.
         """
         self.make()
         with only_process(self.path, self.what):
@@ -62,7 +62,7 @@ class WorkFolder:
             yield
 
     def make(self) -> None:
-        """Make the folder, unless it is there. Raises ConfigError."""
+        """Make the folder unless it exists. Raises ConfigError if it cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -77,19 +77,19 @@ class WorkFolder:
         refuse_held(self.path, self.what)
 
     def holds(self, *known: str) -> bool:
-        """Tell whether there are files besides the lock and those whose names are known."""
+        """Return whether the folder has files other than the lock and the known names."""
         return self.path.is_dir() and any(
             path.name not in (LOCK, *known) for path in self.path.iterdir()
         )
 
     def begin(self, plan: Document) -> list[Document]:
-        """Write the plan, or resume work that has the same one.
+        """Write the plan, or resume work that has the same plan.
 
         Returns:
-            The records after the plan; a line that was half written is gone.
+            The records after the plan, without a line that was half written.
 
         Raises:
-            InputError: the folder is of another plan.
+            InputError: the folder has another plan.
         """
         records = list(read_records(self.records)) if self.records.is_file() else []
         if not records:
@@ -99,34 +99,34 @@ class WorkFolder:
         differ = sorted(k for k in {*before, *now} if before.get(k) != now.get(k))
         if differ:
             raise InputError(
-                f"the folder is of another {self.what}",
+                f"the folder belongs to another {self.what}",
                 where=Place(file=self.path),
-                expected="; ".join(_said(k, before.get(k), "as it was") for k in differ),
-                received="; ".join(_said(k, now.get(k), "another") for k in differ),
+                expected="; ".join(_setting(k, before.get(k), "as before") for k in differ),
+                received="; ".join(_setting(k, now.get(k), "different") for k in differ),
                 fix="repeat the first command to go on, remove the folder, or choose another one",
             )
         self.keep(lambda _: True)
         return records[1:]
 
     def append(self, record: Document) -> None:
-        """Add a record. Raises TrainingError where the disk refuses."""
+        """Append a record. Raises TrainingError if it cannot be written."""
         append_record(self.records, dict(record))
 
     def keep(self, wanted: Callable[[Document], bool]) -> None:
-        """Forget the records that are not wanted, and a line that was half written."""
+        """Remove records that are not wanted, and a line that was half written."""
         if not self.records.is_file():
             return
-        kept = "".join(to_json(r) + "\n" for r in read_records(self.records) if wanted(r)).encode()
-        if kept != self.records.read_bytes():
-            write_atomically(self.records, kept)
+        data = "".join(to_json(r) + "\n" for r in read_records(self.records) if wanted(r)).encode()
+        if data != self.records.read_bytes():
+            write_atomically(self.records, data)
 
     def discard(self) -> None:
-        """Remove the folder, if it is there."""
+        """Remove the folder if it exists."""
         if self.path.is_dir():
             shutil.rmtree(self.path)
 
 
-def _said(key: str, value: Any, otherwise: str) -> str:
-    """The value of a key of a plan, where it is short."""
+def _setting(key: str, value: Any, otherwise: str) -> str:
+    """Return the value of a key of a plan if it is short, else `otherwise`."""
     text = to_json(value)
     return f"{key}: {text if len(text) < 100 else otherwise}"

@@ -1,4 +1,4 @@
-"""Families of models, one file each, in an explicit dictionary."""
+"""List the families of models, one file each, in an explicit dictionary."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,14 +31,14 @@ FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     "mace-direct": (MaceDirectConfig, Direct),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }
-"""Name in configurations -> (its configuration, its model)."""
+"""Family in configurations -> (class of its configuration, class of its model)."""
 
 
 def _posterior(model: Any) -> Confidence:
-    from kohn.models.posterior import Posterior  # with SciPy, which networks do without
+    from kohn.models.posterior import Posterior  # imports SciPy, which networks do not need
 
     return Posterior(model)
 
 
 CONFIDENCES: dict[type, Callable[[Any], Confidence]] = {GaussianProcess: _posterior}
-"""Model that tells variances -> what tells them."""
+"""Class of a model with variances -> the function that returns its `Confidence`."""

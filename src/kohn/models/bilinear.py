@@ -1,10 +1,10 @@
-"""The general learnable product of two spherical tensors that obeys O(3).
+"""Multiply two spherical tensors by the most general learnable product that obeys O(3).
 
     z^(L,P)_M = Σ_paths w_path Σ_m1m2 C^{LM}_{l1m1 l2m2} x^(l1,p1)_m1 y^(l2,p2)_m2,   p1 p2 = P
 
-over all paths (l1, p1), (l2, p2) → (L, P) with |l1 − l2| ≤ L ≤ l1 + l2. By Schur's lemma there is
-no other: a weight may depend on degrees, parities and the path, and on nothing with an m. Parity
-p = (−1)^l is that of Y_l ("natural"); the cross product of two vectors is (1, +1).
+over all paths (l1, p1), (l2, p2) → (L, P) with |l1 − l2| ≤ L ≤ l1 + l2. By Schur's lemma no other
+product obeys O(3): a weight may depend on degrees, parities and the path, but never on an m. The
+parity p = (−1)^l is that of Y_l ("natural"); the cross product of two vectors is (1, +1).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Path: TypeAlias = tuple[Irrep, Irrep, Irrep]
 
 
 def paths(left: Sequence[Irrep], right: Sequence[Irrep], out: Sequence[Irrep]) -> tuple[Path, ...]:
-    """Every coupling of one of `left` with one of `right` to one of `out`."""
+    """Return every coupling of an irrep of `left` with one of `right` to one of `out`."""
     return tuple(
         (a, b, c)
         for c in out
@@ -36,12 +36,12 @@ def paths(left: Sequence[Irrep], right: Sequence[Irrep], out: Sequence[Irrep]) -
 
 
 class Bilinear(eqx.Module):
-    """z from x and y, channel by channel.
+    """The product z of x and y, channel by channel.
 
     Attributes:
         paths: see `paths`.
-        weights: w of each path, [C], N(0, 1) at first; each result is divided by the root of
-            the number of paths that lead to it.
+        weights: w of each path, [C], drawn from N(0, 1); each result is divided by the square
+            root of the number of paths that lead to it.
     """
 
     paths: tuple[Path, ...] = eqx.field(static=True)
@@ -57,7 +57,7 @@ class Bilinear(eqx.Module):
         channels: int,
         dtype,
     ) -> "Bilinear":
-        """Weights of all paths between these."""
+        """Draw the weights of all paths between these irreps."""
         chosen = paths(left, right, out)
         keys = jax.random.split(key, max(1, len(chosen)))
         weights = (normal(k, (channels,), dtype) for k in keys[: len(chosen)])
@@ -68,11 +68,11 @@ class Bilinear(eqx.Module):
         x: Mapping[Irrep, Float[Array, "... m1 C"]],
         y: Mapping[Irrep, Float[Array, "... m2 C"]],
     ) -> dict[Irrep, Float[Array, "... m3 C"]]:
-        """Degree and parity -> components, for every result that a path leads to."""
-        found: dict[Irrep, Array] = {}
+        """Return (degree, parity) -> components, for every result that a path leads to."""
+        results: dict[Irrep, Array] = {}
         for (a, b, c), w in zip(self.paths, self.weights, strict=True):
             cg = jnp.asarray(clebsch_gordan(a[0], b[0], c[0]), w.dtype)
             share = 1.0 / sqrt(sum(path[2] == c for path in self.paths))
             term = jnp.einsum("abm,...ac,...bc->...mc", cg, x[a], y[b] * (w * share))
-            found[c] = found[c] + term if c in found else term
-        return found
+            results[c] = results[c] + term if c in results else term
+        return results

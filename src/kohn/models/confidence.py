@@ -1,4 +1,4 @@
-"""Models that tell how far their predictions may be off."""
+"""Define the variances that a model can predict for its energies and forces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from kohn.typing import Float
 
 @dataclass(frozen=True, eq=False)
 class Variances:
-    """Of the energy, eV², and of the components of the forces [n, 3], (eV/Å)²: what a label may
-    be off by, squared, on average."""
+    """Variances of the energy, eV², and of the force components [n, 3], (eV/Å)²: the expected
+    squared difference between a label and the prediction."""
 
     energy: float
     forces: np.ndarray
 
 
 class Confidence(Protocol):
-    """Tells the variances of a model; see `kohn.models.confidence_of`."""
+    """An object that computes the variances of a model; see `kohn.models.CONFIDENCES`."""
 
     def variances(self, structure: Structure) -> Variances:
-        """Of one structure."""
+        """Compute the variances of one structure."""
         ...
 
     def energy_variances(self, structures: Sequence[Structure]) -> Float[np.ndarray, " M"]:
-        """Of the energies of many structures, eV²."""
+        """Compute the variances of the energies of many structures, eV²."""
         ...

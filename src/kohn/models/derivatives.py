@@ -1,4 +1,4 @@
-"""Forces and stress: derivatives of the energy by the displacement vectors of the edges.
+"""Compute forces and stress as derivatives of the energy by the displacement vectors of edges.
 
 With d_ij = r_j + S·cell − r_i and g_ij = ∂E/∂d_ij, one gradient gives both:
 
@@ -6,8 +6,8 @@ With d_ij = r_j + S·cell − r_i and g_ij = ∂E/∂d_ij, one gradient gives bo
 
 The forces of a structure add to zero by construction, and no strained copy is needed.
 
-A model that predicts forces itself (`kohn.models.heads.direct`) says what it predicts; such forces
-are the derivative of nothing.
+A model that predicts forces directly (`kohn.models.heads.direct`) returns its own predictions; such
+forces are not the derivative of an energy.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from kohn.graphs import Graph, sum_over_reverse
 from kohn.typing import Array, Float
 
 EnergyModel = Callable[[Graph], Float[Array, " N"]]
-"""Any function of a graph to energies of atoms is a model."""
+"""A model is any function from a graph to energies of atoms."""
 
 NOT_CONSERVATIVE = (
     "forces are predicted directly, not the derivative of an energy: not conservative"
 )
-"""What users are told of models that say `conservative = False`."""
+"""The text shown to users for models with `conservative = False`."""
 
 
 class Derived(eqx.Module):
@@ -35,7 +35,7 @@ class Derived(eqx.Module):
         atom_energies: [N], eV, without E0.
         energy: [G], eV, float64, without E0.
         forces: [N, 3], eV/Å.
-        stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume, and of a
+        stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume, and for a
             model that is not conservative.
     """
 
@@ -46,28 +46,28 @@ class Derived(eqx.Module):
 
 
 def is_conservative(model: object) -> bool:
-    """Whether forces and stress are derivatives of the energy: of all models, or classes of
-    models, but those that say `conservative = False`. Those have no stress."""
+    """Return whether forces and stress are derivatives of the energy: true for all models, or
+    classes of models, except those with `conservative = False`, which have no stress."""
     return getattr(model, "conservative", True)
 
 
 def is_solved(model: object) -> bool:
-    """Whether weights come from linear equations, not step by step: of models, or classes of
-    models, that say `solved = True`."""
+    """Return whether weights come from linear equations instead of training steps: true for
+    models, or classes of models, with `solved = True`."""
     return getattr(model, "solved", False)
 
 
 def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
-    """Energy, forces and stress of every structure in a batch.
+    """Compute energy, forces and stress of every structure in a batch.
 
-    What is not used of the result is not computed, once compiled. Of a model that is not
-    conservative, what it predicts (`derived`).
+    Once compiled, results that are not used are not computed. A model that is not conservative
+    returns its own predictions (`derived`).
     """
 
-    # Padding may hold any vector, also zero, where distances have no derivative.
+    # Padding may hold any vector, also zero, at which distances have no derivative.
     mask = graph.edge_mask[..., None]
-    somewhere = jnp.asarray([1.0, 0.0, 0.0], graph.displacement.dtype)
-    displacement = jnp.where(mask, graph.displacement, somewhere)
+    unit_vector = jnp.asarray([1.0, 0.0, 0.0], graph.displacement.dtype)
+    displacement = jnp.where(mask, graph.displacement, unit_vector)
 
     def at(d: Array) -> Graph:
         return eqx.tree_at(lambda g: g.displacement, graph, d)

@@ -1,4 +1,4 @@
-r"""DimeNet: messages on edges, which see the angles between edges.
+r"""Implement DimeNet: messages on edges that depend on the angles between edges.
 
 Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, with the smaller interaction of DimeNet++
 (arXiv:2011.14115). With e(r) the Bessel functions times c(r), and m_ij the message from j to i:
@@ -9,15 +9,15 @@ Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, with the smaller inte
     m'_ij = m_ij + silu(W_m m_ij + W_s s_ji)
     E_i   = Σ_t W silu(W_o Σ_j W_e e(r_ij) ∘ mᵗ_ij)
 
-The sum over pairs of edges costs no more than a sum over edges, by the addition theorem
+By the addition theorem, the sum over pairs of edges costs no more than a sum over edges:
 
     P_l(r̂ · r̂') = 4π/(2l+1) Σ_m Y_lm(r̂) Y_lm(r̂')
 
     s_ij = Σ_l 4π/(2l+1) Σ_m Y_lm(r̂_ij) A_i,lm − Σ_l R_l(r_ij) ∘ x_ij,
     A_i,lm = Σ_k R_l(r_ik) Y_lm(r̂_ik) ∘ x_ik
 
-and the functions of distance in the three-body basis are learned instead of spherical Bessel
-functions. Layers have no bias: an atom without neighbours keeps its E0.
+and the functions of distance in the three-body basis are learned, instead of spherical Bessel
+functions. Layers have no bias, so an atom without neighbours keeps its E0.
 """
 
 from math import pi
@@ -40,12 +40,12 @@ from kohn.typing import Array, Float
 
 
 class DimeNetConfig(Section):
-    """What shapes a DimeNet; elements and scale come from the training data."""
+    """Settings of a DimeNet; elements and scale come from the training data."""
 
     family: Literal["dimenet"] = "dimenet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
     channels: Annotated[int, Field(ge=1, description="features of a message")] = 64
-    angular_channels: Annotated[int, Field(ge=1, description="of them see angles")] = 32
+    angular_channels: Annotated[int, Field(ge=1, description="features that depend on angles")] = 32
     l_max: Annotated[int, Field(ge=0, le=8, description="highest degree of the angles")] = 5
     layers: Annotated[int, Field(ge=1, le=8, description="rounds of interactions")] = 3
     n_bessel: Annotated[int, Field(ge=1, description="radial basis functions")] = 8
@@ -53,7 +53,7 @@ class DimeNetConfig(Section):
 
 
 class Output(eqx.Module):
-    """The features that a round of messages gives an atom; `out` reads its energy from them."""
+    """The features of an atom from a round of messages; `out` reads its energy from them."""
 
     radial: Linear
     hidden: Linear
@@ -61,13 +61,13 @@ class Output(eqx.Module):
 
     @classmethod
     def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Output":
-        """Weights from N(0, 1)."""
+        """Draw weights from N(0, 1)."""
         c, keys = config.channels, jax.random.split(key, 3)
         shapes = ((config.n_bessel, c), (c, c), (c, 1))
         return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, "N C"]:
-        """The hidden layer of atoms."""
+        """Compute the hidden layer of atoms."""
 
         def summed(m: Array, basis: Array) -> tuple[Array]:
             return (jnp.einsum("nkc,nkc->nc", self.radial(basis), m),)
@@ -77,30 +77,30 @@ class Output(eqx.Module):
 
 
 class Interaction(eqx.Module):
-    """A round of messages that see angles."""
+    """A round of messages that depend on angles."""
 
     down: Linear  # W_x
     gate: Linear  # W_g
-    radial: Linear  # W_l, all degrees beside each other
+    radial: Linear  # W_l, all degrees next to each other
     keep: Linear  # W_m
     up: Linear  # W_s
 
     @classmethod
     def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Interaction":
-        """Weights from N(0, 1)."""
+        """Draw weights from N(0, 1)."""
         c, a, n = config.channels, config.angular_channels, config.n_bessel
         shapes = ((c, a), (n, a), (n, (config.l_max + 1) * a), (c, c), (a, c))
         keys = jax.random.split(key, len(shapes))
         return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, y: Array, graph: Graph, scale: float) -> Array:
-        """m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
+        """Compute m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
         (s,) = by_rows(self.angles, (m, basis, y))
         s = self.up(of_reverse(s, graph.reverse)) * scale
         return m + silu(self.keep(m) + s)
 
     def angles(self, m: Array, basis: Array, y: Array) -> tuple[Float[Array, "N K a"]]:
-        """s_ij of all edges of some atoms."""
+        """Compute s_ij of all edges of the given atoms."""
         n, k, _ = basis.shape
         degrees = round(y.shape[-1] ** 0.5)
         x = silu(self.down(m)) * self.gate(basis)
@@ -109,8 +109,8 @@ class Interaction(eqx.Module):
             jnp.einsum("nkm,nkc->nmc", y_l, weighted[:, :, l]) * (4 * pi / (2 * l + 1))
             for l, y_l in enumerate(split_degrees(y, degrees - 1, 2))
         ]
-        every = jnp.einsum("nkm,nmc->nkc", y, jnp.concatenate(moments, axis=1))
-        return ((every - jnp.sum(weighted, axis=2)) * degrees**-0.5,)
+        all_edges = jnp.einsum("nkm,nmc->nkc", y, jnp.concatenate(moments, axis=1))
+        return ((all_edges - jnp.sum(weighted, axis=2)) * degrees**-0.5,)
 
 
 class DimeNet(Network):
@@ -136,7 +136,7 @@ class DimeNet(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "DimeNet":
-        """An untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.random`."""
         s, c, rounds = len(elements), config.channels, config.layers
         keys = iter(jax.random.split(key, 4 + 2 * rounds))
         return cls(
@@ -157,11 +157,11 @@ class DimeNet(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the features by degree."""
+        """The channels of the features by degree."""
         return (self.config.channels * (self.config.layers + 1),)
 
     def features(self, graph: Graph) -> Features:
-        """The hidden layers of all outputs, beside each other."""
+        """Concatenate the hidden layers of all outputs."""
         config, d = self.config, graph.displacement
         r = jnp.sqrt(jnp.sum(d * d, axis=-1))
         cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
@@ -176,14 +176,14 @@ class DimeNet(Network):
         m = silu(of_i[:, None] + sender + self.first(basis))
 
         scale = self.neighbours**-0.5
-        found = [self.outputs[0](m, basis, scale)]
+        hidden = [self.outputs[0](m, basis, scale)]
         for interaction, output in zip(self.interactions, self.outputs[1:], strict=True):
             m = interaction(m, basis, y, graph, scale)
-            found.append(output(m, basis, scale))
-        return Features(jnp.concatenate(found, axis=-1))
+            hidden.append(output(m, basis, scale))
+        return Features(jnp.concatenate(hidden, axis=-1))
 
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """Σ of the last layers of all outputs."""
+        """Sum the last layers of all outputs."""
         parts = split(x, (self.config.channels,) * len(self.outputs), 1)
         energies = (o.out(part)[:, 0] for o, part in zip(self.outputs, parts, strict=True))
         return sum(energies, jnp.zeros(len(x), x.dtype))

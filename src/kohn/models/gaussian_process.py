@@ -1,17 +1,17 @@
-r"""A sparse Gaussian process of atomic energies on SOAP environments.
+r"""Model atomic energies by a sparse Gaussian process on SOAP environments.
 
     E    = Σ_i ε_i,  ε_i = f(i) − f(0),  f ~ GP(0, δ² k)
     k(i, i') = (p̂_i · p̂_i')^ζ for centres of one element, else 0
     mean ε_i = Σ_m [k(i, m) − k(0, m)] δ² w_m      over inducing environments m
     var  y*  = k_** − k_*M [K_MM⁻¹ − (K_MM + K_MN Σ⁻¹ K_NM)⁻¹] k_M*
 
-for y* any linear function of ε: an energy, or a component of a force. With L Lᵀ = δ² K_MM,
-V = L⁻¹ K_MN and R Rᵀ = I + V Σ⁻¹ Vᵀ this is k_** − |a|² + |R⁻¹ a|², a = L⁻¹ k_M*. Forces and
-stress are derivatives of the mean energy, so the potential is conservative. What is modelled is
-the energy above that of the lone atom 0 of the same element, so E0 holds exactly. f(0) is in the
-energy of every atom, n times in that of a structure; therefore the lone atom of each element is
-the first of its inducing environments, and f(0) is inferred from the labels as all else is.
-What of a label no f can describe is told by `posterior`.
+where y* is any linear function of ε: an energy, or a component of a force. With L Lᵀ = δ² K_MM,
+V = L⁻¹ K_MN and R Rᵀ = I + V Σ⁻¹ Vᵀ, var y* = k_** − |a|² + |R⁻¹ a|², a = L⁻¹ k_M*. Forces and
+stress are derivatives of the mean energy, so the potential is conservative. The process models the
+energy above that of the lone atom 0 of the same element, so E0 holds exactly. f(0) enters the
+energy of every atom, n times that of a structure; therefore the lone atom of each element is its
+first inducing environment, and f(0) is inferred from the labels like all other values.
+`posterior` adds the variance of labels that no f can describe.
 
 Sources: Quiñonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), "DTC"; Bartók,
 Payne, Kondor, Csányi, Phys. Rev. Lett. 104, 136403 (2010).
@@ -38,7 +38,7 @@ from kohn.structures.elements import symbol
 from kohn.typing import Array, ArrayLike, Float, Int
 
 JITTER = 1e-10
-"""Added to the diagonal of K_MM, as a share of it."""
+"""The relative increase of the diagonal of K_MM."""
 
 
 class GaussianProcessConfig(Section):
@@ -53,26 +53,26 @@ class GaussianProcessConfig(Section):
         int | None,
         Field(
             ge=1,
-            description="inducing environments in all, beside lone atoms; null: 2000, or all there "
-            "are",
+            description="inducing environments in total, without lone atoms; null: 2000, or all "
+            "if fewer",
         ),
     ] = None
     selection: Annotated[
-        Literal["farthest-point", "cur"], Field(description="how they are chosen")
+        Literal["farthest-point", "cur"], Field(description="selection of inducing environments")
     ] = "farthest-point"
     signal: Annotated[float, Field(gt=0, description="δ, eV: spread of atomic energies")] = 1.0
     noise_energy: Annotated[
-        float, Field(gt=0, description="of an energy, eV per square root of the atoms")
+        float, Field(gt=0, description="σ of energies, eV per square root of the atoms")
     ] = 0.001
-    noise_forces: Annotated[float, Field(gt=0, description="of a force component, eV/Å")] = 0.02
-    noise_stress: Annotated[float, Field(gt=0, description="of a stress component, eV/Å³")] = 0.002
+    noise_forces: Annotated[float, Field(gt=0, description="σ of force components, eV/Å")] = 0.02
+    noise_stress: Annotated[float, Field(gt=0, description="σ of stress components, eV/Å³")] = 0.002
     config_noise: Annotated[
         dict[str, float],
         Field(description="config_type -> factor on the noises of its structures"),
     ] = {}
     tune: Annotated[
         Literal["marginal-likelihood", "none"],
-        Field(description="how signal and noises are found, starting from those given"),
+        Field(description="how signal and noises are fitted, starting from the given values"),
     ] = "marginal-likelihood"
     inducing_by_element: Annotated[
         dict[str, NonNegativeInt] | None,
@@ -81,15 +81,15 @@ class GaussianProcessConfig(Section):
     residuals: Annotated[
         dict[Literal["energy", "forces", "stress"], PositiveFloat],
         Field(
-            description="what the model cannot describe of each label, in the units of the "
-            "noises; found by the fit, which replaces what is given"
+            description="rms residual of each kind of label, in the units of the noises; "
+            "computed by the fit, which replaces given values"
         ),
     ] = {}
     unexplained: Annotated[
         dict[Literal["energy", "forces"], NonNegativeFloat],
         Field(
-            description="what inducing environments leave of the prior of labels, the root of its "
-            "mean, in the units of the noises; found by the fit, which replaces what is given"
+            description="rms of the prior of labels that inducing environments do not explain, in "
+            "the units of the noises; computed by the fit, which replaces given values"
         ),
     ] = {}
 
@@ -110,16 +110,16 @@ class GaussianProcessConfig(Section):
 
 
 class GaussianProcess(eqx.Module):
-    """The posterior mean as a model of atomic energies, and what its variance needs.
+    """The posterior mean as a model of atomic energies, with the factors of its variance.
 
     Attributes:
-        points: p̂ of the inducing environments of each element, [M_a, D]; first the lone atom,
-            which files written before Kohn 0.1 was released lack (see `posterior`).
-        zero: k(0, m), those with the lone atom of their element, [M].
+        points: p̂ of the inducing environments of each element, [M_a, D]; the lone atom comes
+            first, except in files from before the release of Kohn 0.1 (see `posterior`).
+        zero: k(0, m), with the lone atom 0 of the same element, [M].
         weights: w, eV, element after element, [M].
         scale: δ, eV.
-        posterior: R packed by rows, [M (M + 1)/2].
-        counts: inducing environments of each element.
+        posterior: R, packed by rows, [M (M + 1)/2].
+        counts: number of inducing environments of each element.
         solved: True. See `kohn.models.derivatives.is_solved`.
     """
 
@@ -145,7 +145,7 @@ class GaussianProcess(eqx.Module):
         scale: float = 1.0,
         dtype: DTypeLike = np.float64,
     ) -> "GaussianProcess":
-        """The prior: zero energies. Nothing is random; the name is that of all families."""
+        """Return the prior: zero energies. Nothing is random; all families share the name."""
         del key
         counts, size = counts_of(config, elements), expansion(config.soap, elements).size
         m = sum(counts)
@@ -170,7 +170,7 @@ class GaussianProcess(eqx.Module):
         *,
         posterior: Float[ArrayLike, " packed"] | None = None,
     ) -> "GaussianProcess":
-        """A model with these inducing environments, unit vectors by element, in float64."""
+        """Return a model with these inducing environments, unit vectors by element, in float64."""
         counts = {symbol(z): len(p) for z, p in zip(elements, points, strict=True)}
         config = config.model_copy(update={"inducing_by_element": counts})
         prior = cls.random(None, config, elements, neighbours=0.0, scale=config.signal)  # type: ignore[arg-type]
@@ -191,17 +191,17 @@ class GaussianProcess(eqx.Module):
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Inducing environments of each element."""
+        """The number of inducing environments of each element."""
         return counts_of(self.config, self.elements)
 
     @property
     def segments(self) -> list[slice]:
-        """Where those of each element stand."""
+        """The slice of the inducing environments of each element."""
         ends = np.cumsum(self.counts)
         return [slice(int(e) - c, int(e)) for c, e in zip(self.counts, ends, strict=True)]
 
     def restricted(self, elements: tuple[int, ...]) -> "GaussianProcess":
-        """The mean for some elements only: features of absent ones are zero, and left out."""
+        """Return the mean for some elements only: features of the others are zero and left out."""
         if elements == self.elements or self.config.soap.species_channels is not None:
             return self
         keep = [self.elements.index(z) for z in elements]
@@ -220,7 +220,7 @@ class GaussianProcess(eqx.Module):
         )
 
     def for_elements(self, elements: tuple[int, ...], key: Array) -> "GaussianProcess":
-        """Refused: a Gaussian process is fitted anew, which takes minutes."""
+        """Refuse: a Gaussian process is fitted to all data again, which takes minutes."""
         raise ConfigError(
             "a Gaussian process cannot be fine-tuned",
             received=f"elements {elements}",
@@ -240,8 +240,8 @@ class GaussianProcess(eqx.Module):
         return energies * real.astype(energies.dtype)
 
     def _energies(self, displacement: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
-        """ε of each row, which depends on the displacements of that row alone: with it comes
-        its derivative, so that a gradient computes nothing twice and keeps nothing large."""
+        """Compute ε of each row, which depends only on the displacements of that row: it comes with
+        its derivative, so that gradients compute nothing twice and keep nothing large."""
         table, by_element = expansion(self.config.soap, self.elements), self._by_element()
         rows = (neighbour, mask, centre)
 
@@ -266,7 +266,7 @@ class GaussianProcess(eqx.Module):
         return energies(displacement)
 
     def _by_element(self) -> list[tuple[Array, Array, Array]]:
-        """Inducing environments of each element, their weights δ² w, and ε of a lone atom."""
+        """Return the inducing environments of each element, δ² w, and ε of the lone atom."""
         weights = self.scale**2 * self.weights
         zero = self.zero * weights
         return [
@@ -281,7 +281,7 @@ def atomic_energies(
     p: Float[Array, "n D"],
     centre: Int[Array, " n"],
 ) -> tuple[Float[Array, " n"], Float[Array, "n D"]]:
-    """ε = Σ_m s_m^ζ w_m − ε_0 with s_m = p̂·p̂_m over the inducing environments of the element,
+    """ε = Σ_m s_m^ζ w_m − ε_0, s_m = p̂·p̂_m, over the inducing environments of the element,
     and
 
         ∂ε/∂p = Σ_m ζ s_m^(ζ−1) w_m (p̂_m − s_m p̂)/|p|
@@ -289,21 +289,21 @@ def atomic_energies(
     inverse = 1.0 / jnp.sqrt(jnp.sum(p * p, axis=-1) + 1e-30)
 
     def of_element(a: int) -> tuple[Array, Array, Array]:
-        """ε, Σ_m t_m p̂_m and Σ_m t_m s_m with t_m = ζ s_m^(ζ−1) w_m, all rows of element a."""
+        """ε, Σ_m t_m p̂_m and Σ_m t_m s_m with t_m = ζ s_m^(ζ−1) w_m; all rows are of element a."""
         points, weights, zero = by_element[a]
         s = (p @ points.T) * inverse[:, None]
         t = zeta * s ** (zeta - 1) * weights
         along = jnp.sum(t * s, axis=1)
         return along / zeta - zero, t @ points, along
 
-    def nothing() -> tuple[Array, Array, Array]:
+    def zeros() -> tuple[Array, Array, Array]:
         return jnp.zeros(p.shape[0], p.dtype), jnp.zeros_like(p), jnp.zeros(p.shape[0], p.dtype)
 
     def of_several() -> tuple[Array, Array, Array]:
-        energy, toward, along = nothing()
+        energy, toward, along = zeros()
         for a in range(len(by_element)):
             own = (centre == a).astype(p.dtype)
-            e, t, x = jax.lax.cond(jnp.any(centre == a), partial(of_element, a), nothing)
+            e, t, x = jax.lax.cond(jnp.any(centre == a), partial(of_element, a), zeros)
             energy, toward, along = energy + own * e, toward + own[:, None] * t, along + own * x
         return energy, toward, along
 
@@ -314,27 +314,27 @@ def atomic_energies(
 
 
 def normalised(p: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """p / |p|; zero where p is."""
+    """p / |p|; zero if p is zero."""
     return p / jnp.sqrt(jnp.sum(p * p, axis=-1, keepdims=True) + 1e-30)
 
 
 def lone_atoms(config: SoapConfig, elements: tuple[int, ...]) -> np.ndarray:
-    """p̂ of an atom of each element without neighbours, [S, D]; not to be written to."""
+    """Return p̂ of an atom of each element without neighbours, [S, D], read-only."""
     return _lone_atoms(config.model_dump_json(), elements)
 
 
-@lru_cache(maxsize=32)  # a fit asks for them twenty times, and each time takes a fifth of a second
+@lru_cache(maxsize=32)  # a fit needs them twenty times, and each time takes a fifth of a second
 def _lone_atoms(config: str, elements: tuple[int, ...]) -> np.ndarray:
     table, n = expansion(SoapConfig.model_validate_json(config), elements), len(elements)
     empty = np.ones((n, 1, 3)), np.zeros((n, 1), np.int32), np.zeros((n, 1), bool)
     with jax.ensure_compile_time_eval():
-        found = np.array(normalised(soap(table, *empty, np.arange(n, dtype=np.int32))))  # type: ignore[arg-type]
-    found.flags.writeable = False
-    return found
+        p = np.array(normalised(soap(table, *empty, np.arange(n, dtype=np.int32))))  # type: ignore[arg-type]
+    p.flags.writeable = False
+    return p
 
 
 def counts_of(config: GaussianProcessConfig, elements: tuple[int, ...]) -> tuple[int, ...]:
-    """Inducing environments of each element, as the configuration says."""
+    """Return the number of inducing environments of each element in the configuration."""
     if config.inducing_by_element is None:
         return (0,) * len(elements)  # not chosen yet
     return tuple(config.inducing_by_element.get(symbol(z), 0) for z in elements)
@@ -346,7 +346,7 @@ def kernel_and_derivatives(
     jacobian: Float[Array, "N K 3 D"],
     points: Float[Array, "M D"],
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K 3 M"]]:
-    """k(i, m) and ∂k(i, m)/∂d_ik, of centres and points of one element.
+    """Compute k(i, m) and ∂k(i, m)/∂d_ik for centres and points of one element.
 
     ∂k = ζ (p̂·p̂_m)^(ζ−1) (∂p·p̂_m − (p̂·p̂_m)(p̂·∂p))/|p|.
     """

@@ -1,4 +1,4 @@
-r"""Kernel ridge regression, exact: the mean of a Gaussian process, with its variance.
+r"""Fit kernel ridge regression exactly: the mean of a Gaussian process, with its variance.
 
     y_i = m + f(x_i) + ε_i,    f ~ GP(0, s² k),    ε ~ N(0, σ²)
 
@@ -8,14 +8,14 @@ r"""Kernel ridge regression, exact: the mean of a Gaussian process, with its var
     A = K + (σ/s)² 1 = L Lᵀ                             Cholesky, float64
     α = A⁻¹ (y − m)
     mean(x) = m + k(x)·α
-    var(x)  = s² (1 − |L⁻¹ k(x)|²)                      of f, without the noise of a label
+    var(x)  = s² (1 − |L⁻¹ k(x)|²)                      variance of f, without label noise
     log p(y) = −(y − m)·α/2s² − log|L| − n/2 log 2πs²   marginal likelihood
 
-x: features of a whole structure; y: one number each, in any unit, of which s and σ are; ℓ in the
-unit of the features. (σ/s)² is what kernel ridge regression calls λ or alpha.
+x are the features of a structure; y is one number for each structure, in any unit, also that of s
+and σ; ℓ has the unit of the features. Kernel ridge regression calls (σ/s)² λ or alpha.
 
-Memory. K is what exactness costs: 8 n² bytes, three times that while hyper-parameters are tuned
-(n = 10,000: 0.8 and 2.4 GB). Distances and predictions are computed in blocks.
+Memory. The exact solution stores K: 8 n² bytes, and three times as much while hyper-parameters are
+tuned (n = 10,000: 0.8 and 2.4 GB). Distances and predictions are computed in blocks.
 
 Sources: Rasmussen, Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1 and
 eq. 5.9; Laplacian for Coulomb matrices: Hansen et al., J. Chem. Theory Comput. 9, 3404 (2013).
@@ -40,29 +40,29 @@ METRICS: dict[str, Literal["cityblock", "euclidean"]] = {
     "gaussian": "euclidean",
 }
 BLOCK = 2**22
-"""Kernel values in a block: 32 MB."""
+"""The number of kernel values in a block: 32 MB."""
 SAME = 1e-10
-"""Features whose distance is a smaller share of the largest |x| are the same."""
+"""Features are the same if their distance is a smaller fraction of the largest |x|."""
 BEYOND = 5 * sqrt(2)
-"""Labels of the same features contradict each other when further apart, in units of σ."""
+"""Labels of the same features contradict each other if they differ by more, in units of σ."""
 
 
 class KernelRidge(RegressorMixin, BaseEstimator):
-    """Kernel ridge regression; see the module for the equations.
+    """Kernel ridge regression; the module gives the equations.
 
     Args:
         kernel: "laplacian" or "gaussian".
         length_scale: ℓ, in the unit of the features.
         noise: σ, standard deviation of the noise of labels, in the unit of y; above zero.
-        signal: s, standard deviation of f before any label, in the unit of y. Predictions depend
-            on σ/s alone, and their standard deviation is proportional to s.
-        centre: m is the mean of the labels (True) or zero.
-        tune: "marginal-likelihood" maximises it over ℓ, s and σ, from the values given; None
-            takes them as they are.
+        signal: s, prior standard deviation of f, in the unit of y. Predictions depend only on σ/s,
+            and their standard deviation is proportional to s.
+        centre: m is the mean of the labels (True) or zero (False).
+        tune: "marginal-likelihood" maximises the marginal likelihood over ℓ, s and σ, starting from
+            the given values; None uses the given values.
 
     Attributes:
-        length_scale_, noise_, signal_: those in use.
-        mean_: m. alpha_: α, [n]. X_fit_: features that it was fitted to, [n, D].
+        length_scale_, noise_, signal_: ℓ, σ and s of the fit.
+        mean_: m. alpha_: α, [n]. X_fit_: features of the fit, [n, D].
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class KernelRidge(RegressorMixin, BaseEstimator):
             X: features [n, D]. y: labels [n].
 
         Raises:
-            InputError: shapes that do not fit, numbers that are not finite, labels that
+            InputError: shapes that do not fit, numbers that are not finite, or labels that
                 contradict each other.
-            ConfigError: ℓ, σ or s that is not positive, or σ too small to solve with.
+            ConfigError: ℓ, σ or s is not positive, or σ is too small to solve the equations.
         """
         self._check_settings()
         x, y = finite(X, "X", 2), finite(y, "y", 1)
         if len(x) != len(y) or not len(x):
             raise InputError(
                 "features and labels do not fit",
-                expected="as many labels as rows of features, at least one",
+                expected="one label for each row of features, at least one row",
                 received=f"{len(x)} rows and {len(y)} labels",
             )
         self.n_features_in_ = x.shape[1]
@@ -116,16 +116,16 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: object, return_std: bool = False) -> Any:
-        """The mean [rows], and with `return_std` also the standard deviation of f [rows].
+        """Return the mean [rows], and with `return_std` also the standard deviation of f [rows].
 
         Raises:
-            InputError: not as many features as in the fit, or numbers that are not finite.
+            InputError: a number of features that differs from the fit, or values not finite.
         """
         check_is_fitted(self)
         x = finite(X, "X", 2)
         if x.shape[1] != self.n_features_in_:
             raise InputError(
-                "other features than those of the fit",
+                "the number of features differs from the fit",
                 expected=f"{self.n_features_in_} columns",
                 received=f"{x.shape[1]}",
             )
@@ -141,7 +141,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         return (mean, std) if return_std else mean
 
     def log_marginal_likelihood(self) -> float:
-        """log p(y) of the labels fitted to, with the hyper-parameters in use."""
+        """log p(y) of the labels of the fit, with its hyper-parameters."""
         check_is_fitted(self)
         return self._posterior.log_likelihood(self.signal_)
 
@@ -168,14 +168,14 @@ class KernelRidge(RegressorMixin, BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What conditioning on labels gives: L [n, n] (lower), α [n], and y − m [n]."""
+    """The result of conditioning on labels: L [n, n] (lower), α [n], and y − m [n]."""
 
     factor: np.ndarray
     alpha: np.ndarray
     y: np.ndarray
 
     def variance(self, k: np.ndarray) -> np.ndarray:
-        """1 − |L⁻¹ k(x)|² for rows k(x) [rows, n]; rounding below zero is zero."""
+        """1 − |L⁻¹ k(x)|² for rows k(x) [rows, n]; negative values from rounding become zero."""
         whitened = solve_triangular(self.factor, k.T, lower=True, check_finite=False)
         return np.maximum(1.0 - np.einsum("nr,nr->r", whitened, whitened), 0.0)
 
@@ -187,13 +187,13 @@ class Posterior:
 
 
 def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
-    """L Lᵀ = K + ratio² 1 and α = (K + ratio² 1)⁻¹ y. K [n, n] is overwritten.
+    """L Lᵀ = K + ratio² 1 and α = (K + ratio² 1)⁻¹ y; K [n, n] is overwritten.
 
     Args:
         ratio: σ/s.
 
     Raises:
-        ConfigError: the matrix is not positive definite in float64, because σ/s is too small.
+        ConfigError: σ/s is so small that the matrix is not positive definite in float64.
     """
     k[np.diag_indices_from(k)] += ratio**2
     try:
@@ -203,7 +203,7 @@ def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
             "the kernel matrix is not positive definite: the noise is lost in rounding",
             expected=f"noise/signal of about {sqrt(len(y) * 1e-16):.0e} or more",
             received=f"{ratio:.1e}",
-            fix="raise noise; nothing is added to the diagonal unasked",
+            fix="raise noise; Kohn adds nothing else to the diagonal",
         ) from None
     return Posterior(factor, cho_solve((factor, True), y, check_finite=False), y)
 
@@ -211,12 +211,12 @@ def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
 def distances(a: np.ndarray, b: np.ndarray, kernel: Kernel) -> np.ndarray:
     """|a_i − b_j| in the norm of the kernel (L1 for Laplacian, L2 for Gaussian), [A, B].
 
-    From differences, not from dot products, so that small distances have all their digits.
+    Differences are used, not dot products, so that small distances keep all their digits.
     """
     d = np.empty((len(a), len(b)))
     step = max(1, BLOCK // max(len(b), 1))
     for start in range(0, len(a), step):
-        first = start if a is b else 0  # the rest is there already, mirrored
+        first = start if a is b else 0  # earlier columns are filled already, by symmetry
         block = cdist(a[start : start + step], b[first:], METRICS[kernel])
         d[start : start + step, first:] = block
         if a is b:
@@ -227,7 +227,7 @@ def distances(a: np.ndarray, b: np.ndarray, kernel: Kernel) -> np.ndarray:
 def kernel_values(
     d: np.ndarray, kernel: Kernel, length_scale: float, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """exp(−d/ℓ) for Laplacian, exp(−d²/2ℓ²) for Gaussian; in place where `out` is d."""
+    """exp(−d/ℓ) for Laplacian, exp(−d²/2ℓ²) for Gaussian; in place if `out` is d."""
     scaled = np.multiply(d, 1.0 / length_scale, out=out)
     if kernel == "gaussian":
         scaled *= scaled
@@ -239,7 +239,7 @@ def kernel_values(
 def log_marginal_likelihood(
     d: np.ndarray, y: np.ndarray, kernel: Kernel, length_scale: float, signal: float, ratio: float
 ) -> tuple[float, np.ndarray]:
-    """log p(y), and its derivatives by log ℓ, log s and log σ/s, [3].
+    """Compute log p(y), and its derivatives by log ℓ, log s and log σ/s, [3].
 
         ∂/∂θ log p = ½ tr((α αᵀ/s² − A⁻¹) ∂A/∂θ),   ∂/∂log s log p = y·α/s² − n
 
@@ -256,7 +256,7 @@ def log_marginal_likelihood(
     slope /= length_scale if kernel == "laplacian" else length_scale**2
     posterior = solve(k, y, ratio)
     alpha, n = posterior.alpha, len(y)
-    # A⁻¹ over L, its lower half; the other holds zeros, and so does the diagonal of the slope
+    # A⁻¹ overwrites L, lower half only; its upper half and the diagonal of the slope are zero
     (invert,) = get_lapack_funcs(("potri",), (posterior.factor,))
     value = posterior.log_likelihood(signal)
     inverse, _ = invert(posterior.factor, lower=1, overwrite_c=1)
@@ -270,23 +270,23 @@ def log_marginal_likelihood(
 def tuned_by_likelihood(
     d: np.ndarray, y: np.ndarray, kernel: Kernel, start: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """ℓ, s, σ that maximise the marginal likelihood: the better of two climbs.
+    """Maximise the marginal likelihood over ℓ, s, σ: the better result of two searches.
 
-    One climbs from `start`, one from the median distance and the spread of the labels. σ/s stays
-    above 10⁻⁶, where Cholesky still holds, and ℓ within 10⁴ times the median distance.
+    One starts from `start`, one from the median distance and the spread of the labels. σ/s stays
+    above 10⁻⁶, where Cholesky still works, and ℓ within a factor 10⁴ of the median distance.
 
     Raises:
-        InputError: labels that are all the same, or features that are.
+        InputError: all labels, or all features, are the same.
     """
     median, spread = float(np.median(d[d > 0])) if (d > 0).any() else 0.0, float(np.std(y))
     if spread == 0 or median == 0:
         raise InputError(
-            "nothing to tune hyper-parameters by: all "
+            "hyper-parameters cannot be tuned: all "
             + ("labels are the same" if spread == 0 else "features are the same"),
-            fix="give hyper-parameters, with tune=None",
+            fix="give the hyper-parameters, with tune=None",
         )
 
-    def climbed(point: tuple[float, float, float]) -> Any:
+    def maximised(point: tuple[float, float, float]) -> Any:
         low = np.log([median, spread, 1e-6]) - np.array([9, 9, 0])
         high = np.log([median, spread, 20.0]) + np.array([9, 9, 0])
         guess, bounds = np.clip(np.log(point), low, high), np.stack([low, high], axis=1)
@@ -294,8 +294,8 @@ def tuned_by_likelihood(
 
     length, signal, noise = start
     best = min(
-        (climbed((length, signal, noise / signal)), climbed((median, spread, 1e-2))),
-        key=lambda found: found.fun,
+        (maximised((length, signal, noise / signal)), maximised((median, spread, 1e-2))),
+        key=lambda result: result.fun,
     )
     length, signal, ratio = (float(v) for v in np.exp(best.x))
     return length, signal, signal * ratio
@@ -313,24 +313,24 @@ def _loss(
 def refuse_contradictions(
     d: np.ndarray, x: np.ndarray, y: np.ndarray, noise: float, kernel: Kernel
 ) -> None:
-    """Rows with the same features must have labels that differ by noise at most.
+    """Refuse rows with the same features whose labels differ by more than noise.
 
     Raises:
-        InputError: labels of the same features further than 5√2 σ apart.
+        InputError: labels of the same features differ by more than 5√2 σ.
     """
     order = 1 if kernel == "laplacian" else 2
     tolerance = SAME * float(np.linalg.norm(x, ord=order, axis=1).max())
-    found = [
+    conflicts = [
         (float(abs(y[i] - y[j])), i, int(j))
         for i in range(len(y) - 1)
         for j in i + 1 + np.flatnonzero(d[i, i + 1 :] <= tolerance)
         if abs(y[i] - y[j]) > BEYOND * noise
     ]
-    if found:
-        worst, i, j = max(found)
+    if conflicts:
+        worst, i, j = max(conflicts)
         raise InputError(
-            f"labels contradict each other: {len(found)} pairs of rows have the same features "
-            "and labels further apart than noise",
+            f"labels contradict each other: {len(conflicts)} pairs of rows have the same features "
+            "but labels that differ by more than noise",
             expected=f"at most {BEYOND * noise:.3g} apart (5√2 of the noise {noise:.3g})",
             received=f"rows {i} and {j}: {y[i]:.10g} and {y[j]:.10g}, {worst:.3g} apart",
             fix="remove the wrong labels, or raise noise if labels are that uncertain",
@@ -338,10 +338,10 @@ def refuse_contradictions(
 
 
 def finite(values: object, name: str, dimensions: int) -> np.ndarray:
-    """As a float64 array of that many dimensions, all of it finite.
+    """Return the values as a finite float64 array of that many dimensions.
 
     Raises:
-        InputError: if it is not.
+        InputError: the values do not form such an array.
     """
     try:
         array = np.asarray(values, np.float64)

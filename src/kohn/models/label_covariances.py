@@ -1,7 +1,7 @@
-"""Covariances of labels with the inducing environments of a Gaussian process.
+"""Compute covariances of labels with the inducing environments of a Gaussian process.
 
-An energy is a sum of atomic energies ε_i, a force or a stress a sum of derivatives ∂ε_i/∂d_ij by
-the displacements of edges; as sparse matrices, they turn kernels into covariances of labels.
+An energy is a sum of atomic energies ε_i, a force or a stress is a sum of derivatives ∂ε_i/∂d_ij by
+displacements of edges; sparse matrices for these sums turn kernels into covariances of labels.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,18 +30,18 @@ _VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
 
 
 CENTRES = 128
-"""Centres that are described at a time, where no derivatives are asked for."""
+"""The number of centres that are described at a time if no derivatives are needed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Centres:
-    """Atoms with their neighbours, padded to one width, of some structures one after another.
+    """Atoms of a block of structures, in order, with their neighbours padded to one width.
 
     Attributes:
         displacement [N, K, 3], neighbour [N, K] (species), mask [N, K], centre [N] (species):
-            as `soap` takes them.
-        structure: which structure of the block a centre belongs to, [N].
-        index: the centre that a neighbour is an image of, [N, K].
+            the arguments of `soap`.
+        structure: index of the structure of a centre in the block, [N].
+        index: the centre of which a neighbour is an image, [N, K].
     """
 
     displacement: np.ndarray
@@ -52,7 +52,7 @@ class Centres:
     index: np.ndarray
 
     def rows(self, chosen: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The arguments of `soap` for some centres."""
+        """Return the arguments of `soap` for the chosen centres."""
         parts = (self.displacement, self.neighbour, self.mask, self.centre)
         return tuple(x[chosen] for x in parts)
 
@@ -63,7 +63,7 @@ def centres(
     elements: tuple[int, ...],
     width: int,
 ) -> Centres:
-    """The centres of structures in rows of `width`."""
+    """Collect the centres of structures in rows of `width`."""
     species = [species_index(s, elements) for s in structures]
     total = sum(map(len, structures))
     index, mask = np.zeros((total, width), np.int64), np.zeros((total, width), bool)
@@ -77,18 +77,18 @@ def centres(
         displacement[here, :k] = np.where(h.mask[..., None], h.displacement, 1.0)
         start += n
     centre = np.concatenate(species)
-    of = np.repeat(np.arange(len(structures)), [len(s) for s in structures])
-    return Centres(displacement, centre[index], mask, centre, of, index)
+    structure = np.repeat(np.arange(len(structures)), [len(s) for s in structures])
+    return Centres(displacement, centre[index], mask, centre, structure, index)
 
 
 @dataclass(frozen=True, eq=False)
 class Labels:
     """The labels of a block as linear functions of atomic energies and their derivatives.
 
-    y = of_energies ε + of_derivatives ∂ε/∂d, each row divided by the factor on its noise.
+    y = of_energies ε + of_derivatives ∂ε/∂d, with each row divided by the factor on its noise.
 
     Attributes:
-        values: [R]. kind: index into KINDS, [R].
+        values: y, [R]. kind: index into KINDS, [R].
         of_energies: sparse [R, N]. of_derivatives: sparse [R, N · K · 3].
     """
 
@@ -105,7 +105,7 @@ def labels(
     config: GaussianProcessConfig,
     kinds: Sequence[str],
 ) -> Labels:
-    """Rows for every label that the structures have, energies first."""
+    """Build the rows of all labels of these kinds in the structures, energies first."""
     n, k = block.mask.shape
     edge = np.flatnonzero(block.mask.ravel())
     i, j = edge // k, block.index.ravel()[edge]
@@ -131,8 +131,8 @@ def labels(
             (np.ones(n), (block.structure, np.arange(n))), shape=(len(structures), n)
         )
         keep = has["energy"]
-        nothing = sparse.csr_array((int(keep.sum()), n * k * 3))
-        add("energy", np.array(y), (factor * np.sqrt(sizes))[keep], member[keep], nothing)
+        zeros = sparse.csr_array((int(keep.sum()), n * k * 3))
+        add("energy", np.array(y), (factor * np.sqrt(sizes))[keep], member[keep], zeros)
     if "forces" in kinds and has["forces"].any():
         # F_i = Σ_j g_ij − Σ_j g_ji with g_ij = ∂E/∂d_ij
         axes = np.arange(3)
@@ -159,15 +159,15 @@ def labels(
 
 
 def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.ndarray) -> Any:
-    """σ_ab = (1/V) Σ ½ (g_a d_b + g_b d_a), Voigt order, six rows a structure."""
+    """σ_ab = (1/V) Σ ½ (g_a d_b + g_b d_a) in Voigt order, six rows for each structure."""
     n, k = block.mask.shape
     volume = np.array([s.volume if s.volume > 0 else 1.0 for s in structures])
-    of = block.structure[edge // k]
-    d = block.displacement.reshape(-1, 3)[edge] / volume[of, None]
+    structure = block.structure[edge // k]
+    d = block.displacement.reshape(-1, 3)[edge] / volume[structure, None]
     rows, columns, entries = [], [], []
     for v, (a, b) in enumerate(zip(*_VOIGT, strict=True)):
         for x, y in ((a, b), (b, a)):
-            rows.append(6 * of + v)
+            rows.append(6 * structure + v)
             columns.append(3 * edge + x)
             entries.append(0.5 * d[:, y])
     return sparse.csr_array(
@@ -178,7 +178,7 @@ def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.n
 
 @dataclass(frozen=True, eq=False)
 class Inducing:
-    """Inducing environments by element: p̂, L, and k(0, m) with the lone atom."""
+    """Inducing environments by element: p̂, L, and k(0, m) with the lone atom 0."""
 
     points: list[np.ndarray]
     factors: list[np.ndarray]
@@ -191,7 +191,7 @@ class Inducing:
         config: GaussianProcessConfig,
         elements: tuple[int, ...],
     ) -> "Inducing":
-        """Those with these p̂, unit vectors by element."""
+        """Build them from their p̂, unit vectors by element."""
         lone = lone_atoms(config.soap, elements)
         return cls(
             points,
@@ -201,12 +201,12 @@ class Inducing:
 
     @property
     def counts(self) -> list[int]:
-        """How many of each element."""
+        """The number of inducing environments of each element."""
         return [len(p) for p in self.points]
 
 
 def factor_of(points: np.ndarray, zeta: int) -> np.ndarray:
-    """L of K_MM, lower triangular, with JITTER on its diagonal."""
+    """Factorise K_MM, with JITTER on its diagonal, into L, lower triangular."""
     k = (points @ points.T) ** zeta
     k[np.diag_indices_from(k)] *= 1.0 + JITTER
     return cholesky(k, lower=True, overwrite_a=True) if len(k) else k
@@ -230,7 +230,7 @@ def whitened_covariances(
     config: GaussianProcessConfig,
     inducing: Inducing,
 ) -> np.ndarray:
-    """V = L⁻¹ K_MN of the labels of a block, [M, R]."""
+    """V = L⁻¹ K_MN for the labels of a block, [M, R]."""
     features, derivatives = compiled_kernels(expansion(config.soap, elements), config.zeta)
     k = block.mask.shape[1]
     of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
@@ -254,7 +254,7 @@ def whitened_covariances(
 
 
 def unit_features(block: Centres, chosen: np.ndarray, features: Callable) -> np.ndarray:
-    """p̂ of some centres, [n, D], a fixed number at a time, so that one shape is compiled."""
+    """Compute p̂ of the chosen centres, [n, D], in parts of one size: one shape is compiled."""
     parts = [chosen[i : i + CENTRES] for i in range(0, len(chosen), CENTRES)]
     return np.concatenate(
         [np.asarray(features(*block.rows(padded(part, CENTRES))))[: len(part)] for part in parts]
@@ -262,6 +262,6 @@ def unit_features(block: Centres, chosen: np.ndarray, features: Callable) -> np.
 
 
 def padded(chosen: np.ndarray, step: int) -> np.ndarray:
-    """Indices with the last one repeated up to a multiple of `step`, so that shapes recur."""
+    """Repeat the last index up to a multiple of `step`, so that few shapes are compiled."""
     extra = -len(chosen) % step
     return np.concatenate([chosen, np.full(extra, chosen[-1])])

@@ -1,7 +1,7 @@
-"""Layers that several families share: linear maps by degree, the radial network, SiLU.
+"""Define layers shared by several families: linear maps by degree, the radial network, SiLU.
 
-Weights are drawn from N(0, 1) and the layer divides by the root of the number of inputs, as
-in e3nn: so one learning rate suits layers of every width.
+Weights are drawn from N(0, 1), and a layer divides by the square root of the number of its inputs,
+as in e3nn: one learning rate then suits layers of every width.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,18 +21,17 @@ SILU_NORM = 1.6765324703310907
 
 
 def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """c · x σ(x), of unit second moment; through tanh, which XLA evaluates twice as fast on CPU."""
+    """c · x σ(x), with unit second moment; by tanh, which XLA evaluates twice as fast on CPU."""
     half = 0.5 * x
     return SILU_NORM * (half + half * jnp.tanh(half))
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """The numbers of `jax.random.normal`, by one compiled function for many shapes.
+    """Return the numbers of `jax.random.normal` by one compiled function for many shapes.
 
-    Element i of a draw depends on the key and on i alone (`jax_threefry_partitionable`, JAX's
-    default), so a draw is the beginning of a longer one; lengths are powers of four. A model has
-    some fifty shapes, and to compile for each of them takes longer than the first step of its
-    training.
+    Element i of a draw depends only on the key and on i (`jax_threefry_partitionable`, JAX's
+    default), so a draw is the beginning of any longer draw; lengths are powers of four. A model has
+    some fifty shapes, and compiling for each of them takes longer than the first training step.
     """
     if isinstance(key, Tracer):
         return jax.random.normal(key, shape, dtype)
@@ -50,7 +49,7 @@ class Linear(eqx.Module):
 
     @classmethod
     def random(cls, key: Array, shape: tuple[int, ...], dtype) -> "Linear":
-        """Weights from N(0, 1)."""
+        """Draw weights from N(0, 1)."""
         return cls(normal(key, shape, dtype))
 
     @property
@@ -63,13 +62,13 @@ class Linear(eqx.Module):
 
 
 class RadialNetwork(eqx.Module):
-    """The hidden layers of R(r): radial basis in, last hidden layer out, SiLU between."""
+    """The hidden layers of R(r), from the radial basis to the last hidden layer, with SiLU."""
 
     layers: tuple[Linear, ...]
 
     @classmethod
     def random(cls, key: Array, n_in: int, widths: tuple[int, ...], dtype) -> "RadialNetwork":
-        """Layers n_in -> widths[0] -> widths[1] …"""
+        """Draw layers n_in -> widths[0] -> widths[1] …"""
         sizes = (n_in, *widths)
         keys = jax.random.split(key, len(widths))
         pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
@@ -82,39 +81,39 @@ class RadialNetwork(eqx.Module):
 
 
 def one_hot(species: Array, count: int, dtype) -> Array:
-    """Membership in elements, [..., count]: products with it replace gathers, whose
+    """Return the one-hot elements, [..., count]: products with them replace gathers, whose
     gradients would be scatters."""
     return (species[..., None] == jnp.arange(count, dtype=species.dtype)).astype(dtype)
 
 
 def split(x: Array, sizes: Sequence[int], axis: int) -> list[Array]:
-    """x cut along an axis. The gradient is one concatenation, where that of slices would be
-    a sum of padded arrays."""
+    """Split x along an axis. The gradient is one concatenation, while that of slices would be a
+    sum of padded arrays."""
     return list(jax.lax.split(x, tuple(sizes), axis))
 
 
 def unstack(x: Array, axis: int) -> list[Array]:
-    """x[0], x[1], … along an axis; see `split`."""
+    """Return x[0], x[1], … along an axis; see `split`."""
     return [jnp.squeeze(part, axis) for part in split(x, (1,) * x.shape[axis], axis)]
 
 
 def split_degrees(x: Array, l_max: int, axis: int) -> list[Array]:
-    """The parts of degree 0 … l_max of an axis of (l_max + 1)² components."""
+    """Split an axis of (l_max + 1)² components into degrees 0 … l_max."""
     return split(x, [2 * l + 1 for l in range(l_max + 1)], axis)
 
 
 SLOTS_AT_ONCE = 131_072
-"""Edges whose messages are formed at once: 64 channels and 10 paths of them take 350 MB."""
+"""The number of edges whose messages are formed at once: 350 MB for 64 channels and 10 paths."""
 
 
 def by_rows(function: Callable[..., tuple[Array, ...]], rows: Sequence[Array]) -> tuple[Array, ...]:
-    """function(*rows), where large systems go through it some rows of atoms at a time.
+    """Compute function(*rows), for large systems in parts of some rows each.
 
-    What a part needs inside is computed anew for its gradient, so that memory is bounded by
-    the largest part and not by the number of edges.
+    The gradient computes the intermediate arrays of each part again, so that the size of a part
+    limits the memory, not the number of edges.
 
     Args:
-        function: of arrays [n, K, ...] to arrays [n, ...], each row by itself.
+        function: maps arrays [n, K, ...] to arrays [n, ...], row by row.
         rows: arrays [N, K, ...].
     """
     n, k = rows[0].shape[:2]

@@ -1,6 +1,6 @@
-"""MACE: messages of high body order from products of atomic bases.
+"""Implement MACE: messages of high body order from products of atomic bases.
 
-Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 2022, arXiv:2206.07697; the layout of the
+Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 2022, arXiv:2206.07697, with the layout of the
 published code (mace-torch, interaction "RealAgnostic", then "RealAgnosticResidual").
 
 With h the features of atoms, Y the harmonics and R the learned radial functions of edges:
@@ -40,7 +40,7 @@ from kohn.typing import Array, Float
 
 
 class BodyConfig(Section):
-    """What shapes the body of a MACE model, whatever is read from it."""
+    """Settings of the body of a MACE model, for all readouts."""
 
     family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -61,10 +61,10 @@ class BodyConfig(Section):
     cutoff_power: Annotated[int, Field(ge=2, description="p of the polynomial cutoff")] = 5
     readout_width: Annotated[int, Field(ge=1, description="hidden layer of the last readout")] = 16
     zbl: Annotated[bool, Field(description="add screened nuclear repulsion")] = False
-    zbl_factor: Annotated[float, Field(description="multiplies it; mace-torch's scale")] = 1.0
+    zbl_factor: Annotated[float, Field(description="factor on zbl; mace-torch's scale")] = 1.0
     residual_first: Annotated[
         bool,
-        Field(description="self-connection in the first layer too; then a lone atom is not E0"),
+        Field(description="self-connection in the first layer too; lone atoms then differ from E0"),
     ] = False
 
     @model_validator(mode="after")
@@ -74,18 +74,18 @@ class BodyConfig(Section):
         return self
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
+        """Return (l1, l2, l3) of every message: features, harmonics, result; natural parity."""
         highest = self.hidden_l_max if layer > 0 else 0
         return natural_paths(highest, self.l_max, self.l_max)
 
     def result_degrees(self, layer: int, highest: int = 0) -> tuple[int, ...]:
-        """Degrees of the features after a layer; those of the last one go up to `highest`."""
+        """Return the degrees of the features after a layer, up to `highest` after the last."""
         last = layer == self.layers - 1
         return tuple(range((highest if last else self.hidden_l_max) + 1))
 
 
 class MaceConfig(BodyConfig):
-    """What shapes a MACE model; elements and scale come from the training data."""
+    """Settings of a MACE model; elements and scale come from the training data."""
 
     family: Literal["mace"] = "mace"
 
@@ -102,7 +102,7 @@ class Product(eqx.Module):
     def random(
         cls, key: Array, config: MaceConfig, layer: int, n_species: int, dtype, highest: int = 0
     ) -> "Product":
-        """Weights from N(0, 1), those of products divided by the number of paths."""
+        """Draw weights from N(0, 1); those of products are divided by the number of paths."""
         c, degrees = config.channels, config.result_degrees(layer, highest)
         keys = iter(jax.random.split(key, len(degrees) * (config.correlation + 2)))
         weights, linear, skip = [], [], []
@@ -169,15 +169,15 @@ class Mace(Network):
         dtype: DTypeLike = np.float32,
         highest: int = 0,
     ) -> "Mace":
-        """An untrained model.
+        """Return an untrained model.
 
         Args:
             key: JAX random key.
-            elements: atomic numbers that the model will know.
-            neighbours: average number of neighbours, which messages are divided by.
-            scale: size of the energies of atoms in eV; the rms force is a good choice.
+            elements: atomic numbers of the elements of the model.
+            neighbours: average number of neighbours, by which messages are divided.
+            scale: size of the energies of atoms, eV; the rms force is a good choice.
             dtype: float32 or float64.
-            highest: degree of the features after the last layer.
+            highest: highest degree of the features after the last layer.
         """
         s, c = len(elements), config.channels
         keys = iter(jax.random.split(key, 5 + config.l_max + 3 * config.layers))
@@ -217,7 +217,7 @@ class Mace(Network):
         dtype: DTypeLike,
         highest: int,
     ) -> "Mace":
-        """A network whose last layer has what the heads want; see `Network.for_heads`."""
+        """Return a network whose last layer reaches degree `highest`; see `Network.for_heads`."""
         if highest > config.l_max:
             raise ConfigError(
                 f"features cannot have the degree {highest}",
@@ -230,14 +230,14 @@ class Mace(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the features by degree."""
+        """The channels of the features by degree."""
         config, highest = self.config, len(self.products[-1].linear) - 1
         invariant = config.channels * (config.layers - 1) + config.readout_width
         return (invariant, *(config.channels,) * highest)
 
     def features(self, graph: Graph) -> Features:
-        """Concatenate the scalars of all layers; those of the last pass through the hidden part of
-        its readout. Equivariant features are those of the last layer."""
+        """Concatenate the scalars of all layers; those of the last layer pass through the hidden
+        part of its readout. Equivariant features are those of the last layer."""
         config, dtype = self.config, self.scale.dtype
         species = one_hot(graph.species, len(self.elements), dtype)
         _, edges = edges_of(graph, config, len(self.elements), dtype)
@@ -260,7 +260,7 @@ class Mace(Network):
         return Features(jnp.concatenate(invariant, axis=-1), h[1:])
 
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """Σ of the linear readouts of all layers."""
+        """Sum the linear readouts of all layers."""
         config = self.config
         widths = (*[config.channels] * (config.layers - 1), config.readout_width)
         readouts = (*self.readouts, self.last_readout[1])
@@ -268,7 +268,7 @@ class Mace(Network):
         return sum((w(part)[:, 0] for w, part in parts), jnp.zeros(len(x), x.dtype))
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours, unless the
+        """Compute the energy of each atom without its E0, eV; zero without neighbours, unless the
         first layer has a self-connection."""
         energies = self.read(self.features(graph).invariant) * self.scale
         if self.config.zbl:
@@ -276,7 +276,7 @@ class Mace(Network):
         return energies * graph.atom_mask.astype(self.scale.dtype)
 
     def tabulated(self) -> "Mace":
-        """The same function for inference, with hidden radial layers from tables."""
+        """Return the same function for inference, with hidden radial layers from tables."""
         interactions = tuple(x.tabulated(self.config) for x in self.interactions)
         return replace(self, interactions=interactions)
 
@@ -286,7 +286,7 @@ class Mace(Network):
         radii = jnp.asarray(covalent_radii(np.array(self.elements)), r.dtype)
         z_i, z_j = one_hot(graph.species, len(self.elements), r.dtype), edges.species
         reach = (z_i @ radii)[:, None] + z_j @ radii
-        far = jnp.where(graph.edge_mask, r, 2.0 * reach)  # padding feels nothing
+        masked = jnp.where(graph.edge_mask, r, 2.0 * reach)  # padding has no repulsion
         return zbl_energies(
-            far, (z_i @ numbers)[:, None], z_j @ numbers, reach, self.config.cutoff_power
+            masked, (z_i @ numbers)[:, None], z_j @ numbers, reach, self.config.cutoff_power
         )

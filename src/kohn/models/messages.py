@@ -1,9 +1,9 @@
-"""Messages of spherical tensors and their sum over neighbours, as MACE and NequIP have them.
+"""Compute messages of spherical tensors and sum them over neighbours, as in MACE and NequIP.
 
     A_i,klm = Σ_k' W_kk'l Σ_j Σ_paths R_k'(r_ij) [h_j,k'l1 ⊗ Y_l2(r_ij)]_lm
 
 with h the features of atoms, Y the harmonics and R = H W the learned radial functions of edges.
-For prediction H, the last hidden layer of their network, becomes a table of the distance.
+For prediction, H, the last hidden layer of the radial network, becomes a table of the distance.
 
 Source: Batzner et al., Nat. Commun. 13, 2453 (2022), eq. 4 and 5.
 """
@@ -36,7 +36,7 @@ Degrees = tuple[Array, ...]
 
 
 class Messages(Protocol):
-    """What a configuration says of messages."""
+    """The settings of messages in a configuration."""
 
     @property
     def cutoff(self) -> float: ...
@@ -56,7 +56,7 @@ class Messages(Protocol):
 
 
 def natural_paths(features: int, harmonics: int, results: int) -> tuple[tuple[int, int, int], ...]:
-    """(l1, l2, l3) of features, harmonics and result up to these degrees, natural parity only."""
+    """Return all (l1, l2, l3) of features, harmonics and results, of natural parity only."""
     return tuple(
         (l1, l2, l3)
         for l3 in range(results + 1)
@@ -67,7 +67,7 @@ def natural_paths(features: int, harmonics: int, results: int) -> tuple[tuple[in
 
 
 class Edges(eqx.Module):
-    """What the layers need of the edges, computed once."""
+    """The quantities of the edges that the layers use, computed once."""
 
     harmonics: Float[Array, "N K lm"]  # component normalisation, 4π orthonormal
     r: Float[Array, "N K"]  # distances, Å; beyond r_c in padding
@@ -93,8 +93,8 @@ class ElementLinear(eqx.Module):
 def select_matmul(
     x: Float[Array, "N m n_in"], matrices: Float[Array, "S n_in n_out"], species: Array
 ) -> Float[Array, "N m n_out"]:
-    """x_i M_z(i). All elements are multiplied and one kept while they are few, for which one
-    large product is faster than many small ones; with many, each atom fetches its own."""
+    """x_i M_z(i). For up to eight elements, one large product with masked rows is faster than many
+    small products; for more elements, each atom fetches its own matrix."""
     s = matrices.shape[0]
     if s == 1:
         return x @ matrices[0]
@@ -109,7 +109,7 @@ def select_matmul(
 class Interaction(eqx.Module):
     """Messages and their sum over neighbours: A from h (eq. 8, 9).
 
-    For inference a table of H may stand for the hidden layers, whose weights are gone then.
+    For inference, a table of H may replace the hidden layers, whose weights are then dropped.
     """
 
     up: tuple[Linear, ...]  # by degree of h
@@ -122,7 +122,7 @@ class Interaction(eqx.Module):
     def random(
         cls, key: Array, config: Messages, layer: int, outputs: tuple[int, ...], dtype
     ) -> "Interaction":
-        """Weights from N(0, 1); `outputs`: channels of A by degree."""
+        """Draw weights from N(0, 1); `outputs`: channels of A by degree."""
         c, paths = config.channels, [p for p in config.paths(layer) if p[2] < len(outputs)]
         n_up = 1 + max(l1 for l1, _, _ in paths)
         keys = iter(jax.random.split(key, 2 + n_up + len(outputs)))
@@ -137,21 +137,21 @@ class Interaction(eqx.Module):
         )
 
     def coordinate(self, edges: Edges) -> Float[Array, "N K ..."]:
-        """What of the edges H is computed from: the radial basis, or r for a table."""
+        """Return the coordinate of the edges that H depends on: the radial basis; r for a table."""
         return edges.radial if self.table is None else edges.r
 
     def hidden(self, x: Float[Array, "N K ..."]) -> Float[Array, "edges hidden"]:
-        """H, the last hidden layer of the radial network, from `coordinate`."""
+        """Compute H, the last hidden layer of the radial network, from `coordinate`."""
         if self.table is not None:
             return values(self.table, x.ravel())
         return self.network(x.reshape(-1, x.shape[-1]))
 
     def of_species(self, embedding: Float[Array, "S C"], edges: Edges, config: Messages) -> Degrees:
-        """The first layer, where h depends on the element alone.
+        """Compute A in the first layer, where h depends only on the element.
 
         Then Σ_j R(r_ij) Y(r_ij) h_z(j) = Σ_s h_s W · Σ_(j of s) H(r_ij) Y(r_ij), with H the last
-        hidden layer: the sum over neighbours comes first, and the widest product of the
-        radial network is done per atom instead of per edge.
+        hidden layer: the sum over neighbours comes first, and the widest product of the radial
+        network is computed once per atom instead of once per edge.
         """
         width = self.radial.weight.shape[0]
 
@@ -189,7 +189,7 @@ class Interaction(eqx.Module):
                 for mix, part in zip(self.mix, parts, strict=True)
             )
 
-        # Degrees are gathered one by one: cut out of one array, each would be copied.
+        # Degrees are gathered one by one: slices of one array would each be copied.
         senders = [
             gather_neighbours(up(x), graph.index, graph.reverse)
             for up, x in zip(self.up, h, strict=True)
@@ -197,7 +197,7 @@ class Interaction(eqx.Module):
         return by_rows(messages, (self.coordinate(edges), edges.harmonics, *senders))
 
     def tabulated(self, config: Messages) -> "Interaction":
-        """The same for inference, with H from a table; itself where none is accurate."""
+        """Return the layer for inference, with H from a table; itself if no table is accurate."""
         if self.table is not None:
             return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.network)
@@ -210,16 +210,16 @@ class Interaction(eqx.Module):
 
 
 def _times(x: Float[Array, "N K m C"], r: Float[Array, "N K C"]) -> Float[Array, "N K m C"]:
-    """x r, component by component: what flows back to r is then a sum that XLA writes out, four
-    times faster than its sum over an axis."""
+    """x r, component by component: XLA unrolls the sum in the gradient by r, which is four times
+    faster than its sum over an axis."""
     return jnp.stack([part * r for part in unstack(x, 2)], axis=2)
 
 
 def _couple_and_sum(
     x: Float[Array, "N K m1 C"], y: Float[Array, "N K m2"], l1: int, l2: int, l3: int
 ) -> Float[Array, "N m3 C"]:
-    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product over (k, m1),
-    whose left factor has its sum last, as the processor's matrix products like it."""
+    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product sums over (k, m1),
+    the last axis of its left factor, where the processor's matrix products are fastest."""
     n, k, m1, c = x.shape
     if l1 == 0:
         coupled = jnp.swapaxes(y, 1, 2)
@@ -230,7 +230,7 @@ def _couple_and_sum(
 
 
 def edges_of(graph: Graph, config: Messages, n_species: int, dtype) -> tuple[Array, Edges]:
-    """Distances r [N, K], Å, and what the layers need of the edges."""
+    """Compute the distances r [N, K], Å, and the `Edges` of a graph."""
     d = graph.displacement
     r = jnp.sqrt(jnp.sum(d * d, axis=-1))
     cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
@@ -243,7 +243,7 @@ def edges_of(graph: Graph, config: Messages, n_species: int, dtype) -> tuple[Arr
 
 
 def basis_from_zero(r: Float[Array, "..."], config: Messages) -> Float[Array, "... n"]:
-    """`Edges.radial` at distances r ≥ 0, Å, and its derivatives at zero too:
+    """Compute `Edges.radial` at distances r ≥ 0, Å, with derivatives also at zero:
     sqrt(2/r_c) sin(nπ r/r_c) / r = sqrt(2/r_c) (nπ/r_c) sinc(n r/r_c)."""
     n = jnp.arange(1, config.n_bessel + 1, dtype=r.dtype)
     scale = n * (pi / config.cutoff * sqrt(2.0 / config.cutoff))

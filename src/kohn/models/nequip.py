@@ -1,14 +1,14 @@
-"""NequIP: equivariant messages and gates.
+"""Implement NequIP: equivariant messages and gates.
 
 Batzner, Musaelian, Sun, Geiger, Mailoa, Kornbluth, Molinari, Smidt, Kozinsky, Nat. Commun. 13,
 2453 (2022). With A the messages of `kohn.models.messages`:
 
     x_i,lm = A_i,lm/√λ + W_z(i),l h_i,lm
     h'_i,0 = silu(x_i,0),   h'_i,lm = x_i,lm ∘ σ(g_i,l)   with gates g_i,l, further scalars of x
-    E_i    = W₂ W₁ (h_i,0 − h_z(i),0),   h_z: the same without messages
+    E_i    = W₂ W₁ (h_i,0 − h_z(i),0),   h_z: h of a lone atom of z
 
-Features are of natural parity: of degree l they change sign under inversion as (−1)^l. What an
-atom has without neighbours is taken away, so that it keeps its E0.
+Features have natural parity: inversion multiplies those of degree l by (−1)^l. The scalars of a
+lone atom (no messages) are subtracted, so that it keeps its E0.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ from kohn.typing import Array, Float
 
 
 class BodyConfig(Section):
-    """What shapes the body of a NequIP model, whatever is read from it."""
+    """Settings of the body of a NequIP model, for all readouts."""
 
     family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -52,16 +52,16 @@ class BodyConfig(Section):
 
     @property
     def hidden_l_max(self) -> int:
-        """Highest degree of the features."""
+        """The highest degree of the features."""
         return self.l_max
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """(l1, l2, l3) of every message: features, harmonics, result; natural parity only."""
+        """Return (l1, l2, l3) of every message: features, harmonics, result; natural parity."""
         return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
 
 
 class NequipConfig(BodyConfig):
-    """What shapes a NequIP model; elements and scale come from the training data."""
+    """Settings of a NequIP model; elements and scale come from the training data."""
 
     family: Literal["nequip"] = "nequip"
 
@@ -76,7 +76,7 @@ class Layer(eqx.Module):
     def random(
         cls, key: Array, config: BodyConfig, layer: int, highest: int, n_species: int, dtype
     ) -> "Layer":
-        """Weights from N(0, 1); results up to degree `highest`, whose gates are scalars too."""
+        """Draw weights from N(0, 1); results, with scalars as gates, reach degree `highest`."""
         c = config.channels
         outputs = (c * (1 + highest), *[c] * highest)
         first, *rest = jax.random.split(key, 1 + len(outputs))
@@ -90,7 +90,7 @@ class Layer(eqx.Module):
         )
 
     def __call__(self, a: Degrees, h: Degrees, species: Array) -> Degrees:
-        """h' from the messages a and h."""
+        """Compute h' from the messages a and h."""
         x = [
             part + self.skip[l](h[l], species) if l < len(self.skip) else part
             for l, part in enumerate(a)
@@ -99,7 +99,7 @@ class Layer(eqx.Module):
 
 
 def gated(x: list[Array]) -> Degrees:
-    """Scalars through silu, other degrees times σ of their gates, which are the last scalars."""
+    """Apply silu to scalars; multiply other degrees by σ of their gates, the last scalars."""
     c = x[0].shape[-1] // len(x)
     scalars, *gates = split(x[0], (c,) * len(x), 2)
     return (silu(scalars), *(y * jax.nn.sigmoid(g) for y, g in zip(x[1:], gates, strict=True)))
@@ -109,8 +109,8 @@ class Body(eqx.Module):
     """Features of atoms from a graph.
 
     Attributes:
-        embedding, layers: what they are called.
-        config: of the family.
+        embedding, layers: the embedding of the elements, and the layers in order.
+        config: the configuration of the family.
         neighbours: λ.
     """
 
@@ -129,7 +129,7 @@ class Body(eqx.Module):
         dtype: DTypeLike,
         highest: int = 0,
     ) -> "Body":
-        """Weights from N(0, 1); the features of the last layer go up to degree `highest`."""
+        """Draw weights from N(0, 1); the features of the last layer reach degree `highest`."""
         first, *rest = jax.random.split(key, 1 + config.layers)
         degrees = [config.l_max] * (config.layers - 1) + [highest]
         return cls(
@@ -143,36 +143,36 @@ class Body(eqx.Module):
         )
 
     def __call__(self, graph: Graph, dtype: DTypeLike) -> Degrees:
-        """h by degree, [N, 2l+1, C], less what an atom has without neighbours."""
+        """Compute h by degree, [N, 2l+1, C], minus the scalars of a lone atom."""
         embedding, scale = self.embedding.matrix, self.neighbours**-0.5
         s = len(embedding)
         species = one_hot(graph.species, s, dtype)
         _, edges = edges_of(graph, self.config, s, dtype)
         h: Degrees = ((species @ embedding)[:, None],)
-        alone: Degrees = (embedding[:, None],)  # atoms of each element without neighbours
+        alone: Degrees = (embedding[:, None],)  # a lone atom of each element
         for t, layer in enumerate(self.layers):
             if t == 0:
                 a = layer.interaction.of_species(embedding, edges, self.config)
             else:
                 a = layer.interaction(h, edges, graph, self.config)
             h = layer(tuple(x * scale for x in a), h, species)
-            nothing = tuple(jnp.zeros((s, *x.shape[1:]), x.dtype) for x in a)
-            alone = layer(nothing, alone, jnp.eye(s, dtype=species.dtype))
+            no_messages = tuple(jnp.zeros((s, *x.shape[1:]), x.dtype) for x in a)
+            alone = layer(no_messages, alone, jnp.eye(s, dtype=species.dtype))
         return (h[0] - (species @ alone[0][:, 0])[:, None], *h[1:])
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the features by degree."""
+        """The channels of the features by degree."""
         highest = len(self.layers[-1].interaction.mix) - 1
         return (self.config.channels,) * (1 + highest)
 
     def features(self, graph: Graph) -> Features:
-        """h, see the call."""
+        """Return h; see `__call__`."""
         h = self(graph, self.embedding.weight.dtype)
         return Features(h[0][:, 0], h[1:])
 
     def tabulated(self) -> "Body":
-        """The same function for inference, with hidden radial layers from tables."""
+        """Return the same function for inference, with hidden radial layers from tables."""
         layers = (replace(x, interaction=x.interaction.tabulated(self.config)) for x in self.layers)
         return replace(self, layers=tuple(layers))
 
@@ -200,7 +200,7 @@ class Nequip(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "Nequip":
-        """An untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.random`."""
         c, keys = config.channels, jax.random.split(key, 3)
         return cls(
             config=config,
@@ -225,18 +225,18 @@ class Nequip(Network):
         dtype: DTypeLike,
         highest: int,
     ) -> Body:
-        """The body alone; see `Network.for_heads`."""
+        """Return the body alone; see `Network.for_heads`."""
         return Body.random(key, config, len(elements), neighbours, dtype, highest)
 
     def features(self, graph: Graph) -> Features:
-        """Those of the body."""
+        """Return the features of the body."""
         return self.body.features(graph)
 
     def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
-        """Two linear maps: w = W₁ W₂."""
+        """Apply two linear maps, w = W₁ W₂."""
         first, second = self.readout
         return second(first(x))[:, 0]
 
     def tabulated(self) -> "Nequip":
-        """The same function for inference, with hidden radial layers from tables."""
+        """Return the same function for inference, with hidden radial layers from tables."""
         return replace(self, body=self.body.tabulated())

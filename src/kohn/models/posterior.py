@@ -1,23 +1,22 @@
-"""How far a label of a new structure may lie from the mean of a Gaussian process.
+"""Compute variances of labels of a new structure about the mean of a Gaussian process.
 
     σ² of E*     = |R⁻¹ a|² + n s_E² + c_E² max(k_** − |a|² − n κ_E², 0),   a = L⁻¹ k_M*
     σ² of F*_a   = |R⁻¹ a|² + s_F² + c_F² max(k_** − |a|² − κ_F², 0),       c = min(1, s/κ)
 
-|R⁻¹ a|² is what the labels leave of the inducing environments (see `gaussian_process`). s is the
-rms of what the fit could not describe in the labels it learned (`config.residuals`, see
-`training.gaussian_process.residuals`); in a well-sampled set it is nearly all of the error. It is
-taken to be independent from atom to atom, so that the energy has n s_E². k_** − |a|² is what
-the inducing environments leave of the prior; it is large for environments unlike them. On the
-learned labels its mean is κ² (`config.unexplained`), and s has it in it already: only the excess
-is added. The likelihood that δ is found with does not know this term, so that κ may be larger
-than s; that its mean was s² at most is what the labels say, and c scales it so.
+|R⁻¹ a|² is the variance of f at the inducing environments given the labels (see
+`gaussian_process`). s is the rms residual of the fit on its own labels (`config.residuals`, see
+`training.gaussian_process.residuals`); for well-sampled data it is nearly all of the error. It is
+assumed to be independent from atom to atom, so the energy has n s_E². k_** − |a|² is the part of
+the prior variance that inducing environments do not explain; it is large for environments unlike
+them. On the labels of the fit its mean is κ² (`config.unexplained`), which s already includes, so
+only the excess is added. The likelihood that determines δ does not contain this term, so κ may
+exceed s; but the labels show that its mean was at most s², and c scales it accordingly.
 
-Model files from before the lone atoms 0 were inducing environments have no `residuals`, and
-f(0) of them was not inferred. They are opened as they are: s is the noise of the fit, and what
-the inducing environments leave of the prior is conditioned on none being left at 0, which is
-to take 0 for an inducing environment whose f is certain.
+Model files written before the lone atoms 0 became inducing environments have no `residuals`, and
+their f(0) was not inferred. They are still read: s is the noise of the fit, and the unexplained
+variance is conditioned on being zero at 0, as if 0 were an inducing environment whose f is certain.
 
-The prior variances k_** are sums over pairs of centres i, j of one element:
+The prior variances k_** are sums over pairs of centres i, j of the same element:
 
     of E      Σ k(i, j) − k(i, 0) − k(0, j) + k(0, 0)
     of F_a    Σ ∂_a û_i · ∂_a û_j ζ s^(ζ−1) + (∂_a û_i · û_j)(û_i · ∂_a û_j) ζ (ζ−1) s^(ζ−2)
@@ -55,24 +54,24 @@ from kohn.structures import Structure
 from kohn.typing import Float, Int
 
 WIDTH = 16
-"""Widths of rows are multiples of this, so that few shapes are compiled."""
+"""The step to which widths of rows are rounded up, so that few shapes are compiled."""
 ATOMS = 1024
-"""Atoms whose energies are taken together."""
+"""The number of atoms from which a batch of energies is computed."""
 Kind = Literal["energy", "forces"]
 LONE = 1e-6
-"""An inducing environment is the lone atom where 1 − k(0, m) is below this."""
+"""An inducing environment is the lone atom if 1 − k(0, m) is below this."""
 
 
 class Posterior:
-    """The factors L and R of a fitted model, unpacked once."""
+    """The factors L and R of a fitted model, unpacked once, and the variances from them."""
 
     def __init__(self, model: GaussianProcess):
         self.model = model
         points, inferred = [], []
         lone = lone_atoms(model.config.soap, model.elements)
         for p, here, z in zip(model.points, model.segments, lone, strict=True):
-            lacks = not np.any(np.asarray(model.zero[here]) > 1.0 - LONE)
-            points.append(np.vstack([np.asarray(p, np.float64), z[None][: int(lacks)]]))
+            lacks_lone = not np.any(np.asarray(model.zero[here]) > 1.0 - LONE)
+            points.append(np.vstack([np.asarray(p, np.float64), z[None][: int(lacks_lone)]]))
             inferred.append(np.arange(len(points[-1])) < len(p))
         self._inducing = Inducing.at(points, model.config, model.elements)
         self._inferred = np.concatenate(inferred)
@@ -81,7 +80,7 @@ class Posterior:
         self._r[np.tril_indices(m)] = np.asarray(model.posterior, np.float64)
 
     def variances(self, structure: Structure) -> Variances:
-        """Of one structure; memory grows with atoms × neighbours × features."""
+        """Compute the variances of one structure; memory grows as atoms × neighbours × features."""
         (energy, forces), a = self._prior(structure)
         return Variances(
             float(self._variance("energy", energy, a[:, :1], len(structure))[0]),
@@ -89,75 +88,75 @@ class Posterior:
         )
 
     def unexplained(self, structures: Sequence[Structure], kind: Kind) -> float:
-        """κ: the root of the mean of what inducing environments leave of the prior variances of
-        the energies, eV per square root of the atoms, or forces, eV/Å, of structures."""
-        left = []
+        """Compute κ, the rms of the prior that inducing environments leave unexplained, over the
+        energies, eV per square root of the atoms, or forces, eV/Å, of structures."""
+        variances = []
         for s in structures:
             if kind == "energy":
                 rows = neighbourhood(s, self.model.cutoff)
                 prior, a = self._prior_of_energies([s], [rows], _roomy(rows.width))
-                left.append(self._unexplained(prior, a) / len(s))
+                variances.append(self._unexplained(prior, a) / len(s))
             else:
                 (_, prior), a = self._prior(s)
-                left.append(self._unexplained(prior.ravel(), a[:, 1:]))
-        return float(np.sqrt(np.mean(np.concatenate(left))))
+                variances.append(self._unexplained(prior.ravel(), a[:, 1:]))
+        return float(np.sqrt(np.mean(np.concatenate(variances))))
 
     def _prior(self, structure: Structure) -> tuple[tuple[float, np.ndarray], np.ndarray]:
-        """k_** of the energy and of the forces [n, 3], δ = 1; and a [M, 1 + 3n]."""
+        """Compute k_** of the energy and of the forces [n, 3], for δ = 1, and a [M, 1 + 3n]."""
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
         block = centres([structure], [rows], elements, _roomy(rows.width))
-        asked = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
+        labelled = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
         plain = config.model_copy(update={"config_noise": {}})
-        y = labels([asked], [0.0], block, plain, ("energy", "forces"))
+        y = labels([labelled], [0.0], block, plain, ("energy", "forces"))
         a = whitened_covariances(block, y, elements, config, self._inducing)
         a[:, 0] *= np.sqrt(n)  # undo the factor on the noise of an energy
         prior = prior_variances(block, elements, model)
         return prior, a
 
     def _variance(self, kind: Kind, prior: Any, a: np.ndarray, n: Any) -> np.ndarray:
-        """σ² of labels of one kind: k_** [Y] with δ = 1, a [M, Y], and n [Y], which is 1 for
-        a component of a force."""
+        """σ² of labels of one kind, from k_** [Y] with δ = 1, a [M, Y], and n [Y], which is 1
+        for a force component."""
         config = self.model.config
-        s: float = getattr(config, f"noise_{kind}")  # where the fit found no residual
+        s: float = getattr(config, f"noise_{kind}")  # if the fit stored no residual
         s = config.residuals.get(kind) or s
         kappa = config.unexplained.get(kind, 0.0)
         scale = min(1.0, s / kappa) if kappa else 1.0
-        left = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
+        inferred = np.sum(solve_triangular(self._r, a[self._inferred], lower=True) ** 2, axis=0)
         excess = np.maximum(self._unexplained(prior, a) - n * kappa**2, 0.0)
-        return float(self.model.scale) ** 2 * left + n * s**2 + scale**2 * excess
+        return float(self.model.scale) ** 2 * inferred + n * s**2 + scale**2 * excess
 
     def _unexplained(self, prior: Any, a: np.ndarray) -> np.ndarray:
         """δ² (k_** − |a|²)."""
         return float(self.model.scale) ** 2 * np.maximum(prior - np.sum(a**2, axis=0), 0.0)
 
     def energy_variances(self, structures: Sequence[Structure]) -> np.ndarray:
-        """Of the energies of structures, eV², [M], without derivatives; a few at a time."""
+        """Compute the variances of energies, eV², [M], in batches and without derivatives."""
 
-        def energies(batch: Sequence[Structure], rows: Sequence[Neighbourhood], width: int):
+        def of_batch(batch: Sequence[Structure], rows: Sequence[Neighbourhood], width: int):
             prior, a = self._prior_of_energies(batch, rows, width)
             return self._variance("energy", prior, a, np.array([len(s) for s in batch]))
 
-        found = np.empty(len(structures))
+        variances = np.empty(len(structures))
         waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
         for i, structure in enumerate(structures):
             rows = neighbourhood(structure, self.model.cutoff)
             width = _roomy(rows.width)
-            batch, of_batch = waiting.setdefault(width, ([], []))
+            batch, neighbourhoods = waiting.setdefault(width, ([], []))
             batch.append(i)
-            of_batch.append(rows)
-            if sum(len(r.index) for r in of_batch) >= ATOMS:
-                found[batch] = energies([structures[k] for k in batch], of_batch, width)
+            neighbourhoods.append(rows)
+            if sum(len(r.index) for r in neighbourhoods) >= ATOMS:
+                variances[batch] = of_batch([structures[k] for k in batch], neighbourhoods, width)
                 del waiting[width]
-        for width, (batch, of_batch) in waiting.items():
-            found[batch] = energies([structures[k] for k in batch], of_batch, width)
-        return found
+        for width, (batch, neighbourhoods) in waiting.items():
+            variances[batch] = of_batch([structures[k] for k in batch], neighbourhoods, width)
+        return variances
 
     def _prior_of_energies(
         self, structures: Sequence[Structure], rows: Sequence[Neighbourhood], width: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """k_** of energies [Y], δ = 1, and a [M, Y], without derivatives."""
+        """Compute k_** of energies [Y], for δ = 1, and a [M, Y], without derivatives."""
         model = self.model
         config, elements, zeta = model.config, model.elements, model.config.zeta
         features, _ = compiled_kernels(expansion(config.soap, elements), zeta)
@@ -183,7 +182,7 @@ class Posterior:
 
 
 def _roomy(width: int) -> int:
-    """A multiple of WIDTH that holds so many neighbours."""
+    """Round the number of neighbours up to a multiple of WIDTH."""
     return -(-max(width, 1) // WIDTH) * WIDTH
 
 
@@ -193,11 +192,11 @@ def prior_of_energy(
     lone: Float[np.ndarray, "S D"],
     zeta: int,
 ) -> float:
-    """k_** of the energy of one structure, δ = 1.
+    """Compute k_** of the energy of one structure, for δ = 1.
 
     Args:
-        u: û of its centres. species: index of their elements.
-        lone: û of an atom without neighbours, of each element.
+        u: û of its centres. species: indices of their elements.
+        lone: û of an atom of each element without neighbours.
     """
     same = species[:, None] == species
     s, s_lone = u @ u.T, np.sum(u * lone[species], axis=1)
@@ -209,12 +208,12 @@ def prior_of_energy(
 def prior_variances(
     block: Centres, elements: tuple[int, ...], model: GaussianProcess
 ) -> tuple[float, np.ndarray]:
-    """k_** of the energy and of the force components [n, 3] of one structure, with δ = 1."""
+    """Compute k_** of the energy and of the force components [n, 3] of a structure, for δ = 1."""
     zeta, table = model.config.zeta, expansion(model.config.soap, elements)
     n = len(block.centre)
-    some = padded(np.arange(n), 8)
-    found = _unit_and_jacobian(table)(*(jnp.asarray(x) for x in block.rows(some)))
-    u, du = (np.asarray(x)[:n] for x in found)
+    rows = block.rows(padded(np.arange(n), 8))
+    unit_and_jacobian = _unit_and_jacobian(table)(*(jnp.asarray(x) for x in rows))
+    u, du = (np.asarray(x)[:n] for x in unit_and_jacobian)
     same = block.centre[:, None] == block.centre
     energy = prior_of_energy(u, block.centre, lone_atoms(model.config.soap, elements), zeta)
     forces = np.empty((n, 3))
@@ -232,15 +231,15 @@ def prior_variances(
 def _pairs(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:
     """Σ_ij ∂∂k(i, j) for derivatives d of unit vectors u by one coordinate."""
     s, across = u @ u.T, d @ u.T
-    found = zeta * s ** (zeta - 1) * (d @ d.T)
+    k = zeta * s ** (zeta - 1) * (d @ d.T)
     if zeta > 1:
-        found += zeta * (zeta - 1) * s ** (zeta - 2) * across * across.T
-    return float(np.sum(found * same))
+        k += zeta * (zeta - 1) * s ** (zeta - 2) * across * across.T
+    return float(np.sum(k * same))
 
 
 @lru_cache(maxsize=8)
 def _unit_and_jacobian(table: Expansion):
-    """û [N, D] and ∂û/∂d [N, K, 3, D]."""
+    """Return the function that computes û [N, D] and ∂û/∂d [N, K, 3, D]."""
 
     def both(*rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         p, jacobian = soap_jacobian(table, *rows)

@@ -1,12 +1,12 @@
-"""Functions of the distance as tables of quintic pieces, and sums over neighbours with them.
+"""Tabulate functions of the distance in quintic pieces, and sum over neighbours with them.
 
     f_c(r) = Σ_p a_npc t^p,   n = ⌊r/w⌋,   t = r/w − n,   w = r_c/knots           (pieces)
     v_ic   = Σ_k m_ik f_c(r_ik) h_jc,   j the neighbour in slot k                  (sum)
 
 A piece has the value, slope and curvature of f at both of its ends, so that f, f' and f'' are
-continuous; its error is at most w⁶ max |f⁽⁶⁾|/46080. A network that depends on the distance alone
-is, once trained, such a function: an edge then costs one row of the table, five multiplications
-and additions for each output, instead of the layers of the network.
+continuous; its error is at most w⁶ max |f⁽⁶⁾|/46080. A trained network that depends only on the
+distance is such a function: an edge then costs one row of the table, and five multiplications and
+additions for each output, instead of the layers of the network.
 
 Source: quintic Hermite interpolation; Birkhoff, Priver, J. Math. and Phys. 46, 440 (1967) (error).
 """
@@ -25,29 +25,29 @@ from kohn.models.layers import by_rows
 from kohn.typing import Array, Float, Int
 
 KNOTS = (64, 128, 256, 512, 1024, 2048)
-"""How many pieces a table may have; the fewest that are accurate enough are taken."""
+"""The allowed numbers of pieces of a table; the smallest that is accurate enough is used."""
 
 TOLERANCE = {np.dtype(np.float32): 6e-8, np.dtype(np.float64): 5e-11}
-"""Largest error of a function in the middle of a piece, as a share of its largest value. In float32
-its rounding; in float64 what makes energies agree within 1e-11 and forces within 1e-9."""
+"""Largest error of a function at the middle of a piece, as a fraction of its largest value: for
+float32, its rounding; for float64, a value with which energies agree to 1e-11, forces to 1e-9."""
 
 RadialFunction = Callable[[Float[Array, " R"]], Float[Array, "R C"]]
-"""Distances, Å, float64, to C values at each, with two continuous derivatives in [0, r_c]."""
+"""Maps distances, Å, float64, to C values each, with two continuous derivatives in [0, r_c]."""
 
 
 class Place(NamedTuple):
-    """Where distances stand in a table."""
+    """The positions of distances in a table."""
 
     piece: Int[Array, "N K"]
-    t: Float[Array, "N K"]  # 0 … 1 from the beginning of the piece to its end
+    t: Float[Array, "N K"]  # 0 … 1 from the start of the piece to its end
 
 
 class RadialTable(eqx.Module):
     """C functions of the distance; zero from r_c on, with zero slope and curvature there.
 
     Attributes:
-        pieces: coefficients a_npc, [knots + 1, 6, C]; the last row is zero, for all beyond r_c.
-        slopes: those of the derivative by t, p a_npc for p = 1 … 5, [knots + 1, 5, C].
+        pieces: coefficients a_npc, [knots + 1, 6, C]; the last row is zero, for r beyond r_c.
+        slopes: coefficients of the derivative by t, p a_npc, p = 1 … 5, [knots + 1, 5, C].
         cutoff: r_c, Å.
     """
 
@@ -57,16 +57,16 @@ class RadialTable(eqx.Module):
 
     @classmethod
     def of(cls, function: RadialFunction, cutoff: float, dtype: DTypeLike) -> "RadialTable | None":
-        """The table of a function, with as many knots as its accuracy asks for.
+        """Tabulate a function, with the smallest number of knots that is accurate enough.
 
-        It is made in float64 and then cast. What does not vanish at r_c is made to: value, slope
-        and curvature at the last knot are set to zero.
+        The table is computed in float64 and then cast. Value, slope and curvature at the last knot
+        are set to zero, so that the table vanishes at r_c.
 
         Args:
-            function: see `RadialFunction`. cutoff: r_c, Å. dtype: of the table.
+            function: see `RadialFunction`. cutoff: r_c, Å. dtype: dtype of the table.
 
         Returns:
-            None for a function too rough for the finest table, or not finite.
+            The table; None if the function is not finite, or too rough for the finest table.
         """
         r = np.linspace(0.0, cutoff, 2 * KNOTS[-1] + 1)
         orders = np.array(_value_slope_curvature(function, jnp.asarray(r)))
@@ -83,25 +83,25 @@ class RadialTable(eqx.Module):
         return None
 
     def split(self, parts: int) -> tuple["RadialTable", ...]:
-        """Tables of equal shares of the functions, in their order."""
+        """Split into tables with equal numbers of functions, in order."""
         shares = (jnp.split(x, parts, axis=-1) for x in (self.pieces, self.slopes))
         pairs = zip(*shares, strict=True)
         return tuple(RadialTable(pieces, slopes, self.cutoff) for pieces, slopes in pairs)
 
     def place(self, r: Float[Array, "..."]) -> Place:
-        """Piece of each distance, Å, and where in it; differentiable by r through t."""
+        """Return the piece of each distance, Å, and t in it; differentiable by r through t."""
         knots = self.pieces.shape[0] - 1
         x = r * (knots / self.cutoff)
         piece = jnp.clip(x.astype(jnp.int32), 0, knots)
         return Place(piece, x - piece.astype(x.dtype))
 
     def __call__(self, r: Float[Array, "..."]) -> Float[Array, "... C"]:
-        """f(r), at distances in Å."""
+        """f(r) at distances r, Å."""
         return polynomial(self.pieces, *self.place(r))
 
 
 def _value_slope_curvature(function: RadialFunction, r: Array) -> tuple[Array, Array, Array]:
-    """f, f' and f'' at distances r [R]: each [R, C]."""
+    """Compute f, f' and f'' at distances r [R], each [R, C]."""
 
     def derivative(f: RadialFunction) -> RadialFunction:
         return lambda r: jax.jvp(f, (r,), (jnp.ones_like(r),))[1]
@@ -111,17 +111,17 @@ def _value_slope_curvature(function: RadialFunction, r: Array) -> tuple[Array, A
 
 
 def quintic_pieces(f: np.ndarray, df: np.ndarray, ddf: np.ndarray, *, width: float) -> np.ndarray:
-    """The polynomials in t = 0 … 1 with given values, slopes and curvatures at both ends.
+    """Compute polynomials in t = 0 … 1 from values, slopes and curvatures at both ends.
 
     Args:
-        f, df, ddf: at the knots, [n + 1, C]; derivatives by r. width: distance of the knots w.
+        f, df, ddf: f and its derivatives by r at the knots, [n + 1, C]. width: w, between knots.
 
     Returns:
         a [n, 6, C]: Σ_p a_p t^p.
     """
     df, ddf = df * width, ddf * width**2
     a0, a1, a2 = f[:-1], df[:-1], 0.5 * ddf[:-1]
-    # What the first three terms lack of the value, slope and curvature at t = 1.
+    # The differences at t = 1 between value, slope, curvature and those of the first three terms.
     value = f[1:] - (a0 + a1 + a2)
     slope = df[1:] - (a1 + 2 * a2)
     curvature = ddf[1:] - 2 * a2
@@ -145,8 +145,8 @@ def polynomial(
 
 @jax.custom_vjp
 def values(table: RadialTable, r: Float[Array, "..."]) -> Float[Array, "... C"]:
-    """`table(r)`, faster where its gradient is needed. The table is a constant."""
-    # With barriers, XLA reads each row where it is used: it would keep the rows of all edges.
+    """Compute `table(r)` with a faster gradient by r. The table is a constant."""
+    # With barriers, XLA reads each row where it is used; otherwise it stores the rows of all edges.
     return jax.lax.optimization_barrier(table(r))
 
 
@@ -154,10 +154,10 @@ def _values_forward(table: RadialTable, r: Array) -> tuple[Array, tuple[RadialTa
     return values(table, r), (table, r)
 
 
-def _values_backward(kept: tuple[RadialTable, Array], f_bar: Array) -> tuple[None, Array]:
-    table, (r, f_bar) = kept[0], jax.lax.optimization_barrier((kept[1], f_bar))
+def _values_backward(residuals: tuple[RadialTable, Array], f_bar: Array) -> tuple[None, Array]:
+    table, (r, f_bar) = residuals[0], jax.lax.optimization_barrier((residuals[1], f_bar))
     place, knots = table.place(r), table.pieces.shape[0] - 1
-    # A product with ones: ten times faster than a sum.
+    # A product with ones is ten times faster than a sum.
     changes = polynomial(table.slopes, *place) * f_bar
     ones = jnp.full(changes.shape[-1], knots / table.cutoff, r.dtype)
     return None, changes @ ones
@@ -176,26 +176,26 @@ def sum_over_neighbours(
 ) -> Float[Array, "N C"]:
     """Σ_k m_ik f_c(r_ik) h_jc for the atom i of each row.
 
-    An edge and its reverse have one distance, hence one f and one m, and the sum is its own
-    transpose: what flows back to h is the same sum of what flows back from v, and the only gather
-    is of rows of atoms. So derivatives of any order by positions are right, forward over reverse
-    and reverse over reverse, while a single r_ij that moves without r_ji is never meant.
+    An edge and its reverse have the same distance, hence the same f and m, so the sum is its own
+    transpose: the gradient by h is the same sum over the gradient by v, and only rows of atoms are
+    gathered. Derivatives of any order by positions are correct, forward over reverse and reverse
+    over reverse; a derivative by one r_ij at constant r_ji is not supported.
 
-    The table is a constant: nothing flows back to it.
+    The table is a constant: it has no gradient.
 
     Args:
-        place: of the edges in the table. mask: m, 1 for edges and 0 in padding.
+        place: positions of the edges in the table. mask: m, 1 for edges and 0 in padding.
         h: features of atoms. index: the atom in each slot.
     """
     return _sum(table, place, mask, h, index)
 
 
 def _sum(table: RadialTable, place: Place, mask: Array, h: Array, index: Array) -> Array:
-    """The sum as plain operations, which the second derivatives go through."""
+    """Compute the sum by plain operations, which second derivatives differentiate."""
 
     def rows(piece: Array, t: Array, mask: Array, index: Array) -> tuple[Array]:
-        # As a matrix product and not as a sum: XLA then writes the products in one vectorised
-        # loop first, which is twenty times faster than a loop that also sums.
+        # A matrix product instead of a sum: XLA then first writes the products in one vectorised
+        # loop, which is twenty times faster than a loop that also sums.
         messages = polynomial(table.pieces, piece, t) * _of_senders(h, index)
         return (jnp.einsum("nk,nkc->nc", mask, messages),)
 
@@ -206,10 +206,10 @@ def _forward(table, place, mask, h, index):
     return _sum(table, place, mask, h, index), (table, place, mask, h, index)
 
 
-def _backward(kept, v_bar: Array):
-    # Looked up anew: otherwise XLA keeps the coefficients and the senders' features of every edge
-    # from the way forward, which takes longer to write and read than to compute.
-    table, place, mask, h, index = kept
+def _backward(residuals, v_bar: Array):
+    # Looked up again: otherwise XLA stores the coefficients and the senders' features of every edge
+    # from the forward pass, and it takes longer to write and read them than to compute them.
+    table, place, mask, h, index = residuals
     place, h, v_bar = jax.lax.optimization_barrier((place, h, v_bar))
 
     def rows(piece: Array, t: Array, index: Array, v_bar: Array) -> tuple[Array]:

@@ -1,4 +1,4 @@
-"""SchNet: invariant messages through continuous filters.
+"""Implement SchNet: invariant messages through continuous filters.
 
 Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2018):
 
@@ -8,12 +8,12 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
     h'_i   = h_i + W_4 ssp(W_3 v_i)                                             (update)
     E_i    = W_6 ssp(W_5 h_i) − W_6 ssp(W_5 h⁰_i)
 
-W(r) c(r) depends on the weights and the distance alone: once trained it becomes a table
-(`tabulated`), and the filters, which are nearly all of the work, are only looked up.
+W(r) c(r) depends only on the weights and the distance: after training it becomes a table
+(`tabulated`), so the filters, which are nearly all of the work, are only looked up.
 
-Layers have no bias, so that an atom without neighbours keeps h⁰ and its E0. c has two continuous
-derivatives at r_c, where the original has a cosine. An invariant model: angles reach it through
-the distances of several layers only.
+Layers have no bias, so an atom without neighbours keeps h⁰ and its E0. c has two continuous
+derivatives at r_c, unlike the cosine of the original. The model is invariant: it sees angles only
+through the distances of several layers.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ SSP_NORM = 1.8755962561350425
 
 
 class SchNetConfig(Section):
-    """What shapes a SchNet; elements and scale come from the training data."""
+    """Settings of a SchNet; elements and scale come from the training data."""
 
     family: Literal["schnet"] = "schnet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -53,10 +53,10 @@ class SchNetConfig(Section):
 
 @jax.custom_jvp
 def shifted_softplus(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """c · log(½ eˣ + ½), zero at zero, of unit second moment for a standard normal x.
+    """c · log(½ eˣ + ½), zero at zero, with unit second moment for a standard normal x.
 
-    The slope is c σ(x), written with tanh: XLA takes a quarter of the time that it needs for the
-    derivative of softplus.
+    The slope c σ(x) is written with tanh: XLA computes it in a quarter of the time that it needs
+    for the derivative of softplus.
     """
     return SSP_NORM * (jnp.maximum(x, 0.0) + jnp.log(0.5 + 0.5 * jnp.exp(-jnp.abs(x))))
 
@@ -70,13 +70,13 @@ def _shifted_softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
 class Interaction(eqx.Module):
     """A round of messages."""
 
-    filters: tuple[Linear, ...]  # two; none where a table stands for them
+    filters: tuple[Linear, ...]  # two; none if a table replaces them
     incoming: Linear
     update: tuple[Linear, Linear]
 
     @classmethod
     def random(cls, key: Array, config: SchNetConfig, dtype) -> "Interaction":
-        """Weights from N(0, 1)."""
+        """Draw weights from N(0, 1)."""
         c, keys = config.channels, jax.random.split(key, 5)
         shapes = [(config.n_gaussians, c), *[(c, c)] * 4]
         first, second, incoming, *update = (
@@ -85,7 +85,7 @@ class Interaction(eqx.Module):
         return cls((first, second), incoming, (update[0], update[1]))
 
     def filter(self, basis: Float[Array, "edges n"], cut: Float[Array, " edges"]) -> Array:
-        """W(r) c(r) [edges, C] from g(r) and c(r)."""
+        """Compute W(r) c(r) [edges, C] from g(r) and c(r)."""
         first, second = self.filters
         return second(shifted_softplus(first(basis))) * cut[:, None]
 
@@ -101,19 +101,19 @@ class Interaction(eqx.Module):
         return by_rows(messages, (basis, cut, sender))[0]
 
     def __call__(self, h: Float[Array, "N C"], add: "Messages", scale: float) -> Array:
-        """h' from h and the sum of messages."""
+        """Compute h' from h and the sum of messages."""
         v = add(self.incoming(h)) * scale
         return h + self.update[1](shifted_softplus(self.update[0](v)))
 
 
 Messages = Callable[[Float[Array, "N C"]], Float[Array, "N C"]]
-"""Σ_j x_j ∘ W(r_ij) c(r_ij) of values x of atoms, in one layer."""
+"""Σ_j x_j ∘ W(r_ij) c(r_ij) in one layer, as a function of values x of atoms."""
 
 
 class SchNet(Network):
     """A SchNet: interaction energies of atoms from a graph; attributes as in `Network`.
 
-    For inference tables may stand for the filters of the layers, whose weights are gone then.
+    For inference, tables may replace the filters of the layers, whose weights are then dropped.
     """
 
     config: SchNetConfig = eqx.field(static=True)
@@ -141,7 +141,7 @@ class SchNet(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "SchNet":
-        """An untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.random`."""
         s, c = len(elements), config.channels
         keys = iter(jax.random.split(key, 3 + config.layers))
         return cls(
@@ -161,7 +161,7 @@ class SchNet(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels of the features by degree."""
+        """The channels of the features by degree."""
         return (self.config.channels // 2,)
 
     def features(self, graph: Graph) -> Features:
@@ -180,7 +180,7 @@ class SchNet(Network):
         return self.readout[1](x)[:, 0]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
-        """The sums of every layer, with filters from the distances r, Å, or from tables."""
+        """Return the sums of every layer, with filters from distances r, Å, or from tables."""
         config = self.config
         if self.tables:
             place, mask = self.tables[0].place(r), graph.edge_mask.astype(r.dtype)
@@ -197,7 +197,7 @@ class SchNet(Network):
         )
 
     def tabulated(self) -> "SchNet":
-        """The same function, with filters from a table."""
+        """Return the same function, with filters from tables."""
         if self.tables:
             return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.interactions)

@@ -1,4 +1,4 @@
-"""Ziegler–Biersack–Littmark screened nuclear repulsion, for atoms pressed together."""
+"""Compute the Ziegler–Biersack–Littmark screened nuclear repulsion of atoms at short distances."""
 
 import jax.numpy as jnp
 
@@ -22,8 +22,8 @@ def zbl_energies(
 
         a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3),   φ(x) = Σ_k A_k exp(−α_k x)
 
-    c is the polynomial cutoff of power p at the sum of the covalent radii, so bonded
-    neighbours at equilibrium do not feel it. Constants as in mace-torch.
+    c is the polynomial cutoff of power p at the sum of the covalent radii, so V vanishes for bonded
+    neighbours at equilibrium. The constants are those of mace-torch.
 
     Args:
         r: distances, Å, beyond `radii` in padding slots.

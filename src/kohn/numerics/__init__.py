@@ -1,1 +1,1 @@
-"""Derivatives of noisy functions, and how noisy they are."""
+"""Derivatives of noisy functions, and estimates of their noise."""

@@ -1,14 +1,14 @@
-"""Derivatives of noisy functions that may jump nearby, with the error of each.
+"""Estimate derivatives, with their errors, of noisy functions that may jump nearby.
 
     f'(0) = lim (f(h) − f(−h)) / 2h
 
-Derivatives are central differences of several steps, extrapolated to none as Ridders does
-(Adv. Eng. Softw. 4, 75 (1982)): of all the estimates the one whose error is smallest is taken,
-noise included, and a violation counts only beyond that error.
+Central differences at several steps are extrapolated to step zero by Ridders' method
+(Adv. Eng. Softw. 4, 75 (1982)). The estimate with the smallest error, noise included, is taken,
+and a violation counts only if it exceeds that error.
 
-Where f jumps by J, or its slope does, at a distance d from the place, steps beyond d see J / 2h or
-J (h − d) / 2h and steps within see nothing of it. So a violation has to be there with shorter
-steps too, as long as noise lets them say anything: a slope that is wrong is wrong with all.
+If f or its slope jumps by J at a distance d from the point, steps longer than d measure J / 2h or
+J (h − d) / 2h, and shorter steps are not affected. A violation must therefore appear with shorter
+steps too, as long as noise does not hide it: a slope that is wrong is wrong with all steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,27 +19,27 @@ from itertools import pairwise
 from kohn.numerics.noise import CERTAIN
 
 STEPS = (0.032, 0.032 / 4, 0.032 / 16, 0.032 / 64)
-"""For coordinates in Å: from what float32 can tell to what steep energies need."""
+"""Steps of coordinates, Å: float32 needs the longest, steep energies need the shortest."""
 SHORTER = (1.0, 1 / 16, 1 / 256, 1 / 4096)
-"""Of the steps, where longer ones show a violation, or no derivative at all."""
+"""Factors of the steps, tried in turn if longer steps show a violation or do not converge."""
 BESIDE = 1.4
-"""Of the steps, where a violation was seen with one length of them and needs a witness."""
+"""Factor of the steps that confirm a violation which steps of one length showed."""
 DOUBT = 20.0
-"""Of what does not converge, the error: near a jump, estimates agree by chance now and then."""
+"""Error per disagreement of steps that do not converge: near a jump they can agree by chance."""
 JUMP = "it jumps within the longer steps"
 ENOUGH = 1e-6
-"""For slopes in eV/Å: errors below need no shorter steps."""
+"""An error of slopes, eV/Å, below which shorter steps are not needed."""
 RATIO = 16.0
-"""By how much the leading error falls from one step to the next: the square of their ratio."""
+"""Factor by which the leading error falls from step to step: the square of their ratio."""
 
 
 def extrapolated(
     differences: Sequence[float], steps: Sequence[float], noise: float
 ) -> tuple[float, float]:
-    """The derivative at step zero and its estimated error.
+    """Return the derivative at step zero and its estimated error.
 
     Args:
-        differences: central differences (f(h) − f(−h)) / 2h, for steps that fall by 4.
+        differences: central differences (f(h) − f(−h)) / 2h, for steps that fall by a factor of 4.
         noise: standard deviation of f.
     """
     rounding = [CERTAIN * noise / (2**0.5 * h) for h in steps]
@@ -50,7 +50,7 @@ def extrapolated(
         finer = [(factor * b - a) / (factor - 1) for a, b in pairwise(row)]
         levels = len(differences) - len(finer)
         for k, value in enumerate(finer):
-            # Whatever the order, errors are trusted to fall by 16 a step and no faster.
+            # Whatever the order, errors are assumed to fall by 16 per step and no faster.
             change = max(abs(value - row[k]) / RATIO, abs(value - row[k + 1]))
             doubt = max(doubts[k : k + levels])
             candidates.append((value, 3 * change + DOUBT * doubt + rounding[k + levels]))
@@ -59,10 +59,10 @@ def extrapolated(
 
 
 def _doubts(differences: Sequence[float], rounding: Sequence[float]) -> list[float]:
-    """By how much each pair of steps disagrees, where steps do not converge; otherwise 0.
+    """Return the disagreement of each pair of steps that does not converge, and 0 for the others.
 
-    Where f is smooth the disagreement falls by 16 from one pair to the next. Where it jumps
-    nearby, differences go as jump / h until the step is too short to meet it.
+    If f is smooth, the disagreement falls by 16 from one pair to the next. If f jumps nearby,
+    differences scale as jump / h until the step is too short to reach the jump.
     """
     d = [abs(a - b) for a, b in pairwise(differences)]
     slack = [a + b for a, b in pairwise(rounding)]
@@ -72,33 +72,33 @@ def _doubts(differences: Sequence[float], rounding: Sequence[float]) -> list[flo
 
 
 def kink(bends: Sequence[float], steps: Sequence[float], noise: float = 0.0) -> float:
-    """By how much slopes from the left and from the right differ at the place itself.
+    """Return the difference of the slopes from the left and from the right at the point itself.
 
-    A central difference converges there as well, to their mean. Of the estimates the second: a
-    place about as far away as one of the steps makes one of them vanish.
+    A central difference converges there as well, to their mean. The second smallest estimate is
+    returned: a kink about as far away as one of the steps makes one estimate vanish.
 
     Args:
-        bends: f(h) + f(−h) − 2 f(0), for steps that fall by 4; where f is smooth, over h, they
-            fall with h.
-        noise: standard deviation of f, which over h is (4 · 4 + 1) √6 σ / 12 h for the finer h.
+        bends: f(h) + f(−h) − 2 f(0), for steps that fall by 4; divided by h, they fall with h
+            if f is smooth.
+        noise: standard deviation of f; an estimate has (4 · 4 + 1) √6 σ / 12 h, h the finer step.
     """
     jumps = [b / h for b, h in zip(bends, steps, strict=True)]
-    found = [
+    estimates = [
         max(abs(4 * fine - coarse) / 3 - CERTAIN * 3.5 * noise / h, 0.0)
         for (coarse, fine), h in zip(pairwise(jumps), steps[1:], strict=True)
     ]
-    return sorted(found)[1]
+    return sorted(estimates)[1]
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A derivative beside what it should be.
+    """A derivative compared with its expected value.
 
     Attributes:
-        wrong: by how much they differ, with its sign.
+        wrong: derivative minus expected value.
         error: of the derivative, noise included.
-        noise: what of it noise is, at least.
-        note: whether a jump nearby disturbs it.
+        noise: the least part of the error that noise causes.
+        note: names a jump nearby that disturbs the derivative; empty without one.
     """
 
     wrong: float
@@ -108,9 +108,9 @@ class Slope:
 
 
 def _agree(a: Slope, b: Slope) -> bool:
-    """Whether both see the same violation, noise and a tenth aside."""
-    seen = abs(a.wrong) > a.error and abs(b.wrong) > b.error
-    return seen and abs(a.wrong - b.wrong) <= 0.1 * abs(a.wrong) + a.noise + b.noise
+    """Return whether both show the same violation, within noise and a tenth."""
+    violated = abs(a.wrong) > a.error and abs(b.wrong) > b.error
+    return violated and abs(a.wrong - b.wrong) <= 0.1 * abs(a.wrong) + a.noise + b.noise
 
 
 def slope(
@@ -121,65 +121,65 @@ def slope(
     steps: Sequence[float] = STEPS,
     enough: float = ENOUGH,
 ) -> Slope:
-    """df/dt at t = 0 beside what it should be, by steps as long as jumps nearby allow.
+    """Compare df/dt at t = 0 with its expected value, by steps as long as jumps nearby allow.
 
     Args:
-        f: a function of t. Each place is asked for once.
-        expected: its derivative there.
+        f: a function of t, called once for each t.
+        expected: the derivative that f should have there.
         noise: standard deviation of f.
-        steps: of t, each a quarter of the one before.
-        enough: an error that needs no shorter steps.
+        steps: of t, each a quarter of the previous step.
+        enough: an error below which shorter steps are not needed.
     """
     f = cache(f)
 
-    def by(share: float) -> Slope:
+    def measured(share: float) -> Slope:
         shares = [share * h for h in steps]
         value, error = _central(f, shares, noise)
         return Slope(value - expected, error, CERTAIN * noise / (2**0.5 * shares[0]))
 
-    found: list[Slope] = []
+    slopes: list[Slope] = []
     for share in SHORTER:
         rounding = CERTAIN * noise / (2**0.5 * share * steps[0])
-        if any(rounding > max(abs(x.wrong), x.error) for x in found):
-            break  # noise: shorter steps say nothing more
-        found.append(by(share))
-        if abs(found[-1].wrong) <= found[-1].error <= enough:
+        if any(rounding > max(abs(x.wrong), x.error) for x in slopes):
+            break  # noise hides what shorter steps could show
+        slopes.append(measured(share))
+        if abs(slopes[-1].wrong) <= slopes[-1].error <= enough:
             break
-    best = _confirmed(found, lambda: by(BESIDE))
-    noises = found[0].noise + best.noise
-    jumps = abs(found[0].wrong - best.wrong) > 10 * (enough + noises)
+    best = _confirmed(slopes, lambda: measured(BESIDE))
+    noises = slopes[0].noise + best.noise
+    jumps = abs(slopes[0].wrong - best.wrong) > 10 * (enough + noises)
     return replace(best, note=JUMP) if jumps else best
 
 
-def _confirmed(found: Sequence[Slope], more: Callable[[], Slope]) -> Slope:
-    """The one of least error; a violation only if steps of another length see the same.
+def _confirmed(slopes: Sequence[Slope], measure: Callable[[], Slope]) -> Slope:
+    """Return the slope of least error; a violation only if steps of another length confirm it.
 
-    If none does, these steps crossed a jump, or met noise that is larger than it was said to be:
-    then one that sees no violation, or that much more error.
+    Otherwise these steps crossed a jump, or the noise is larger than stated: then return a slope
+    without violation, or if there is none, this slope with an error larger by the difference.
 
     Args:
-        more: takes other steps, where shorter ones say neither the one nor the other.
+        measure: measures with other steps, if the shorter ones neither confirm nor exclude it.
     """
-    best = min(found, key=lambda x: x.error)
-    others = [x for x in found if x is not best]
+    best = min(slopes, key=lambda x: x.error)
+    others = [x for x in slopes if x is not best]
     if abs(best.wrong) <= best.error or any(_agree(best, x) for x in others):
         return best
     if all(abs(x.wrong - best.wrong) <= x.error + best.error for x in others):
-        witness = more()
+        witness = measure()
         others.append(witness)
         if _agree(best, witness):
             apart = abs(best.wrong - witness.wrong)
             return replace(best, error=max(best.error, witness.error) + 3 * apart)
-    unseen = [x for x in others if abs(x.wrong) <= x.error]
-    if unseen:
-        return min(unseen, key=lambda x: x.error)
+    harmless = [x for x in others if abs(x.wrong) <= x.error]
+    if harmless:
+        return min(harmless, key=lambda x: x.error)
     return replace(best, error=best.error + min(abs(x.wrong - best.wrong) for x in others))
 
 
 def _central(
     f: Callable[[float], float], steps: Sequence[float], noise: float
 ) -> tuple[float, float]:
-    """df/dt at 0 and its error, from steps that fall by 4."""
+    """Return df/dt at 0 and its error, from steps that fall by 4."""
     sides = [(f(-h), f(h)) for h in steps]
     differences = [(b - a) / (2 * h) for (a, b), h in zip(sides, steps, strict=True)]
     value, error = extrapolated(differences, steps, noise)

@@ -1,4 +1,4 @@
-"""Clebsch–Gordan coefficients of real spherical harmonics."""
+"""Compute Clebsch–Gordan coefficients of real spherical harmonics."""
 
 from fractions import Fraction
 from functools import lru_cache
@@ -33,15 +33,15 @@ def _complex_coefficient(l1: int, m1: int, l2: int, m2: int, l3: int, m3: int) -
 
 @lru_cache
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
-    """Real coupling coefficients C with (x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2 of degree l3.
+    """Return the real coefficients C of (x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, of degree l3.
 
     Normalised so that Σ_m1m2 C[m1, m2, m3] C[m1, m2, m3'] = δ_m3m3', and zero unless
     |l1 - l2| ≤ l3 ≤ l1 + l2. The sign is that of the complex coefficients after the phase
-    (-i)^l of each degree that makes them real, which is also e3nn's; C equals
-    sqrt(2 l3 + 1) times e3nn's `wigner_3j`, because e3nn's axes are ours renamed.
+    (-i)^l of each degree that makes them real, which is also e3nn's sign; C equals
+    sqrt(2 l3 + 1) times e3nn's `wigner_3j`, because e3nn only renames Kohn's axes.
 
     Returns:
-        float64 [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], not to be written to.
+        float64 [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], read-only.
     """
     shape = (2 * l1 + 1, 2 * l2 + 1, 2 * l3 + 1)
     if not abs(l1 - l2) <= l3 <= l1 + l2:

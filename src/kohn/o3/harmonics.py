@@ -1,4 +1,4 @@
-"""Real spherical harmonics, to any degree.
+"""Compute real spherical harmonics, to any degree.
 
 Convention, used everywhere in Kohn: orthonormal on the unit sphere, polar axis z, ordered
 m = -l … l within each degree and degrees ascending, and no Condon–Shortley phase:
@@ -21,17 +21,17 @@ from kohn.typing import Array, ArrayLike, Float
 
 
 def degree_slice(l: int) -> slice:
-    """Where the 2l+1 components of degree l stand among (l_max + 1)² harmonics."""
+    """Return the slice of the 2l+1 components of degree l among (l_max + 1)² harmonics."""
     return slice(l * l, (l + 1) * (l + 1))
 
 
 def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, "... lm"]:
-    """`harmonics_by_component` as one array, [..., (l_max + 1)²]."""
+    """Return `harmonics_by_component` as one array, [..., (l_max + 1)²]."""
     return jnp.stack(harmonics_by_component(d, l_max), axis=-1)
 
 
 def harmonics_by_component(d: Float[ArrayLike, "... 3"], l_max: int) -> list[Float[Array, "..."]]:
-    """Regular solid harmonics r^l Y_lm(d), polynomials in d: smooth everywhere, also at 0.
+    """Compute regular solid harmonics r^l Y_lm(d): polynomials in d, smooth everywhere, also at 0.
 
     Recursions, with ρ² = x² + y² + z² and c_m + i s_m = (x + iy)^m:
 
@@ -51,18 +51,18 @@ def harmonics_by_component(d: Float[ArrayLike, "... 3"], l_max: int) -> list[Flo
     d = jnp.asarray(d)
     x, y, z = d[..., 0], d[..., 1], d[..., 2]
     rr = x * x + y * y + z * z
-    one = jnp.ones_like(x)
+    ones = jnp.ones_like(x)
 
-    cosine, sine = [one], [jnp.zeros_like(x)]
+    cosine, sine = [ones], [jnp.zeros_like(x)]
     for _ in range(l_max):
         c, s = cosine[-1], sine[-1]
         cosine.append(x * c - y * s)
         sine.append(x * s + y * c)
 
-    columns = [one] * (l_max + 1) ** 2
+    columns = [ones] * (l_max + 1) ** 2
     for m in range(l_max + 1):
         double_factorial = float(np.prod(np.arange(1, 2 * m, 2, dtype=float)))
-        below, q = jnp.zeros_like(x), one * double_factorial
+        below, q = jnp.zeros_like(x), ones * double_factorial
         for l in range(m, l_max + 1):
             if l > m:
                 below, q = q, ((2 * l - 1) * z * q - (l + m - 1) * rr * below) / (l - m)
@@ -77,7 +77,7 @@ def harmonics_by_component(d: Float[ArrayLike, "... 3"], l_max: int) -> list[Flo
 
 
 def spherical_harmonics(u: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, "... lm"]:
-    """Orthonormal real spherical harmonics of unit vectors `u`.
+    """Compute orthonormal real spherical harmonics of unit vectors `u`.
 
     Args:
         u: unit vectors [..., 3]; not normalised here, so that the caller decides what
@@ -91,7 +91,7 @@ def spherical_harmonics(u: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array
 
 
 def to_complex(l: int) -> np.ndarray:
-    """Q with Y^complex_m = Σ_m' Q[m, m'] Y_lm', complex128 [2l+1, 2l+1], unitary.
+    """Return Q with Y^complex_m = Σ_m' Q[m, m'] Y_lm', complex128 [2l+1, 2l+1], unitary.
 
     The complex harmonics are the quantum mechanical ones, with the Condon–Shortley phase.
     """

@@ -1,9 +1,9 @@
-"""Products of spherical tensors: of two, and of a tensor with itself ν times.
+"""Multiply spherical tensors: two of them, or a tensor with itself ν times.
 
 A spherical tensor of degree l is a tuple of its 2l+1 components, each an array of any one
-shape; products go over the nonzero Clebsch–Gordan coefficients only. Written out so, XLA
-fuses a product into a few loops over atoms and channels, about ten times faster than a dense
-contraction with the coefficients.
+shape; products use the nonzero Clebsch–Gordan coefficients only. XLA fuses a product that is
+written out in this way into a few loops over atoms and channels, about ten times faster than a
+dense contraction with the coefficients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ Path: TypeAlias = tuple[int, ...]
 
 @lru_cache
 def nonzero_coefficients(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
-    """The nonzero C[m1, m2, m3] as (m3, m1, m2, C), sorted, with m counted from 0."""
+    """Return the nonzero C[m1, m2, m3] as (m3, m1, m2, C), sorted, with m counted from 0."""
     c = clebsch_gordan(l1, l2, l3)
     return tuple(sorted((int(k), int(i), int(j), float(c[i, j, k])) for i, j, k in np.argwhere(c)))
 
@@ -33,7 +33,7 @@ def nonzero_coefficients(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int
 def product(x: Tensor[A], y: Tensor[A], l3: int) -> Tensor[A]:
     """(x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, the part of degree l3.
 
-    Where `x is y`, the symmetric pairs are formed once.
+    If `x is y`, the symmetric pairs are formed once.
     """
     l1, l2 = len(x) // 2, len(y) // 2
     pairs: list[dict[tuple[int, int], float]] = [{} for _ in range(2 * l3 + 1)]
@@ -54,9 +54,9 @@ class SymmetricProduct:
 
         B_c = Σ_ν Σ_η w^ν_ηc · [A_c ⊗ … ⊗ A_c]_η        (MACE, eq. 10 and 11)
 
-    Because the factors are one and the same tensor, many couplings coincide or are linearly
-    dependent: for l ≤ 3 and ν = 3 the invariants are 8, not the 23 of distinct factors.
-    `paths` holds one independent set, found by rank, the cheapest chains first.
+    Because all factors are the same tensor, many couplings coincide or are linearly
+    dependent: for l ≤ 3 and ν = 3 there are 8 invariants, not the 23 of distinct factors.
+    `paths` holds one independent set, determined by rank, the cheapest chains first.
 
     Attributes:
         l_max: highest degree of A.
@@ -71,7 +71,7 @@ class SymmetricProduct:
     paths: tuple[tuple[Path, ...], ...]
 
     def __call__(self, a: Mapping[int, Tensor[A]], weights: Sequence[Sequence[A]]) -> Tensor[A]:
-        """B from A.
+        """Compute B from A.
 
         Args:
             a: degree -> components of A, each [...].
@@ -119,16 +119,16 @@ def _sum(x: Tensor[A], y: Tensor[A]) -> Tensor[A]:
 
 @lru_cache
 def symmetric_product(l_max: int, degree: int, order: int) -> SymmetricProduct:
-    """The symmetric products up to `order` of a tensor with degrees 0 … l_max, natural parity."""
+    """Return the products up to `order` of a tensor with degrees 0 … l_max, natural parity."""
     return SymmetricProduct(
         l_max, degree, tuple(_independent(l_max, degree, nu) for nu in range(1, order + 1))
     )
 
 
 def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
-    """Independent chains, chosen by the rank of their values at random tensors.
+    """Return independent chains, chosen by the rank of their values at random tensors.
 
-    Chains of equal multisets of degrees can depend on one another, others cannot.
+    Only chains with equal multisets of degrees can depend on one another.
     """
     rng = np.random.default_rng(0)
     chosen: list[Path] = []
@@ -156,7 +156,7 @@ def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
 
 
 def evaluate_chain(chain: Path, a: Mapping[int, Tensor[A]]) -> Tensor[A]:
-    """[[A_l1 ⊗ A_l2]_L12 ⊗ A_l3]… along a chain (l1, l2, L12, l3, …)."""
+    """Compute [[A_l1 ⊗ A_l2]_L12 ⊗ A_l3]… along a chain (l1, l2, L12, l3, …)."""
     value = a[chain[0]]
     for l, out in zip(chain[1::2], chain[2::2], strict=True):
         value = product(value, a[l], out)
@@ -164,22 +164,22 @@ def evaluate_chain(chain: Path, a: Mapping[int, Tensor[A]]) -> Tensor[A]:
 
 
 def _chains(degrees: tuple[int, ...], degree: int) -> set[Path]:
-    """Every chain that couples these degrees, in any sequence, to `degree`."""
+    """Return every chain that couples these degrees, in any order, to `degree`."""
     if len(degrees) == 1:
         return {(degrees[0],)} if degrees[0] == degree else set()
-    found: set[Path] = set()
+    chains: set[Path] = set()
     for i, last in enumerate(degrees):
         rest = degrees[:i] + degrees[i + 1 :]
         for stem_degree in range(abs(last - degree), last + degree + 1):
             for stem in _chains(rest, stem_degree):
                 if len(stem) == 1 and stem[0] > last:
                     continue  # the first two commute
-                found.add((*stem, last, degree))
-    return found
+                chains.add((*stem, last, degree))
+    return chains
 
 
 def _cost(chain: Path) -> tuple:
-    """Products to form; chains through intermediates of unnatural parity come last."""
+    """Return a key that sorts chains by their products, those with unnatural parity last."""
     left = chain[0]
     nonzero, unnatural = 0, 0
     for l, out in zip(chain[1::2], chain[2::2], strict=True):

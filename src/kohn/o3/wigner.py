@@ -1,4 +1,4 @@
-"""Wigner matrices of real spherical harmonics."""
+"""Compute Wigner matrices of real spherical harmonics."""
 
 from functools import lru_cache, partial
 from math import pi
@@ -13,7 +13,7 @@ from kohn.typing import Array, ArrayLike, Float
 
 @lru_cache
 def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points and weights on the sphere that integrate degree 2l exactly: [q, 3], [q]."""
+    """Return points and weights on the sphere that integrate degree 2l exactly: [q, 3], [q]."""
     nodes, weights = np.polynomial.legendre.leggauss(l + 1)
     phi = 2 * pi * np.arange(2 * l + 2) / (2 * l + 2)
     sine = np.sqrt(1 - nodes**2)
@@ -29,9 +29,9 @@ def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
     return points.reshape(-1, 3), area.reshape(-1)
 
 
-@partial(jax.jit, static_argnames="l")  # by itself, some hundred operations a degree
+@partial(jax.jit, static_argnames="l")  # without jit about a hundred operations per degree
 def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
-    """D_l(R) with Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
+    """Compute D_l(R) with Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
 
     D_mm' = ∫ Y_lm(R u) Y_lm'(u) dΩ, by a quadrature that is exact for these polynomials;
     R may be a reflection, and the result is differentiable in R.
@@ -54,9 +54,9 @@ def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
 
 
 def to_e3nn(l: int) -> np.ndarray:
-    """M with Y^e3nn_l(u) = M Y_l(u), "norm" and "integral" scales aside, float64 [2l+1, 2l+1].
+    """Return M of Y^e3nn_l(u) = M Y_l(u), "norm"/"integral" scales aside, float64 [2l+1, 2l+1].
 
-    e3nn's harmonics are ours with the axes renamed (x, y, z) -> (z, x, y): M = D_l of that turn.
+    e3nn's harmonics are Kohn's with axes renamed (x, y, z) -> (z, x, y): M = D_l of this rotation.
     """
     turn = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     return np.asarray(wigner_d(turn, l))

@@ -1,4 +1,4 @@
-"""Potentials, and models of other properties: opened, saved, evaluated."""
+"""Open, save and evaluate potentials, and models of other properties."""
 
 from kohn.potential.compiled_model import CompiledModel as CompiledModel
 from kohn.potential.compiled_model import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""A model as compiled functions."""
+"""Compile the functions that evaluate a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from kohn.typing import Array, ArrayLike, Float
 class CompiledModel:
     """Energy, forces and stress of graphs, or of positions that move.
 
-    Weights and structure of the model are taken apart once, to a flat list, so that a call costs
-    little more than the computation; models of one configuration share what is compiled.
+    The weights are separated from the structure of the model once, as a flat list, so that a call
+    costs little more than the computation; models of one configuration share compiled functions.
     """
 
     def __init__(self, model: Any):
@@ -28,34 +28,34 @@ class CompiledModel:
         self._evaluate, self._move, self._energies = _functions(_Static(rest, structure))
 
     def __call__(self, graph: Graph) -> Derived:
-        """Of a batch; compiled once for each shape."""
+        """Compute energy, forces and stress of a batch; compiled once for each shape."""
         return self._evaluate(self._weights, graph)
 
     def energies(self, graph: Graph) -> Float[Array, " G"]:
-        """Of a batch, without derivatives, eV: a third of the time."""
+        """Compute the energies of a batch without derivatives, eV, in a third of the time."""
         return self._energies(self._weights, graph)
 
     def move(
         self, topology: Topology, positions: Float[ArrayLike, "N 3"], cell: Float[ArrayLike, "3 3"]
     ) -> Derived:
-        """Of one structure from positions and cell, float64 Å: a step of a simulation."""
+        """Compute one structure from positions and cell, float64 Å: a step of a simulation."""
         return self._move(self._weights, topology, positions, cell)
 
 
 def evaluate(model: Any, graph: Graph) -> Derived:
-    """Energy, forces and stress of one batch."""
+    """Compute energy, forces and stress of one batch."""
     return CompiledModel(model)(graph)
 
 
 @dataclass(frozen=True)
 class _Static:
-    """What of a model is not an array: equal for equal configurations."""
+    """The part of a model that is not arrays; equal for equal configurations."""
 
     rest: Any
     structure: Any
 
     def model(self, weights: list[Array]) -> Any:
-        """The model with these weights."""
+        """Return the model with these weights."""
         return eqx.combine(jax.tree.unflatten(self.structure, weights), self.rest)
 
     def __hash__(self) -> int:
@@ -80,7 +80,7 @@ def _functions(static: _Static) -> tuple[Callable, Callable, Callable]:
         return energy_and_derivatives(model, graph)
 
     def energies(weights: list[Array], graph: Graph) -> Float[Array, " G"]:
-        return evaluate(weights, graph).energy  # the rest is not computed, once compiled
+        return evaluate(weights, graph).energy  # the compiled function omits the rest
 
     newer = getattr(static.rest, "newer_fusion", False)
     evaluate_, move_, energies_ = (

@@ -1,15 +1,15 @@
-"""Geometries without sense, and geometries unlike all that a model was trained on.
+"""Detect impossible geometries, and geometries unlike the training data of a model.
 
-Of the training data the model file keeps, within the cutoff,
+The model file stores two kinds of distances of the training data, within the cutoff:
 
     shortest    the shortest distance of each pair of elements
     loneliest   the longest distance from an atom of each element to its nearest neighbour
 
 A distance that is shorter or a neighbour that is farther by more than `MARGIN`, or a pair of
-elements that were never neighbours, is extrapolation: a network says something there, and nothing
-vouches for it. That all distances are known does not make a geometry safe: angles and environments
-are not looked at. Atoms nearer than `NEAREST` of the sum of their covalent radii are refused,
-unless the training data had them as near.
+elements that were never neighbours, is extrapolation: the network still predicts a value, but no
+training data support it. Known distances alone do not make a geometry safe, because angles and
+environments are not checked. Atoms nearer than `NEAREST` of the sum of their covalent radii are
+refused, unless such atoms were as near in the training data.
 """
 
 from collections.abc import Sequence
@@ -26,15 +26,15 @@ from kohn.structures.elements import covalent_radii, symbol
 from kohn.typing import Document
 
 NEAREST = 0.2
-"""Share of the sum of covalent radii (C–C 0.30 Å, H–H 0.12 Å): nearer atoms have no sense."""
+"""Share of the sum of covalent radii (C–C 0.30 Å, H–H 0.12 Å): nearer atoms are impossible."""
 MARGIN = 0.05
-"""By how much of itself a distance may leave the range of the training data."""
+"""Relative amount by which a distance may leave the range of the training data."""
 _BASE = 128
-"""Pairs of atomic numbers are numbers to this base."""
+"""Base in which a pair of atomic numbers is coded as one number."""
 
 
 class ExtrapolationWarning(UserWarning):
-    """A model was asked about a geometry unlike those that it was trained on."""
+    """A model was applied to a geometry unlike its training data."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Seen:
 
     @classmethod
     def of(cls, structures: Sequence[Structure], rows: Sequence[Neighbourhood]) -> Self:
-        """Those of structures with their neighbourhoods."""
+        """Collect the distances of structures with these neighbourhoods."""
         shortest: dict[tuple[int, int], float] = {}
         loneliest: dict[int, float] = {}
         for s, h in zip(structures, rows, strict=True):
@@ -63,7 +63,7 @@ class Seen:
         return cls(shortest, loneliest)
 
     def joined(self, other: "Seen") -> "Seen":
-        """Those of both."""
+        """Return the distances of both sets of training data together."""
         shortest = {
             pair: min(self.shortest.get(pair, np.inf), other.shortest.get(pair, np.inf))
             for pair in self.shortest.keys() | other.shortest.keys()
@@ -76,66 +76,66 @@ class Seen:
 
     @classmethod
     def from_json(cls, document: Document) -> Self:
-        """What `to_json` wrote."""
+        """Read what `to_json` wrote."""
         shortest = {(int(a), int(b)): float(r) for a, b, r in document["shortest"]}
         return cls(shortest, {int(z): float(r) for z, r in document["loneliest"]})
 
     def to_json(self) -> Document:
-        """Lists of atomic numbers and Å."""
+        """Return lists of atomic numbers and distances, Å."""
         return {
             "shortest": [[a, b, r] for (a, b), r in sorted(self.shortest.items())],
             "loneliest": [[z, r] for z, r in sorted(self.loneliest.items())],
         }
 
     def outside(self, structure: Structure, rows: Neighbourhood) -> list[str]:
-        """In what a structure is unlike the training data, in words; empty where in nothing."""
+        """Describe how a structure is unlike the training data; empty if it is not."""
         pairs, nearest = _distances(structure, rows)
-        found = []
+        texts = []
         for (a, b), r in pairs.items():
             name, known = f"{symbol(a)}–{symbol(b)}", self.shortest.get((a, b))
             if known is None:
-                found.append(f"{name} were never neighbours in the training data")
+                texts.append(f"{name} were never neighbours in the training data")
             elif r < known * (1 - MARGIN):
-                found.append(f"{name} at {r:.2f} Å, in the training data {known:.2f} Å or more")
+                texts.append(f"{name} at {r:.2f} Å, in the training data {known:.2f} Å or more")
         for z, r in nearest.items():
             known = self.loneliest.get(z)
             if known is not None and r > known * (1 + MARGIN):
-                found.append(
+                texts.append(
                     f"{symbol(z)} without a neighbour within {r:.2f} Å, in the training data "
                     f"always within {known:.2f} Å"
                 )
-        return found
+        return texts
 
 
 @dataclass(frozen=True)
 class ApplicabilityDomain:
-    """What is refused and warned of before a model is asked.
+    """The geometries that a model accepts; others are refused, or predicted with a warning.
 
     Attributes:
         cutoff: of the model, Å.
-        seen: of its training data; None where its file does not say.
+        seen: distances of its training data; None if its file does not store them.
     """
 
     cutoff: float
     seen: Seen | None = None
 
     def rows(self, structure: Structure) -> Neighbourhood:
-        """The neighbours of a structure within the cutoff.
+        """Return the neighbours of a structure within the cutoff.
 
         Raises:
-            InputError: no sense in the geometry: see `kohn.graphs.neighbourhood`; atoms nearer
-                than `NEAREST` of the sum of their radii, and than in the training data.
+            InputError: the geometry is impossible: see `kohn.graphs.neighbourhood`; or atoms are
+                nearer than `NEAREST` of the sum of their radii, and than in the training data.
         """
-        found = neighbourhood(structure, self.cutoff)
-        self.refuse_overlaps(structure, found)
-        return found
+        neighbours = neighbourhood(structure, self.cutoff)
+        self.refuse_overlaps(structure, neighbours)
+        return neighbours
 
     def outside(self, structure: Structure, rows: Neighbourhood) -> tuple[str, ...]:
-        """In what a structure is unlike the training data, as far as they are known."""
+        """Describe how a structure is unlike the training data, if these are known."""
         return () if self.seen is None else tuple(self.seen.outside(structure, rows))
 
     def refuse_overlaps(self, structure: Structure, rows: Neighbourhood) -> None:
-        """Raises InputError where two atoms are too near."""
+        """Raise InputError if two atoms are too near each other."""
         i, slot = np.nonzero(rows.mask)
         r = np.linalg.norm(rows.displacement[i, slot], axis=1)
         j = rows.index[i, slot]
@@ -146,16 +146,16 @@ class ApplicabilityDomain:
             least = float(self.limit(structure.numbers[[a]], structure.numbers[[b]])[0])
             names = [f"{symbol(structure.numbers[x])} (atom {x})" for x in (a, b)]
             raise InputError(
-                "two atoms are too near each other to have a sense",
+                "two atoms are too near each other",
                 where=structure.place,
                 expected=f"at least {least:.2f} Å, {NEAREST:g} of the sum of their radii",
                 received=f"{names[0]} and {names[1]}{' or its image' if a == b else ''}, "
                 f"{r[k]:.3f} Å apart",
-                fix="check that positions and cell are in Å, and that no atom is there twice",
+                fix="check that positions and cell are in Å, and that no atom occurs twice",
             )
 
     def limit(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Å, below which atoms of atomic numbers a and b, of any one shape, have no sense."""
+        """Return the distance, Å, below which atoms of elements a and b [...] are refused."""
         limit = NEAREST * (covalent_radii(a) + covalent_radii(b))
         if self.seen is None or not self._nearer:
             return limit
@@ -165,7 +165,7 @@ class ApplicabilityDomain:
 
     @cached_property
     def _nearer(self) -> dict[int, float]:
-        """Pairs that the training data had nearer than `NEAREST` allows."""
+        """Shortest distances of pairs nearer in the training data than `NEAREST` allows."""
         assert self.seen is not None
         return {
             a * _BASE + b: r
@@ -175,7 +175,7 @@ class ApplicabilityDomain:
 
 
 def domain_of(cutoff: float, provenance: Document) -> ApplicabilityDomain:
-    """The judge for a model with this history."""
+    """Return the applicability domain of a model with this provenance."""
     document = provenance.get("seen")
     return ApplicabilityDomain(cutoff, None if document is None else Seen.from_json(document))
 
@@ -183,8 +183,8 @@ def domain_of(cutoff: float, provenance: Document) -> ApplicabilityDomain:
 def _distances(
     structure: Structure, rows: Neighbourhood
 ) -> tuple[dict[tuple[int, int], float], dict[int, float]]:
-    """Shortest distance by pair of elements; longest distance to a nearest neighbour by element,
-    of atoms that have one."""
+    """Return the shortest distance of each pair of elements, and for each element the longest
+    distance from an atom to its nearest neighbour, if it has one."""
     r = np.where(rows.mask, np.linalg.norm(rows.displacement, axis=2), np.inf)
     numbers = np.append(structure.numbers, 0).astype(np.int64)
     own, other = numbers[:-1, None], numbers[rows.index]

@@ -1,4 +1,4 @@
-"""Opening and saving potentials: one safetensors file each, see `kohn.modelfile`."""
+"""Open and save potentials: one safetensors file each, see `kohn.modelfile`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,20 +21,20 @@ UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, 
 
 
 def save(potential: Potential | PropertyModel, path: str | Path) -> None:
-    """Write a potential, or a model of properties, to one file, atomically; the same potential
-    gives the same bytes."""
+    """Write a potential or a model of properties to one file atomically; the same potential
+    always gives the same bytes."""
     modelfile.write(path, arrays_by_name(potential.model), metadata(potential))
 
 
 def to_bytes(potential: Potential | PropertyModel) -> bytes:
-    """The bytes that `save` writes."""
+    """Return the bytes that `save` writes."""
     return modelfile.to_bytes(arrays_by_name(potential.model), metadata(potential))
 
 
 def metadata(potential: Potential | PropertyModel) -> Document:
-    """What a model file says of its potential beside the weights."""
+    """Return what a model file stores of its potential in addition to the weights."""
     model = potential.model
-    of_all = {
+    common = {
         "config": model.config.model_dump(mode="json"),
         "elements": list(model.elements),
         "neighbours": model.neighbours,
@@ -43,13 +43,13 @@ def metadata(potential: Potential | PropertyModel) -> Document:
         "provenance": potential.provenance,
     }
     if isinstance(potential, PropertyModel):
-        return of_all | {
+        return common | {
             "kind": "properties",
             "dipole_origin": potential.origin,
             "charge": potential.charge,
             "units": {"length": "Å", **potential.units},
         }
-    return of_all | {
+    return common | {
         "kind": "potential",
         "e0s": {str(z): e for z, e in sorted(potential.e0s.items())},
         "units": UNITS,
@@ -61,7 +61,7 @@ def open_model(path: str | Path) -> Potential | PropertyModel:
     """Open a potential or a model of properties.
 
     Raises:
-        ModelFileError: no such file, damaged, or not a model that this version knows.
+        ModelFileError: the file is missing, damaged, or not a model that this version knows.
     """
     if Path(path).is_dir():
         path = Path(path) / "model.safetensors"
@@ -71,7 +71,7 @@ def open_model(path: str | Path) -> Potential | PropertyModel:
         raise ModelFileError(
             "this is the checkpoint of a training run, not a model",
             where=where,
-            fix="open model.safetensors beside it, or go on with `kohn train --resume`",
+            fix="open model.safetensors in its folder, or go on with `kohn train --resume`",
         )
     try:
         of_properties = meta.get("kind") == "properties"
@@ -88,8 +88,8 @@ def open_model(path: str | Path) -> Potential | PropertyModel:
         provenance = meta.get("provenance", {})
         if of_properties:
             units = {t: u for t, u in meta["units"].items() if t != "length"}
-            of_ions = meta["dipole_origin"], meta["charge"]
-            return PropertyModel(filled(skeleton, arrays, where), *of_ions, units, provenance)
+            ion_settings = meta["dipole_origin"], meta["charge"]
+            return PropertyModel(filled(skeleton, arrays, where), *ion_settings, units, provenance)
         e0s = {int(z): float(e) for z, e in meta["e0s"].items()}
     except (KeyError, TypeError, pydantic.ValidationError) as error:
         raise ModelFileError(
@@ -112,45 +112,45 @@ def load(path: str | Path) -> Potential:
     """Open a potential.
 
     Raises:
-        ModelFileError: see `open_model`; or a model of properties.
+        ModelFileError: see `open_model`; or the file is a model of properties.
     """
-    found = open_model(path)
-    if isinstance(found, PropertyModel):
+    potential = open_model(path)
+    if isinstance(potential, PropertyModel):
         raise ModelFileError(
-            f"this is a model of {' and '.join(found.targets)}, not of energies",
+            f"this is a model of {' and '.join(potential.targets)}, not of energies",
             where=Place(file=path),
             fix="open it with kohn.load_properties, or use `kohn predict` and `kohn eval`",
         )
-    return found
+    return potential
 
 
 def load_properties(path: str | Path) -> PropertyModel:
     """Open a model of properties.
 
     Raises:
-        ModelFileError: see `open_model`; or a potential.
+        ModelFileError: see `open_model`; or the file is a potential.
     """
-    found = open_model(path)
-    if isinstance(found, Potential):
+    model = open_model(path)
+    if isinstance(model, Potential):
         raise ModelFileError(
             "this is a potential, not a model of other properties",
             where=Place(file=path),
             fix="open it with kohn.load",
         )
-    return found
+    return model
 
 
 def arrays_by_name(tree: Tree) -> dict[str, np.ndarray]:
-    """Arrays of a tree under names such as 'interactions.0.up.1.weight'."""
+    """Return the arrays of a tree under names such as 'interactions.0.up.1.weight'."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def filled(skeleton: Tree, arrays: Mapping[str, np.ndarray], where: Place) -> Tree:
-    """`skeleton`, a tree of shapes, with the arrays of these names.
+    """Return `skeleton`, a tree of shapes, filled with the arrays of these names.
 
     Raises:
-        ModelFileError: an array is missing, superfluous, or of another shape.
+        ModelFileError: an array is missing, superfluous, or has another shape or type.
     """
     leaves, treedef = jax.tree_util.tree_flatten_with_path(skeleton)
     names = [_name(path) for path, _ in leaves]

@@ -1,4 +1,4 @@
-"""A potential of atoms that move: neighbours are kept with a skin while they hold."""
+"""Evaluate a potential for moving atoms: neighbours are kept, with a skin, while they hold."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from kohn.structures import Prediction, Structure
 
 
 class Evaluated(Protocol):
-    """What moving atoms need of a potential."""
+    """The part of a potential that `MovingPotential` needs."""
 
     @property
     def cutoff(self) -> float: ...
@@ -33,19 +33,19 @@ class Evaluated(Protocol):
 class MovingPotential:
     """Energy, forces and stress of one geometry after another.
 
-    The neighbour list is found again only when an atom has moved half the skin. Geometries unlike
-    the training data give one warning (`kohn.potential.ExtrapolationWarning`), where the model file
-    says what they were; they are looked at whenever neighbours are found.
+    Neighbours are searched again only when an atom has moved half the skin. Geometries unlike the
+    training data give one warning (`kohn.potential.ExtrapolationWarning`), if the model file stores
+    the distances of these data; geometries are checked whenever neighbours are searched.
 
     Args:
-        potential: what predicts.
-        skin: of the neighbour list, Å; 0 finds it anew for each geometry.
-        padded: how the shapes of lists are chosen; by default they only grow, so that a long
+        potential: the potential that predicts.
+        skin: of the neighbour list, Å; with 0 neighbours are searched for each geometry.
+        padded: chooses the shapes of lists; by default they only grow, so that a long
             simulation compiles a few times at most.
-        elements: atomic numbers to compile for beside those that are present: structures of
-            different composition then share what is compiled.
+        elements: atomic numbers to compile for in addition to those present: structures of
+            different composition then share compiled functions.
         checked: whether to warn of geometries, and to refuse atoms that are too near each other;
-            False for callers that look at every geometry themselves.
+            False for callers that check every geometry themselves.
     """
 
     def __init__(
@@ -65,22 +65,22 @@ class MovingPotential:
 
     @property
     def compilations(self) -> int:
-        """Shapes, each of some elements, that were needed; functions are compiled for each."""
+        """Number of shapes, each for some elements; functions are compiled for each of them."""
         return sum(len(verlet.shapes) for verlet in self._lists.values())
 
     @property
     def searches(self) -> int:
-        """How often the neighbours were found anew."""
+        """Number of searches for neighbours."""
         return sum(verlet.builds for verlet in self._lists.values())
 
     def forget(self) -> None:
-        """Keep nothing of the geometries so far but what is compiled."""
+        """Forget the geometries so far; compiled functions are kept."""
         self._near = None
         for verlet in self._lists.values():
             verlet.forget()
 
     def __call__(self, structure: Structure) -> Prediction:
-        """Energy, forces and stress; see `kohn.structures.Moving`."""
+        """Compute energy, forces and stress; see `kohn.structures.Moving`."""
         p, n = self.potential, len(structure)
         present = {*np.unique(structure.numbers).tolist(), *self._elements}
         model = p.compiled(tuple(sorted(present)))
@@ -115,17 +115,17 @@ class MovingPotential:
             if outside:
                 self._warned = True
                 warnings.warn(
-                    "a geometry is unlike the training data, and nothing vouches for what is "
-                    f"computed: {'; '.join(outside)}",
+                    "a geometry is unlike the training data, so the results may be wrong: "
+                    f"{'; '.join(outside)}",
                     ExtrapolationWarning,
                     stacklevel=2,
                 )
 
     def _refuse_overlaps(self, structure: Structure) -> None:
-        """Raises InputError where atoms have come too near since the list was made."""
+        """Raise InputError if atoms have come too near since the list was made."""
         rows = self._near
         if rows is None:
             return
-        there = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
-        d = there + rows.shift @ structure.cell - structure.positions[:, None]
+        neighbours = np.append(structure.positions, np.zeros((1, 3)), axis=0)[rows.index]
+        d = neighbours + rows.shift @ structure.cell - structure.positions[:, None]
         self.potential.domain.refuse_overlaps(structure, replace(rows, displacement=d))

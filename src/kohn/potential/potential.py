@@ -1,4 +1,4 @@
-"""A potential: a model, the energies of lone atoms it is counted from, and where it came from.
+"""A potential: a model, the energies of lone atoms to which it adds, and its provenance.
 
 E = Σ_i E0(z_i) + Σ_i model_i, the first sum in float64 and never cast; forces and stress are
 the derivatives of E, unless the model predicts forces directly (`Potential.conservative`).
@@ -36,7 +36,7 @@ from kohn.typing import Document
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Potential(TrainedNetwork):
-    """A model with its reference energies and its history.
+    """A model with its reference energies and its provenance.
 
     Attributes:
         model: energies of atoms from a graph, see `kohn.models`.
@@ -49,18 +49,18 @@ class Potential(TrainedNetwork):
 
     @property
     def dtype(self) -> type:
-        """float32 or float64: in what the network computes."""
+        """The type in which the network computes: float32 or float64."""
         return np.dtype(self.model.scale.dtype).type
 
     @property
     def conservative(self) -> bool:
-        """Whether forces and stress are derivatives of the energy. Where they are not, forces
-        are predicted directly and there is no stress."""
+        """Whether forces and stress are derivatives of the energy. Otherwise the model predicts
+        forces directly, and no stress."""
         return is_conservative(self.model)
 
     def compiled(self, elements: tuple[int, ...]) -> CompiledModel:
-        """The compiled model for structures of these elements only: where a model knows many
-        and few are present, most of its per-element work falls away.
+        """Return the compiled model for structures of these elements only: if a model knows many
+        elements and few are present, this saves most of the work per element.
 
         Raises:
             InputError: an element that the model has not seen.
@@ -79,14 +79,14 @@ class Potential(TrainedNetwork):
 
     @property
     def confident(self) -> bool:
-        """Whether it tells standard deviations of its errors."""
+        """Whether the model predicts standard deviations of its errors."""
         return type(self.model) in CONFIDENCES
 
     @cached_property
     def _confidence(self) -> Confidence:
         if not self.confident:
             raise ConfigError(
-                "this model has no posterior to tell its uncertainty",
+                "this model has no posterior, so its uncertainty is unknown",
                 expected="a model of the family gaussian-process, or several models",
                 received=self.model.config.family,
                 fix="leave the uncertainty out",
@@ -99,20 +99,20 @@ class Potential(TrainedNetwork):
 
     @cached_property
     def reference(self) -> Reference:
-        """What its energies are counted from."""
+        """The zero of its energies."""
         return Reference(self.e0s)
 
     def zero(self, structure: Structure) -> float:
-        """The part of the energy that is not learned: E0s and baseline, eV."""
+        """Return the part of the energy that is not learned: E0s and baseline, eV."""
         return self.reference.total(structure)
 
     def moving(self, *, skin: float = 0.2) -> MovingPotential:
-        """For atoms that move; `MovingPotential` itself has more arguments."""
+        """Return the potential for moving atoms; `MovingPotential` itself has more arguments."""
         return MovingPotential(self, skin=skin)
 
     def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
-        """Energy, forces and stress of a structure from what the model says of its batch; see
-        `Reference.complete`."""
+        """Compute energy, forces and stress of a structure from the model's results for its batch;
+        see `Reference.complete`."""
         return self.reference.complete(structure, d, g, rows, stress=self.conservative)
 
     def predict(
@@ -123,24 +123,24 @@ class Potential(TrainedNetwork):
         uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Energies, forces and stresses of structures, in their order, always as a list.
+        """Predict energies, forces and stresses of structures, in their order, always as a list.
 
-        Structures unlike the training data are predicted, with a warning
-        (`ExtrapolationWarning`; `Prediction.outside` says which).
+        Structures unlike the training data are predicted with a warning
+        (`ExtrapolationWarning`; `Prediction.outside` names the differences).
 
         Args:
-            structures: whatever `kohn.read` takes; computed in batches of similar size.
-            slots: edges in a batch, which bounds memory.
-            uncertainty: standard deviations of the errors too, one structure at a time.
+            structures: anything that `kohn.read` takes; computed in batches of similar size.
+            slots: number of edges in a batch, which bounds memory.
+            uncertainty: also compute standard deviations of errors, one structure at a time.
             advance: called with the number of structures done since the last call.
 
         Raises:
-            InputError: an element that the model has not seen; a geometry without sense.
-            ConfigError: `uncertainty` of a model that has no posterior.
+            InputError: an element that the model has not seen; an impossible geometry.
+            ConfigError: `uncertainty` of a model without a posterior.
         """
         confidence = self._confidence if uncertainty else None
         structures = structures_of(structures)
-        for s in structures:  # before any compute
+        for s in structures:  # before any computation
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
         results: list[Prediction | None] = [None] * len(structures)
@@ -152,18 +152,18 @@ class Potential(TrainedNetwork):
             start = 0
             for g, (i, h) in enumerate(zip(indices, neighbourhoods, strict=True)):
                 rows = slice(start, start + len(structures[i]))
-                found = self.complete(structures[i], derived, g, rows)
-                found = replace(found, outside=self.domain.outside(structures[i], h))
+                result = self.complete(structures[i], derived, g, rows)
+                result = replace(result, outside=self.domain.outside(structures[i], h))
                 if confidence is not None:
                     v = confidence.variances(structures[i])
-                    found = replace(found, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
-                results[i] = found
+                    result = replace(result, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
+                results[i] = result
                 start = rows.stop
             if advance is not None:
                 advance(len(indices))
-        done = [r for r in results if r is not None]
-        warn_of_extrapolation(structures, [r.outside for r in done])
-        return done
+        predictions = [r for r in results if r is not None]
+        warn_of_extrapolation(structures, [r.outside for r in predictions])
+        return predictions
 
     def energies(
         self,
@@ -173,15 +173,15 @@ class Potential(TrainedNetwork):
         slots: int = 65_536,
         deviations: bool = False,
     ) -> Energies:
-        """Energies alone, of very many structures that come in portions.
+        """Predict energies only, of very many structures that come in portions.
 
-        Batches are filled to few different shapes, so that later portions compile nothing new.
+        Batches are padded to a few shapes, so that later portions compile nothing new.
 
         Args:
-            structures: a portion.
+            structures: one portion.
             elements: atomic numbers of all portions.
-            slots: edges in a batch, which bounds memory.
-            deviations: standard deviations of the errors too.
+            slots: number of edges in a batch, which bounds memory.
+            deviations: also compute standard deviations of the errors.
 
         Raises:
             InputError, ConfigError: see `predict`.
@@ -191,28 +191,28 @@ class Potential(TrainedNetwork):
             check_geometry(s, self.cutoff)
         present = {int(z) for s in structures for z in np.unique(s.numbers)}
         evaluate = self.compiled(tuple(sorted(present | set(elements or ()))))
-        found = np.empty(len(structures))
+        totals = np.empty(len(structures))
         batches = filled_batches(structures, evaluate.elements, self.domain.rows, self.dtype, slots)
         for indices, graph in batches:
             energies = np.asarray(jax.device_get(evaluate.energies(graph)), np.float64)
             zero = [self.reference.total(structures[i]) for i in indices]
-            found[indices] = np.array(zero) + energies[: len(indices)]
+            totals[indices] = np.array(zero) + energies[: len(indices)]
         if not deviations:
-            return Energies(found)
-        return Energies(found, np.sqrt(self._confidence.energy_variances(structures)))
+            return Energies(totals)
+        return Energies(totals, np.sqrt(self._confidence.energy_variances(structures)))
 
 
 def warn_of_extrapolation(
     structures: Sequence[Structure], outside: Sequence[tuple[str, ...]]
 ) -> None:
-    """Warn of structures that are unlike the training data, if there are any."""
-    those = [(s, texts) for s, texts in zip(structures, outside, strict=True) if texts]
-    if those:
-        first, texts = those[0]
+    """Warn of structures that are unlike the training data, if any."""
+    unlike = [(s, texts) for s, texts in zip(structures, outside, strict=True) if texts]
+    if unlike:
+        first, texts = unlike[0]
         where = f" ({first.place})" if str(first.place) else ""
         warnings.warn(
-            f"{len(those)} of {len(structures)} structures are unlike the training data, and "
-            f"nothing vouches for what is predicted of them; the first{where}: {'; '.join(texts)}",
+            f"{len(unlike)} of {len(structures)} structures are unlike the training data, so "
+            f"their predictions may be wrong; the first{where}: {'; '.join(texts)}",
             ExtrapolationWarning,
             stacklevel=3,
         )
@@ -226,12 +226,12 @@ def batched(
     slots: int,
     charges: Sequence[float] | None = None,
 ) -> Iterator[tuple[list[int], list[Neighbourhood], Graph]]:
-    """Batches of structures of similar size, with the indices of their structures.
+    """Yield batches of structures of similar size, with the indices of their structures.
 
     Args:
-        elements: in the order of the model. rows_of: finds neighbours. dtype: of the network.
-        slots: edges in a batch, at most, of more than one structure.
-        charges: of the structures, e, where the model needs them.
+        elements: in the order of the model. rows_of: returns neighbours. dtype: of the network.
+        slots: largest number of edges in a batch of more than one structure.
+        charges: of the structures, e, if the model needs them.
     """
     order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
     batch: list[int] = []
@@ -256,9 +256,9 @@ def batched(
 
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
-"""Slots a row of filled batches."""
+"""Slots per row of filled batches."""
 FILLED = 512
-"""Structures in a filled batch, at most."""
+"""Largest number of structures in a filled batch."""
 
 
 def filled_batches(
@@ -268,10 +268,10 @@ def filled_batches(
     dtype: type,
     slots: int,
 ) -> Iterator[tuple[list[int], Graph]]:
-    """Batches of one shape for each width of neighbourhoods, with the indices of structures.
+    """Yield batches of one shape for each width of neighbourhoods, with indices of structures.
 
-    Their last ones are padded to the same shape. A structure that is too large for it has a
-    shape of its own.
+    The last batch of each width is padded to the same shape. A structure that is too large for
+    it gets a shape of its own.
     """
     waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
 
@@ -298,9 +298,9 @@ def filled_batches(
 
 
 def roomy(shape: Shape) -> Shape:
-    """The shape rounded up so that similar batches share a compiled function.
+    """Round the shape up, so that similar batches share a compiled function.
 
-    Rows and structures go to the next of four steps between powers of two (at most 25 %
+    Rows and structures are rounded up to the next of four steps between powers of two (at most 25 %
     more), slots to the next multiple of four.
     """
 

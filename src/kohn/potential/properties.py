@@ -1,4 +1,4 @@
-"""A model of properties and its history: dipoles, polarizabilities, scalars of structures."""
+"""A model of properties and its provenance: dipoles, polarizabilities, scalars of structures."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,12 +27,12 @@ CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PropertyModel(TrainedNetwork):
-    """A network with what its labels were, and its history.
+    """A network with the meaning of its labels, and its provenance.
 
     Attributes:
         model: see `kohn.models.heads.properties`.
         origin: of the dipoles of ions, in files and predictions.
-        charge: of molecules whose frames do not state theirs, e; None is neutral.
+        charge: of molecules whose frames do not state it, e; None means neutral.
         units: of each target.
         provenance: how it was made: data, checksums, settings, versions.
     """
@@ -44,17 +44,17 @@ class PropertyModel(TrainedNetwork):
     provenance: Document = field(default_factory=dict)
 
     @property
-    def _said(self) -> str:
+    def _kind(self) -> str:
         return f"model of {', '.join(self.targets)}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What it predicts."""
+        """Names of the properties that the model predicts."""
         return self.model.config.targets
 
     @property
     def dtype(self) -> type:
-        """float32 or float64: in what the network computes."""
+        """The type in which the network computes: float32 or float64."""
         return self.model.dtype
 
     @cached_property
@@ -70,22 +70,22 @@ class PropertyModel(TrainedNetwork):
         slots: int = 65_536,
         advance: Callable[[int], None] | None = None,
     ) -> list[dict[str, np.ndarray]]:
-        """Properties of structures by name, float64, in their order: dipoles [3], polarizabilities
-        [3, 3], scalars [], in `units`.
+        """Predict properties by name, float64, of structures in their order: dipoles [3],
+        polarizabilities [3, 3], scalars [], in `units`.
 
         Args:
-            structures: whatever `kohn.read` takes; computed in batches of similar size.
-            slots: edges in a batch, which bounds memory.
+            structures: anything that `kohn.read` takes; computed in batches of similar size.
+            slots: number of edges in a batch, which bounds memory.
             advance: called with the number of structures done since the last call.
 
         Raises:
-            InputError: an element that the model has not seen; a geometry without sense.
+            InputError: an element that the model has not seen; an impossible geometry.
         """
         structures = structures_of(structures)
-        for s in structures:  # before any compute
+        for s in structures:  # before any computation
             species_index(s, self.elements)
             check_geometry(s, self.cutoff)
-        found: list[dict[str, np.ndarray]] = [{} for _ in structures]
+        properties: list[dict[str, np.ndarray]] = [{} for _ in structures]
         outside: list[tuple[str, ...]] = [()] * len(structures)
         charges = [charge_of(s, self.charge) or 0.0 for s in structures]
         batches = batched(
@@ -102,22 +102,22 @@ class PropertyModel(TrainedNetwork):
             parts = jax.device_get(self._evaluate(graph))
             values = {t: np.asarray(cartesian(t, parts[t])) for t in self.targets}
             for g, i in enumerate(indices):
-                found[i] = {t: np.array(v[g], np.float64) for t, v in values.items()}
-                if "dipole" in found[i]:
-                    mu, charge = found[i]["dipole"], charges[i]
-                    found[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
+                properties[i] = {t: np.array(v[g], np.float64) for t, v in values.items()}
+                if "dipole" in properties[i]:
+                    mu, charge = properties[i]["dipole"], charges[i]
+                    properties[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
             if advance is not None:
                 advance(len(indices))
         warn_of_extrapolation(structures, outside)
-        return found
+        return properties
 
 
 def label_of(structure: Structure, target: str) -> np.ndarray | None:
-    """The label of a structure: of the table, or else a number under `REF_` and this key, or under
-    this key if that is no prediction; None without.
+    """Return the label of a structure: from the table, or a number under `REF_` and this key, or
+    under this key if that is not a prediction; None without a label.
 
     Raises:
-        InputError: what stands under the key is no number.
+        InputError: the value under the key is not a number.
     """
     if target in structure.labels:
         return np.asarray(structure.labels[target])
@@ -140,10 +140,10 @@ def label_of(structure: Structure, target: str) -> np.ndarray | None:
 
 
 def charge_of(structure: Structure, otherwise: float | None = None) -> float | None:
-    """The charge that a frame states, e, else `otherwise`.
+    """Return the charge that a frame states, e, else `otherwise`.
 
     Raises:
-        InputError: a charge that is no number.
+        InputError: the charge is not a number.
     """
     for key, value in structure.info.items():
         if key.lower() in CHARGE_KEYS:
@@ -159,7 +159,7 @@ def charge_of(structure: Structure, otherwise: float | None = None) -> float | N
 def about_mass(
     dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
 ) -> Float[np.ndarray, "3"]:
-    """μ about the centre of mass from μ about `origin`: μ(R) = μ(0) − Q R."""
+    """Return μ about the centre of mass from μ about `origin`: μ(R) = μ(0) − Q R."""
     if origin != "positions" or structure.periodic.any():
         return dipole
     return dipole - charge * structure.centre_of_mass
@@ -168,5 +168,5 @@ def about_mass(
 def from_mass(
     dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
 ) -> Float[np.ndarray, "3"]:
-    """The inverse of `about_mass`."""
+    """Return μ about `origin` from μ about the centre of mass: the inverse of `about_mass`."""
     return dipole - about_mass(np.zeros(3), structure, charge, origin)

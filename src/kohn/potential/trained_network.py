@@ -1,4 +1,4 @@
-"""What potentials and models of properties share: a network, and what can be asked of any."""
+"""The base of potentials and models of properties: a trained network and its attributes."""
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -24,22 +24,22 @@ class TrainedNetwork:
     def __repr__(self) -> str:
         elements = " ".join(map(symbol, self.elements))
         return (
-            f"{type(self).__name__}({self._said}; elements {elements}; cutoff {self.cutoff:g} Å; "
+            f"{type(self).__name__}({self._kind}; elements {elements}; cutoff {self.cutoff:g} Å; "
             f"{self.n_parameters:,} parameters)"
         )
 
     @property
-    def _said(self) -> str:
-        """What it is, for `repr`."""
+    def _kind(self) -> str:
+        """The kind of the network, for `repr`."""
         return str(getattr(self.model.config, "family", type(self.model).__name__))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Its fields. What was compiled for it is made again where it is unpickled."""
+        """Return the fields; functions are compiled again after unpickling."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def domain(self) -> ApplicabilityDomain:
-        """What is refused and warned of before the model is asked."""
+        """The geometries that the model accepts, and those of which it warns."""
         return self._domain
 
     @cached_property
@@ -48,7 +48,7 @@ class TrainedNetwork:
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model knows."""
+        """Atomic numbers of the elements that the model knows."""
         return self.model.elements
 
     @property
@@ -58,11 +58,11 @@ class TrainedNetwork:
 
     @property
     def n_parameters(self) -> int:
-        """Numbers that training adjusts."""
+        """Number of parameters that training adjusts."""
         return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
 
     def astype(self, dtype: type) -> Self:
-        """The same computing in float32 or float64."""
+        """Return the same network computing in float32 or float64."""
 
         def cast(x):
             return x.astype(dtype) if eqx.is_inexact_array(x) else x

@@ -1,7 +1,6 @@
-"""Reports: what a run recorded, drawn for people. Nothing is computed here but positions on paper.
+"""Draw the records of runs for people. Nothing is computed here but positions on the page.
 
-`report` writes one HTML page that opens offline; `evaluation_table` and `training_table`
-are the same numbers for a terminal.
+`report` writes one HTML page that opens offline; two tables show the same numbers in a terminal.
 """
 
 from kohn.reports.page import report

@@ -1,4 +1,4 @@
-"""What an audit found, for a terminal and as one HTML page, drawn from its records alone."""
+"""Show the result of an audit in a terminal and as one HTML page, from its records alone."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from kohn.typing import Document
 NAME = "audit.html"
 STYLES = {"failed": "bold red", "passed": "green", "not measured": "yellow", "diagnostic": "cyan"}
 DECADES = (-10.0, 3.0)
-"""Of the bars: shares of the threshold from 1e-10 to 1e3."""
+"""Decades that the bars span: shares of the threshold from 1e-10 to 1e3."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Line:
     """One law, or one law on one structure, as text.
 
     Attributes:
-        law, verdict, violation, unit, threshold, note, where, measured: columns.
+        law, verdict, violation, unit, threshold, note, where, measured, calls: columns.
         partly: whether some structures were not measured.
-        share: how far along a logarithmic bar the violation is, 0 to 1; None without one.
-        kind: of the verdict, as a class of the page.
+        share: position of the violation on a logarithmic bar, 0 to 1; None if there is none.
+        kind: CSS class of the verdict.
     """
 
     law: str
@@ -45,7 +45,7 @@ class Line:
 
 
 def line(row: Document) -> Line:
-    """A row or a record of an audit."""
+    """Return a row or a record of an audit as text."""
     violation, limit = row.get("violation"), row.get("threshold")
     share = None
     if violation is not None and limit:
@@ -70,14 +70,14 @@ def line(row: Document) -> Line:
 
 
 def scientific(value: float | None) -> str:
-    """Two digits; what is no number has no value."""
+    """Return a value to two digits; None stands for a value that is not a number."""
     if value is None:
         return "no number"
     return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
 def place(row: Document) -> str:
-    """File and frame, without the folders."""
+    """Return the file and the frame, without the folders."""
     file = Path(row["file"]).name if row.get("file") else ""
     frame = row.get("frame")
     return " ".join(x for x in (file, f"frame {frame}" if frame is not None else "") if x) or (
@@ -86,7 +86,7 @@ def place(row: Document) -> str:
 
 
 def audit_table(document: Document) -> Group:
-    """Laws, violations, thresholds and verdicts; then what there is to say of them.
+    """Return a table of laws, violations, thresholds and verdicts, and notes on them.
 
     Args:
         document: `Audit.to_json()`.
@@ -121,7 +121,7 @@ def audit_table(document: Document) -> Group:
 
 
 def sentence(document: Document) -> str:
-    """The verdict in words."""
+    """Return the verdict in words."""
     verdicts = [row["verdict"] for row in document["rows"]]
     count = {v: verdicts.count(v) for v in STYLES}
     parts = [f"{count['failed']} failed" if count["failed"] else "no law fails"]
@@ -131,38 +131,38 @@ def sentence(document: Document) -> str:
 
 
 def remarks(document: Document) -> list[str]:
-    """What the calculator raised, and of how many structures this is."""
+    """Return the numbers of structures and calls, and the errors that the calculator raised."""
     taken, given = len(document["structures"]), document["structures_given"]
     of = f" of {given:,}" if given != taken else ""
-    found = [
+    texts = [
         f"{plural(taken, 'structure')}{of}, {plural(document['calls'], 'call')} of the calculator"
     ]
-    found += [
+    texts += [
         f"raised in {plural(n, 'structure')}: {text}" for text, n in document["raised"].items()
     ]
-    return found
+    return texts
 
 
 def said_of(document: Document) -> list[str]:
-    """Sentences: the verdict, of what it is, and whether measurements are missing."""
+    """Return sentences: the verdict, what was audited, and whether measurements are missing."""
     missing = unfinished(document)
-    said = sentence(document)
-    found = [said[0].upper() + said[1:]]
-    found += [f"{document['calculator']}: {'; '.join(remarks(document))}"]
-    return found + ([f"{plural(missing, 'measurement')} missing"] if missing else [])
+    result = sentence(document)
+    sentences = [result[0].upper() + result[1:]]
+    sentences += [f"{document['calculator']}: {'; '.join(remarks(document))}"]
+    return sentences + ([f"{plural(missing, 'measurement')} missing"] if missing else [])
 
 
 def unfinished(document: Document) -> int:
-    """How many measurements are missing."""
+    """Return the number of missing measurements."""
     return len(document["laws"]) * len(document["structures"]) - len(document["records"])
 
 
 def audit_page(folder: str | Path) -> Path:
-    """Draw `audit.html` of an audit's folder; the same records give the same bytes.
+    """Draw `audit.html` in the folder of an audit; the same records give the same bytes.
 
     Raises:
         InputError: the folder holds no audit.
-        TrainingError: the disk refuses.
+        TrainingError: the page cannot be written.
     """
     document = Audit.read(folder).to_json()
     laws = {law["name"]: law for law in document["laws"]}

@@ -1,4 +1,4 @@
-"""Figures as plain data for plotly.js: learning curves.
+"""Build figures as plain data for plotly.js, among them the learning curves.
 
 A colour is written '@name' and stands for the CSS variable --name of the page, so that
 figures follow the reader's light or dark scheme; the page's script looks it up.
@@ -17,14 +17,14 @@ from kohn.units import GPA
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and what stands around it.
+    """A figure and the text around it.
 
     Attributes:
         key: id in the page.
-        title: above it.
-        note: beside the title: what is seen, in numbers.
-        data, layout: for plotly.js.
-        alternative: what it shows, for those who cannot see it.
+        title: text above it.
+        note: its content in numbers, next to the title.
+        data, layout: traces and layout of plotly.js.
+        alternative: description for readers who cannot see it.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: a record's key, a factor, a name at its end, and a colour."""
+    """One curve: a key of records, the name at its end, its colour, and a factor."""
 
     key: str
     name: str
@@ -53,7 +53,7 @@ VALIDATION = (
 
 
 def learning_curves(run: Run) -> list[Figure]:
-    """Losses, validation errors and the learning rate against epochs."""
+    """Return losses, validation errors and the learning rate against epochs."""
     if not run.epochs:
         return []
     lines = (Line("train_loss", "train", "@second"), Line("valid_loss", "valid", "@accent"))
@@ -73,7 +73,7 @@ def learning_curves(run: Run) -> list[Figure]:
 
 
 def _others(run: Run) -> list[tuple[str, str, str, float]]:
-    """Other properties that were validated, as in `VALIDATION`."""
+    """Return other properties that were validated, in the form of `VALIDATION`."""
     known = {name for name, *_ in VALIDATION}
     keys = {k for r in run.epochs for k in r if k.startswith("valid_") and k.endswith("_mae")}
     names = sorted({k.removeprefix("valid_").removesuffix("_mae") for k in keys} - known)
@@ -82,8 +82,8 @@ def _others(run: Run) -> list[tuple[str, str, str, float]]:
 
 
 def _values(run: Run, line: Line) -> list[float]:
-    found = (r.get(line.key) for r in run.epochs)
-    return [v * line.factor for v in found if v is not None and v > 0]
+    values = (r.get(line.key) for r in run.epochs)
+    return [v * line.factor for v in values if v is not None and v > 0]
 
 
 def _curves(run: Run, key: str, title: str, unit: str, lines: Sequence[Line]) -> Figure:
@@ -124,18 +124,18 @@ def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[Document]:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The range of a logarithmic axis: the data with a margin, a third of a decade at least."""
+    """Return a logarithmic range: the data with a margin, at least a third of a decade."""
     low, high = math.log10(min(values)), math.log10(max(values))
     room = max(0.04 * (high - low), (0.35 - (high - low)) / 2, 0.02)
     return low - room, high + room
 
 
 _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
-"""What ticks stand at in each decade, from coarse to fine."""
+"""Mantissas of the ticks in each decade, from coarse to fine."""
 
 
 def _ticks(low: float, high: float) -> Document:
-    """Ticks that read as plain numbers: the coarsest that are three at least."""
+    """Return ticks that read as plain numbers: the coarsest set of at least three."""
     ticks: list[float] = []
     for mantissas in _MANTISSAS:
         decades = range(math.floor(low), math.ceil(high) + 1)
@@ -157,19 +157,19 @@ def _tick(value: float) -> str:
 
 
 def _switches(run: Run, end: float) -> tuple[list[Document], list[Document]]:
-    """Vertical lines where the weights of the loss change, and at the best validation."""
+    """Return vertical lines where the weights of the loss change and at the best validation."""
     best = run.best["epoch"] if run.best else None
     late = run.late_from if run.late_from is not None and run.late_from <= end else None
-    found = [] if late is None else [(late, "late weights", "dash")]
-    found += [] if best in (None, run.last_epoch) else [(best, "best", "dot")]
+    marks = [] if late is None else [(late, "late weights", "dash")]
+    marks += [] if best in (None, run.last_epoch) else [(best, "best", "dot")]
     shapes, labels = [], []
-    for k, (x, text, dash) in enumerate(sorted(found)):
+    for k, (x, text, dash) in enumerate(sorted(marks)):
         line = {"color": "@muted", "width": 1, "dash": dash}
         shapes.append(
             {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1}
             | {"line": line}
         )
-        right = k == 0 if len(found) == 2 else x > end / 2  # two labels point away from each other
+        right = k == 0 if len(marks) == 2 else x > end / 2  # two labels point away from each other
         labels.append(
             {"text": text, "x": x, "y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False}
             | {"xanchor": "right" if right else "left", "font": {"size": 11, "color": "@muted"}}
@@ -178,7 +178,7 @@ def _switches(run: Run, end: float) -> tuple[list[Document], list[Document]]:
 
 
 def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[Document]:
-    """Names of the curves at their ends, pushed apart where they would touch."""
+    """Return the names of the curves at their ends, pushed apart if they would touch."""
     named = [line for line in lines if line.name]
     ends = [(math.log10(_values(run, line)[-1]), line) for line in named]
     ends.sort(key=lambda pair: pair[0])
@@ -195,12 +195,12 @@ def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[Documen
 
 
 def axis_title(text: str) -> Document:
-    """The title of an axis."""
+    """Return the title of an axis."""
     return {"text": text, "standoff": 6, "font": {"size": 12}}
 
 
 def axis() -> Document:
-    """What all axes have in common."""
+    """Return the settings that all axes share."""
     return {
         "gridcolor": "@grid",
         "linecolor": "@line",
@@ -212,7 +212,7 @@ def axis() -> Document:
 
 
 def base_layout(height: int) -> Document:
-    """What all figures have in common."""
+    """Return the layout that all figures share."""
     return {
         "height": height,
         "margin": {"l": 48, "r": 16, "t": 22, "b": 40},

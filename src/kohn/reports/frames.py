@@ -1,4 +1,4 @@
-"""The structures that are predicted worst: mistakes of the model, or of the labels."""
+"""Find the structures with the worst predictions: mistakes of the model, or of the labels."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from kohn.typing import Document
 
 
 def worst_frames(evaluation: Document, most: int = 10) -> list[Document]:
-    """The structures with the largest error of a force; of the energy, if there are no forces.
+    """Return the structures with the largest force errors, or energy errors if there are no forces.
 
     Returns:
         For each: index, file, frame, config_type, atoms; energy_error (meV) and

@@ -1,4 +1,4 @@
-"""A convex hull as one HTML page: the picture, what is on it, and what lies how far above."""
+"""Draw a convex hull as one HTML page: the picture, and tables of entries and their heights."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ from kohn.reports.text import fixed, plural
 from kohn.typing import Document
 
 MOST = 500
-"""Rows of a table."""
+"""Largest number of rows of a table."""
 
 
 def hull_page(document: Document, out: str | Path) -> Path:
     """Draw the page of a hull.
 
     Args:
-        document: what `kohn hull --json` prints: `elements`, `entries` (each with id, formula,
+        document: the document of `kohn hull --json`: `elements`, `entries` (each with id, formula,
             fractions, formation_energy_per_atom, e_above_hull, stable, candidate, decomposition),
             `tie_lines` (pairs of indices of entries), and `remarks`.
         out: file to write, or a folder to write `hull.html` in.
@@ -25,7 +25,7 @@ def hull_page(document: Document, out: str | Path) -> Path:
         The path of the page.
 
     Raises:
-        TrainingError: the disk refuses.
+        TrainingError: the page cannot be written.
     """
     figures = hull_figures(document)
     return write_page(
@@ -44,14 +44,14 @@ def hull_page(document: Document, out: str | Path) -> Path:
 
 
 def sentence(document: Document) -> str:
-    """What came out, in one sentence or two."""
+    """Return the result in one or two sentences."""
     own, candidates = parted(document)
-    stable, below = (sum(e["stable"] for e in those) for those in (own, candidates))
-    said = f"{stable:,} of {plural(len(own), 'entry', 'entries')} {_is(len(own))} stable."
+    stable, below = (sum(e["stable"] for e in rows) for rows in (own, candidates))
+    text = f"{stable:,} of {plural(len(own), 'entry', 'entries')} {_is(len(own))} stable."
     if candidates:
-        said += f" {below:,} of {plural(len(candidates), 'candidate')} {_is(len(candidates))} "
-        said += "on the hull or below it."
-    return said
+        text += f" {below:,} of {plural(len(candidates), 'candidate')} {_is(len(candidates))} "
+        text += "on the hull or below it."
+    return text
 
 
 def _is(count: int) -> str:
@@ -59,17 +59,17 @@ def _is(count: int) -> str:
 
 
 def parted(document: Document) -> tuple[list[Document], list[Document]]:
-    """The hull's own entries, and candidates."""
+    """Return the entries of the hull itself, and the candidates."""
     entries = document["entries"]
     own = [e for e in entries if not e.get("candidate")]
     return own, [e for e in entries if e.get("candidate")]
 
 
 def tables(document: Document) -> list[Table]:
-    """Candidates, what is stable, and what lies above the hull, as far as there are some."""
+    """Return tables of candidates, stable entries and entries above the hull; no empty ones."""
     own, candidates = parted(document)
     stable = [e for e in own if e["stable"]]
-    found = [
+    all_tables = [
         _table("Candidates", sorted(candidates, key=_height), "from the hull, eV/atom"),
         _table("Stable", stable, None),
         _table(
@@ -78,7 +78,7 @@ def tables(document: Document) -> list[Table]:
             "above the hull, eV/atom",
         ),
     ]
-    return [t for t in found if t.rows]
+    return [t for t in all_tables if t.rows]
 
 
 def _height(entry: Document) -> float:
@@ -86,7 +86,7 @@ def _height(entry: Document) -> float:
 
 
 def _table(caption: str, entries: list[Document], height: str | None) -> Table:
-    """A table of entries; with a column of heights above the hull, if it has a name."""
+    """Return a table of entries, with a column of heights above the hull if `height` names it."""
     rows = []
     for e in entries[:MOST]:
         cells = [Cell(e["formula"], formula=True), identifier(e["id"])]

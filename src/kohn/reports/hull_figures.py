@@ -1,7 +1,7 @@
-"""Pictures of hulls: energies against composition, a triangle, or a tetrahedron and its faces.
+"""Draw hulls: energies against composition, a triangle, or a tetrahedron and its faces.
 
-What is stable has its name beside it where there is room, and everything tells of itself when it is
-pointed at. On narrow screens fewer names have room: traces say in `meta.narrow` what is different.
+Stable entries have their names next to them if there is room, and an entry shows a text when it is
+pointed at. Fewer names fit on narrow screens: `meta.narrow` of a trace holds what differs there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,21 +22,21 @@ CORNERS = {
     3: np.array([[0.0, 0.0], [1.0, 0.0], [0.5, sqrt(3) / 2]]),
     4: np.array([[0, 0, 0], [1, 0, 0], [0.5, sqrt(3) / 2, 0], [0.5, sqrt(3) / 6, sqrt(2 / 3)]]),
 }
-"""Where the elements stand in the triangle and in the tetrahedron."""
+"""Positions of the elements in the triangle and in the tetrahedron."""
 EYE = np.array([1.25, -1.15, 0.3])
-"""From where the tetrahedron is seen at first."""
+"""Initial viewpoint of the tetrahedron."""
 SHADED = 0.2
-"""eV/atom above the hull at which points are palest."""
+"""Height above the hull at which points are palest, eV/atom."""
 ALSO = 3
-"""Further entries at one place that are named."""
+"""Largest number of further entries at one place that are named."""
 FEW = 20
-"""Up to so many candidates above the hull have names too."""
+"""Largest number of candidates above the hull that have names too."""
 WIDTHS = {"wide": 1100.0, "narrow": 330.0}
-"""Pixels across a figure, about."""
+"""Approximate width of a figure, pixels."""
 
 NOTE = (
-    "lines join phases that coexist; what is above the hull is paler the higher it is, palest from "
-    f"{SHADED:g} eV/atom on; point at something to see what it falls into"
+    "lines join phases that coexist; entries above the hull are paler the higher they are, palest "
+    f"from {SHADED:g} eV/atom on; point at an entry to see what it falls into"
 )
 
 Document = Document
@@ -44,7 +44,7 @@ Entry = Document
 
 
 def hull_figures(document: Document) -> list[Figure]:
-    """All pictures of a hull of two to four elements; of others there are none."""
+    """Return all pictures of a hull of two to four elements; other hulls have none."""
     whole = hull_figure(document)
     if whole is None:
         return []
@@ -53,14 +53,14 @@ def hull_figures(document: Document) -> list[Figure]:
 
 
 def hull_figure(document: Document) -> Figure | None:
-    """The hull of two, three or four elements."""
+    """Return the picture of a hull of two, three or four elements, or None."""
     if len(document["elements"]) == 2:
         return _binary(document)
     return _simplex(document, 620) if len(document["elements"]) in CORNERS else None
 
 
 def face(document: Document, elements: Sequence[str]) -> Document:
-    """The hull of some of the elements: a face of the whole hull, with its tie-lines."""
+    """Return the hull of some of the elements: a face of the whole hull, with its tie-lines."""
     rows = [i for i, e in enumerate(document["entries"]) if set(e["fractions"]) <= set(elements)]
     new = {row: k for k, row in enumerate(rows)}
     return {
@@ -77,12 +77,12 @@ def _fractions(document: Document) -> Float[np.ndarray, "N D"]:
 
 
 def _binary(document: Document) -> Figure:
-    """Formation energies against composition, with the tie-lines of the hull."""
+    """Return formation energies against composition, with the tie-lines of the hull."""
     elements, entries = document["elements"], document["entries"]
     y = np.array([e["formation_energy_per_atom"] for e in entries])
     at = np.column_stack([_fractions(document)[:, 1], y])
     low, high = min(0.0, y.min()), max(0.0, y.max())
-    high = min(high, 0.3 - 1.5 * low)  # what is far above the hull would flatten it
+    high = min(high, 0.3 - 1.5 * low)  # entries far above the hull would flatten it
     room = 0.1 * (high - low) or 0.1
     range_ = [low - room, high + room]
     scale = {
@@ -99,16 +99,16 @@ def _binary(document: Document) -> Figure:
 
 
 def _simplex(document: Document, height: int) -> Figure:
-    """Compositions in a triangle or a tetrahedron; energies as shades."""
+    """Return compositions in a triangle or a tetrahedron, with energies as shades."""
     elements, entries = document["elements"], document["entries"]
     corners = CORNERS[len(elements)]
     at = _fractions(document) @ corners
-    flat = at if len(elements) == 3 else _seen(at)
-    share = 0.8 if len(elements) == 3 else 0.6  # perspective makes what is behind smaller
+    flat = at if len(elements) == 3 else _projected(at)
+    share = 0.8 if len(elements) == 3 else 0.6  # perspective shrinks the back
     across = {"wide": share * height, "narrow": share * WIDTHS["narrow"]}
     pixels = {name: flat * [length, -length] for name, length in across.items()}
     if len(elements) == 4:
-        pixels.pop("narrow")  # no names where there is no room for a tetrahedron of them
+        pixels.pop("narrow")  # no room for the names of a tetrahedron
     edges = list(combinations(range(len(elements)), 2))
     data = [_lines(corners, edges, "@line"), _lines(at, document["tie_lines"])]
     compounds = np.array([len(e["fractions"]) > 1 for e in entries], bool)  # corners have names
@@ -131,8 +131,8 @@ def _simplex(document: Document, height: int) -> Figure:
     return _figure(document, data, layout, "drag to turn it")
 
 
-def _seen(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
-    """To the right and up, as seen from `EYE`, without perspective."""
+def _projected(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
+    """Return positions to the right and up, seen from `EYE` without perspective."""
     ahead = -EYE / np.linalg.norm(EYE)
     right = np.cross(ahead, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -140,7 +140,7 @@ def _seen(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
 
 
 def _layout(height: int, **margin: int) -> Document:
-    """With a legend above."""
+    """Return a layout with a legend above."""
     layout = base_layout(height)
     layout["showlegend"] = True
     layout["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
@@ -152,13 +152,13 @@ def _layout(height: int, **margin: int) -> Document:
 def _figure(document: Document, data: list[Document], layout: Document, more: str = "") -> Figure:
     elements = document["elements"]
     stable = [e["formula"] for e in document["entries"] if e["stable"]]
-    lines = sum(trace.get("showlegend", True) for trace in data)  # of the legend
+    lines = sum(trace.get("showlegend", True) for trace in data)  # lines of the legend
     narrow = {"height": min(layout["height"], 470)}
     layout["meta"] = {"narrow": narrow | {"margin": layout["margin"] | {"t": 30 + 19 * lines}}}
     notes = [NOTE, more]
-    says = f"Convex hull of {', '.join(elements)}; stable: {', '.join(dict.fromkeys(stable))}."
+    text = f"Convex hull of {', '.join(elements)}; stable: {', '.join(dict.fromkeys(stable))}."
     key, title = f"hull-{'-'.join(elements)}", f"Convex hull of {'–'.join(elements)}"
-    return Figure(key, title, "; ".join(filter(None, notes)), data, layout, says)
+    return Figure(key, title, "; ".join(filter(None, notes)), data, layout, text)
 
 
 def _kind(at: np.ndarray) -> str:
@@ -170,7 +170,7 @@ def _coordinates(at: np.ndarray) -> dict[str, list]:
 
 
 def _lines(at: np.ndarray, pairs: Sequence[Sequence[int]], colour: str = "@muted") -> Document:
-    """Line segments between points, as one trace with gaps."""
+    """Return line segments between points, as one trace with gaps."""
     gap = np.full((1, at.shape[1]), np.nan)
     joined = np.concatenate([p for i, j in pairs for p in (at[[i, j]], gap)] or [gap])
     places = {
@@ -188,7 +188,7 @@ def _points(
     pixels: Mapping[str, np.ndarray],
     nameable: np.ndarray | bool = True,
 ) -> list[Document]:
-    """Entries above the hull, shaded; candidates as diamonds; what is stable on top, with names."""
+    """Return entries above the hull shaded, candidates as diamonds, stable ones on top, named."""
     stable = np.array([e["stable"] for e in entries], bool)
     chosen = np.array([e.get("candidate", False) for e in entries], bool)
     above = np.array([e["e_above_hull"] for e in entries])
@@ -217,10 +217,10 @@ def _points(
     )
     first = [stable & chosen & nameable, stable & ~chosen & nameable]
     first += [~stable & chosen & nameable] if (~stable & chosen).sum() <= FEW else []
-    texts = {name: _texts(at, entries, first, of) for name, of in pixels.items()}
+    texts = {name: _texts(at, entries, first, xy) for name, xy in pixels.items()}
     traces = []
-    for rank, (name, those, marker) in zip((4, 1, 3, 2), kinds, strict=True):
-        rows = np.flatnonzero(those)
+    for rank, (name, mask, marker) in zip((4, 1, 3, 2), kinds, strict=True):
+        rows = np.flatnonzero(mask)
         if len(rows):
             trace = _markers(at, rows, hovers, marker, f"{name} ({len(rows):,})")
             colour = "@second" if name.startswith("candidate") else "@muted"
@@ -231,18 +231,18 @@ def _points(
 def _texts(
     at: np.ndarray, entries: Sequence[Entry], first: Sequence[np.ndarray], pixels: np.ndarray
 ) -> dict[int, tuple[str, str]]:
-    """Row -> name and place of those that have room; one for each formula and place."""
+    """Return row -> name and its place, if it has room; one for each formula and point."""
     rows: dict[tuple, int] = {}
-    for those in first:
-        order = sorted(np.flatnonzero(those).tolist(), key=lambda i: -len(entries[i]["fractions"]))
+    for mask in first:
+        order = sorted(np.flatnonzero(mask).tolist(), key=lambda i: -len(entries[i]["fractions"]))
         for i in order:
             key = (entries[i]["formula"], *np.round(at[i], 6).tolist())
             rows.setdefault(key, i)
     named = list(rows.values())
     hidden = np.array([not e["stable"] and not e.get("candidate") for e in entries], bool)
-    kept = ~hidden if at.shape[1] == 3 else np.ones(len(at), bool)
-    kept[named] = False
-    others = pixels[kept]
+    unnamed = ~hidden if at.shape[1] == 3 else np.ones(len(at), bool)
+    unnamed[named] = False
+    others = pixels[unnamed]
     names = [entries[i]["formula"] for i in named]
     places = places_of_names(pixels[named].reshape(-1, 2), names, others)
     return {
@@ -255,16 +255,16 @@ def _texts(
 def _named(
     texts: Mapping[str, Mapping[int, tuple[str, str]]], rows: np.ndarray, colour: str
 ) -> Document:
-    """The names of points of a trace, on wide screens and on narrow ones."""
-    found = {"narrow": {"text": []}}
-    for name, of in texts.items():
-        told = [of.get(int(i), ("", "bottom center")) for i in rows]
-        found[name] = {"text": [t for t, _ in told], "textposition": [p for _, p in told]}
-    if not any(found["wide"]["text"]):
+    """Return the names of the points of a trace, for wide and for narrow screens."""
+    labels = {"narrow": {"text": []}}
+    for name, named in texts.items():
+        pairs = [named.get(int(i), ("", "bottom center")) for i in rows]
+        labels[name] = {"text": [t for t, _ in pairs], "textposition": [p for _, p in pairs]}
+    if not any(labels["wide"]["text"]):
         return {}
     font = {"size": 11, "color": colour}
-    narrow = {"narrow": found["narrow"]}
-    return {"mode": "markers+text", "textfont": font, "meta": narrow, **found["wide"]}
+    narrow = {"narrow": labels["narrow"]}
+    return {"mode": "markers+text", "textfont": font, "meta": narrow, **labels["wide"]}
 
 
 def _markers(
@@ -282,27 +282,27 @@ def _markers(
 
 
 def _hovers(at: np.ndarray, entries: Sequence[Entry]) -> list[str]:
-    """What is told of each entry; the same of those at one place, of which only one is seen."""
+    """Return the hover text of each entry; entries at one place share it: only one is visible."""
     places: dict[tuple, list[int]] = {}
     for i, place in enumerate(np.round(at, 6).tolist()):
         places.setdefault(tuple(place), []).append(i)
-    told = [""] * len(entries)
-    for found in places.values():
-        lowest, *others = sorted(found, key=lambda i: _height(entries[i]))
+    texts = [""] * len(entries)
+    for rows in places.values():
+        lowest, *others = sorted(rows, key=lambda i: _height(entries[i]))
         lines = [_hover(entries[lowest]), *(_also(entries[i]) for i in others[:ALSO])]
         lines += [f"and {len(others) - ALSO:,} more here"] if len(others) > ALSO else []
-        for i in found:
-            told[i] = "<br>".join(lines)
-    return told
+        for i in rows:
+            texts[i] = "<br>".join(lines)
+    return texts
 
 
 def _height(entry: Entry) -> float:
-    """How far above the hull; below it for candidates that are."""
+    """Return the height above the hull, negative for candidates below it."""
     return entry.get("distance", entry["e_above_hull"])
 
 
 def _where(entry: Entry) -> str:
-    """How far from the hull, in words."""
+    """Return the distance from the hull in words."""
     height = _height(entry)
     if entry["stable"] and abs(height) < 5e-5:
         return "on the hull"
@@ -331,13 +331,13 @@ def _hover(entry: Entry) -> str:
 
 
 def falls_into(entry: Entry) -> str:
-    """'0.250 Li2O + 0.750 FeO', by shares of atoms."""
+    """Return '0.250 Li2O + 0.750 FeO', by shares of atoms."""
     parts = entry["decomposition"].items()
     return " + ".join(f"{share:.3f} {formula}" for formula, share in parts)
 
 
 def _names(corners: np.ndarray, elements: Sequence[str]) -> Document:
-    """The elements beside their corners."""
+    """Return the names of the elements next to their corners."""
     middle = corners.mean(axis=0)
     out = middle + 1.12 * (corners - middle)
     return {

@@ -1,4 +1,4 @@
-"""Where the names of points can stand in a figure without lying on each other."""
+"""Place the names of points in a figure so that they do not cover each other."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ PLACES = {
     "top right": (1, -1),
     "top left": (-1, -1),
 }
-"""Plotly's names of places beside a point, best first -> to the right and down."""
+"""Plotly's names of places next to a point, best first -> direction to the right and down."""
 LETTER, HEIGHT, MARKER = 6.0, 13.0, 6.0
 """Pixels: width of a letter, height of a line, radius of a point."""
 COVERED = 2
-"""Other points that a name may lie on."""
+"""Largest number of other points that a name may cover."""
 
 
 def places_of_names(
@@ -28,18 +28,18 @@ def places_of_names(
     names: Sequence[str],
     others: Float[np.ndarray, "m 2"],
 ) -> list[str | None]:
-    """A place for each name, the first ones first, or None where there is no room.
+    """Return a place for each name, or None if it has no room; earlier names choose first.
 
-    A name never lies on another one, on a point that has a name, nor on more than `COVERED` other
-    points; of the places that are left, it takes that with the fewest points under it.
+    A name never covers another name, a point that has a name, or more than `COVERED` other points;
+    of the remaining places, it takes the one that covers the fewest points.
 
     Args:
         at: named points, pixels, y downwards.
         names: their names.
-        others: points without name, pixels.
+        others: points without names, pixels.
     """
     taken: list[tuple[float, float, float, float]] = []
-    found: list[str | None] = []
+    places: list[str | None] = []
     for point, name in zip(at, names, strict=True):
         free = []
         for place, (right, down) in PLACES.items():
@@ -52,14 +52,14 @@ def places_of_names(
         if free:
             *_, place, box = min(free)
             taken.append(box)
-        found.append(place if free else None)
-    return found
+        places.append(place if free else None)
+    return places
 
 
 def _box(
     point: Float[np.ndarray, " 2"], width: float, right: int, down: int
 ) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom of a name."""
+    """Return the left, top, right and bottom of a name."""
     x = point[0] + right * (MARKER + width / 2 if down == 0 else width / 2)
     y = point[1] + down * (MARKER + HEIGHT / 2)
     return x - width / 2, y - HEIGHT / 2, x + width / 2, y + HEIGHT / 2
@@ -70,6 +70,6 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _inside(box: tuple[float, ...], points: Float[np.ndarray, "m 2"]) -> np.ndarray:
-    """Whether markers of points touch a box."""
+    """Return whether the markers of points touch a box."""
     x, y = points.T
     return (x > box[0] - 3) & (x < box[2] + 3) & (y > box[1] - 3) & (y < box[3] + 3)

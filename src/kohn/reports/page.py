@@ -1,4 +1,4 @@
-"""`kohn.reports.report`: one HTML page of one run, that opens without a network."""
+"""Draw one HTML page of one run, which opens without a network."""
 
 import shlex
 from pathlib import Path
@@ -16,8 +16,8 @@ NAME = "report.html"
 def report(run: str | Path, out: str | Path | None = None) -> Path:
     """Draw the page of a run folder from its records.
 
-    The folder need not be finished: a run that is going on, or was killed, gives a page of
-    what there is, which says so. The same records give the same bytes.
+    The run need not be finished: the page of a run that still goes on, or was killed, shows
+    the records so far, and says so. The same records give the same bytes.
 
     Args:
         run: folder of a training run, or one that holds `evaluation-NAME.json` files.
@@ -27,19 +27,19 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
         The path of the page.
 
     Raises:
-        InputError: there is no such folder, it is not of a run, or a record is damaged.
-        TrainingError: the disk refuses.
+        InputError: the folder does not exist, is not a run folder, or has a damaged record.
+        TrainingError: the page cannot be written.
     """
     return write_page("page.html", run if out is None else out, NAME, **fields_of(Run.read(run)))
 
 
 def page(run: Run) -> str:
-    """The page as text."""
+    """Return the page as text."""
     return filled("page.html", **fields_of(run))
 
 
 def fields_of(run: Run) -> dict[str, Any]:
-    """What the template lays out."""
+    """Return the fields that the template lays out."""
     main, name = run.main, next(iter(run.evaluations), "")
     curves = learning_curves(run)
     parity = parity_figures(run, main) if main is not None else []

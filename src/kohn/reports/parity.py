@@ -1,7 +1,7 @@
-"""Parity figures: prediction against reference above, error against reference below.
+"""Draw parity figures: prediction against reference above, error against reference below.
 
 Few points are drawn one by one; many as the cells of a grid, shaded by the logarithm of their
-number, so that the page stays small and quick however many atoms there are.
+number, so that the page stays small and fast for any number of atoms.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 CELLS = 150
-"""Cells of a density along each axis."""
+"""Cells of the grid along each axis."""
 FEW = 2500
-"""Up to so many points are drawn one by one."""
+"""Largest number of points that are drawn one by one."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """References and errors of one quantity.
+    """References and predictions of one quantity.
 
     Attributes:
-        key, title: of the quantity.
-        unit: of references; error_unit: of errors.
-        per_unit: errors in `error_unit` are those in `unit` times this.
-        reference, predicted: one number a point.
-        frames: the index of each point's structure.
+        key, title: key and title of the quantity.
+        unit: unit of references; error_unit: unit of errors.
+        per_unit: factor from `unit` to `error_unit`.
+        reference, predicted: one number for each point.
+        frames: index of the structure of each point.
     """
 
     key: str
@@ -45,14 +45,14 @@ class Pairs:
 
 
 def parity_figures(run: Run, evaluation: Document) -> list[Figure]:
-    """A figure for each quantity that the frames of an evaluation have."""
+    """Return a figure for each quantity in the frames of an evaluation."""
     frames = evaluation.get("frames") or []
-    found = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
-    return [parity_figure(pairs) for pairs in found if pairs is not None and len(pairs.reference)]
+    quantities = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
+    return [parity_figure(p) for p in quantities if p is not None and len(p.reference)]
 
 
 def _energies(run: Run, frames: list[Document]) -> Pairs | None:
-    """Energies per atom above the E0s; above their mean where an E0 is not known."""
+    """Return energies per atom above the E0s, or above their mean if an E0 is unknown."""
     chosen = [f for f in frames if f.get("energy_reference") is not None]
     if not chosen:
         return None
@@ -92,10 +92,10 @@ def _stresses(frames: list[Document]) -> Pairs | None:
 
 
 def _properties(frames: list[Document]) -> list[Pairs]:
-    """Components of all other properties."""
+    """Return the components of all other properties."""
     end, known = "_reference", ("energy", "forces", "stress")
     keys = dict.fromkeys(k.removesuffix(end) for f in frames for k in f if k.endswith(end))
-    found = []
+    properties = []
     for name in (k for k in keys if k not in known):
         chosen = [f for f in frames if f.get(name + end) is not None]
         reference = [np.ravel(f[name + end]) for f in chosen]
@@ -108,8 +108,8 @@ def _properties(frames: list[Document]) -> list[Pairs]:
             ", components" if len(reference[0]) > 1 else ""
         )
         joined = np.concatenate(reference), np.concatenate(predicted)
-        found.append(Pairs(name, title, unit, unit, 1.0, *joined, indices))
-    return found
+        properties.append(Pairs(name, title, unit, unit, 1.0, *joined, indices))
+    return properties
 
 
 def parity_figure(pairs: Pairs) -> Figure:
@@ -169,17 +169,17 @@ def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> Documen
 def _density(
     pairs: Pairs, values: np.ndarray, ranges: tuple[list[float], list[float]], axis_name: str
 ) -> Document:
-    """A point at the mean of each cell of a grid, shaded by the logarithm of the cell's count.
+    """Return a point at the mean of each cell of a grid, shaded by the logarithm of its count.
 
-    The fullest cells come last, and are drawn on top.
+    The fullest cells come last, so that they are drawn on top.
     """
     cell = [
         np.minimum(((v - low) / (high - low) * CELLS).astype(int), CELLS - 1)
         for v, (low, high) in zip((pairs.reference, values), ranges, strict=True)
     ]
-    _, of, number_in = np.unique(cell[0] * CELLS + cell[1], return_inverse=True, return_counts=True)
+    _, at, number_in = np.unique(cell[0] * CELLS + cell[1], return_inverse=True, return_counts=True)
     order = np.argsort(number_in, kind="stable")
-    x, y = ((np.bincount(of, v) / number_in)[order] for v in (pairs.reference, values))
+    x, y = ((np.bincount(at, v) / number_in)[order] for v in (pairs.reference, values))
     number_in = number_in[order]
     return {
         "type": "scatter",
@@ -200,5 +200,5 @@ def _density(
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """Numbers of five digits: more cannot be seen."""
+    """Return numbers of five digits: more cannot be seen."""
     return [float(f"{v:.5g}") for v in values]

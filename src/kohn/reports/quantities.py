@@ -1,4 +1,4 @@
-"""The quantities that errors are reported for, with the keys that evaluations give them."""
+"""Define the quantities whose errors are reported, with their keys in evaluations."""
 
 from dataclasses import dataclass
 
@@ -12,9 +12,9 @@ class Quantity:
 
     Attributes:
         name: key of `Evaluation.errors`.
-        title: what it is called in a report.
-        unit: as shown.
-        key_unit: as it stands in the keys of the document, if it does.
+        title: name in a report.
+        unit: unit as shown.
+        key_unit: unit in the keys of the document, or empty.
     """
 
     name: str
@@ -27,15 +27,15 @@ class Quantity:
         return f"_{self.key_unit}" if self.key_unit else ""
 
     def mae(self, table: Document) -> float | None:
-        """Mean absolute error in an error table of a document."""
+        """Return the mean absolute error in an error table of a document."""
         return table.get(f"{self.name}_mean_absolute_error{self._suffix}")
 
     def rmse(self, table: Document) -> float | None:
-        """Root mean square error in an error table of a document."""
+        """Return the root mean square error in an error table of a document."""
         return table.get(f"{self.name}_root_mean_square_error{self._suffix}")
 
     def count(self, table: Document) -> int | None:
-        """How many values were compared."""
+        """Return the number of values that were compared."""
         return table.get(f"{self.name}_count")
 
 
@@ -48,15 +48,15 @@ QUANTITIES = (FORCES, ENERGY, ENERGY_PER_ATOM, STRESS)
 
 
 def present(table: Document) -> tuple[Quantity, ...]:
-    """The quantities that an error table has: energies, forces and stress first."""
-    found = tuple(q for q in QUANTITIES if q.mae(table) is not None)
+    """Return the quantities that an error table has: forces, energies and stress first."""
+    known = tuple(q for q in QUANTITIES if q.mae(table) is not None)
     end = "_mean_absolute_error"
     others = sorted(k.removesuffix(end) for k in table if k.endswith(end))
-    return found + tuple(_other(name) for name in others)
+    return known + tuple(_other(name) for name in others)
 
 
 def _other(name: str) -> Quantity:
-    """Another property: a tensor of the label table or a part of it, or a scalar of the user's."""
+    """Return another property: a tensor of the label table or its part, or a scalar of the user."""
     target, _, degree = name.partition("_l")
     if target in PROPERTIES and degree.isdigit():
         title = f"{target.capitalize()}, l = {degree}"

@@ -1,6 +1,6 @@
-"""A ranked table read block by block, a million rows and more: numbers of all, words of some.
+"""Read a ranked table of a million rows and more, block by block.
 
-Ids, formulas and decompositions are kept of the rows nearest to the hull alone.
+Numbers are kept of all rows; ids, formulas and decompositions only of those nearest to the hull.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ NUMBERS = ("distance_std", "probability_stable", "distance_95", "distance_labell
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """What figures need of a ranked table; row k has rank k + 1.
+    """The columns of a ranked table that figures need; row k has rank k + 1.
 
     Attributes:
-        distance: d, eV/atom, NaN where there is no energy, [M].
+        distance: d, eV/atom, NaN without an energy, [M].
         stable: whether a row is on the hull or below it, [M].
-        numbers: other columns, of those that the table has, [M] each.
-        words: row -> id, formula and decomposition, nearest to the hull first, `FEW` at most.
+        numbers: the columns of `NUMBERS` that the table has, [M] each.
+        words: row -> id, formula and decomposition, nearest to the hull first, at most `FEW`.
     """
 
     distance: Float[np.ndarray, " M"]
@@ -38,23 +38,23 @@ class Ranked:
 
 
 def read_ranked(table: str | Path) -> Ranked:
-    """Numbers of all rows, and words of those nearest to the hull.
+    """Read the numbers of all rows, and the words of those nearest to the hull.
 
     Raises:
-        InputError: a file that cannot be read, or that lacks columns.
+        InputError: the file cannot be read, or lacks columns.
     """
     file = Path(table)
-    there = columns_of(file)
-    missing = [n for n in ("distance", "stable", *WORDS) if n not in there]
+    columns = columns_of(file)
+    missing = [n for n in ("distance", "stable", *WORDS) if n not in columns]
     if missing:
         raise InputError(
-            "the table is none of a screening",
+            "the table is not the output of a screening",
             where=str(file),
             expected=f"columns {', '.join(missing)}",
-            received=", ".join(there)[:120],
+            received=", ".join(columns)[:120],
             fix="give the table that `kohn screen` wrote",
         )
-    names = ["distance", *(n for n in NUMBERS if n in there)]
+    names = ["distance", *(n for n in NUMBERS if n in columns)]
     numbers: dict[str, list[np.ndarray]] = {n: [] for n in names}
     stable, near, read = [np.zeros(0, bool)], [], 0
     for block, _ in blocks(file, [*names, "stable", *WORDS]):
@@ -64,7 +64,7 @@ def read_ranked(table: str | Path) -> Ranked:
         above = np.maximum(numbers["distance"][-1], 0.0)
         words = [block[w] for w in WORDS]
         near += [(above[i], read + i, [w[i] for w in words]) for i in _lowest(above)]
-        near = sorted(near, key=lambda kept: kept[:2])[:FEW]
+        near = sorted(near, key=lambda row: row[:2])[:FEW]
         read += len(above)
     joined = {n: np.concatenate([np.zeros(0), *parts]) for n, parts in numbers.items()}
     words = {row: text for _, row, text in near}
@@ -72,12 +72,12 @@ def read_ranked(table: str | Path) -> Ranked:
 
 
 def _numbers(column: Sequence[Any]) -> Float[np.ndarray, " m"]:
-    """A column as numbers; an empty field is NaN."""
+    """Return a column as numbers; an empty field is NaN."""
     return np.array([np.nan if v is None or v == "" else float(v) for v in column])
 
 
 def _lowest(above: Float[np.ndarray, " m"]) -> list[int]:
-    """The `FEW` rows of the lowest value, earlier ones first; none that are NaN."""
+    """Return the `FEW` rows of the lowest values, earlier rows first, without NaN."""
     order = np.argsort(above, kind="stable")[:FEW]
     return order[np.isfinite(above[order])].tolist()
 
@@ -85,9 +85,9 @@ def _lowest(above: Float[np.ndarray, " m"]) -> list[int]:
 def sums_of_probabilities(
     rows: Ranked, metrics: Document
 ) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"] | None] | None:
-    """Σ P up to each rank, of rows that have a P; and how many of these labels call stable.
+    """Return Σ P up to each rank, of rows that have a P, and how many of these labels call stable.
 
-    None of fewer than two.
+    None if fewer than two rows have a P.
     """
     p = rows.numbers.get("probability_stable")
     if p is None or np.isfinite(p).sum() < 2:
@@ -96,5 +96,5 @@ def sums_of_probabilities(
     if truth is None or not metrics:
         return np.cumsum(p[known]), None
     stable = metrics["true_positives"] + metrics["false_negatives"]
-    lowest = np.sort(truth[np.isfinite(truth)])[:stable]  # those within the tolerance
+    lowest = np.sort(truth[np.isfinite(truth)])[:stable]  # labels within the tolerance
     return np.cumsum(p[known]), np.cumsum(truth[known] <= lowest.max(initial=-np.inf))

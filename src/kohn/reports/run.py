@@ -1,4 +1,4 @@
-"""The records of one run folder, read back: finished, unfinished, or hardly begun."""
+"""Read the records of one run folder: of a finished run, an unfinished one, or one just begun."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,18 +20,18 @@ State = Literal["finished", "stopped early", "not evaluated", "unfinished", "not
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; whatever is missing is empty.
+    """The contents of a run folder; missing parts are empty.
 
     Attributes:
-        name: of the folder.
-        settings_text: `settings.yaml` as it stands there.
-        settings: the same, parsed.
+        name: name of the folder.
+        settings_text: the text of `settings.yaml`.
+        settings: the settings, parsed.
         start: the record written before the first step.
         epochs: the records of validations, in order.
-        check: `check.json`: the judgement of the data.
+        check: `check.json`: the check of the data.
         evaluations: name -> `evaluation-NAME.json`, test first, then validation.
-        has_model: whether the final model file is there.
-        audit: `Audit.to_json()` of the folder `audit` in it, where there is one.
+        has_model: whether the final model file exists.
+        audit: `Audit.to_json()` of the folder `audit` in it, if it exists.
     """
 
     name: str
@@ -49,10 +49,10 @@ class Run:
         """Read a run folder.
 
         Raises:
-            InputError: there is no such folder, it is not of a run, or a record is damaged.
+            InputError: the folder does not exist, is not a run folder, or has a damaged record.
         """
         folder = Path(folder)
-        _refuse_what_is_no_run(folder)
+        _refuse_no_run(folder)
         text = _text(folder / "settings.yaml")
         records = _records(folder / RECORDS)
         start = next((r for r in reversed(records) if r.get("kind") == "start"), {})
@@ -71,12 +71,12 @@ class Run:
 
     @property
     def is_training(self) -> bool:
-        """Whether the folder is of a training run, and not of evaluations alone."""
+        """Whether the folder is of a training run, not only of evaluations."""
         return bool(self.settings_text or self.start or self.epochs or self.check)
 
     @property
     def targets(self) -> list[str]:
-        """What was learned."""
+        """Names of the properties that were learned."""
         return self.settings.get("targets") or ["energy"]
 
     @property
@@ -86,17 +86,17 @@ class Run:
 
     @property
     def planned_epochs(self) -> int | None:
-        """How many epochs the run was to have."""
+        """The planned number of epochs."""
         return self.start.get("epochs")
 
     @property
     def last_epoch(self) -> int:
-        """The last epoch that was recorded; 0 before the first."""
+        """The last recorded epoch; 0 before the first."""
         return self.epochs[-1]["epoch"] if self.epochs else 0
 
     @property
     def state(self) -> State:
-        """How far the run came."""
+        """The stage that the run reached."""
         data = self.settings.get("data") or {}
         wanted = {"valid"} | ({"test"} if data.get("test") else set())
         if wanted <= self.evaluations.keys() or not self.is_training:
@@ -117,25 +117,24 @@ class Run:
 
     @property
     def main(self) -> Document | None:
-        """The evaluation that counts: on the test files, else on the validation set."""
+        """The main evaluation: on the test files, or else on the validation set."""
         return next(iter(self.evaluations.values()), None)
 
     @cached_property
     def seconds(self) -> float | None:
-        """Wall time of the epochs: each record has that since the one before. Time lost when
-        a run was killed is not counted."""
+        """Wall time of epochs, s: the times between records, summed, without time lost to kills."""
         return sum(record["seconds"] for record in self.epochs) if self.epochs else None
 
     @property
     def seconds_an_epoch(self) -> list[float]:
-        """Wall time of an epoch, on average between two records."""
+        """Wall time of an epoch, s, averaged between two records."""
         ends = [0, *(record["epoch"] for record in self.epochs)]
         spans = [b - a for a, b in pairwise(ends)]
         return [r["seconds"] / max(n, 1) for r, n in zip(self.epochs, spans, strict=True)]
 
     @property
     def late_from(self) -> float | None:
-        """The epoch from which the late weights of the loss hold, if there are any."""
+        """The epoch from which the late weights of the loss apply, if there are any."""
         loss = self.settings.get("loss") or {}
         if not loss.get("late_weights") or not self.planned_epochs or not self.of_energies:
             return None
@@ -143,7 +142,7 @@ class Run:
         return share * self.planned_epochs if share < 1 else None
 
 
-def _refuse_what_is_no_run(folder: Path) -> None:
+def _refuse_no_run(folder: Path) -> None:
     if not folder.exists():
         raise InputError(
             "there is no such run folder",
@@ -160,7 +159,7 @@ def _refuse_what_is_no_run(folder: Path) -> None:
     if not any((folder / n).is_file() for n in known) and not any(folder.glob("evaluation-*.json")):
         inside = sorted(p.parent.name for p in folder.glob("*/settings.yaml"))
         raise InputError(
-            "this folder is not of a run",
+            "this folder is not a run folder",
             where=Place(file=folder),
             expected="settings.yaml and records.jsonl, or evaluation-NAME.json, in it",
             received=", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder",
@@ -176,10 +175,10 @@ def _text(path: Path) -> str:
 
 def _settings(text: str, path: Path) -> Document:
     try:
-        found = yaml.safe_load(text) if text else {}
+        settings = yaml.safe_load(text) if text else {}
     except yaml.YAMLError as error:
         raise _damaged(path, str(error)) from error
-    return found if isinstance(found, dict) else {}
+    return settings if isinstance(settings, dict) else {}
 
 
 def _records(path: Path) -> list[Document]:
@@ -224,6 +223,6 @@ def _evaluations(folder: Path) -> dict[str, Document]:
     names = sorted(p.stem.removeprefix("evaluation-") for p in folder.glob("evaluation-*.json"))
     first = [n for n in ("test", "valid") if n in names]
     rest = [n for n in names if n not in first]
-    # Files of the user's own choice before validation, which chose the model.
+    # The user's own files come before the validation set, which chose the model.
     order = [*first[:1], *rest, *first[1:]] if "test" in first else [*rest, *first]
     return {n: _document(folder / f"evaluation-{n}.json", "errors") for n in order}

@@ -1,4 +1,4 @@
-"""A screening as one HTML page: how far candidates are from the hull, and how sure that is."""
+"""Draw a screening as one HTML page: distances of candidates to the hull, and how sure they are."""
 
 from pathlib import Path
 
@@ -17,15 +17,15 @@ def screening_page(table: str | Path, summary: Document, out: str | Path) -> Pat
 
     Args:
         table: the ranked table, CSV or Parquet.
-        summary: what `kohn screen --json` prints.
+        summary: the document of `kohn screen --json`.
         out: file to write, or a folder to write `screening.html` in.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: a table that cannot be read, or that is none of a screening.
-        TrainingError: the disk refuses.
+        InputError: the table cannot be read, or is not the output of a screening.
+        TrainingError: the page cannot be written.
     """
     rows = read_ranked(table)
     figures = screening_figures(rows, summary)
@@ -47,10 +47,10 @@ def screening_page(table: str | Path, summary: Document, out: str | Path) -> Pat
 
 
 def sentence(summary: Document) -> str:
-    """What came out."""
-    stable, of = summary["stable"], summary["candidates"]
-    verb = _is(1 if of == 1 else stable)
-    text = f"{stable:,} of {plural(of, 'candidate')} {verb} on the hull or below it"
+    """Return the result in one or two sentences."""
+    stable, total = summary["stable"], summary["candidates"]
+    verb = _is(1 if total == 1 else stable)
+    text = f"{stable:,} of {plural(total, 'candidate')} {verb} on the hull or below it"
     if summary["expected_stable"] is not None:
         text += f", and {number(summary['expected_stable'])} are expected to be stable"
     metrics = summary["metrics"]
@@ -73,24 +73,24 @@ def _is_mixed(remark: str) -> bool:
 
 
 def facts(summary: Document) -> list[tuple[str, str]]:
-    """What else there is to know, in numbers."""
+    """Return the other results, as numbers."""
     by = {"probability_stable": "P(stable), then distance"}.get(summary["ranked_by"], "distance")
-    found = [("Ranked by", by), ("Chemical systems", f"{summary['systems']:,}")]
+    pairs = [("Ranked by", by), ("Chemical systems", f"{summary['systems']:,}")]
     if summary["failed"]:
-        found.append(("Without energy", f"{summary['failed']:,}"))
+        pairs.append(("Without energy", f"{summary['failed']:,}"))
     if summary["in_hull"]:
-        found.append(("Entries of the hull too", f"{summary['in_hull']:,}"))
+        pairs.append(("Entries of the hull too", f"{summary['in_hull']:,}"))
     if summary["structures"] is not None:
-        found.append(("Relaxed structures", Path(summary["structures"]).name))
-    return found
+        pairs.append(("Relaxed structures", Path(summary["structures"]).name))
+    return pairs
 
 
 def yield_table(rows: Ranked, metrics: Document) -> Table | None:
-    """How many stable ones are expected among the first 10, 30 …; None of few, or without P."""
-    found = sums_of_probabilities(rows, metrics)
-    if found is None:
+    """Return the expected stable candidates of the first 10, 30 …; None if few or without P."""
+    sums = sums_of_probabilities(rows, metrics)
+    if sums is None:
         return None
-    expected, labelled = found
+    expected, labelled = sums
     m, total = len(expected), float(expected[-1])
     steps = [n for k in range(1, 10) for n in (10**k, 3 * 10**k) if n < m]
     if not steps:
@@ -109,14 +109,14 @@ def yield_table(rows: Ranked, metrics: Document) -> Table | None:
 
 
 def best_table(summary: Document) -> Table:
-    """The first rows of the ranked table."""
+    """Return the first rows of the ranked table."""
     shown = summary["head"]
-    sure, labelled, failed = (
+    with_sigma, labelled, failed = (
         any(row.get(name) not in (None, "") for row in shown)
         for name in ("probability_stable", "distance_labelled", "problem")
     )
     head = ["rank", "formula", "id", "from the hull, meV/atom"]
-    head += ["± σ, meV/atom", "P(stable)"] if sure else []
+    head += ["± σ, meV/atom", "P(stable)"] if with_sigma else []
     head += ["by label, meV/atom"] if labelled else []
     left = {1, 2, len(head)}
     head += ["would fall into, by share of atoms"]
@@ -128,7 +128,7 @@ def best_table(summary: Document) -> Table:
         cells = [Cell(f"{int(row['rank']):,}"), Cell(row["formula"], formula=True)]
         cells.append(identifier(row["id"]))
         cells.append(_mev(row["distance"]))
-        if sure:
+        if with_sigma:
             p = _known(row["probability_stable"])
             cells += [_mev(row["distance_std"]), Cell(fixed(p, 3), bar=p)]
         cells += [_mev(row["distance_labelled"])] if labelled else []

@@ -1,6 +1,6 @@
-"""Figures of a screening: distances, σ, and how many stable ones the first n of a ranking have.
+"""Draw a screening: distances, σ, and the stable candidates among the first n of a ranking.
 
-With P_k the probability that the candidate at rank k is stable, whoever computes the first n finds
+With P_k = P(stable) at rank k, the expected number of stable candidates among the first n is
 
     Σ_{k≤n} P_k        in the order of the table
     n/M Σ_k P_k        of M in a random order
@@ -24,31 +24,31 @@ from kohn.reports.text import fixed, number, plural
 from kohn.typing import Document, Float, Int
 
 BARS = 60
-"""Bars of a histogram, about."""
+"""Approximate number of bars of a histogram."""
 STEPS = 300
-"""Points of a curve, about."""
+"""Approximate number of points of a curve."""
 STRAIGHT = 1000
-"""Up to so many candidates, axes of ranks are linear."""
+"""Largest number of candidates for which axes of ranks are linear."""
 MEV = 1e3
 
 
 def screening_figures(rows: Ranked, summary: Document) -> list[Figure]:
-    """The figures that the table has the columns for."""
+    """Return the figures for which the table has the columns."""
     if not np.isfinite(rows.distance).any():
         return []
     metrics = summary["metrics"] or {}
-    found = [
+    figures = [
         distances_figure(rows),
         yield_figure(rows, metrics),
         sigma_figure(rows),
         labels_figure(rows, metrics),
         reliability_figure(metrics),
     ]
-    return [f for f in found if f is not None]
+    return [f for f in figures if f is not None]
 
 
 def _hovers(rows: Ranked, chosen: Sequence[int]) -> list[str]:
-    """What is told of points."""
+    """Return the hover texts of points."""
     return [_hover(rows, row) for row in chosen]
 
 
@@ -70,7 +70,7 @@ def _hover(rows: Ranked, row: int) -> str:
 
 
 def distances_figure(rows: Ranked) -> Figure:
-    """How many candidates lie how far from the hull, and the part on it or below it."""
+    """Return a histogram of distances to the hull, with the part on it or below it."""
     d, p = MEV * rows.distance, rows.numbers.get("probability_stable")
     low, high = window(np.append(d[np.isfinite(d)], 0.0))
     edges = _edges(low, high)
@@ -82,10 +82,10 @@ def distances_figure(rows: Ranked) -> Figure:
     ]
     expected = None
     if p is not None:
-        told = chosen & np.isfinite(p)
-        expected = np.histogram(d[told], edges, weights=p[told])[0]
+        known = chosen & np.isfinite(p)
+        expected = np.histogram(d[known], edges, weights=p[known])[0]
         data.append(_outline(edges, expected))
-    texts = _of_bars(edges, counts, stable, expected)
+    texts = _bar_texts(edges, counts, stable, expected)
     for trace in data:
         trace["customdata"] = [*texts, texts[-1]][: len(trace["x"])]
     layout = _with_legend(360)
@@ -101,19 +101,19 @@ def distances_figure(rows: Ranked) -> Figure:
     note = f"{plural(int(rows.stable.sum()), 'candidate')} on the hull or below it"
     note += f"; {number(float(np.nansum(p)))} expected to be stable" if p is not None else ""
     note += f"; {beyond:,} beyond the axis" if beyond else ""
-    says = f"Histogram of distances to the hull, {low:.0f} to {high:.0f} meV/atom. {note}."
-    return Figure("distances", "Distance to the hull", note, data, layout, says)
+    alternative = f"Histogram of distances to the hull, {low:.0f} to {high:.0f} meV/atom. {note}."
+    return Figure("distances", "Distance to the hull", note, data, layout, alternative)
 
 
 def window(values: Float[np.ndarray, " m"]) -> tuple[float, float]:
-    """A range that few values far away from all others do not stretch."""
+    """Return a range that a few outliers do not stretch."""
     low, high = np.percentile(values, [1, 99])
     room = (high - low) / 2
     return max(values.min(), low - room), min(values.max(), high + room)
 
 
 def _edges(low: float, high: float) -> Float[np.ndarray, " B+1"]:
-    """Edges of bars, round numbers, 0 among them."""
+    """Return edges of bars at round numbers, 0 among them."""
     width = max((high - low) / BARS, 1e-3)
     power = 10.0 ** np.floor(np.log10(width))
     width = next(f * power for f in (1, 2, 5, 10) if f * power >= width * (1 - 1e-9))
@@ -134,7 +134,7 @@ def _bars(edges: Float[np.ndarray, " B+1"], counts: np.ndarray, name: str, colou
 
 
 def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> Document:
-    """Expected stable ones in each bar, as steps."""
+    """Return the expected number of stable candidates in each bar, as steps."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -146,29 +146,29 @@ def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> Document
     }
 
 
-def _of_bars(
+def _bar_texts(
     edges: Float[np.ndarray, " B+1"],
     counts: Int[np.ndarray, " B"],
     stable: Int[np.ndarray, " B"],
     expected: Float[np.ndarray, " B"] | None,
 ) -> list[str]:
-    """What is told of each bar."""
-    told = []
+    """Return the hover text of each bar."""
+    texts = []
     for k, (a, b) in enumerate(pairwise(edges.tolist())):
         text = f"{a:,.6g} to {b:,.6g} meV/atom".replace("-", "−")
         text += f"<br>{plural(int(counts[k]), 'candidate')}"
         text += f", {stable[k]:,} on the hull or below it" if stable[k] else ""
         text += "" if expected is None else f"<br>{number(float(expected[k]))} expected stable"
-        told.append(text)
-    return told
+        texts.append(text)
+    return texts
 
 
 def yield_figure(rows: Ranked, metrics: Document) -> Figure | None:
-    """Σ P against the number of candidates that are computed; None without P."""
-    found = sums_of_probabilities(rows, metrics)
-    if found is None:
+    """Return Σ P against the number of candidates that are computed; None without P."""
+    sums = sums_of_probabilities(rows, metrics)
+    if sums is None:
         return None
-    expected, labelled = found
+    expected, labelled = sums
     m, total = len(expected), float(expected[-1])
     n = _ranks(m)
     lines = [
@@ -193,12 +193,12 @@ def yield_figure(rows: Ranked, metrics: Document) -> Figure | None:
         layout["yaxis"] |= {"range": [0, 1.05 * highest]}
     half = int(np.searchsorted(expected, total / 2)) + 1
     note = f"half of the {number(total)} expected are among the first {half:,} of {m:,}"
-    says = f"Expected number of stable candidates among the first n of the ranking. {note}."
-    return Figure("yield", "Stable among the first n", note, lines, layout, says)
+    alternative = f"Expected number of stable candidates among the first n of the ranking. {note}."
+    return Figure("yield", "Stable among the first n", note, lines, layout, alternative)
 
 
 def _ranks(m: int) -> Int[np.ndarray, " k"]:
-    """All ranks of a few; of many, ranks close together at the start."""
+    """Return all ranks of a few candidates; of many, ranks that are densest at the start."""
     if m <= 2 * STEPS:
         return np.arange(1, m + 1)
     return np.unique(np.rint(np.geomspace(1, m, STEPS)).astype(int))
@@ -219,7 +219,7 @@ def _line(
 
 
 def sigma_figure(rows: Ranked) -> Figure | None:
-    """Distance against σ of the candidates nearest to the hull; None without σ."""
+    """Return distance against σ of the candidates nearest to the hull; None without σ."""
     sigma, p = (rows.numbers.get(n) for n in ("distance_std", "probability_stable"))
     if sigma is None or p is None:
         return None
@@ -245,35 +245,35 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     note = f"the {len(near):,} below the hull or nearest above" if rest else "all candidates"
     beyond = int(((x < low - room) | (x > high + room) | (y > top)).sum())
     note += ", shaded by P(stable)" + (f"; {beyond:,} beyond the axes" if beyond else "")
-    says = f"Distances to the hull against their standard deviations: {note}."
-    return Figure("sigma", "How sure the distances are", note, [points], layout, says)
+    alternative = f"Distances to the hull against their standard deviations: {note}."
+    return Figure("sigma", "How sure the distances are", note, [points], layout, alternative)
 
 
 def _wedge(
     rows: Ranked, near: Sequence[int], across: tuple[float, float], top: float
 ) -> tuple[list[Document], list[Document]]:
-    """The hull, and lines where P(stable) is 5 % and 95 %, where d₉₅ tells that: d = ±z σ."""
+    """Return lines at the hull and, if d₉₅ gives them, at P(stable) of 5 and 95 %: d = ±z σ."""
     shapes, marks = [_upright(0.0)], [_mark(0.0, top, "50 %")]
     sigma, high = rows.numbers["distance_std"][near], rows.numbers.get("distance_95")
     wide = sigma > 1e-6
     if high is None or not wide.any():
         return shapes, marks
     z = ((high[near] - rows.distance[near])[wide]) / sigma[wide]
-    if np.ptp(z) > 1e-6 * abs(z[0]):  # samples, which have no straight lines
+    if np.ptp(z) > 1e-6 * abs(z[0]):  # from samples: the lines are not straight
         return shapes, marks
     for sign, text in ((1, "P = 5 %"), (-1, "95 %")):
         x, y = sign * z[0] * top, top
-        edge = across[1] if sign > 0 else across[0]  # 0 is between them
-        if abs(x) > abs(edge):  # leaves at the side
+        edge = across[1] if sign > 0 else across[0]  # 0 is between the edges
+        if abs(x) > abs(edge):  # the line leaves at the side
             x, y = edge, abs(edge) / z[0]
         shapes.append(_segment(0.0, 0.0, float(x), float(y)))
-        if abs(x) > 0.1 * (across[1] - across[0]):  # else in the way of the hull's
+        if abs(x) > 0.1 * (across[1] - across[0]):  # else it covers the mark of the hull
             marks.append(_mark(float(x), float(y), text, "right" if sign > 0 else "left"))
     return shapes, marks
 
 
 def labels_figure(rows: Ranked, metrics: Document) -> Figure | None:
-    """Predicted distances against those by labels; None without labels."""
+    """Return predicted distances against those by labels; None without labels."""
     truth = rows.numbers.get("distance_labelled")
     if truth is None:
         return None
@@ -300,8 +300,8 @@ def labels_figure(rows: Ranked, metrics: Document) -> Figure | None:
     note += f", recall {number(metrics['recall'], 2)} · {metrics['compared']:,} labels"
     beyond = int(both.sum()) - len(shown)
     note += f", {beyond:,} of them beyond the axes" if beyond else ""
-    says = f"Predicted distances to the hull against those by labels, errors below. {note}."
-    return replace(figure, note=note, alternative=says)
+    alternative = f"Predicted distances to the hull against those by labels, errors below. {note}."
+    return replace(figure, note=note, alternative=alternative)
 
 
 def _in_mev(value: float | None) -> str:
@@ -309,22 +309,22 @@ def _in_mev(value: float | None) -> str:
 
 
 def reliability_figure(metrics: Document) -> Figure | None:
-    """Which share was stable of those that got a P, by P; None without labels or P."""
+    """Return the share of stable candidates against their P; None without labels or P."""
     c = metrics.get("calibration")
     if c is None:
         return None
-    edges, told, seen = (np.asarray(c[n], float) for n in ("edges", "predicted", "observed"))
+    edges, p, rate = (np.asarray(c[n], float) for n in ("edges", "predicted", "observed"))
     interval, counts = np.asarray(c["interval"], float), np.asarray(c["counts"], int)
     b = np.flatnonzero(counts)
     low, high = np.clip(interval[b], 0.0, 1.0).T
-    reach = {"symmetric": False, "array": _short(high - seen[b])}
-    reach |= {"arrayminus": _short(seen[b] - low), "color": "@accent", "thickness": 1.4, "width": 4}
-    points = {"type": "scatter", "mode": "markers", "x": _short(told[b]), "y": _short(seen[b])}
+    reach = {"symmetric": False, "array": _short(high - rate[b])}
+    reach |= {"arrayminus": _short(rate[b] - low), "color": "@accent", "thickness": 1.4, "width": 4}
+    points = {"type": "scatter", "mode": "markers", "x": _short(p[b]), "y": _short(rate[b])}
     points |= {"marker": {"size": 9, "color": "@accent"}, "error_y": reach}
     points |= {"hovertemplate": "%{customdata}<extra></extra>"}
     points["customdata"] = [
-        f"{counts[k]:,} with P {edges[k]:.2g} to {edges[k + 1]:.2g}, {told[k]:.3f} on average<br>"
-        f"{seen[k]:.3f} are stable; 95 % interval {lo:.3f} to {hi:.3f}"
+        f"{counts[k]:,} with P {edges[k]:.2g} to {edges[k + 1]:.2g}, {p[k]:.3f} on average<br>"
+        f"{rate[k]:.3f} are stable; 95 % interval {lo:.3f} to {hi:.3f}"
         for k, lo, hi in zip(b.tolist(), low, high, strict=True)
     ]
     bars = _bars(edges, counts, "candidates", "@sparse") | {"yaxis": "y2", "xaxis": "x"}
@@ -335,13 +335,13 @@ def reliability_figure(metrics: Document) -> Figure | None:
     note = f"Brier {number(c['brier'], 2)} · calibration error {number(c['expected_error'], 2)}"
     if (z2 := metrics.get("mean_z2")) is not None:
         note += f" · mean (error/σ)² {number(z2, 2)}; 1 is right"
-    says = f"Share of stable candidates against P(stable), with 95 % intervals. {note}."
+    text = f"Share of stable candidates against P(stable), with 95 % intervals. {note}."
     layout = _reliability_layout(counts)
-    return Figure("reliability", "Reliability of P(stable)", note, [points, bars], layout, says)
+    return Figure("reliability", "Reliability of P(stable)", note, [points, bars], layout, text)
 
 
 def _reliability_layout(counts: Int[np.ndarray, " B"]) -> Document:
-    """Shares above, counts below."""
+    """Return a layout with shares above and counts below."""
     layout = base_layout(490)
     layout["xaxis"] |= {"title": axis_title("P(stable)"), "range": [-0.02, 1.02], "anchor": "y2"}
     layout["yaxis"] |= {"title": axis_title("share that is stable, by labels")}
@@ -363,7 +363,7 @@ def _with_legend(height: int) -> Document:
 
 
 def _decades(low: float, high: float) -> Document:
-    """A logarithmic axis whose ticks are powers of ten."""
+    """Return a logarithmic axis whose ticks are powers of ten."""
     ticks = "~s" if low >= 0.5 else ",~r"  # 10k; 0.1
     return {"type": "log", "range": [log10(low), log10(high)], "dtick": 1, "tickformat": ticks}
 
@@ -374,7 +374,7 @@ def _segment(x0: float, y0: float, x1: float, y1: float) -> Document:
 
 
 def _upright(x: float) -> Document:
-    """A line over the whole height: where the hull is."""
+    """Return a line over the whole height, for the position of the hull."""
     line = _segment(x, 0, x, 1) | {"yref": "y domain"}
     return line | {"line": {"color": "@ink", "width": 1, "dash": "dot"}}
 
@@ -385,11 +385,11 @@ def _level(y: float) -> Document:
 
 
 def _mark(x: float, y: float, text: str, side: str = "center") -> Document:
-    """Words at the end of a line."""
+    """Return words at the end of a line."""
     place = {"x": x, "y": y, "text": text, "xanchor": side, "yanchor": "bottom"}
     return place | {"showarrow": False, "font": {"size": 11, "color": "@muted"}}
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """Numbers of six digits: more cannot be seen."""
+    """Return numbers of six digits: more cannot be seen."""
     return [float(f"{v:.6g}") for v in values]

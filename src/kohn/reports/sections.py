@@ -1,4 +1,4 @@
-"""The tables of a report, as text and bar lengths: the template only lays them out."""
+"""Build the tables of a report as text and bar lengths, which the template lays out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,25 +15,25 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 MOST_ROWS = 40
-"""Classes shown in one table."""
+"""Largest number of classes in one table."""
 TALL = 15
-"""Rows that a table may have without scrolling by itself."""
+"""Largest number of rows of a table that does not scroll."""
 ID = 22
-"""Characters of an id."""
+"""Largest number of characters of an id."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell of a table.
 
     Attributes:
-        text: what stands in it.
+        text: text of the cell.
         bar: length of a bar under the text, 0 to 1.
-        whole: the text in full, where `text` is shortened.
+        whole: the full text, if `text` is shortened.
         code: whether it is a key, a path or a checksum.
-        wraps: whether a line may be broken within it.
+        wraps: whether its text may wrap.
         formula: whether it is a formula, whose numbers stand below the line.
-        mixture: whether it is formulas with their shares.
+        mixture: whether it is a decomposition: formulas with their shares.
     """
 
     text: str
@@ -46,21 +46,21 @@ class Cell:
 
 
 def identifier(name: str) -> Cell:
-    """The id of an entry, shortened where it is long."""
+    """Return the id of an entry, shortened if it is long."""
     short = shortened(name, ID)
     return Cell(short, code=True, whole="" if short == name else name)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its first column names the rows.
+    """A table, whose first column names the rows.
 
     Attributes:
-        caption: what it is of.
+        caption: title of the table.
         head: names of the columns, with units.
-        rows: cells; numbers stand to the right.
-        left: columns of words, besides the first.
-        more: what was left out, in words.
+        rows: cells; numbers are aligned to the right.
+        left: columns of words, in addition to the first.
+        more: remark below the table, e.g. on rows that were left out.
     """
 
     caption: str
@@ -71,12 +71,12 @@ class Table:
 
     @property
     def tall(self) -> bool:
-        """Whether it has so many rows that it scrolls by itself."""
+        """Whether it has so many rows that it scrolls."""
         return len(self.rows) > TALL
 
     @property
     def wide(self) -> bool:
-        """Whether it wants a row of its own."""
+        """Whether it needs the full width of the page."""
         return len(self.head) > 4
 
 
@@ -89,7 +89,7 @@ def _title(name: str) -> str:
 
 
 def structures_of(evaluation: Document) -> int:
-    """How many structures were evaluated."""
+    """Return the number of structures that were evaluated."""
     if "structures" in evaluation:
         return evaluation["structures"]
     frames = evaluation.get("frames")
@@ -102,13 +102,13 @@ def structures_of(evaluation: Document) -> int:
 
 @dataclass(frozen=True)
 class Tile:
-    """One error, large, beside the error of predicting the mean.
+    """One error in large type, next to the error of predicting the mean.
 
     Attributes:
-        title, value, unit: what, how much.
-        baseline, comparison: the same for the mean baseline, and how the two compare.
+        title, value, unit: the quantity, its error and unit.
+        baseline, comparison: the error of the mean baseline, and a comparison with it in words.
         share: error of the model over that of the baseline, at most 1.
-        bad: no better than the baseline.
+        bad: whether the model is no better than the baseline.
         rmse: root mean square error, with its unit.
     """
 
@@ -123,15 +123,15 @@ class Tile:
 
 
 def tiles(evaluation: Document | None) -> list[Tile]:
-    """The errors of the evaluation that counts."""
+    """Return a tile for each error of the main evaluation."""
     if evaluation is None:
         return []
     errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
-    found = []
+    shown = []
     for q in present(errors):
         mae, mean = q.mae(errors), q.mae(baseline)
         share = min(1.0, mae / mean) if mae is not None and mean else None
-        found.append(
+        shown.append(
             Tile(
                 title=q.title,
                 value=number(mae),
@@ -143,11 +143,11 @@ def tiles(evaluation: Document | None) -> list[Tile]:
                 rmse=f"{number(q.rmse(errors))} {q.unit}",
             )
         )
-    return found
+    return shown
 
 
 def error_table(run: Run) -> Table | None:
-    """Errors of all evaluations beside their baselines."""
+    """Return the errors of all evaluations next to their baselines."""
     rows = []
     for name, evaluation in run.evaluations.items():
         errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
@@ -169,7 +169,7 @@ def error_table(run: Run) -> Table | None:
 
 
 def class_tables(evaluation: Document | None) -> list[Table]:
-    """Force errors by element and by size of the force; all errors by config_type."""
+    """Return force errors by element and by size of the force, and all errors by config_type."""
     if evaluation is None:
         return []
     tables = []
@@ -196,7 +196,7 @@ def _classes(
     quantities: Sequence[Quantity],
     only: str,
 ) -> Table:
-    """One row a class; bars are in proportion to the largest error of their column."""
+    """Return one row for each class; bars are shares of the largest error of their column."""
     largest = {q.name: max((q.mae(e) or 0.0) for e in classes.values()) or 1.0 for q in quantities}
     rows = []
     for name, errors in list(classes.items())[:MOST_ROWS]:
@@ -220,9 +220,9 @@ def _classes(
 
 
 def worst_table(evaluation: Document | None) -> Table | None:
-    """The structures with the largest errors."""
-    found = worst_frames(evaluation) if evaluation is not None else []
-    if not found:
+    """Return the structures with the largest errors."""
+    worst = worst_frames(evaluation) if evaluation is not None else []
+    if not worst:
         return None
     rows = [
         _row(
@@ -236,17 +236,17 @@ def worst_table(evaluation: Document | None) -> Table | None:
             number(r["energy_error"]),
             number(r["energy_error_per_atom"]),
         )
-        for r in found
+        for r in worst
     ]
     head = ("index", "file", "frame", "config_type", "atoms")
     units = ("largest force error, meV/Å", "on atom", "energy error, meV", "meV/atom")
-    by = "force" if found[0]["force_error"] is not None else "energy"
+    by = "force" if worst[0]["force_error"] is not None else "energy"
     caption = f"The {plural(len(rows), 'structure')} with the largest {by} errors"
     return Table(caption, (*head, *units), tuple(rows), frozenset({1, 3, 6}))
 
 
 def path(file: object) -> Cell:
-    """A path, shortened to the name of its file."""
+    """Return a path, shortened to the name of its file."""
     if file is None:
         return Cell("in memory")
     return Cell(PurePath(str(file)).name, whole=str(file), code=True)
@@ -256,7 +256,7 @@ def path(file: object) -> Cell:
 
 
 def sets_table(run: Run) -> Table | None:
-    """What is in each set."""
+    """Return the contents of each set."""
     sets = run.check.get("sets") or []
     if not sets:
         return None
@@ -298,7 +298,7 @@ _STATISTICS = {
 
 
 def labels_table(run: Run) -> Table | None:
-    """The label table: what is labelled, under which key, and of which size."""
+    """Return the label table: labels, their keys in the files, and statistics of their values."""
     rows = []
     for s in run.check.get("sets") or []:
         for name, label in s["labels"].items():
@@ -326,17 +326,17 @@ def labels_table(run: Run) -> Table | None:
 
 
 def sources_table(run: Run) -> Table | None:
-    """The files that were read, with their checksums."""
-    found: dict[tuple[str, str], Document] = {}
+    """Return the files that were read, with their checksums."""
+    files: dict[tuple[str, str], Document] = {}
     roles: dict[tuple[str, str], list[str]] = {}
     for s in run.check.get("sets") or []:
         for source in s["sources"]:
             key = (source["file"], source["sha256"])
-            found.setdefault(key, source)
+            files.setdefault(key, source)
             roles.setdefault(key, []).append(_title(s["name"]))
-    if not found:
+    if not files:
         for source in run.start.get("provenance", {}).get("sources") or []:
-            found.setdefault((source["file"], source["sha256"]), source)
+            files.setdefault((source["file"], source["sha256"]), source)
     rows = [
         _row(
             path(source["file"]),
@@ -346,7 +346,7 @@ def sources_table(run: Run) -> Table | None:
             Cell("; ".join(_remarks(source)) or NONE, wraps=True),
             Cell(source["sha256"], code=True, wraps=True),
         )
-        for key, source in found.items()
+        for key, source in files.items()
     ]
     head = ("file", "used for", "structures", "read from", "remarks", "SHA-256")
     return Table("Files", head, tuple(rows), frozenset({1, 3, 4, 5})) if rows else None
@@ -365,7 +365,7 @@ def _remarks(source: Document) -> Iterable[str]:
 
 
 def e0_table(run: Run) -> Table | None:
-    """Reference energies of the atoms, and where they come from."""
+    """Return the reference energies of the atoms, and their sources."""
     provenance = run.start.get("provenance", {})
     checked = run.check.get("reference_energies") or {}
     values = {symbol(int(z)): e for z, e in (run.start.get("e0s") or {}).items()}
@@ -388,8 +388,8 @@ class Notice:
 
 
 def findings(run: Run) -> list[Notice]:
-    """What the check found, worst first, and a warning of the E0s that it did not repeat."""
-    found = []
+    """Return the findings of the check, worst first, any E0 warning they lack, and suspicions."""
+    notices = []
     for f in run.check.get("findings") or []:
         places = [_place(p) for p in f["where"]]
         more = " …" if f["count"] > len(places) else ""
@@ -397,15 +397,15 @@ def findings(run: Run) -> list[Notice]:
         details += [f"at {'; '.join(places)}{more}"] if places else []
         details += [f"fix: {f['fix']}"] if f["fix"] else []
         severity = "overridden" if f["overridden"] else f["severity"]
-        found.append(Notice(severity, f["kind"], f["message"], tuple(details)))
+        notices.append(Notice(severity, f["kind"], f["message"], tuple(details)))
     provenance = run.start.get("provenance", {})
     warning = provenance.get("e0_warning")
-    if warning and not any(warning in f.message for f in found):
-        found.insert(0, Notice("warning", "reference energies", warning))
+    if warning and not any(warning in f.message for f in notices):
+        notices.insert(0, Notice("warning", "reference energies", warning))
     for name, evaluation in run.evaluations.items():
         for text in evaluation.get("suspicions") or ():
-            found.append(Notice("warning", f"{_title(name)} errors", text))
-    return found
+            notices.append(Notice("warning", f"{_title(name)} errors", text))
+    return notices
 
 
 def _place(place: Document) -> str:

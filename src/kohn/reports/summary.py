@@ -1,4 +1,4 @@
-"""What is said of a run in words and short lists: verdict, timings, versions, how to use it."""
+"""Describe a run in words and short lists: verdict, timings, versions, and how to use it."""
 
 import statistics
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class Verdict:
     """The first lines of a report.
 
     Attributes:
-        state: of the run, in a word or two.
-        good: whether the run came to its end.
+        state: state of the run, in a word or two.
+        good: whether the run ended, finished or stopped early.
         sentence: the result in one sentence.
-        caveats: what must be known to read it rightly.
+        caveats: facts that are needed to read the result correctly.
     """
 
     state: str
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def verdict(run: Run) -> Verdict:
-    """What came out."""
+    """Return the verdict on a run."""
     main, name = run.main, next(iter(run.evaluations), "")
     good = run.state in ("finished", "stopped early")
     caveats = []
@@ -46,8 +46,8 @@ def verdict(run: Run) -> Verdict:
         sentence = f"Mean absolute errors on {on}: {values}."
         if name == "valid":
             caveats.append(
-                "These structures chose the best epoch, and may come from the same trajectory as "
-                "the training data: errors on independent data are likely to be larger."
+                "The best epoch was chosen on these structures, which may come from the trajectory "
+                "of the training data: errors on independent data are likely to be larger."
             )
         caveats += _worse_than_mean(main)
     caveats += _state_in_words(run) + _forces_caveat(run)
@@ -57,7 +57,7 @@ def verdict(run: Run) -> Verdict:
 def _values_in_words(errors: Document) -> str:
     shown = {q.name: f"{number(q.mae(errors))} {q.unit}".rstrip() for q in present(errors)}
     parts = [name for name in shown if name.rpartition("_l")[0] in shown]
-    for name in parts:  # of a tensor, which stands there whole
+    for name in parts:  # parts of a tensor that is listed as a whole
         del shown[name]
     per_atom = shown.pop("energy_per_atom", None)
     if per_atom and "energy" in shown:
@@ -93,19 +93,19 @@ def _state_in_words(run: Run) -> list[str]:
         done = planned or f"{run.last_epoch:,}"
         return [
             f"This run is still going, or was stopped: {done} epochs are recorded. If it was "
-            "stopped, the same command with --resume goes on from its checkpoint."
+            "stopped, the same command with --resume continues from its checkpoint."
         ]
     if run.state == "not started":
-        return ["No epoch is finished: this run is starting, or was stopped, or its data refused."]
+        return ["No epoch is finished: this run is starting, was stopped, or its data are refused."]
     return []
 
 
 def _forces_caveat(run: Run) -> list[str]:
-    """That forces are not derivatives, where they are not."""
+    """Return a caveat if forces are not derivatives of the energy."""
     family = (run.settings.get("model") or {}).get("family")
     if family not in FAMILIES or is_conservative(FAMILIES[family][1]):
         return []
-    return [f"{NOT_CONSERVATIVE.capitalize()}. Simulations do not keep their energy."]
+    return [f"{NOT_CONSERVATIVE.capitalize()}. Simulations do not conserve energy."]
 
 
 def _data_caveats(run: Run) -> list[str]:
@@ -116,70 +116,70 @@ def _data_caveats(run: Run) -> list[str]:
     if "single-composition-e0s" in kinds:
         caveats.append(
             "All data have one composition, so the energies of single atoms are arbitrary: "
-            "energies of atomisation and of other compositions are not to be trusted."
+            "energies of atomisation and of other compositions should not be trusted."
         )
     return caveats
 
 
 def facts(run: Run) -> Pairs:
-    """A line of small facts under the verdict."""
+    """Return a line of small facts for below the verdict."""
     start = run.start
-    found: Pairs = []
+    pairs: Pairs = []
     if start.get("parameters"):
-        found.append(("parameters", count(start["parameters"])))
+        pairs.append(("parameters", count(start["parameters"])))
     if start.get("train_structures"):
         valid = start.get("valid_structures")
-        found.append(("training structures", count(start["train_structures"])))
-        found.append(("validation structures", count(valid)))
+        pairs.append(("training structures", count(start["train_structures"])))
+        pairs.append(("validation structures", count(valid)))
     if run.epochs:
-        found.append(("epochs", count(run.last_epoch)))
-        found.append(("time in training", duration(run.seconds)))
-    return found
+        pairs.append(("epochs", count(run.last_epoch)))
+        pairs.append(("time in training", duration(run.seconds)))
+    return pairs
 
 
 def timings(run: Run) -> Pairs:
-    """Where the time went, and what was compiled."""
-    start, found = run.start, []
+    """Return the times of a run, and the sizes of what was compiled."""
+    start, pairs = run.start, []
     if run.epochs:
         seconds = run.seconds_an_epoch
         median = statistics.median(seconds[1:] or seconds)
-        found.append(("time in training, validation included", duration(run.seconds)))
-        found.append(("first epoch, with compilation", duration(seconds[0])))
+        pairs.append(("time in training, validation included", duration(run.seconds)))
+        pairs.append(("first epoch, with compilation", duration(seconds[0])))
         others = "median of the other epochs" if seconds[1:] else "median epoch"
-        found.append((others, duration(median)))
+        pairs.append((others, duration(median)))
         if start.get("train_structures") and median:
             rate = start["train_structures"] / median
-            found.append(("training structures a second", number(rate)))
+            pairs.append(("training structures a second", number(rate)))
         if run.epochs[-1].get("step"):
-            found.append(("steps", count(run.epochs[-1]["step"])))
+            pairs.append(("steps", count(run.epochs[-1]["step"])))
         if run.epochs[-1].get("compilations") is not None:
-            found.append(("compiled functions", count(run.epochs[-1]["compilations"])))
+            pairs.append(("compiled functions", count(run.epochs[-1]["compilations"])))
     if start.get("shapes"):
         shapes = dict.fromkeys(" × ".join(f"{n:,}" for n in s) for s in start["shapes"])
-        found.append(("padded shapes: atoms × neighbours × structures", "; ".join(shapes)))
+        pairs.append(("padded shapes: atoms × neighbours × structures", "; ".join(shapes)))
     if start.get("padding_per_edge") is not None:
-        found.append(("padding slots for each real edge", number(start["padding_per_edge"])))
+        pairs.append(("padding slots for each real edge", number(start["padding_per_edge"])))
     if start.get("average_neighbours") is not None:
-        found.append(("neighbours of an atom, on average", number(start["average_neighbours"])))
+        pairs.append(("neighbours of an atom, on average", number(start["average_neighbours"])))
     if start.get("device"):
-        found.append(("device", str(start["device"])))
-    return found
+        pairs.append(("device", str(start["device"])))
+    return pairs
 
 
 def elements(run: Run) -> str:
-    """The elements that the model knows, in words."""
+    """Return the elements that the model knows, in words."""
     known = run.start.get("e0s") or {}
     return ", ".join(symbol(int(z)) for z in known) or "only the elements of its training data"
 
 
 def versions(run: Run) -> Pairs:
-    """What ran."""
-    found = run.start.get("provenance", {}).get("versions") or {}
-    return [(str(k), str(v)) for k, v in sorted(found.items())]
+    """Return the versions of the software that ran."""
+    numbers = run.start.get("provenance", {}).get("versions") or {}
+    return [(str(k), str(v)) for k, v in sorted(numbers.items())]
 
 
 def model_facts(run: Run) -> Pairs:
-    """What the model is, in a few lines."""
+    """Return the main settings of the model."""
     model, training = run.settings.get("model") or {}, run.settings.get("run") or {}
     names = {
         "family": "family",
@@ -190,15 +190,15 @@ def model_facts(run: Run) -> Pairs:
         "l_max": "harmonics up to l",
         "correlation": "correlation order",
     }
-    found = [(title, str(model[key])) for key, title in names.items() if key in model]
+    pairs = [(title, str(model[key])) for key, title in names.items() if key in model]
     if _forces_caveat(run):
-        found.append(("forces", NOT_CONSERVATIVE.removeprefix("forces are ")))
+        pairs.append(("forces", NOT_CONSERVATIVE.removeprefix("forces are ")))
     if model.get("zbl"):
-        found.append(("short-range repulsion", "ZBL"))
+        pairs.append(("short-range repulsion", "ZBL"))
     if training.get("dtype"):
-        found.append(("numbers", str(training["dtype"])))
+        pairs.append(("numbers", str(training["dtype"])))
     if training.get("seed") is not None:
-        found.append(("seed", str(training["seed"])))
+        pairs.append(("seed", str(training["seed"])))
     if run.best:
-        found.append(("best epoch, which the model file holds", count(run.best["epoch"])))
-    return found
+        pairs.append(("best epoch, which the model file holds", count(run.best["epoch"])))
+    return pairs

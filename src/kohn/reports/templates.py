@@ -1,4 +1,4 @@
-"""What all pages are made with: templates, style, and figures as scripts."""
+"""Make HTML pages from templates, with the style, and with figures as scripts."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from kohn.version import __version__
 
 
 def script_json(figures: Sequence[Figure]) -> str:
-    """The figures as JSON that can stand in a <script>: no character opens a tag there."""
+    """Return the figures as JSON for a <script>, in which no character opens a tag."""
     documents: Document = {f.key: {"data": f.data, "layout": f.layout} for f in figures}
     text = json.dumps(plain(documents), separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
@@ -27,17 +27,17 @@ def script_json(figures: Sequence[Figure]) -> str:
 
 @cache
 def plotly_script() -> str:
-    """plotly.js, whole; a closing tag in it would end the script that holds it."""
+    """Return all of plotly.js, without closing tags, which would end the script around it."""
     return get_plotlyjs().replace("</script", "<\\/script")
 
 
 def asset(name: str) -> str:
-    """The text of a file beside this one."""
+    """Return the text of a file next to this one."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path:
-    """Fill a template, and write the page; the same fields give the same bytes.
+    """Fill a template and write the page; the same fields give the same bytes.
 
     Args:
         out: file to write, or a folder to write `name` in.
@@ -46,7 +46,7 @@ def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path
         The path of the page.
 
     Raises:
-        TrainingError: the disk refuses.
+        TrainingError: the page cannot be written.
     """
     target = Path(out) / name if Path(out).is_dir() else Path(out)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,15 +55,15 @@ def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path
 
 
 def filled(template: str, **fields: Any) -> str:
-    """A page as text."""
+    """Return a page as text."""
     common = {"css": asset("page.css"), "drawn_by": f"Kohn {__version__}"}
     return environment().get_template(template).render(**common, **fields)
 
 
 @cache
 def environment() -> Environment:
-    """Where templates are found, and how they are filled."""
-    found = Environment(
+    """Return the environment that finds the templates and fills them."""
+    jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -71,5 +71,5 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"subscripts": subscripts, "decomposition": decomposition}
-    return found
+    jinja.filters |= {"subscripts": subscripts, "decomposition": decomposition}
+    return jinja

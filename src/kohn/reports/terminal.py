@@ -1,4 +1,4 @@
-"""The same numbers for a terminal: tables for rich."""
+"""Show the numbers of a report in a terminal, as tables of rich."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from kohn.typing import Document
 
 
 def evaluation_table(document: Document) -> Table:
-    """Errors beside those of the mean baseline.
+    """Return the errors of an evaluation next to those of the mean baseline.
 
     Args:
         document: `Evaluation.to_json()`, with or without frames.
@@ -42,10 +42,10 @@ def evaluation_table(document: Document) -> Table:
 
 
 def training_table(run: Run | str | Path) -> Table:
-    """Size, data, length and time of a run, and its best validation.
+    """Return the size, data, length and time of a run, and its best validation.
 
     Args:
-        run: a run folder, or what was read from one; it need not be finished.
+        run: a run folder, or a `Run` read from one; it need not be finished.
 
     Raises:
         InputError: see `Run.read`.

@@ -1,4 +1,4 @@
-"""Numbers in words: three significant digits, thousands separated, units spelled as on axes."""
+"""Format numbers: three significant digits, thousands separated, units spelled as on axes."""
 
 import math
 
@@ -6,36 +6,36 @@ NONE = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`value` to a number of significant digits, never in powers of ten if it can be helped."""
+    """Return `value` to significant digits, as a power of ten only below 1e-4 or from 1e8."""
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0:
         return "0"
-    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # 9.996 is 10.0
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # rounded first: 9.996 is 10.0
     if exponent < -4 or exponent > 7:
         return f"{value:.{digits - 1}e}".replace("-", "−")
     return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """`value` with a number of decimals."""
+    """Return `value` with a number of decimals."""
     if value is None:
         return NONE
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")  # + 0.0: no "−0"
 
 
 def count(value: int | None) -> str:
-    """A whole number."""
+    """Return a whole number, thousands separated."""
     return NONE if value is None else f"{value:,}"
 
 
 def plural(value: int, noun: str, several: str = "") -> str:
-    """'1 frame', '2 frames'; `several` where an s is not enough."""
+    """Return '1 frame' or '2 frames'; `several` is the plural if an s is not enough."""
     return f"{value:,} {noun if value == 1 else several or noun + 's'}"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the units that one would say it in."""
+    """Return a time in the units in which people say it."""
     if seconds is None:
         return NONE
     if seconds < 9.95:
@@ -50,7 +50,7 @@ def duration(seconds: float | None) -> str:
 
 
 def times(model: float | None, baseline: float | None) -> str:
-    """How the error of a model compares with that of a baseline: '15 times below'."""
+    """Compare the error of a model with that of a baseline in words: '15 times below'."""
     if model is None or not baseline:
         return ""
     if model >= baseline:

@@ -1,4 +1,4 @@
-"""From a potential to minima."""
+"""Find minima of a potential."""
 
 from kohn.simulation.relaxation import Relaxed as Relaxed
 from kohn.simulation.relaxation import Relaxer as Relaxer

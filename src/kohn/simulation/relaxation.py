@@ -1,14 +1,14 @@
-"""Relaxation: atoms, and the cell of a crystal, moved downhill until forces and stress vanish.
+"""Relax structures: move atoms and the cell of a crystal until forces and stress vanish.
 
     relaxed = kohn.simulation.relax(potential, structure)
     relaxed.structure, relaxed.energy, relaxed.problem
 
-A learned potential knows nothing of geometries unlike its data: there its energy may fall without
-end, with atoms upon each other or a cell that collapses. Every geometry is therefore looked at
-before its energy is asked for, and the relaxation stopped where it has left what is sane.
+A learned potential is unreliable for geometries unlike its data: its energy may fall without end
+there, with atoms on top of each other or a cell that collapses. Every geometry is therefore
+checked before its energy is computed, and the relaxation stops at the first that is not sane.
 
 The same input gives the same bytes, whatever the relaxer did before: padding depends on the
-structure alone, because with more of it sums may be rounded otherwise.
+structure alone, because more padding may change the rounding of sums.
 """
 
 import warnings
@@ -39,30 +39,30 @@ from kohn.structures.neighbours import pairs
 NEAREST = 0.5
 """Atoms nearer than this share of the sum of their covalent radii are not sane."""
 START = 0.95
-"""Where they are as near from the start: nearer than this share of their distance then."""
+"""If they are as near at the start, the limit is this share of their distance at the start."""
 VOLUME = 2.0
-"""The volume may grow or shrink by this factor."""
+"""The volume may grow or shrink by at most this factor."""
 REACH = 0.9
 """Share of the cutoff within which neighbours hold atoms together. Beyond it they hardly do, and
-what flies apart would come to rest there as if it had converged."""
+atoms that fly apart would come to rest there as if converged."""
 ROUNDING = 1e-9
 """eV: energies closer than this are equal."""
 SKIN = 0.2
-"""Of the neighbour list, Å."""
+"""Skin of the neighbour list, Å."""
 
 
 @dataclass(frozen=True, eq=False)
 class Relaxed:
-    """What a relaxation came to.
+    """The result of a relaxation.
 
     Attributes:
-        structure: relaxed positions and cell, without labels; all else as it was. If not converged,
-            the geometry of lowest energy among the sane ones.
-        energy: eV, of `structure`; but for rounding never above that of the start.
+        structure: the relaxed structure, without labels; only positions and cell change. If not
+            converged, it has the geometry of lowest energy among the sane ones.
+        energy: eV, of `structure`; apart from rounding never above that of the start.
         max_force: the longest force on an atom, eV/Å.
-        max_stress: the largest component of the stress, eV/Å³; None without one.
-        steps: taken.
-        converged: whether forces, and the stress of a cell that moved, are below the threshold.
+        max_stress: the largest component of the stress, eV/Å³; None if there is no stress.
+        steps: the number of steps taken.
+        converged: whether forces, and the stress if the cell moves, are below the threshold.
         problem: why it stopped, or why the result is no minimum; empty if converged.
     """
 
@@ -83,32 +83,32 @@ def relax(
     steps: int = 500,
     cell: bool | None = None,
 ) -> Relaxed:
-    """Relax one structure; for many, a `Relaxer` compiles less often.
+    """Relax one structure; for many structures, a `Relaxer` compiles less often.
 
     Args:
-        potential: or its file, or the folder of its run. structure: whatever `kohn.read` takes.
+        potential: a potential, its file or run folder. structure: anything `kohn.read` reads.
 
-    Other arguments, and errors, as of `Relaxer` and its call.
+    Other arguments and errors are those of `Relaxer` and its call.
     """
-    found = structures_of(structure)
-    if len(found) != 1:
-        raise InputError("one structure is relaxed", received=f"{len(found)} structures")
+    structures = structures_of(structure)
+    if len(structures) != 1:
+        raise InputError("give exactly one structure", received=f"{len(structures)} structures")
     opened = load(potential) if isinstance(potential, (str, Path)) else potential
-    present = np.unique(found[0].numbers).tolist()
-    return Relaxer(opened, elements=present)(found[0], fmax=fmax, steps=steps, cell=cell)
+    elements = np.unique(structures[0].numbers).tolist()
+    return Relaxer(opened, elements=elements)(structures[0], fmax=fmax, steps=steps, cell=cell)
 
 
 class Relaxer:
-    """Relaxes structures with one potential, in float64.
+    """The relaxation of many structures with one potential, in float64.
 
     Functions are compiled for sizes of a coarse ladder and for all elements at once, so structures
-    of like size share them, whatever their composition.
+    of similar size share them, whatever their composition.
 
     Args:
-        potential: conservative: forces must be the derivative of the energy.
+        potential: a conservative potential: forces must be the derivative of the energy.
         elements: atomic numbers of the structures to come; all that the potential knows by
-            default. Fewer make a step cheaper. A structure with others is relaxed too, but what is
-            compiled for it is not shared.
+            default. Fewer make a step cheaper. A structure with others is relaxed too, but the
+            functions compiled for it are not shared.
 
     Raises:
         InputError: a potential that is not conservative; an element that it has not seen.
@@ -122,13 +122,13 @@ class Relaxer:
                 received=NOT_CONSERVATIVE,
                 fix="relax with a conservative potential",
             )
-        held = potential.elements if elements is None else tuple(sorted(set(map(int, elements))))
-        self._calculator = _Watched(potential.astype(np.float64), held)
-        self._calculator.potential.compiled(held)  # refuses elements that it has not seen
+        known = potential.elements if elements is None else tuple(sorted(set(map(int, elements))))
+        self._calculator = _CheckedCalculator(potential.astype(np.float64), known)
+        self._calculator.potential.compiled(known)  # refuses elements that it has not seen
 
     @property
     def compilations(self) -> int:
-        """Shapes, each of some elements, that were needed; functions are compiled for each."""
+        """Number of shapes, each for some elements; functions are compiled for each of them."""
         return self._calculator.moving.compilations
 
     def __call__(
@@ -141,28 +141,28 @@ class Relaxer:
     ) -> Relaxed:
         """Move atoms, and the cell of a crystal, to where forces and stress vanish.
 
-        With ASE's BFGS, and its `FrechetCellFilter` for the cell. BFGS takes absolute eigenvalues,
-        so that it goes downhill whatever the curvature. From 26 starts (silicon rattled by up to
-        0.4 Å, strained by 10 %, random; oxides; ethanol) it arrived in all, in 1,169 evaluations:
-        L-BFGS with a line search took 1,962, FIRE 1,634, FIRE2 1,225 and lost one. It ended in a
-        higher minimum than another of them once, they two or three times.
+        The optimiser is ASE's BFGS, with its `FrechetCellFilter` for the cell. BFGS takes absolute
+        eigenvalues, so that it goes downhill whatever the curvature. From 26 starts (silicon
+        rattled by up to 0.4 Å, strained by 10 %, random; oxides; ethanol) all converged, in 1,169
+        evaluations: L-BFGS with a line search took 1,962, FIRE 1,634, FIRE2 1,225 and lost one.
+        BFGS ended in a higher minimum than another optimiser once, the others two or three times.
 
-        A structure whose forces vanish by symmetry stays as it is, be it a minimum or not: rattle
-        it to find out. There are no constraints; a molecule keeps whatever cell it has.
+        A structure whose forces vanish by symmetry does not move, whether it is a minimum or not:
+        rattle it to find out. Constraints are not supported; a molecule keeps its cell, if any.
 
         Args:
             structure: labels are ignored.
-            fmax: converged where each atom's force is shorter, eV/Å, and so are, if the cell moves,
-                the rows of stress · volume / atoms (at 20 Å³ an atom, 0.0025 eV/Å³ or 0.4 GPa).
-            steps: at most; 0 computes only.
+            fmax: eV/Å; converged if the force on each atom is shorter, and, if the cell moves, the
+                rows of stress · volume / atoms too (at 20 Å³ an atom, 0.0025 eV/Å³ or 0.4 GPa).
+            steps: the largest number of steps; with 0 nothing moves.
             cell: whether the cell moves; by default if the structure is periodic in all directions.
 
         Raises:
-            InputError: an element that the potential has not seen; a start without sense: no atoms,
+            InputError: an element that the potential has not seen; an invalid start: no atoms,
                 not finite, two atoms in one place, a cell too small for its atoms; `cell` of a
-                structure that is not periodic in all directions; `fmax` or `steps` without sense.
+                structure that is not periodic in all directions; an invalid `fmax` or `steps`.
         """
-        moves = _cell_moves(structure, cell)
+        cell_moves = _cell_moves(structure, cell)
         calculator = self._calculator
         check_geometry(structure, calculator.potential.cutoff)
         _check(structure, fmax, steps)
@@ -174,31 +174,31 @@ class Relaxer:
         try:
             calculator.calculate(atoms)
         except _Stopped as stopped:
-            return calculator.found(structure, 0, False, str(stopped))
-        taken, converged, problem = _run(FrechetCellFilter(atoms) if moves else atoms, fmax, steps)
-        return calculator.found(structure, taken, converged, problem)
+            return calculator.result(structure, 0, False, str(stopped))
+        target = FrechetCellFilter(atoms) if cell_moves else atoms
+        return calculator.result(structure, *_optimise(target, fmax, steps))
 
 
-def _run(moved: Any, fmax: float, steps: int) -> tuple[int, bool, str]:
-    """Steps taken, whether converged, and why it was stopped, of atoms or a filter of them."""
-    optimiser = BFGS(moved, logfile=None)
+def _optimise(target: Any, fmax: float, steps: int) -> tuple[int, bool, str]:
+    """Optimise atoms or a filter of them; return steps, convergence, and why it stopped."""
+    optimiser = BFGS(target, logfile=None)
     converged, problem = False, ""
     try:
         # Matrices of strain have three rows, those of their functions six: threads of BLAS only
-        # wait for each other, and on a machine with other work took 90 % of the time.
+        # wait for each other, and took 90 % of the time on a machine with other work.
         with threadpool_limits(1, "blas"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of matrix functions; the result is looked at
+            warnings.simplefilter("ignore")  # of matrix functions; the results are checked
             converged = bool(optimiser.run(fmax=fmax, steps=steps))
     except _Stopped as stopped:
         problem = str(stopped)
     except Exception as error:
-        # One structure among thousands must not end the work on the others.
+        # A failure of one structure among thousands must not end the work on the others.
         problem = f"the optimiser failed: {type(error).__name__}: {error}".splitlines()[0]
     return optimiser.nsteps, converged, problem
 
 
 def _cell_moves(structure: Structure, cell: bool | None) -> bool:
-    """Whether the cell is to be relaxed."""
+    """Return whether the cell moves; refuse to move it without three periodic directions."""
     crystal = bool(structure.periodic.all())
     if cell and not crystal:
         raise InputError(
@@ -212,14 +212,14 @@ def _cell_moves(structure: Structure, cell: bool | None) -> bool:
 
 
 def _check(structure: Structure, fmax: float, steps: int) -> None:
-    """Refuse arguments without sense, and cells that would have neighbours without end."""
+    """Refuse invalid arguments, and cells so small that neighbours have no end."""
     if not (np.isfinite(fmax) and fmax > 0):
         raise InputError("fmax must be positive, in eV/Å", received=str(fmax))
     if steps < 0:
         raise InputError("steps must not be negative", received=str(steps))
     if len(structure) == 0:
         raise InputError("there are no atoms to relax", where=structure.place)
-    # Spheres that must not overlap have no room.
+    # The spheres that must not overlap do not fit.
     filled = float((4 / 3 * np.pi * (NEAREST * covalent_radii(structure.numbers)) ** 3).sum())
     if structure.periodic.all() and structure.volume < filled:
         raise InputError(
@@ -232,12 +232,12 @@ def _check(structure: Structure, fmax: float, steps: int) -> None:
 
 
 class _Stopped(Exception):
-    """The relaxation has left what is sane; the message says how."""
+    """The relaxation reached a geometry that is not sane; the message says why."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """A sane geometry with what the potential says of it; units as in `Relaxed`."""
+    """A sane geometry with its results; units as in `Relaxed`."""
 
     positions: np.ndarray
     cell: np.ndarray
@@ -246,12 +246,12 @@ class _Point:
     max_stress: float | None
 
 
-class _Watched(Calculator):
-    """The calculator of one relaxation after another: each geometry is looked at beforehand, and
-    the sane ones of note are kept.
+class _CheckedCalculator(Calculator):
+    """The calculator of successive relaxations, which checks each geometry before it computes.
+    Of the sane geometries it keeps the first, the last and the lowest.
 
     Args:
-        potential: float64. elements: to compile for at once.
+        potential: a potential in float64. elements: the elements to compile for at once.
     """
 
     implemented_properties: ClassVar[Sequence[str]] = ["energy", "free_energy", "forces", "stress"]
@@ -267,10 +267,10 @@ class _Watched(Calculator):
         self.lowest: _Point | None = None
 
     def begin(self, structure: Structure) -> None:
-        """Forget all that earlier structures left, but for what is compiled.
+        """Forget everything about earlier structures but compiled functions.
 
         Raises:
-            InputError: an element that the potential has not seen; a geometry without sense.
+            InputError: an element that the potential has not seen; an invalid geometry.
         """
         self.reset()
         species_index(structure, self.potential.elements)
@@ -284,7 +284,7 @@ class _Watched(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill `results`, unless the geometry or what comes out is not sane."""
+        """Fill `results`; raise `_Stopped` if the geometry or a result is not sane."""
         assert atoms is not None
         self._limits.hold(atoms)
         super().calculate(atoms, properties, system_changes)
@@ -294,11 +294,11 @@ class _Watched(Calculator):
             self.lowest = point
         self.start, self.last = self.start or point, point
 
-    def found(self, structure: Structure, steps: int, converged: bool, problem: str) -> Relaxed:
-        """What the relaxation of `structure` came to."""
+    def result(self, structure: Structure, steps: int, converged: bool, problem: str) -> Relaxed:
+        """Return the result of the relaxation of `structure`."""
         if self.start is None or self.last is None or self.lowest is None:
-            same = replace(structure, labels={})
-            return Relaxed(same, np.nan, np.nan, None, steps, False, problem)
+            unchanged = replace(structure, labels={})
+            return Relaxed(unchanged, np.nan, np.nan, None, steps, False, problem)
         rose = self.last.energy - self.start.energy
         if converged and rose > ROUNDING:
             converged, problem = False, f"it ended {rose:.3g} eV above the start"
@@ -307,14 +307,14 @@ class _Watched(Calculator):
             stress = "" if point.max_stress is None else f", stress {point.max_stress:.2g} eV/Å³"
             problem = f"not converged in {steps} steps: largest force {point.max_force:.2g} eV/Å"
             problem += stress
-        where = {"positions": point.positions, "cell": point.cell}
-        relaxed = replace(structure, labels={}, **where)
-        size = (point.energy, point.max_force, point.max_stress)
-        return Relaxed(relaxed, *size, steps, converged, problem)
+        geometry = {"positions": point.positions, "cell": point.cell}
+        relaxed = replace(structure, labels={}, **geometry)
+        values = (point.energy, point.max_force, point.max_stress)
+        return Relaxed(relaxed, *values, steps, converged, problem)
 
 
 def _point(atoms: Atoms, results: dict[str, Any]) -> _Point:
-    """The geometry with its results, if those are numbers."""
+    """Return the geometry with its results; raise `_Stopped` if they are not finite."""
     energy, forces, stress = results["energy"], results["forces"], results.get("stress")
     for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
         if value is not None and not np.isfinite(value).all():
@@ -330,14 +330,14 @@ def _point(atoms: Atoms, results: dict[str, Any]) -> _Point:
 
 @dataclass(frozen=True, eq=False)
 class _Limits:
-    """What a relaxation may not leave, from where it started.
+    """The limits of a sane relaxation, taken from its start.
 
     Attributes:
         numbers: atomic numbers, [n].
-        nearest: the least share of the sum of their covalent radii at which atoms are sane.
-        volume: Å³; 0 where there is none.
-        groups: of atoms that neighbours within `REACH` hold together.
-        cutoff: of the potential, Å.
+        nearest: the smallest sane distance of atoms, as a share of the sum of covalent radii.
+        volume: the volume, Å³; 0 unless periodic in all directions.
+        groups: the number of groups of atoms that neighbours within `REACH` hold together.
+        cutoff: the cutoff of the potential, Å.
     """
 
     numbers: np.ndarray
@@ -348,8 +348,8 @@ class _Limits:
 
     @classmethod
     def of(cls, structure: Structure, cutoff: float) -> "_Limits":
-        """The limits of a relaxation that starts here."""
-        share, _, groups = _looked_at(structure, cutoff)
+        """Return the limits of a relaxation that starts from a structure."""
+        share, _, groups = _nearest_and_groups(structure, cutoff)
         volume = structure.volume if structure.periodic.all() else 0.0
         return cls(structure.numbers, min(NEAREST, START * share), volume, groups, cutoff)
 
@@ -358,14 +358,14 @@ class _Limits:
         s = Structure(self.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
         if not (np.isfinite(s.positions).all() and np.isfinite(s.cell).all()):
             raise _Stopped("positions or cell are not finite")
-        # First the volume: in a collapsed cell neighbours are without end.
+        # The volume comes first: in a collapsed cell neighbours have no end.
         if self.volume and not self.volume / VOLUME <= s.volume <= self.volume * VOLUME:
             raise _Stopped(f"the volume changed by a factor {s.volume / self.volume:.3g}")
-        share, where, groups = _looked_at(s, self.cutoff)
+        share, pair, groups = _nearest_and_groups(s, self.cutoff)
         if share < self.nearest:
             raise _Stopped(
                 f"atoms came nearer than {self.nearest:.2g} of the sum of their covalent radii: "
-                f"{where}"
+                f"{pair}"
             )
         if groups > self.groups:
             raise _Stopped(
@@ -374,8 +374,8 @@ class _Limits:
             )
 
 
-def _looked_at(s: Structure, cutoff: float) -> tuple[float, str, int]:
-    """The smallest distance as a share of covalent radii, of whom; groups within `REACH`."""
+def _nearest_and_groups(s: Structure, cutoff: float) -> tuple[float, str, int]:
+    """Return the smallest share of covalent radii, its pair of atoms, and the groups by `REACH`."""
     radii = covalent_radii(s.numbers)
     i, j, r = pairs(s, max(cutoff, 2 * NEAREST * float(radii.max())))
     shares = r / (radii[i] + radii[j])

@@ -1,4 +1,4 @@
-"""Thermodynamic stability: entries, their provenance, phase diagrams of them, P(stable)."""
+"""Thermodynamic stability: entries, their provenance, phase diagrams, and P(stable)."""
 
 from kohn.stability.candidates import Candidates as Candidates
 from kohn.stability.entries import Entries as Entries

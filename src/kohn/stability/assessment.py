@@ -1,13 +1,13 @@
-"""Candidates of one chemical system before its hull: distances, P(stable), and what they fall into.
+"""Assess candidates of one chemical system: distances to its hull, P(stable) and decompositions.
 
-    d = e − h(x)                       signed; the hull without the candidate itself
-    P(stable) = T_ν((t − d)/σ)         the hull's energies certain: σ of e, t the tolerance
-    P(stable) = its mean over samples of the hull, where that is uncertain
-    P(stable) by `kohn.stability.prior` where it is asked for
+    d = e − h(x)                       signed; h excludes the candidate itself
+    P(stable) = T_ν((t − d)/σ)         if the hull is certain: σ of e, t the tolerance
+    P(stable) = its mean over samples of the hull, if the hull is uncertain
+    P(stable) by `kohn.stability.prior`, if it is requested
 
 T_ν is Student's distribution function. A posterior has ν = ∞, the normal distribution. S members of
-an ensemble have ν = S − 1 and σ = s √(1 + 1/S), with s their standard deviation: what S draws tell
-of one more.
+an ensemble have ν = S − 1 and σ = s √(1 + 1/S), with s their standard deviation: S draws predict
+one further draw in this way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +24,25 @@ from kohn.stability.uncertainty import Errors, probability_stable
 from kohn.typing import Bool, Document, Float, Int
 
 LOW, HIGH = 0.05, 0.95
-"""Quantiles of the distance that are told."""
+"""Quantiles of the distance that are reported."""
 QUANTITIES = ("distance_std", "probability_stable", "distance_05", "distance_95")
-"""Columns of what is uncertain."""
+"""Columns that exist only with an uncertainty."""
 DRAWN = 1 << 24
-"""Numbers that are drawn at a time: samples times candidates, 128 MiB."""
+"""Numbers drawn at a time: samples times candidates, 128 MiB."""
 TEXT = ("id", "formula", "decomposition", "problem", "warning")
-"""Columns that are no numbers."""
+"""Columns that contain text, not numbers."""
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How probabilities are found.
+    """How probabilities are computed.
 
     Attributes:
         freedom: ν of the candidates' errors.
-        hull: σ of the hull's entries, independent, eV/atom; 0 where they are certain.
-        samples: joint samples, where the hull is uncertain.
+        hull: σ of the hull's entries, independent, eV/atom; 0 if they are certain.
+        samples: number of joint samples, if the hull is uncertain.
         seed: of the samples.
-        prior: how often compounds are stable at all; None for every distance alike.
+        prior: how often compounds are stable; None if all distances are equally likely.
     """
 
     freedom: float = np.inf
@@ -60,15 +60,15 @@ def assess(
     uncertainty: Uncertainty,
     labelled: Float[np.ndarray, " M"] | None = None,
 ) -> Document:
-    """Columns of the candidates of one chemical system.
+    """Return the columns of the candidates of one chemical system.
 
     Args:
-        hull: of their elements.
-        candidates: over the hull's elements; energies NaN where there is none.
-        formulas: as they are to be written, [M].
-        deviations: σ of their energies, eV/atom; None where nothing is known of them.
-        uncertainty: of the hull, and of how σ is meant.
-        labelled: energies that were computed for them, eV/atom, NaN where there are none.
+        hull: the hull of their elements.
+        candidates: candidates over the hull's elements; an energy is NaN if it is not known.
+        formulas: formulas as they are to be written, [M].
+        deviations: σ of their energies, eV/atom; None if they are not known.
+        uncertainty: σ of the hull, and the distribution to which σ belongs.
+        labelled: energies of their labels, eV/atom; NaN if there is no label.
 
     Returns:
         Name -> column of M values.
@@ -81,16 +81,16 @@ def assess(
         formation = per_atom - x @ mu
     e = hull.relative(x, per_atom)
     own = hull.copies(candidates, e)
-    found = hull.distances_without(x, e, own)
+    distances = hull.distances_without(x, e, own)
     columns: Document = {
         "id": candidates.ids,
         "formula": formulas,
         "energy_per_atom": per_atom,
         "formation_energy_per_atom": formation,
-        "distance": found.values,
-        "e_above_hull": np.maximum(found.values, 0.0),
-        "stable": found.values <= hull.tolerance,
-        "in_hull": found.known,
+        "distance": distances.values,
+        "e_above_hull": np.maximum(distances.values, 0.0),
+        "stable": distances.values <= hull.tolerance,
+        "in_hull": distances.known,
     }
     if deviations is not None or uncertainty.hull > 0:
         sigma = np.zeros(len(x)) if deviations is None else deviations
@@ -99,12 +99,12 @@ def assess(
         if uncertainty.hull > 0:
             columns |= sampled(hull, x, e, own, sigma, uncertainty)
         else:
-            columns |= closed_form(found.values, sigma, hull.tolerance, uncertainty)
+            columns |= closed_form(distances.values, sigma, hull.tolerance, uncertainty)
     if labelled is not None:
         columns["distance_labelled"] = hull.distances_without(
             x, hull.relative(x, labelled), own
         ).values
-    return columns | {"decomposition": decompositions(hull, found)}
+    return columns | {"decomposition": decompositions(hull, distances)}
 
 
 def closed_form(
@@ -113,7 +113,7 @@ def closed_form(
     tolerance: float,
     uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
-    """P(stable) and quantiles beside a hull that is certain."""
+    """Return P(stable) and quantiles of distances to a hull that is certain."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (tolerance - d) / sigma
     freedom = uncertainty.freedom
@@ -138,13 +138,13 @@ def quantile(freedom: float, level: float | np.ndarray) -> np.ndarray:
 def only_ones(
     hull: ConvexHull, own: Mapping[int, Int[np.ndarray, " k"]], count: int
 ) -> Bool[np.ndarray, " M"]:
-    """Which candidates are all that the hull has of an element."""
-    found = np.zeros(count, bool)
+    """Return which candidates are the hull's only entries of an element."""
+    only = np.zeros(count, bool)
     for i, rows in own.items():
         others = np.ones(len(hull.entries), bool)
         others[rows] = False
-        found[i] = hull.hull.fractions[others].max(axis=0, initial=0.0).min() < 1 - 1e-9
-    return found
+        only[i] = hull.hull.fractions[others].max(axis=0, initial=0.0).min() < 1 - 1e-9
+    return only
 
 
 def sampled(
@@ -155,37 +155,37 @@ def sampled(
     sigma: Float[np.ndarray, " M"],
     uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
-    """The same by joint samples of the hull; a candidate's own error is integrated exactly:
+    """Return the columns from joint samples of the hull; own errors are integrated exactly:
 
         P = Σ_s T_ν((t − d_s)/σ)/S           quantiles of d_s + σ T_ν⁻¹(u_s), u_s = (s' + ½)/S
 
-    with s' the numbers of the samples in another order. A candidate that is an entry, with another
-    energy, is held against the others alone.
+    with s' a permutation of the sample numbers. A candidate that is an entry, with another energy,
+    is compared with the other entries alone.
     """
     columns = {name: np.full(len(x), np.nan) for name in QUANTITIES}
-    most = max(1, DRAWN // uncertainty.samples)
+    size = max(1, DRAWN // uncertainty.samples)
     only = only_ones(hull, own, len(x))
     others = np.setdiff1d(np.flatnonzero(np.isfinite(e)), list(own))
     alone = [np.array([i]) for i in own if np.isfinite(e[i])]
-    for rows in [*np.split(others, range(most, len(others), most)), *alone]:
+    for rows in [*np.split(others, range(size, len(others), size)), *alone]:
         if not len(rows):
             continue
-        kept = np.ones(len(hull.entries), bool)
-        kept[own.get(int(rows[0]), np.zeros(0, int))] = False
+        used = np.ones(len(hull.entries), bool)
+        used[own.get(int(rows[0]), np.zeros(0, int))] = False
         if only[rows[0]]:
-            found = (0.0, 1.0, 0.0, 0.0)
+            values = (0.0, 1.0, 0.0, 0.0)
         else:
             posterior = probability_stable(
-                hull.hull.fractions[kept],
-                hull.hull.energies[kept],
+                hull.hull.fractions[used],
+                hull.hull.energies[used],
                 x[rows],
                 e[rows],
                 Errors(hull=uncertainty.hull),
                 samples=uncertainty.samples,
                 seed=uncertainty.seed,
             )
-            found = with_own_error(posterior.distances, sigma[rows], hull.tolerance, uncertainty)
-        for name, value in zip(QUANTITIES, found, strict=True):
+            values = with_own_error(posterior.distances, sigma[rows], hull.tolerance, uncertainty)
+        for name, value in zip(QUANTITIES, values, strict=True):
             columns[name][rows] = value
     return columns
 
@@ -196,27 +196,27 @@ def with_own_error(
     tolerance: float,
     uncertainty: Uncertainty,
 ) -> tuple[np.ndarray, ...]:
-    """σ, P and quantiles of sampled distances with an error of their own."""
+    """Return σ, P and quantiles of sampled distances, with the candidates' own error."""
     samples = len(d)
     shuffled = np.random.default_rng([uncertainty.seed, samples]).permutation(samples)
-    at = quantile(uncertainty.freedom, (shuffled + 0.5) / samples)
+    draws = quantile(uncertainty.freedom, (shuffled + 0.5) / samples)
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (tolerance - d) / sigma
     p = ndtr(z) if np.isinf(uncertainty.freedom) else stdtr(uncertainty.freedom, z)
     p = np.where(sigma > 0, p, d <= tolerance).mean(axis=0)
-    low, high = np.quantile(d + sigma * at[:, None], (LOW, HIGH), axis=0)
+    low, high = np.quantile(d + sigma * draws[:, None], (LOW, HIGH), axis=0)
     return np.sqrt(d.var(axis=0) + sigma**2), p, low, high
 
 
-def decompositions(hull: ConvexHull, found: Distances) -> list[str]:
-    """'0.25 Li2O (mp-1960) + 0.75 FeO (mp-2)': shares of the atoms."""
+def decompositions(hull: ConvexHull, distances: Distances) -> list[str]:
+    """Return texts such as '0.25 Li2O (mp-1960) + 0.75 FeO (mp-2)', with shares of the atoms."""
     labels = {
         j: f"{reduced(hull.elements, hull.entries.counts[j])[0]} ({hull.entries.ids[j]})"
-        for j in np.unique(found.entries).tolist()
+        for j in np.unique(distances.entries).tolist()
     }
     # By columns: a million small lists would keep the garbage collector busy.
     parts = [
         [f"{s:.4g} {labels[j]}" if s > 0 else "" for j, s in zip(js, ss, strict=True)]
-        for js, ss in zip(found.entries.T.tolist(), found.shares.T.tolist(), strict=True)
+        for js, ss in zip(distances.entries.T.tolist(), distances.shares.T.tolist(), strict=True)
     ]
     return [" + ".join(filter(None, row)) for row in zip(*parts, strict=True)]

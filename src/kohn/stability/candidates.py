@@ -1,10 +1,10 @@
-"""Candidates by the million: compositions once each, energies as columns.
+"""Store millions of candidates: each composition once, and the energies as columns.
 
     e_m = E_m / N_m, eV/atom, of candidate m;  x of its composition;  its chemical system the
-    elements of x, so that only entries made of these can be what it falls into
+    elements of x: candidate m can only decompose into entries made of these
 
-A formula that occurs often is parsed once. Rows stay in the order of the files; `by_system` gives
-those of each chemical system, with dense fractions over its elements alone.
+A formula that occurs often is parsed once. Rows keep the order of the files; `by_system` returns
+the rows of each chemical system, and `entries` their dense fractions over its elements alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from kohn.stability.provenance import UNSTATED, Provenance
 from kohn.typing import Bool, Float, Int
 
 SAMPLE = 2000
-"""Rows, evenly spaced, that the rules against other quantities look at."""
+"""Number of evenly spaced rows that are checked for energies that are another quantity."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,10 @@ class Compositions:
     """Different compositions, one after the other.
 
     Attributes:
-        formulas: as they were written, [U].
-        systems: chemical systems that occur, each its symbols in alphabetical order.
-        system: that of each composition, [U].
-        start: where the amounts of each begin in `amounts`, [U].
+        formulas: formulas as they were written, [U].
+        systems: chemical systems that occur, each as its symbols in alphabetical order.
+        system: index of the chemical system of each composition, [U].
+        start: index at which the amounts of each composition begin in `amounts`, [U].
         amounts: atoms of each element, in the order of the symbols of the system.
     """
 
@@ -43,17 +43,17 @@ class Compositions:
 
     @cached_property
     def atoms(self) -> Float[np.ndarray, " U"]:
-        """N of each."""
+        """N of each composition."""
         return np.add.reduceat(self.amounts, self.start)
 
     def counts(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m D"]:
-        """Atoms of the elements of compositions of one system."""
+        """Return the atoms of each element in these compositions, all of one system."""
         elements = len(self.systems[self.system[rows[0]]])
         return self.amounts[self.start[rows][:, None] + np.arange(elements)]
 
 
 class Parser:
-    """Formulas to `Compositions`, each different one once."""
+    """Parser of formulas into `Compositions`, each different formula once."""
 
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
@@ -65,15 +65,15 @@ class Parser:
         self._amounts: list[float] = []
 
     def index(self, formula: str) -> int:
-        """Of a formula's composition. Raises InputError as `parse_formula`."""
-        found = self._index.get(formula)
-        return self._add(formula, formula, parse_formula(formula)) if found is None else found
+        """Return the index of a formula's composition. Raises InputError as `parse_formula`."""
+        index = self._index.get(formula)
+        return self._add(formula, formula, parse_formula(formula)) if index is None else index
 
     def of_cell(self, formula: str, counts: Mapping[str, float]) -> int:
-        """Of the atoms of a cell, by its reduced formula. The numbers of atoms are those of the
-        first cell: only energies per atom may go with it."""
-        found = self._index.get(f"cell of {formula}")
-        return self._add(f"cell of {formula}", formula, counts) if found is None else found
+        """Return the index of a cell's composition, by its reduced formula. The numbers of atoms
+        are those of the first cell, so only energies per atom may be used with the index."""
+        index = self._index.get(f"cell of {formula}")
+        return self._add(f"cell of {formula}", formula, counts) if index is None else index
 
     def _add(self, key: str, formula: str, counts: Mapping[str, float]) -> int:
         symbols = tuple(sorted(counts))
@@ -88,11 +88,11 @@ class Parser:
         return len(self._start) - 1
 
     def system(self, index: int) -> tuple[str, ...]:
-        """Symbols of a composition."""
+        """Return the symbols of a composition."""
         return self._order[self._system[index]]
 
     def compositions(self) -> Compositions:
-        """All so far."""
+        """Return all compositions that have been added."""
         return Compositions(
             tuple(self._formulas),
             tuple(self._order),
@@ -104,18 +104,18 @@ class Parser:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Compounds to be judged.
+    """Compounds whose stability is to be assessed.
 
     Attributes:
-        ids: names, none twice, [M].
-        compositions: the different ones.
-        which: the composition of each, [M].
-        energies: e, eV/atom, [M]; NaN where it is not known yet.
-        deviations: σ of e, eV/atom, [M]; None where nothing is known of it.
+        ids: names, each different, [M].
+        compositions: the different compositions.
+        which: index of the composition of each candidate, [M].
+        energies: e, eV/atom, [M]; NaN if it is not known yet.
+        deviations: σ of e, eV/atom, [M]; None if it is not known.
         provenance: how the energies were computed -> ids.
         places: file and first row of each part, for messages.
-        lines: where each stands in its file, from 1, [M].
-        named: whether ids are the files'; others were made up, and identify nothing, [M].
+        lines: line or row of each candidate in its file, from 1, [M].
+        named: whether an id is from the file; other ids are made up and identify nothing, [M].
         formation: whether energies count from the elements at zero.
     """
 
@@ -134,24 +134,24 @@ class Candidates:
         return len(self.ids)
 
     def place(self, row: int) -> str:
-        """File and line."""
+        """Return the file and the line of a candidate."""
         return place_of(self.places, row, int(self.lines[row]))
 
     def formula(self, row: int) -> str:
-        """As it was written."""
+        """Return the formula of a candidate, as it was written."""
         return self.compositions.formulas[self.which[row]]
 
     def by_system(self) -> list[tuple[tuple[str, ...], Int[np.ndarray, " m"]]]:
-        """Chemical systems in alphabetical order, with their rows in the order of the files."""
+        """Return the chemical systems in alphabetical order, each with its rows in file order."""
         system = self.compositions.system[self.which]
         order = np.argsort(system, kind="stable")
         ends = np.cumsum(np.bincount(system, minlength=len(self.compositions.systems)))
         rows = np.split(order, ends[:-1])
-        found = zip(self.compositions.systems, rows, strict=True)
-        return sorted((s, r) for s, r in found if len(r))
+        pairs = zip(self.compositions.systems, rows, strict=True)
+        return sorted((s, r) for s, r in pairs if len(r))
 
     def entries(self, rows: Int[np.ndarray, " m"]) -> Entries:
-        """Candidates of one chemical system as entries over its elements."""
+        """Return candidates of one chemical system as entries over its elements."""
         which = self.which[rows]
         elements = self.compositions.systems[self.compositions.system[which[0]]]
         return self._as_entries(rows, elements, self.compositions.counts(which))
@@ -172,39 +172,39 @@ class Candidates:
         )
 
     def sample(self, rows: Int[np.ndarray, " m"]) -> Entries:
-        """A few candidates of any systems as entries over all their elements."""
-        of = self.compositions
+        """Return a few candidates of any systems as entries over all their elements."""
+        unique = self.compositions
         which = self.which[rows].tolist()
-        symbols = sorted({e for k in which for e in of.systems[of.system[k]]})
+        symbols = sorted({e for k in which for e in unique.systems[unique.system[k]]})
         column = {e: j for j, e in enumerate(symbols)}
         counts = np.zeros((len(rows), len(symbols)))
         for i, k in enumerate(which):
-            elements = of.systems[of.system[k]]
-            counts[i, [column[e] for e in elements]] = of.counts(np.array([k]))[0]
+            elements = unique.systems[unique.system[k]]
+            counts[i, [column[e] for e in elements]] = unique.counts(np.array([k]))[0]
         return self._as_entries(rows, tuple(symbols), counts)
 
     def shared(self, entries: Entries) -> Int[np.ndarray, " m"]:
-        """Rows with an energy and a composition that entries have too, `SAMPLE` at most."""
-        theirs = set(entries.compositions)
-        of, known = self.compositions, np.zeros(len(self.compositions.formulas), bool)
-        order = np.argsort(of.system, kind="stable")
-        for same in np.split(order, np.cumsum(np.bincount(of.system))[:-1]):
-            elements = of.systems[of.system[same[0]]]
+        """Return rows that have an energy, and a composition of the entries; at most `SAMPLE`."""
+        entry_keys = set(entries.compositions)
+        unique, known = self.compositions, np.zeros(len(self.compositions.formulas), bool)
+        order = np.argsort(unique.system, kind="stable")
+        for same in np.split(order, np.cumsum(np.bincount(unique.system))[:-1]):
+            elements = unique.systems[unique.system[same[0]]]
             if not set(elements) <= set(entries.elements):
                 continue
-            over = np.zeros((len(same), len(entries.elements)))
-            counts = of.counts(same)
+            fractions = np.zeros((len(same), len(entries.elements)))
+            counts = unique.counts(same)
             columns = [entries.elements.index(e) for e in elements]
-            over[:, columns] = counts / counts.sum(axis=1, keepdims=True)
-            keys = composition_keys(over)
-            known[same] = [key in theirs for key in keys]
+            fractions[:, columns] = counts / counts.sum(axis=1, keepdims=True)
+            keys = composition_keys(fractions)
+            known[same] = [key in entry_keys for key in keys]
         rows = np.flatnonzero(known[self.which] & np.isfinite(self.energies))
         return rows[:: max(1, -(-len(rows) // SAMPLE))]
 
 
 @dataclass(frozen=True)
 class Places(Sequence[str]):
-    """Where rows stand, said when it is asked."""
+    """The places of rows, each computed on access."""
 
     candidates: Candidates
     rows: Int[np.ndarray, " m"]
@@ -223,6 +223,6 @@ class Places(Sequence[str]):
 
 
 def place_of(places: Sequence[tuple[str, int]], row: int, line: int) -> str:
-    """The file of a row, and its line there."""
+    """Return the file of a row, and its line there."""
     file = next(name for name, first in reversed(places) if first <= row)
     return f"{file}, {'line' if file.lower().endswith('.csv') else 'row'} {line}"

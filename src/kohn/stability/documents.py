@@ -1,4 +1,4 @@
-"""What a hull says of its entries and of candidates, as one document."""
+"""Collect the results of a hull, for its entries and for candidates, in one document."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -26,17 +26,17 @@ def hull(
     temperature: float | None = None,
     pressure: float | None = None,
 ) -> Document:
-    """The hull of some files, and what it says of candidates.
+    """Compute the hull of the entries in files, and the distances of candidates to it.
 
     Args:
-        files: of entries.
-        candidates: files of entries to judge by the hull.
+        files: files of entries.
+        candidates: files of candidates to compare with the hull.
         references: file of the energies of elements, eV/atom.
         formation: energies are formation energies, eV/atom.
         allow_mixed: do not refuse energies that were computed in different ways.
-        tolerance: stable within this distance, eV/atom.
+        tolerance: a compound within this distance of the hull is stable, eV/atom.
         reservoirs: open elements -> μ, eV/atom.
-        temperature, pressure: for which these hold, K and bar; recorded.
+        temperature, pressure: those for which μ holds, K and bar; only recorded.
 
     Returns:
         A document: `ConvexHull.document` with `fractions`, `candidates`, `tie_lines` and `remarks`.
@@ -46,27 +46,27 @@ def hull(
     """
     entries = read_entries(files, formation=formation)
     given = None if references is None else ElementalReferences.given(Path(references))
-    found = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
-    remarks = [f"Mixed, as allowed: {c}" for c in found.conflicts] + found.notes
+    phases = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
+    remarks = [f"Mixed, as allowed: {c}" for c in phases.conflicts] + phases.notes
     remarks += isotopes(entries)
     if reservoirs:
-        found = found.grand_potential(reservoirs, temperature=temperature, pressure=pressure)
-    document = found.document()
-    for row, x in zip(document["entries"], found.entries.fractions, strict=True):
-        row["fractions"] = _by_element(found.elements, x)
-    document["tie_lines"] = tie_lines(found)
+        phases = phases.grand_potential(reservoirs, temperature=temperature, pressure=pressure)
+    document = phases.document()
+    for row, x in zip(document["entries"], phases.entries.fractions, strict=True):
+        row["fractions"] = _by_element(phases.elements, x)
+    document["tie_lines"] = tie_lines(phases)
     document["candidates"] = []
     if candidates:
         new = read_entries(candidates, formation=formation)
         both = groups((*entries.ids, *new.ids), (*entries.provenance, *new.provenance))
         if not allow_mixed:
             refuse_mixed(both)
-        remarks += [f"Mixed, as allowed: {c}" for c in conflicts(both) if c not in found.conflicts]
+        remarks += [f"Mixed, as allowed: {c}" for c in conflicts(both) if c not in phases.conflicts]
         bias = element_bias(new, entries) if not formation else None
         if bias is not None and bias.detected:
             remarks.append(bias.sentence())
         remarks += isotopes(new)
-        document["candidates"] = candidate_records(found, new)
+        document["candidates"] = candidate_records(phases, new)
         known = sum(row["in_hull"] for row in document["candidates"])
         if known:
             remarks.append(
@@ -78,20 +78,20 @@ def hull(
 
 
 def isotopes(entries: Entries) -> list[str]:
-    """What was read as hydrogen, if anything was."""
-    some = sorted(entries.isotopes)
-    if not some:
+    """Return a remark that names the entries whose isotopes were read as hydrogen, if any."""
+    ids = sorted(entries.isotopes)
+    if not ids:
         return []
-    named = f"{len(some)}: {', '.join(some[:3])}{' …' if len(some) > 3 else ''}"
-    return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({named})"]
+    listing = f"{len(ids)}: {', '.join(ids[:3])}{' …' if len(ids) > 3 else ''}"
+    return [f"Deuterium and tritium are read as hydrogen, whose energy is the same ({listing})"]
 
 
 def candidate_records(hull: ConvexHull, candidates: Entries) -> list[Document]:
-    """A record for each candidate, nearest first."""
+    """Return a record for each candidate, that of the smallest distance first."""
     distances = hull.distance(candidates)
-    falls = hull.shares(distances)
-    own = hull.comparable(candidates)  # over the hull's elements, which may be fewer
-    formation = hull.references.formation_energies(own)
+    decompositions = hull.shares(distances)
+    compared = hull.comparable(candidates)  # over the hull's elements, which may be fewer
+    formation = hull.references.formation_energies(compared)
     rows = []
     for i in np.argsort(distances.values, kind="stable"):
         d = float(distances.values[i])
@@ -104,15 +104,15 @@ def candidate_records(hull: ConvexHull, candidates: Entries) -> list[Document]:
                 "e_above_hull": max(0.0, d),
                 "stable": d <= hull.tolerance,
                 "in_hull": bool(distances.known[i]),
-                "decomposition": falls[i],
-                "fractions": _by_element(hull.elements, own.fractions[i]),
+                "decomposition": decompositions[i],
+                "fractions": _by_element(hull.elements, compared.fractions[i]),
             }
         )
     return rows
 
 
 def tie_lines(hull: ConvexHull) -> list[list[int]]:
-    """Pairs of rows of entries that are corners of one facet; none where there are no facets."""
+    """Return pairs of rows of entries that are corners of one facet; none without facets."""
     if hull.hull.method == "program":
         return []
     corners = hull.hull.facets.entries.tolist()

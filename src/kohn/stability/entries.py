@@ -1,17 +1,17 @@
-"""Entries: what has been computed, as columns. n_ij atoms of element j and a total energy E_i each.
+"""Store computed entries as columns: n_ij atoms of element j and a total energy E_i in entry i.
 
     N_i = Σ_j n_ij        x_ij = n_ij / N_i        E_i/N_i, eV/atom
 
-Energies are totals of the cell that the formula states. Formation energies are accepted where they
-are called so (`formation=True`), in eV/atom as everywhere, and count from elements at zero. What
-looks like another quantity is refused, by these rules:
+Energies are totals of the cell that the formula states. Formation energies are accepted if they are
+declared (`formation=True`), in eV/atom as everywhere, and count from elements at zero. Energies
+that look like another quantity are refused, by these rules:
 
-- total energies, where formation energies are meant: an element is below −`BELOW` eV/atom;
+- total energies declared as formation energies: an element is below −`BELOW` eV/atom;
 - formation energies: two or more elements have an entry, and the lowest of each is 0 within
   `ZERO` eV/atom;
 - energies per atom: entries of one composition with different numbers of atoms agree twice as well
-  as they are given than divided by N (for totals |ΔE| is some eV for each further atom, for
-  energies per atom what phases differ by); or, over at least `ENOUGH` entries, the slope of ln|E|
+  as given than divided by N (for totals |ΔE| is some eV for each further atom, for energies per
+  atom it is the difference between phases); or, over at least `ENOUGH` entries, the slope of ln|E|
   on ln N, which is 1 for totals and 0 for energies per atom, is below 1/2 by two standard errors.
 """
 
@@ -31,11 +31,11 @@ from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
 
 ZERO = 1e-6
-"""eV/atom: the lowest entries of all elements this near zero are formation energies."""
+"""eV/atom: if the lowest entry of every element is this near zero, these are formation energies."""
 BELOW = 0.01
-"""eV/atom: no element has a formation energy so far below zero."""
+"""eV/atom: no element has a formation energy this far below zero."""
 ENOUGH = 10
-"""Entries that a slope needs."""
+"""Number of entries that are needed for a slope."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,16 @@ class Entries:
     """Compositions with energies.
 
     Attributes:
-        ids: names, none twice, [N].
+        ids: names, each different, [N].
         elements: symbols in alphabetical order, [D].
         counts: n, numbers of atoms, [N, D].
-        energies: E, totals, eV, [N]; N times the formation energy where `formation`.
-        provenance: how each was computed, [N].
-        places: the file and row of each, for messages, [N].
-        structures: the atoms, where a file has them, [N] or None.
-        unnamed: those of the ids that were made up here; they identify nothing.
+        energies: E, totals, eV, [N]; N times the formation energy if `formation`.
+        provenance: how each energy was computed, [N].
+        places: the file and row of each entry, for messages, [N].
+        structures: the structures of the entries, if the files have all of them, [N] or None.
+        unnamed: ids that were made up here; they identify nothing.
         formation: whether energies count from the elements at zero.
-        isotopes: ids of those whose deuterium or tritium was read as hydrogen.
+        isotopes: ids of entries whose deuterium or tritium was read as hydrogen.
     """
 
     ids: tuple[str, ...]
@@ -76,33 +76,33 @@ class Entries:
         provenance: Provenance | Sequence[Provenance] = UNSTATED,
         formation: bool = False,
     ) -> "Entries":
-        """Entries in memory.
+        """Create entries from values in memory.
 
         Args:
             compositions: formulas, or symbol -> number of atoms.
-            energies: totals, eV; formation energies, eV/atom, where `formation`.
-            ids: names; made up where there are none.
-            provenance: of all, or of each.
+            energies: totals, eV; formation energies, eV/atom, if `formation`.
+            ids: names; by default they are made up.
+            provenance: the provenance of all entries, or of each.
             formation: the energies are formation energies.
 
         Raises:
-            InputError: nothing there; lengths that differ; what `read_entries` raises.
+            InputError: no entries; lengths that differ; see also `read_entries`.
         """
         if not len(compositions) == len(energies) == len(ids if ids is not None else energies):
             raise InputError(
-                "compositions, energies and ids are not equally many",
+                "compositions, energies and ids differ in number",
                 received=f"{len(compositions)} compositions, {len(energies)} energies, "
                 f"{'no' if ids is None else len(ids)} ids",
                 fix="give one of each for every entry",
             )
-        each = [provenance] * len(energies) if isinstance(provenance, Provenance) else provenance
+        kinds = [provenance] * len(energies) if isinstance(provenance, Provenance) else provenance
         rows = [
             Row(
                 counts=composition_of(compositions[i], f"entry {i}"),
                 energy=float(energies[i]),
                 id=None if ids is None else str(ids[i]),
                 place=f"entry {i}",
-                provenance=each[i],
+                provenance=kinds[i],
                 per_atom=formation,
                 isotopes=has_isotopes(compositions[i]),
             )
@@ -115,7 +115,7 @@ class Entries:
 
     @cached_property
     def atoms(self) -> Float[np.ndarray, " N"]:
-        """N, atoms of each."""
+        """N, the number of atoms of each entry."""
         return self.counts.sum(axis=1)
 
     @cached_property
@@ -140,7 +140,7 @@ class Entries:
 
     @cached_property
     def compositions(self) -> tuple[bytes, ...]:
-        """Keys that are equal where reduced compositions over the same elements are."""
+        """Keys that are equal if reduced compositions over the same elements are equal."""
         return tuple(composition_keys(self.fractions))
 
     @cached_property
@@ -149,12 +149,12 @@ class Entries:
         return {name: i for i, name in enumerate(self.ids)}
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Entries":
-        """The entries of these rows, in the order given, over the same elements."""
+        """Return the entries of these rows, in the order given, over the same elements."""
         rows = np.asarray(rows, int)
-        those = rows.tolist()
+        indices = rows.tolist()
 
         def of(column: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple([column[i] for i in those])
+            return tuple([column[i] for i in indices])
 
         return replace(
             self,
@@ -167,7 +167,7 @@ class Entries:
         )
 
     def over(self, elements: Sequence[str]) -> "Entries":
-        """The same entries with columns for these elements.
+        """Return the same entries with columns for these elements.
 
         Raises:
             InputError: entries that have other elements.
@@ -182,8 +182,7 @@ class Entries:
                 where=self.places[int(bad[0])],
                 expected=f"compounds of {', '.join(elements)}",
                 received=", ".join(f"{self.ids[i]} ({self.formulas[i]})" for i in bad[:3]),
-                fix="add entries of those elements and their compounds to the hull, or leave "
-                "these out",
+                fix="add those elements and their compounds to the hull, or remove these entries",
             )
         counts = np.zeros((len(self), len(elements)))
         for j, e in enumerate(self.elements):
@@ -192,10 +191,10 @@ class Entries:
         return replace(self, elements=tuple(elements), counts=counts)
 
     def joined(self, other: "Entries") -> "Entries":
-        """These and then the others, over the elements of both.
+        """Return these entries followed by the others, over the elements of both.
 
         Raises:
-            InputError: an id is in both; totals with formation energies.
+            InputError: an id that both have; total energies joined with formation energies.
         """
         if self.formation != other.formation:
             raise InputError(
@@ -203,18 +202,18 @@ class Entries:
                 received=f"{len(self)} and {len(other)} entries",
                 fix="give totals for all",
             )
-        both = sorted({*self.elements, *other.elements})
-        a, b = self.over(both), other.over(both)
+        elements = sorted({*self.elements, *other.elements})
+        a, b = self.over(elements), other.over(elements)
         distinct([*a.ids, *b.ids], [*a.places, *b.places])
-        with_atoms = a.structures is not None and b.structures is not None
+        with_structures = a.structures is not None and b.structures is not None
         return Entries(
             ids=a.ids + b.ids,
-            elements=tuple(both),
+            elements=tuple(elements),
             counts=np.vstack([a.counts, b.counts]),
             energies=np.concatenate([a.energies, b.energies]),
             provenance=a.provenance + b.provenance,
             places=(*a.places, *b.places),
-            structures=(*a.structures, *b.structures) if with_atoms else None,  # type: ignore
+            structures=(*a.structures, *b.structures) if with_structures else None,  # type: ignore
             unnamed=a.unnamed | b.unnamed,
             formation=a.formation,
             isotopes=a.isotopes | b.isotopes,
@@ -227,13 +226,13 @@ class Row:
 
     Attributes:
         counts: symbol -> number of atoms.
-        energy: eV, or eV/atom where `per_atom`.
+        energy: eV, or eV/atom if `per_atom`.
         id: its name, if it has one.
         place: file and row.
-        provenance: how it was computed.
-        per_atom: the energy is to be multiplied by the number of atoms.
-        structure: its atoms, if they are known.
-        isotopes: deuterium or tritium was read as hydrogen.
+        provenance: how the energy was computed.
+        per_atom: whether the energy is to be multiplied by the number of atoms.
+        structure: its structure, if it is known.
+        isotopes: whether deuterium or tritium was read as hydrogen.
     """
 
     counts: dict[str, float]
@@ -247,24 +246,24 @@ class Row:
 
 
 def composition_keys(fractions: Float[np.ndarray, "N D"]) -> list[bytes]:
-    """Keys that are equal where fractions over the same elements are."""
+    """Return keys that are equal if fractions over the same elements are equal."""
     rounded = np.round(fractions, 9) + 0.0  # no negative zeros
     return [row.tobytes() for row in rounded]
 
 
 def composition_of(given: str | Mapping[str, float], where: str) -> dict[str, float]:
-    """Symbol -> number of atoms, from a formula or a mapping. Raises InputError."""
+    """Return symbol -> number of atoms, from a formula or a mapping. Raises InputError."""
     if isinstance(given, Mapping):
         return counted(given, dict(given), where)
     return parse_formula(given, where=where)
 
 
 def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
-    """Columns from rows, checked.
+    """Check rows, and assemble them into columns.
 
     Raises:
-        InputError: no rows; an id twice; an energy that is not finite; energies that are another
-            quantity than they are said to be.
+        InputError: no rows; a repeated id; an energy that is not finite; energies that are another
+            quantity than declared.
     """
     if not rows:
         raise InputError("there are no entries", fix="give at least one for each element")
@@ -275,7 +274,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
             where=bad[0].place,
             expected="an energy in eV",
             received=f"{bad[0].energy} of {bad[0].id or bad[0].counts}",
-            fix="remove them, or compute them anew",
+            fix="remove them, or compute them again",
         )
     ids = [r.place if r.id is None else r.id for r in rows]
     distinct(ids, [r.place for r in rows])
@@ -309,7 +308,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
 
 
 def distinct(ids: Sequence[str], places: Sequence[str]) -> None:
-    """Raises InputError where an id occurs twice: hulls would take one phase for another."""
+    """Raise InputError if an id is repeated: a hull could take one phase for another."""
     twice = [name for name, n in Counter(ids).items() if n > 1]
     if twice:
         where = [p for name, p in zip(ids, places, strict=True) if name == twice[0]]
@@ -323,24 +322,24 @@ def distinct(ids: Sequence[str], places: Sequence[str]) -> None:
 
 
 def refuse_formation_energies(entries: Entries) -> None:
-    """Raises InputError where all elements have zero energy, as no total energies do."""
+    """Raise InputError if all elements have zero energy, which total energies never have."""
     elemental = entries.fractions.max(axis=1) == 1
     of = entries.fractions.argmax(axis=1)
-    found = [entries.energies_per_atom[elemental & (of == j)] for j in np.unique(of[elemental])]
-    lowest = [e.min() for e in found]
+    energies = [entries.energies_per_atom[elemental & (of == j)] for j in np.unique(of[elemental])]
+    lowest = [e.min() for e in energies]
     if len(lowest) > 1 and np.abs(lowest).max() < ZERO:
         raise InputError(
             "these look like formation energies: the lowest entry of every element is at zero",
             where=entries.places[int(np.flatnonzero(elemental)[0])],
             expected="total energies in eV",
             received=f"{len(lowest)} elements, all at 0 eV/atom",
-            fix="give total energies; or say that these are formation energies in eV/atom "
+            fix="give total energies, or declare these as formation energies in eV/atom "
             "(formation=True)",
         )
 
 
 def refuse_total_energies(entries: Entries) -> None:
-    """Raises InputError where an element is below zero, from which formation energies count."""
+    """Raise InputError if an element is below zero, which no formation energy of an element is."""
     below = (entries.fractions.max(axis=1) == 1) & (entries.energies_per_atom < -BELOW)
     if below.any():
         i = int(np.flatnonzero(below)[0])
@@ -354,31 +353,31 @@ def refuse_total_energies(entries: Entries) -> None:
 
 
 def refuse_energies_per_atom(entries: Entries) -> None:
-    """Raises InputError where energies do not grow with the number of atoms; see above."""
-    given, apart = polymorphs(entries)
+    """Raise InputError if energies do not grow with the number of atoms; see the module."""
+    as_given, per_atom = polymorphs(entries)
     slope, error = slope_with_size(entries)
-    if len(given) and np.median(given) < 0.5 * np.median(apart):
-        found = (
-            f"{len(given)} pairs of entries of one composition and different numbers of atoms "
-            f"differ by {np.median(given):.3g} as they are given, but by {np.median(apart):.3g} "
-            "eV/atom once divided (medians)"
+    if len(as_given) and np.median(as_given) < 0.5 * np.median(per_atom):
+        evidence = (
+            f"{len(as_given)} pairs of entries of one composition and different numbers of atoms "
+            f"differ by {np.median(as_given):.3g} as given, but by {np.median(per_atom):.3g} "
+            "eV/atom if divided by N (medians)"
         )
     elif slope + 2 * error < 0.5:
-        found = f"|E| grows as N^{slope:.2f} ± {error:.2f}, where totals grow as N"
+        evidence = f"|E| grows as N^{slope:.2f} ± {error:.2f}, where totals grow as N"
     else:
         return
     raise InputError(
         "these look like energies per atom",
         where=entries.places[0],
         expected="total energies in eV, of as many atoms as the formula states",
-        received=found,
+        received=evidence,
         fix="name the column energy_per_atom, or multiply by the number of atoms",
     )
 
 
 def polymorphs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
-    """|ΔE| and |ΔE/N| between the smallest entry of each composition and those half as large again
-    or larger."""
+    """Return |ΔE| and |ΔE/N| between the smallest entry of each composition and those that are at
+    least half as large again."""
     smallest: dict[bytes, int] = {}
     for i in np.argsort(entries.atoms, kind="stable"):
         smallest.setdefault(entries.compositions[i], int(i))
@@ -389,12 +388,12 @@ def polymorphs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slope_with_size(entries: Entries) -> tuple[float, float]:
-    """Slope of ln|E| on ln N with its standard error; 1 and 0 where there is too little."""
+    """Return the slope of ln|E| on ln N and its standard error; 1 and 0 for too few entries."""
     used = entries.energies != 0
     n, e = np.log(entries.atoms[used]), np.log(np.abs(entries.energies[used]))
     if used.sum() < ENOUGH or np.ptp(n) < np.log(2):
         return 1.0, 0.0
     n, e = n - n.mean(), e - e.mean()
     slope = float(n @ e / (n @ n))
-    rest = e - slope * n
-    return slope, float(np.sqrt(rest @ rest / (len(n) - 2) / (n @ n)))
+    residuals = e - slope * n
+    return slope, float(np.sqrt(residuals @ residuals / (len(n) - 2) / (n @ n)))

@@ -1,9 +1,9 @@
-"""Formulas: from text to counts of atoms, and back.
+"""Convert formulas to counts of atoms, and back.
 
     formula = part [· part]…     part = [number] (symbol | bracketed formula) [number]…
 
-Hydrates are written with · or *. A plain dot between digits is a decimal point, so that
-'CuSO4.5H2O' would be SO4.5, and is refused.
+Hydrates are written with · or *. A plain dot between digits is a decimal point, so 'CuSO4.5H2O'
+would mean SO4.5, and is refused.
 """
 
 import re
@@ -23,7 +23,7 @@ SIMPLE = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 DENOMINATOR = 1000
-"""Fractions of atoms with denominators up to this become whole in reduced formulas."""
+"""Fractions of atoms with denominators up to this become whole numbers in reduced formulas."""
 ELECTRONEGATIVITY = (
     "Fr Cs K Rb Ba Ra Na Sr Li Ca Ac La Tb Yb Ce Pm Pr Nd Sm Eu Gd Dy Y Ho Er Tm Lu Pu Am Bk Cf Cm "
     "Es Fm Hf Lr Md No Th Mg Zr Np Sc U Pa Ta Ti Mn Be Nb Al Tl V Zn Cr Cd In Ga Fe Co Cu Re Si Tc "
@@ -36,36 +36,36 @@ RANK = {symbol: i for i, symbol in enumerate(ELECTRONEGATIVITY.split())}
 
 @cache
 def symbols() -> frozenset[str]:
-    """All symbols of elements."""
+    """Return all symbols of elements."""
     from ase.data import chemical_symbols
 
     return frozenset(chemical_symbols[1:])
 
 
 def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
-    """Symbol -> number of atoms of 'Li4Fe4(PO4)4', 'Li0.5CoO2', 'CuSO4·5H2O'.
+    """Return symbol -> number of atoms, from 'Li4Fe4(PO4)4', 'Li0.5CoO2' or 'CuSO4·5H2O'.
 
     Deuterium and tritium (D and T) are read as hydrogen, whose energy is the same.
 
     Raises:
-        InputError: empty, a symbol that is no element, brackets that do not match, anything else
-            that is no formula, no atoms.
+        InputError: an empty text, a symbol that is no element, brackets that do not match, any
+            other text that is no formula, no atoms.
     """
     packed = "".join(str(text).split())
-    if SIMPLE.fullmatch(packed) and (found := _simple(packed)):
-        return found
+    if SIMPLE.fullmatch(packed) and (counts := _simple(packed)):
+        return counts
     if re.search(r"\d\.\d+H2O", packed):
-        raise _bad(text, where, "has a dot that may be a hydrate's or a decimal", "write · for it")
+        raise _bad(text, where, "has a dot, a hydrate's or a decimal point", "write · for hydrates")
     stack: list[dict[str, float]] = [{}]
     factors, opened, at = [1.0], [""], 0
     while at < len(packed):
-        found = TOKEN.match(packed, at)
-        if found is None:
+        token = TOKEN.match(packed, at)
+        if token is None:
             guess = _nearest(packed[at : at + 2])
             raise _bad(text, where, f"cannot be read from {packed[at:]!r} on", guess)
-        symbol, number, left, right, dot = found.groups()
+        symbol, number, left, right, dot = token.groups()
         symbol = ISOTOPES.get(symbol, symbol)
-        at = found.end()
+        at = token.end()
         if left:
             stack.append({})
             factors.append(1.0)
@@ -82,10 +82,10 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
             _add(stack[-1], group, factors[-1] * (float(times[2]) if times and times[2] else 1.0))
         elif dot:
             factors[-1] = 1.0
-        else:  # a number before what it multiplies
-            before = packed[: found.start()]
+        else:  # a number before the part that it multiplies
+            before = packed[: token.start()]
             if before and before[-1] not in "·•*.([{":
-                raise _bad(text, where, f"cannot be read from {packed[found.start() :]!r} on", None)
+                raise _bad(text, where, f"cannot be read from {packed[token.start() :]!r} on", None)
             factors[-1] = float(number)
     if len(stack) > 1:
         raise _bad(text, where, "has brackets that do not match", "close each bracket")
@@ -93,11 +93,11 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
 
 
 def _simple(packed: str) -> dict[str, float] | None:
-    """The same of symbols and whole numbers alone, ten times faster; None where it is not sound."""
-    found: dict[str, float] = {}
+    """Parse symbols and whole numbers alone, ten times faster; return None for a bad formula."""
+    counts: dict[str, float] = {}
     for symbol, number in PART.findall(packed):
-        found[symbol] = found.get(symbol, 0.0) + (float(number) if number else 1.0)
-    return found if symbols().issuperset(found) and all(found.values()) else None
+        counts[symbol] = counts.get(symbol, 0.0) + (float(number) if number else 1.0)
+    return counts if symbols().issuperset(counts) and all(counts.values()) else None
 
 
 def _close(stack: list, factors: list, opened: list) -> dict[str, float]:
@@ -114,12 +114,12 @@ def _add(total: dict[str, float], group: Mapping[str, float], times: float) -> N
 def counted(
     counts: Mapping[str, float], text: object, where: str | None = None
 ) -> dict[str, float]:
-    """Numbers of atoms of known elements, those of zero left out; see `bare` for species.
+    """Return the numbers of atoms of known elements, without zeros; see `bare` for species.
 
     Raises:
         InputError: an unknown element; a number that is negative or not finite; no atoms.
     """
-    kept: dict[str, float] = {}
+    atoms: dict[str, float] = {}
     for key, value in counts.items():
         symbol = bare(key)
         if symbol not in symbols():
@@ -128,14 +128,14 @@ def counted(
         if not isfinite(n) or n < 0:
             raise _bad(text, where, f"has {n:g} atoms of {symbol}", "correct the number")
         if n > 0:
-            kept[symbol] = kept.get(symbol, 0.0) + n
-    if not kept:
+            atoms[symbol] = atoms.get(symbol, 0.0) + n
+    if not atoms:
         raise _bad(text, where, "has no atoms", "remove this entry, or correct its formula")
-    return kept
+    return atoms
 
 
 def has_isotopes(given: str | Mapping[str, float]) -> bool:
-    """Whether a composition that could be read has deuterium or tritium."""
+    """Return whether a composition that could be read has deuterium or tritium."""
     if isinstance(given, Mapping):
         return any(str(key)[:1] in ISOTOPES and bare(key) == "H" for key in given)
     return bool(ISOTOPES.keys() & set(re.findall(r"[A-Z][a-z]?", given)))
@@ -158,7 +158,7 @@ def _bad(text: object, where: str | None, problem: str, fix: str | None) -> Inpu
 
 
 def _whole(amounts: list[float]) -> list[float]:
-    """The smallest whole numbers in the same ratio, where there are any."""
+    """Return the smallest whole numbers in the same ratio, or the amounts if there are none."""
     if all(n.is_integer() for n in amounts):
         divisor = gcd(*map(int, amounts))
         return [n / divisor for n in amounts]
@@ -171,7 +171,7 @@ def _whole(amounts: list[float]) -> list[float]:
 
 
 def reduced(elements: tuple[str, ...], counts: Float[np.ndarray, " D"]) -> tuple[str, float]:
-    """The reduced formula, by electronegativity, and the atoms in it: 'LiFePO4', 7."""
+    """Return the reduced formula, by electronegativity, and its number of atoms: 'LiFePO4', 7."""
     row = counts.tolist()
     present = sorted(
         (i for i, n in enumerate(row) if n), key=lambda i: RANK.get(elements[i], len(RANK))

@@ -1,4 +1,4 @@
-"""The lower convex hull of formation energies, distances to it, and what a compound falls into.
+"""Compute the lower convex hull of formation energies, distances to it, and decompositions.
 
 With x_i the fractions of the elements in entry i and e_i its formation energy per atom, the hull at
 a composition x is the lowest energy of any mixture of entries:
@@ -6,10 +6,10 @@ a composition x is the lowest energy of any mixture of entries:
     h(x) = min Σ_i λ_i e_i    with  Σ_i λ_i x_i = x,  λ ≥ 0                       (linear program)
          = max_f μ_f · x      over the facets f,  μ_f = A_f⁻¹ e_f                 (planes)
 
-where the rows of A_f are the compositions of the facet's D entries. The facets are found once; then
-all candidates are one matrix product. The facet with the highest plane holds the composition, and
-λ = x A_f⁻¹ are its shares. Beyond `MOST_ELEMENTS` facets are too many, and each candidate is a
-linear program over the entries made of its elements, which is exact: others cannot take part.
+where the rows of A_f are the compositions of the facet's D entries. The facets are computed once;
+then one matrix product serves all candidates. The facet with the highest plane contains x, and
+λ = x A_f⁻¹ are its shares. Beyond `MOST_ELEMENTS` the facets are too many, and each candidate is a
+linear program over the entries made of its elements, which is exact: no others can take part.
 
     distance = e − h(x)          stable: distance ≤ tolerance
 
@@ -30,21 +30,21 @@ from kohn.typing import Float, Int
 
 Method = Literal["facets", "program"]
 MOST_ELEMENTS = 6
-"""Up to so many, the hull is kept as facets."""
+"""Up to this number of elements, the hull is stored as facets."""
 TOLERANCE = 1e-8
-"""eV/atom: within this of the hull, a phase is on it."""
+"""eV/atom: a phase within this distance of the hull is on it."""
 EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-"""The least that HiGHS takes; by default a program may end 1e-7 eV/atom above the hull."""
+"""The smallest that HiGHS accepts; by default a program may end 1e-7 eV/atom above the hull."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What compositions fall into, by row.
+    """The entries into which compositions decompose, by row.
 
     Attributes:
         heights: h(x), eV/atom, [M].
         entries: indices of entries of the hull, [M, D].
-        shares: λ, the fraction of the atoms that goes into each, [M, D]; 0 where there are fewer.
+        shares: λ, the fraction of the atoms in each entry, [M, D]; 0 if there are fewer entries.
     """
 
     heights: Float[np.ndarray, " M"]
@@ -57,7 +57,7 @@ class Facets:
     """The lower hull as planes.
 
     Attributes:
-        entries: indices of the entries of each, [F, D].
+        entries: indices of the entries of each facet, [F, D].
         planes: μ_f, eV, [F, D].
         inverses: A_f⁻¹, [F, D, D].
     """
@@ -68,7 +68,7 @@ class Facets:
 
 
 def lowest(fractions: Float[np.ndarray, "N D"], energies: Float[np.ndarray, " N"]) -> np.ndarray:
-    """Indices of the entry of lowest energy of each composition; of equals the first."""
+    """Return the index of the lowest entry of each composition; of equal entries the first."""
     key = np.round(fractions, 9)
     order = np.lexsort((np.arange(len(key)), energies, *key.T))
     first = np.ones(len(order), bool)
@@ -90,12 +90,12 @@ class LowerHull:
 
     @property
     def elements(self) -> int:
-        """D."""
+        """D, the number of elements."""
         return self.fractions.shape[1]
 
     @cached_property
     def candidates(self) -> Int[np.ndarray, " n"]:
-        """Entries that can be on the hull: the lowest of their composition, and below zero or
+        """Entries that can be on the hull: the lowest of each composition, if it is below zero or
         elemental."""
         best = lowest(self.fractions, self.energies)
         elemental = self.fractions[best].max(axis=1) > 1 - 1e-9
@@ -103,20 +103,20 @@ class LowerHull:
 
     @cached_property
     def facets(self) -> Facets:
-        """Found by Qhull; see `kohn.stability.facets`."""
+        """The facets by Qhull; see `kohn.stability.facets`."""
         chosen = self.candidates
         entries, planes, inverses = lower_facets(self.fractions[chosen], self.energies[chosen])
         return Facets(chosen[entries], planes, inverses)
 
     @property
     def method(self) -> Method:
-        """How the hull is computed unless it is said."""
+        """How the hull is computed by default."""
         return "program" if self.elements > MOST_ELEMENTS else "facets"
 
     def height(
         self, x: Float[np.ndarray, "M D"], method: Method | None = None
     ) -> Float[np.ndarray, " M"]:
-        """h(x), eV/atom; by one of the two methods on request."""
+        """Return h(x), eV/atom, by the given method or the default one."""
         if (method or self.method) == "program":
             return np.array([self.program(row)[0] for row in x])
         return highest(self.facets.planes, x)[0]
@@ -127,12 +127,12 @@ class LowerHull:
         e: Float[np.ndarray, " M"],
         method: Method | None = None,
     ) -> Float[np.ndarray, " M"]:
-        """e − h(x): negative below the hull."""
+        """Return e − h(x), which is negative below the hull."""
         return e - self.height(x, method)
 
     def decompose(self, x: Float[np.ndarray, "M D"], method: Method | None = None) -> Decomposition:
-        """The entries that a mixture of lowest energy consists of; where several mixtures have that
-        energy, one of them."""
+        """Return the entries and shares of a mixture of lowest energy; if several mixtures have
+        that energy, of one of them."""
         if (method or self.method) == "program":
             return self._decompose_by_programs(x)
         facets = self.facets
@@ -148,7 +148,7 @@ class LowerHull:
     def program(
         self, x: Float[np.ndarray, " D"], without: Int[np.ndarray, " k"] | None = None
     ) -> tuple[float, Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """h(x) by a linear program: the height, entries and shares.
+        """Return h(x) by a linear program: the height, entries and shares.
 
         Args:
             x: one composition.
@@ -163,9 +163,9 @@ class LowerHull:
             allowed[without] = False
         chosen = np.flatnonzero(allowed)
         if len(chosen):
-            kept = lowest(self.fractions[chosen], self.energies[chosen])
-            chosen = chosen[kept]
-            found = linprog(
+            best = lowest(self.fractions[chosen], self.energies[chosen])
+            chosen = chosen[best]
+            solution = linprog(
                 self.energies[chosen],
                 A_eq=self.fractions[chosen][:, present].T,
                 b_eq=x[present],
@@ -173,9 +173,9 @@ class LowerHull:
                 method="highs",
                 options=EXACT,
             )
-            if found.status == 0:
-                used = np.flatnonzero(found.x > 1e-9)
-                return float(found.fun), chosen[used], found.x[used]
+            if solution.status == 0:
+                used = np.flatnonzero(solution.x > 1e-9)
+                return float(solution.fun), chosen[used], solution.x[used]
         raise InputError(
             "no mixture of the entries has this composition",
             expected="an elemental reference for each element",
@@ -186,6 +186,6 @@ class LowerHull:
         heights = np.zeros(len(x))
         entries, shares = np.zeros(x.shape, int), np.zeros(x.shape)
         for i, row in enumerate(x):
-            heights[i], chosen, found = self.program(row)
-            entries[i, : len(chosen)], shares[i, : len(chosen)] = chosen, found
+            heights[i], chosen, lambdas = self.program(row)
+            entries[i, : len(chosen)], shares[i, : len(chosen)] = chosen, lambdas
         return Decomposition(heights, entries, shares)

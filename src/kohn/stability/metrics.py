@@ -1,13 +1,13 @@
-"""How good predicted stability is: errors and classification; see also `kohn.calibration`.
+"""Compute errors and classification metrics of predicted stability; see also `kohn.calibration`.
 
 With d the true distance to the hull, fixed, and E_f the formation energy of a compound, eV/atom:
 
     d_pred = d + (E_f,pred − E_f)                  so that errors of d are those of E_f
-    stable: d ≤ t,   predicted: d_pred ≤ t         t = 0; a prediction that is NaN counts unstable
+    stable: d ≤ t,   predicted: d_pred ≤ t         t = 0; a prediction of NaN counts as unstable
     precision = TP/(TP + FP),  recall = TP/(TP + FN),  F1 = 2 TP/(2 TP + FP + FN)
     DAF = precision/prevalence                     prevalence = (TP + FN)/n, not rounded
 
-MAE, RMSE and R² are over predictions that are numbers.
+MAE, RMSE and R² include only predictions that are numbers.
 
 Source: Riebesell et al., Nat. Mach. Intell. 7, 836 (2025), matbench-discovery.
 """
@@ -22,17 +22,17 @@ from kohn.typing import Float
 
 @dataclass(frozen=True)
 class StabilityMetrics:
-    """Predicted against true stability. What is divided by zero is NaN.
+    """Predicted against true stability. A ratio is NaN if its denominator is zero.
 
     Attributes:
         mae, rmse: of the distances, eV/atom.
         r2: 1 − Σ(d_pred − d)²/Σ(d − d̄)².
         precision, recall, f1, accuracy: of "stable".
-        daf: precision over prevalence, how many times more stable compounds are among those chosen
-            than among all.
-        prevalence: the share that is stable.
+        daf: precision over prevalence: the share of stable compounds among those chosen, divided
+            by their share among all.
+        prevalence: the share of compounds that are stable.
         true_positives, false_positives, true_negatives, false_negatives: counts.
-        missing: predictions that are NaN.
+        missing: number of predictions that are NaN.
     """
 
     mae: float
@@ -56,12 +56,12 @@ def predicted_distance(
     formation: Float[np.ndarray, " M"],
     predicted: Float[np.ndarray, " M"],
 ) -> Float[np.ndarray, " M"]:
-    """d_pred, eV/atom: on the hull that d is from, only the candidate's own energy moves.
+    """Return d_pred, eV/atom: the hull is that of d, only the candidate's own energy changes.
 
     Args:
         distance: d, the true distances.
         formation: E_f, the true formation energies.
-        predicted: E_f,pred; NaN where there is none.
+        predicted: E_f,pred; NaN if there is no prediction.
     """
     return distance + (predicted - formation)
 
@@ -72,32 +72,32 @@ def stability_metrics(
     *,
     threshold: float = 0.0,
 ) -> StabilityMetrics:
-    """Metrics of predicted distances; see `predicted_distance`.
+    """Compute the metrics of predicted distances; see `predicted_distance`.
 
     Args:
         distance: d, eV/atom.
-        predicted: d_pred, eV/atom; NaN where there is none.
-        threshold: t, eV/atom; up to and with it a compound is stable.
+        predicted: d_pred, eV/atom; NaN if there is no prediction.
+        threshold: t, eV/atom; a compound at or below it is stable.
 
     Raises:
         InputError: no compounds, shapes that differ, or a true distance that is not finite.
     """
-    d, found = np.asarray(distance, float), np.asarray(predicted, float)
-    if d.shape != found.shape or d.ndim != 1 or len(d) == 0:
+    d, d_pred = np.asarray(distance, float), np.asarray(predicted, float)
+    if d.shape != d_pred.shape or d.ndim != 1 or len(d) == 0:
         raise InputError(
             "distances and predictions do not fit",
             expected="two arrays [M]",
-            received=f"shapes {list(d.shape)} and {list(found.shape)}",
+            received=f"shapes {list(d.shape)} and {list(d_pred.shape)}",
         )
     if not np.isfinite(d).all():
         raise InputError(
             "a true distance is not finite", received=f"row {int(np.argmin(np.isfinite(d)))}"
         )
-    stable, chosen = d <= threshold, found <= threshold  # nothing is less than NaN
+    stable, chosen = d <= threshold, d_pred <= threshold  # nothing is less than NaN
     tp, fp = int((stable & chosen).sum()), int((~stable & chosen).sum())
     fn, tn = int((stable & ~chosen).sum()), int((~stable & ~chosen).sum())
-    known = ~np.isnan(found)
-    error, spread = found[known] - d[known], d[known] - np.mean(d[known]) if known.any() else d[:0]
+    known = ~np.isnan(d_pred)
+    error, spread = d_pred[known] - d[known], d[known] - np.mean(d[known]) if known.any() else d[:0]
     precision, prevalence = _ratio(tp, tp + fp), (tp + fn) / len(d)
     return StabilityMetrics(
         mae=_ratio(np.abs(error).sum(), len(error)),

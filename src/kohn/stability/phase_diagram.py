@@ -1,17 +1,17 @@
-"""Phase diagrams: which of the entries are stable, by how much, and what the others fall into.
+"""Compute phase diagrams: which entries are stable, by how much, and how the others decompose.
 
 With x_i the fractions of elements, e_i the formation energy per atom counted from the lowest entry
 of each element, and h the lower hull of a set R of entries (`kohn.stability.hull`):
 
     d(c) = e_c − h(x_c)                    distance of a candidate c, signed, from R without c
     e_above_hull = max(0, d)               of the entries of R themselves
-    stable:  d ≤ tolerance                 never by being a corner: phases on a face are stable too
+    stable:  d ≤ tolerance                 not only corners: phases on a face are stable too
     ΔH_d = e_i − h'(x_i)                   h' of R without all entries of the composition of i
 
     φ_i = (E_i − Σ_k μ_k n_ik) / Σ_j≠k n_ij        open to elements k: a hull over the others
 
-A hull does not change where c_j is added to the energy of each atom of j in all entries. Where it
-is added to candidates alone, d is off by x · c; see `kohn.stability.references.element_bias`.
+A hull does not change if c_j is added to the energy of each atom of j in all entries. If c_j is
+added to candidates alone, d is off by x · c; see `kohn.stability.references.element_bias`.
 
 Source: Ong et al., Chem. Mater. 20, 1798 (2008), for grand potentials; Bartel et al., npj Comput.
 Mater. 6, 97 (2020), for ΔH_d.
@@ -34,21 +34,21 @@ from kohn.structures.provenance import Provenance
 from kohn.typing import Bool, Document, Float, Int
 
 SAME = 1e-9
-"""eV/atom, and fractions: entries this near in composition and energy are copies of each other."""
+"""eV/atom, and fractions: entries this close in energy and composition are copies of each other."""
 WRONG = 1.0
-"""eV/atom: no batch of compounds lies as far above the hull."""
+"""eV/atom: no batch of compounds lies this far above the hull as a whole."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far candidates are from a hull, and what they fall into.
+    """Distances of candidates to a hull, and their decompositions.
 
     Attributes:
         values: d, eV/atom, [M]; negative below the hull.
-        known: those that are in the hull's own set, by id or as copies, and were left out of
-            their own hull, [M].
-        entries: rows of the hull's entries that each falls into, [M, D].
-        shares: of the atoms, [M, D]; 0 where there are fewer entries.
+        known: whether a candidate is an entry of the hull, by id or as a copy, and was left out of
+            its own hull, [M].
+        entries: rows of the hull's entries into which each candidate decomposes, [M, D].
+        shares: fractions of the atoms in these, [M, D]; 0 if there are fewer entries.
     """
 
     values: Float[np.ndarray, " M"]
@@ -61,9 +61,9 @@ class ConvexHull:
     """A phase diagram of entries.
 
     Attributes:
-        entries: R; where references are given for elements without an entry, with these as
-            entries 'reference:O'.
-        references: what formation energies count from.
+        entries: R; given references of elements without an entry are among them, as entries
+            'reference:O'.
+        references: energies from which formation energies count.
         tolerance: eV/atom.
     """
 
@@ -75,18 +75,18 @@ class ConvexHull:
         tolerance: float = TOLERANCE,
         allow_mixed: bool = False,
     ):
-        """The hull of entries.
+        """Compute the hull of entries.
 
         Args:
             entries: compounds and elements.
             references: energies of the elements; by default the lowest entries. Distances depend
-                on them only where an element has no entry.
-            tolerance: stable within this distance, eV/atom.
+                on them only if an element has no entry.
+            tolerance: a compound within this distance of the hull is stable, eV/atom.
             allow_mixed: do not refuse energies that were computed in different ways.
 
         Raises:
-            InputError: an element has neither entry nor reference; energies computed in different
-                ways; references beside formation energies.
+            InputError: an element without entry and reference; energies computed in different
+                ways; references in addition to formation energies.
         """
         if entries.formation:
             if references is not None:
@@ -106,7 +106,7 @@ class ConvexHull:
             refuse_mixed(self._groups)
         lowest = ElementalReferences.from_entries(entries)
         self.references = lowest if references is None else references
-        # The hull counts from its own lowest elements, whatever formation energies count from.
+        # The hull counts from its own lowest elements, even if formation energies do not.
         self._zero = lowest.energies
         self.hull = LowerHull(entries.fractions, self._energies(entries))
         self.distances = self.hull.distance(self.hull.fractions, self.hull.energies)
@@ -118,12 +118,12 @@ class ConvexHull:
 
     @property
     def conflicts(self) -> list[str]:
-        """In what the entries disagree, where that is allowed."""
+        """Conflicts between the entries, if these are allowed."""
         return conflicts(self._groups)
 
     @property
     def notes(self) -> list[str]:
-        """What is not known of some entries."""
+        """Notes on entries whose provenance is not known."""
         return notes(self._groups)
 
     @cached_property
@@ -137,7 +137,7 @@ class ConvexHull:
 
     @property
     def formation_energies(self) -> Float[np.ndarray, " N"]:
-        """From `references`, eV/atom, [N]."""
+        """Formation energies, counted from `references`, eV/atom, [N]."""
         return self.references.formation_energies(self.entries)
 
     @property
@@ -151,35 +151,35 @@ class ConvexHull:
         return self.distances <= self.tolerance
 
     def distance(self, candidates: Entries, *, method: Method | None = None) -> Distances:
-        """Of candidates from the hull, each without itself.
+        """Compute the distances of candidates to the hull, each without itself.
 
         Args:
-            candidates: any entries over the hull's elements. One that has the id of an entry, or
-                the composition and the energy of one, is compared with the hull of the others;
-                the only entry of an element is at distance 0.
-            method: 'facets' or 'program' (a linear program each); chosen by the number of
-                elements by default.
+            candidates: any entries over the hull's elements. A candidate with the id of an entry,
+                or with its composition and energy, is compared with the hull of the others;
+                the only entry of an element has distance 0.
+            method: 'facets' or 'program' (a linear program each); by default it depends on the
+                number of elements.
 
         Raises:
             InputError: an element that the hull lacks; an id that is of another composition here;
-                energies computed in another way than the hull's, unless that was allowed; what
-                looks like formation energies, and is not said to be.
+                energies computed in another way than the hull's, unless that was allowed; energies
+                that look like formation energies and are not declared as such.
         """
         candidates = self.comparable(candidates)
         if not self.allow_mixed:
             ids = [*self.entries.ids, *candidates.ids]
             refuse_mixed(groups(ids, [*self.entries.provenance, *candidates.provenance]))
         x, e = candidates.fractions, self._energies(candidates)
-        found = self.distances_without(x, e, self.copies(candidates, e), method=method)
-        if not candidates.formation and not found.known.any():
+        distances = self.distances_without(x, e, self.copies(candidates, e), method=method)
+        if not candidates.formation and not distances.known.any():
             refuse_formation_energies_of_candidates(
-                found.values,
+                distances.values,
                 candidates.energies_per_atom,
                 e,
                 candidates.atoms,
                 candidates.places[0],
             )
-        return found
+        return distances
 
     def distances_without(
         self,
@@ -189,69 +189,69 @@ class ConvexHull:
         *,
         method: Method | None = None,
     ) -> Distances:
-        """The same of arrays that have been checked.
+        """Compute the distances for arrays that have been checked; see `distance`.
 
         Args:
             x: fractions over `elements`.
             e: formation energies from the hull's own lowest elements (`relative`), eV/atom.
-            own: candidate -> the rows of the entries that it is (`copies`).
+            own: candidate -> rows of the entries that it is, left out of its hull (`copies`).
             method: see `distance`.
         """
-        found = self.hull.decompose(x, method)
-        values = e - found.heights
+        mixture = self.hull.decompose(x, method)
+        values = e - mixture.heights
         known = np.zeros(len(x), bool)
         known[list(own)] = True
         for i, rows in own.items():
             if not self._corners.isdisjoint(rows.tolist()):
                 try:
                     height, chosen, shares = self.hull.program(x[i], rows)
-                except InputError:  # the only entry of an element has nothing else
+                except InputError:  # without the only entry of an element there is no mixture
                     height, chosen, shares = e[i], rows[:1], np.ones(1)
                 values[i] = e[i] - height
-                found.entries[i], found.shares[i] = rows[0], 0.0
-                found.entries[i, : len(chosen)], found.shares[i, : len(chosen)] = chosen, shares
-        return Distances(values, known, found.entries, found.shares)
+                mixture.entries[i], mixture.shares[i] = rows[0], 0.0
+                mixture.entries[i, : len(chosen)], mixture.shares[i, : len(chosen)] = chosen, shares
+        return Distances(values, known, mixture.entries, mixture.shares)
 
     def relative(
         self, x: Float[np.ndarray, "M D"], energies: Float[np.ndarray, " M"]
     ) -> Float[np.ndarray, " M"]:
-        """Energies per atom less those of the hull's own lowest elements, eV/atom, [M]."""
+        """Return energies per atom minus those of the hull's own lowest elements, eV/atom, [M]."""
         return energies - x @ self._zero
 
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
-        """What candidates fall into: id -> share of the atoms.
+        """Return the decompositions of candidates: id -> share of the atoms.
 
-        Where several mixtures have the lowest energy, one of them. Provenance is not looked at:
-        the energies of candidates play no role.
+        If several mixtures have the lowest energy, one of them is returned. Provenance is not
+        checked, because the energies of candidates play no role.
 
         Raises:
             InputError: an element that the hull lacks.
         """
         return self.shares(self.hull.decompose(candidates.over(self.elements).fractions))
 
-    def shares(self, found: Decomposition | Distances) -> list[dict[str, float]]:
-        """What was found, by id: id -> share of the atoms."""
-        return [self._shares(found, i) for i in range(len(found.shares))]
+    def shares(self, mixtures: Decomposition | Distances) -> list[dict[str, float]]:
+        """Return mixtures as id -> share of the atoms."""
+        return [self._shares(mixtures, i) for i in range(len(mixtures.shares))]
 
     def decompositions(self) -> list[dict[str, float]]:
-        """What each entry falls into: id -> share of the atoms; a stable one is itself."""
-        found = self.hull.decompose(self.hull.fractions)
+        """Return each entry's decomposition: id -> share of the atoms; a stable one is its own."""
+        mixtures = self.hull.decompose(self.hull.fractions)
         return [
-            {name: 1.0} if ok else self._shares(found, i)
-            for i, (name, ok) in enumerate(zip(self.entries.ids, self.stable, strict=True))
+            {name: 1.0} if stable else self._shares(mixtures, i)
+            for i, (name, stable) in enumerate(zip(self.entries.ids, self.stable, strict=True))
         ]
 
     def decomposition(self, entry: str) -> dict[str, float]:
-        """What the entry of this id falls into: id -> share of the atoms. Raises InputError."""
+        """Return the decomposition of one entry: id -> share of the atoms. Raises InputError."""
         row = self.row(entry)
         if self.stable[row]:
             return {entry: 1.0}
         return self._shares(self.hull.decompose(self.hull.fractions[[row]]), 0)
 
     def amounts(self, entry: str) -> dict[str, float]:
-        """The same in formula units: id -> reduced formulas of it per reduced formula of the entry.
+        """Return a decomposition as id -> reduced formulas of it per reduced formula of the entry.
 
-        In a hull open to elements, atoms of these are not counted.
+        In a hull open to elements, the atoms of these are not counted.
         """
         size = {name: self._size(self.row(name)) for name in (entry, *self.decomposition(entry))}
         return {
@@ -260,10 +260,10 @@ class ConvexHull:
         }
 
     def decomposition_enthalpy(self, entries: Sequence[str] | None = None) -> np.ndarray:
-        """ΔH_d, eV/atom: how far phases are below what they would be made of otherwise.
+        """Compute ΔH_d, eV/atom: energies of phases minus those of the competing mixtures.
 
-        All entries of a composition are left out where one of them is stable; elsewhere ΔH_d is d.
-        Elements have d: there is nothing else that they could be made of.
+        If an entry of a composition is stable, all entries of this composition are left out;
+        otherwise ΔH_d is d. It is also d for elements: no mixture of other compositions gives one.
 
         Args:
             entries: ids; all by default.
@@ -295,21 +295,21 @@ class ConvexHull:
         temperature: float | None = None,
         pressure: float | None = None,
     ) -> "GrandPotentialHull":
-        """The hull in exchange with reservoirs of some elements.
+        """Return the hull in exchange with reservoirs of some elements.
 
         Args:
             open: symbol -> μ, eV/atom, on the scale of the entries' energies (for total energies
                 μ of O is near half the energy of O2).
-            temperature: for which μ was computed, K; only recorded.
-            pressure: the same, bar; only recorded.
+            temperature: temperature for which μ was computed, K; only recorded.
+            pressure: pressure for which μ was computed, bar; only recorded.
 
         Raises:
-            InputError: an element that is not in the hull; none left closed; μ not finite.
+            InputError: an element that the hull lacks; no closed element; μ not finite.
         """
         return GrandPotentialHull(self, open, temperature=temperature, pressure=pressure)
 
     def row(self, entry: str) -> int:
-        """The row of an id. Raises InputError."""
+        """Return the row of an id. Raises InputError."""
         if entry in self.entries.row:
             return self.entries.row[entry]
         guess = nearest(entry, self.entries.ids)
@@ -321,7 +321,7 @@ class ConvexHull:
         )
 
     def to_rows(self) -> list[Document]:
-        """One record for each entry, in their order."""
+        """Return one record for each entry, in their order."""
         columns = zip(
             self.entries.ids,
             self.formulas,
@@ -342,7 +342,7 @@ class ConvexHull:
         return [dict(zip(names, values, strict=True)) for values in columns]
 
     def document(self) -> Document:
-        """All of it as JSON takes it: elements, references, provenance, and the rows."""
+        """Return the hull as a JSON document: elements, references, provenance, and the rows."""
         of_kind = settled(self._groups)
         return {
             "elements": list(self.elements),
@@ -360,10 +360,10 @@ class ConvexHull:
         return self.relative(entries.fractions, entries.energies_per_atom)
 
     def comparable(self, candidates: Entries) -> Entries:
-        """Candidates over the hull's elements, as totals where the hull has totals.
+        """Return candidates over the hull's elements, as totals if the hull has totals.
 
         Raises:
-            InputError: an element that the hull lacks; total energies beside formation energies.
+            InputError: an element that the hull lacks; totals, if the hull has formation energies.
         """
         candidates = candidates.over(self.elements)
         if candidates.formation and not self.entries.formation:
@@ -372,7 +372,7 @@ class ConvexHull:
             return replace(candidates, energies=totals)
         if self.entries.formation and not candidates.formation:
             raise InputError(
-                "the hull has formation energies, but the candidates total energies",
+                "the hull has formation energies, but the candidates have total energies",
                 fix="give formation energies of the candidates (formation=True), or a hull of "
                 "total energies",
             )
@@ -381,27 +381,27 @@ class ConvexHull:
     def copies(
         self, candidates: Entries, e: Float[np.ndarray, " M"]
     ) -> dict[int, Int[np.ndarray, " k"]]:
-        """Candidate -> rows of the hull's entries that it is: by id, or by composition and energy.
+        """Return candidate -> rows of entries that it is, by id or by composition and energy.
 
         Args:
-            candidates: over the hull's elements.
+            candidates: candidates over the hull's elements.
             e: their energies (`relative`), eV/atom.
 
         Raises:
             InputError: an id that is of another composition here.
         """
-        x, found = candidates.fractions, {}
+        x, own = candidates.fractions, {}
         order = np.argsort(self.hull.energies)
         sorted_energies = self.hull.energies[order]
         first = np.searchsorted(sorted_energies, e - SAME)
         last = np.searchsorted(sorted_energies, e + SAME)
         for i in np.flatnonzero(last > first).tolist():
             rows = order[first[i] : last[i]]
-            found[i] = set(rows[_same(self.hull.fractions[rows], x[i])].tolist())
-        nameless = candidates.unnamed | self.entries.unnamed
+            own[i] = set(rows[_same(self.hull.fractions[rows], x[i])].tolist())
+        unnamed = candidates.unnamed | self.entries.unnamed
         for i, name in enumerate(candidates.ids):
             j = self.entries.row.get(name)
-            if j is None or name in nameless:
+            if j is None or name in unnamed:
                 continue
             if not _same(self.hull.fractions[j], x[i]):
                 raise InputError(
@@ -411,26 +411,26 @@ class ConvexHull:
                     received=f"{candidates.formulas[i]} as {name!r}",
                     fix="rename one of them",
                 )
-            found.setdefault(i, set()).add(j)
-        return {i: np.array(sorted(rows), int) for i, rows in sorted(found.items()) if rows}
+            own.setdefault(i, set()).add(j)
+        return {i: np.array(sorted(rows), int) for i, rows in sorted(own.items()) if rows}
 
     @cached_property
     def _corners(self) -> set[int]:
-        """Entries that the hull would change without; all in the hull where facets are too many."""
+        """Entries without which the hull would change; all stable ones if facets are too many."""
         if self.hull.method == "program":
             return set(np.flatnonzero(self.stable).tolist())
         return set(np.unique(self.hull.facets.entries).tolist())
 
-    def _shares(self, found: Decomposition | Distances, row: int) -> dict[str, float]:
+    def _shares(self, mixtures: Decomposition | Distances, row: int) -> dict[str, float]:
         shares: dict[str, float] = {}
-        for j, share in zip(found.entries[row], found.shares[row], strict=True):
+        for j, share in zip(mixtures.entries[row], mixtures.shares[row], strict=True):
             if share > 0:
                 name = self.entries.ids[j]
                 shares[name] = shares.get(name, 0.0) + float(share)
         return shares
 
     def _size(self, row: int) -> float:
-        """Atoms of the reduced formula."""
+        """Return the number of atoms of the reduced formula."""
         return reduced(self.elements, self.entries.counts[row])[1]
 
 
@@ -438,10 +438,10 @@ class GrandPotentialHull(ConvexHull):
     """A hull over the elements that are not open, in φ per atom of these.
 
     Entries with open elements only are left out. Candidates are over all elements. Energies of
-    `entries` are Σφ, and their counts those of closed elements; `formulas` are whole.
+    `entries` are Σφ, and their counts those of closed elements; `formulas` have all elements.
 
     Attributes:
-        closed: the hull that it was made of.
+        closed: the closed hull from which this one is made.
         open: symbol -> μ, eV/atom.
         temperature: K, or None.
         pressure: bar, or None.
@@ -467,26 +467,26 @@ class GrandPotentialHull(ConvexHull):
         self.temperature, self.pressure = temperature, pressure
         rows = np.flatnonzero(_closed_atoms(closed.entries, self.open) > 0)
         self._formulas = tuple(closed.formulas[i] for i in rows)
-        # μ of formation energies are zeros, which φ does not have: its elements are any phases.
+        # References of formation energies are zero; those of φ are not, and can be any phases.
         phi = replace(_phi(closed.entries.select(rows), self.open), formation=False)
         super().__init__(phi, tolerance=closed.tolerance, allow_mixed=closed.allow_mixed)
 
     @property
     def formulas(self) -> tuple[str, ...]:
-        """Reduced formulas with the atoms of open elements."""
+        """Reduced formulas, including the atoms of open elements."""
         return self._formulas
 
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
-        """Of candidates over all elements: id -> share of the closed atoms."""
+        """Return decompositions of candidates over all elements: id -> share of closed atoms."""
         return super().decompose(self.comparable(candidates))
 
     def document(self) -> Document:
-        """With chemical potentials, temperature (K) and pressure (bar)."""
+        """Return the document, with chemical potentials, temperature (K) and pressure (bar)."""
         opened = {"mu": self.open, "temperature": self.temperature, "pressure": self.pressure}
         return {**super().document(), "open": opened}
 
     def comparable(self, candidates: Entries) -> Entries:
-        """Candidates over all elements as φ of closed ones: distances are in eV per closed atom.
+        """Return candidates over all elements as φ of closed ones: d is in eV per closed atom.
 
         Raises:
             InputError: see `ConvexHull.comparable`; candidates of open elements only.
@@ -497,15 +497,15 @@ class GrandPotentialHull(ConvexHull):
             raise InputError(
                 f"{len(empty)} candidates consist of open elements only",
                 where=candidates.places[int(empty[0])],
-                expected=f"some {' or '.join(self.elements)}",
+                expected=f"atoms of {' or '.join(self.elements)}",
                 received=", ".join(candidates.ids[i] for i in empty[:3]),
-                fix="leave them out",
+                fix="remove them",
             )
         return replace(_phi(candidates, self.open), formation=False)
 
 
 def _same(x: np.ndarray, of: Float[np.ndarray, " D"]) -> Any:
-    """Whether compositions are one, [...] of [..., D]."""
+    """Return whether compositions are equal, [...] of [..., D]."""
     return np.abs(x - of).max(axis=-1) < SAME
 
 
@@ -516,32 +516,32 @@ def refuse_formation_energies_of_candidates(
     atoms: Float[np.ndarray, " M"],
     where: str,
 ) -> None:
-    """Raises InputError where candidates make sense as formation energies only.
+    """Raise InputError if the energies of candidates make sense as formation energies only.
 
-    All lie more than `WRONG` above the hull as totals, and within 0.3 eV/atom of it (median) as
-    formation energies, of the cell or of an atom; at least three.
+    There are at least three. As totals all lie more than `WRONG` above the hull, and as formation
+    energies, of the cell or of an atom, within 0.3 eV/atom of it (median).
 
     Args:
-        d: distances as totals, eV/atom.
+        d: distances if the energies are totals, eV/atom.
         per_atom: E/N, eV/atom.
-        e: the same from the hull's elements, eV/atom.
+        e: E/N counted from the hull's elements, eV/atom.
         atoms: N.
-        where: place of the first.
+        where: place of the first candidate.
     """
     if len(d) < 3 or not d.min() > WRONG:
         return
     height = e - d
-    otherwise = min(
+    as_formation = min(
         float(np.median(np.abs(energies - height))) for energies in (per_atom, per_atom * atoms)
     )
-    if otherwise < 0.3:
+    if as_formation < 0.3:
         raise InputError(
-            "the candidates look like formation energies beside a hull of total energies",
+            "the candidates look like formation energies, but the hull has total energies",
             where=where,
             expected="total energies in eV",
             received=f"all of {len(d)} candidates at least {d.min():.2f} eV/atom above the hull; "
-            f"as formation energies {otherwise:.2f} from it (median)",
-            fix="give total energies; or say that these are formation energies in eV/atom "
+            f"as formation energies {as_formation:.2f} from it (median)",
+            fix="give total energies, or declare these as formation energies in eV/atom "
             "(formation=True)",
         )
 
@@ -552,7 +552,7 @@ def _closed_atoms(entries: Entries, open: Mapping[str, float]) -> Float[np.ndarr
 
 
 def _phi(entries: Entries, open: Mapping[str, float]) -> Entries:
-    """E − Σ μ_k n_k over the closed elements."""
+    """Return entries with E − Σ μ_k n_k, over the closed elements."""
     mu = np.array([open.get(e, 0.0) for e in entries.elements])
     closed = [j for j, e in enumerate(entries.elements) if e not in open]
     return replace(
@@ -564,7 +564,7 @@ def _phi(entries: Entries, open: Mapping[str, float]) -> Entries:
 
 
 def _with_references(entries: Entries, references: ElementalReferences) -> Entries:
-    """Entries with the references of those elements that have none."""
+    """Return entries, with references added for those elements that have no entry."""
     rows = [i for i, e in enumerate(entries.elements) if lowest_elemental(entries, e) is None]
     if not rows:
         return entries

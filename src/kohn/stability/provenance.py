@@ -1,4 +1,4 @@
-"""Which energies may stand on one hull.
+"""Check which energies can be compared in one hull.
 
 A hull compares differences of some meV/atom between energies of hundreds of eV. Two functionals,
 two sets of corrections or two models differ by far more, and by another amount for each element.
@@ -8,15 +8,15 @@ reconcile functionals, and then its entries are of one kind:
     MaterialsProject2020Compatibility     PBE with PBE+U
     MaterialsProjectDFTMixingScheme       PBE and PBE+U with r2SCAN
 
-Some entries the schemes leave as they are. In a file where others carry a scheme, uncorrected ones
-have been through it too; but PBE+U and oxides of PBE are always corrected, and without it do not
-belong there. The scheme of 2020 corrects by composition alone: the elements in `CORRECTED` where
-they are anions, and metals computed with U in oxides and fluorides. So an element, or what has none
-of these, is the same with and without it: 'none needed', and at home beside its entries and beside
-uncorrected ones. (The mixing scheme depends on what else is there, and an older one corrects
-gases.)
+The schemes do not change all entries. If some entries of a file carry a scheme, it was applied to
+the uncorrected ones too; but PBE+U and oxides of PBE are always corrected, and without the scheme
+they do not belong there. The scheme of 2020 corrects by composition alone: the elements in
+`CORRECTED` if they are anions, and metals computed with U in oxides and fluorides. So a pure
+element, or a compound without these elements, has the same energy with and without it: its scheme
+is 'none needed', which agrees with entries of the scheme and with uncorrected ones. (The mixing
+scheme depends on the other entries, and an older one corrects gases.)
 
-What is unknown cannot contradict: it is no conflict, but a note.
+Unknown provenance cannot contradict: it is no conflict, but a note.
 
 Source: Wang et al., Sci. Rep. 11, 15496 (2021), for the scheme of 2020, with its elements as in
 pymatgen's MP2020Compatibility.yaml; Kingsbury et al., npj Comput. Mater. 8, 195 (2022), for mixing.
@@ -31,7 +31,7 @@ from kohn.structures.provenance import UNSTATED as UNSTATED
 
 MP2020 = "MaterialsProject2020Compatibility"
 NOT_NEEDED = "none needed"
-"""The scheme of uncorrected entries that the scheme of 2020 leaves as they are."""
+"""The scheme of uncorrected entries that the scheme of 2020 does not change."""
 CORRECTED = frozenset({"O", "S", "F", "Cl", "Br", "I", "N", "Se", "Si", "Sb", "Te", "H"})
 """Elements that the scheme of 2020 corrects as anions; O also in peroxides and superoxides."""
 FIELDS = {
@@ -42,14 +42,14 @@ FIELDS = {
 
 
 def unneeded(p: Provenance, counts: Mapping[str, float]) -> Provenance:
-    """How an entry was computed, with 'none needed' for 'none' where this holds.
+    """Return the provenance of an entry, with 'none needed' in place of 'none' if this holds.
 
     Args:
-        p: as it was found.
+        p: the provenance as it was read.
         counts: symbol -> number of atoms.
     """
-    alone = len(counts) == 1 or CORRECTED.isdisjoint(counts)
-    if p.functional == "PBE" and p.scheme == NONE and alone:
+    unchanged = len(counts) == 1 or CORRECTED.isdisjoint(counts)
+    if p.functional == "PBE" and p.scheme == NONE and unchanged:
         return replace(p, scheme=NOT_NEEDED)
     return p
 
@@ -57,13 +57,13 @@ def unneeded(p: Provenance, counts: Mapping[str, float]) -> Provenance:
 def reconciled(
     file: Sequence[Provenance], counts: Sequence[Mapping[str, float]]
 ) -> list[Provenance]:
-    """Provenances of the entries of one file, where a scheme that is carried by some covers others.
+    """Return the provenances of the entries of one file; a scheme of some can cover others.
 
     Uncorrected entries of PBE+U, and oxides of PBE, are not covered: the schemes correct each.
 
     Args:
-        file: of each entry.
-        counts: of each entry, symbol -> number of atoms.
+        file: the provenance of each entry, as it was read.
+        counts: symbol -> number of atoms, of each entry.
     """
     carried = sorted({p.scheme for p in file if _name(p) in RECONCILED})
     if not carried:
@@ -73,21 +73,21 @@ def reconciled(
     same_scheme = [s for s in carried if s.split(" ")[0] == scheme.split(" ")[0]]
 
     def covered(p: Provenance, n: Mapping[str, float]) -> Provenance:
-        together = ", ".join(covers)
+        functionals = ", ".join(covers)
         if p.scheme in same_scheme and p.functional in (*covers, UNKNOWN):
-            return Provenance(together, p.scheme, p.source)
-        if p.scheme in carried and p.functional in covers:  # a narrower scheme goes before
-            return Provenance(together, scheme, p.source)
+            return Provenance(functionals, p.scheme, p.source)
+        if p.scheme in carried and p.functional in covers:  # a narrower scheme, applied first
+            return Provenance(functionals, scheme, p.source)
         oxide = p.functional == "PBE" and "O" in n and len(n) > 1
         if p.scheme == NONE and p.functional in covers and p.functional != "PBE+U" and not oxide:
-            return Provenance(together, scheme, p.source)
+            return Provenance(functionals, scheme, p.source)
         return p
 
     return [covered(p, n) for p, n in zip(file, counts, strict=True)]
 
 
 def _name(p: Provenance) -> str:
-    """The scheme without its version."""
+    """Return the scheme without its version."""
     return p.scheme.split(" ")[0]
 
 
@@ -96,39 +96,39 @@ Groups = Mapping[Provenance, Sequence[str]]
 
 
 def groups(ids: Sequence[str], provenance: Sequence[Provenance]) -> dict[Provenance, list[str]]:
-    """Ids by provenance, in order."""
-    found: dict[Provenance, list[str]] = {}
+    """Return ids by provenance, in order."""
+    by_provenance: dict[Provenance, list[str]] = {}
     for name, p in zip(ids, provenance, strict=True):
-        found.setdefault(p, []).append(name)
-    return found
+        by_provenance.setdefault(p, []).append(name)
+    return by_provenance
 
 
 def settled(groups: Groups) -> dict[Provenance, list[str]]:
-    """Groups in which entries that need no scheme are of one kind with those that carry it; where
-    none does, with uncorrected ones."""
+    """Return groups in which entries that need no scheme are joined with those that carry it; if
+    none carries it, with uncorrected ones."""
     carrier = min((p for p in groups if _name(p) == MP2020), default=Provenance("PBE", NONE))
-    found: dict[Provenance, list[str]] = {}
+    joined: dict[Provenance, list[str]] = {}
     for p, ids in groups.items():
         if p.scheme == NOT_NEEDED:
             p = replace(p, functional=carrier.functional, scheme=carrier.scheme)
-        found.setdefault(p, []).extend(ids)
-    return found
+        joined.setdefault(p, []).extend(ids)
+    return joined
 
 
 def conflicts(groups: Groups) -> list[str]:
-    """What the entries disagree in, one sentence for each of functional, scheme and source."""
-    found, groups = [], settled(groups)
+    """Return the conflicts of entries: a sentence for each of functional, scheme and source."""
+    sentences, groups = [], settled(groups)
     for name, plural in FIELDS.items():
         by_value = _by_value(groups, name)
         by_value.pop(UNKNOWN, None)
         if len(by_value) > 1:
             parts = [_counted(value, ids) for value, ids in sorted(by_value.items())]
-            found.append(f"{plural} differ: {'; '.join(parts)}")
-    return found
+            sentences.append(f"{plural} differ: {'; '.join(parts)}")
+    return sentences
 
 
 def notes(groups: Groups) -> list[str]:
-    """What of the entries is unknown, where something else is known."""
+    """Return notes on what is unknown of some entries and known of others."""
     unknown: dict[tuple[str, ...], list[str]] = {}
     groups = settled(groups)
     for name in FIELDS:
@@ -140,10 +140,10 @@ def notes(groups: Groups) -> list[str]:
 
 
 def _by_value(groups: Groups, name: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    by_value: dict[str, list[str]] = {}
     for p, ids in groups.items():
-        found.setdefault(getattr(p, name), []).extend(ids)
-    return found
+        by_value.setdefault(getattr(p, name), []).extend(ids)
+    return by_value
 
 
 def _counted(value: str, ids: Sequence[str]) -> str:
@@ -152,14 +152,14 @@ def _counted(value: str, ids: Sequence[str]) -> str:
 
 
 def refuse_mixed(groups: Groups, *, where: str | None = None) -> None:
-    """Raises InputError with all conflicts, where there are any."""
-    found = conflicts(groups)
-    if found:
+    """Raise InputError with all conflicts, if there are any."""
+    sentences = conflicts(groups)
+    if sentences:
         raise InputError(
-            "the energies were not computed in one way, so a hull of them means nothing",
+            "the energies were not computed in the same way, so a hull of them has no meaning",
             where=where,
             expected="one functional, one scheme of corrections and one code or model",
-            received="; ".join(found),
-            fix="keep one kind, or correct all of them by one scheme; to go on although distances "
-            "may be wrong by more than they say, allow_mixed=True (--allow-mixed)",
+            received="; ".join(sentences),
+            fix="keep one kind, or correct all of them by one scheme; to continue although "
+            "distances may be wrong by more than stated, set allow_mixed=True (--allow-mixed)",
         )

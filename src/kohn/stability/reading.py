@@ -1,4 +1,4 @@
-"""Reading entries: pymatgen's JSON, tables, and structures with total energies."""
+"""Read entries from pymatgen's JSON, tables, and structures with total energies."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "scheme": ("scheme",),
     "source": ("source",),
 }
-"""What a column of a CSV file may be called."""
+"""Names that the columns of a table may have."""
 
 
 def read_entries(
@@ -45,35 +45,35 @@ def read_entries(
     provenance: Provenance | None = None,
     formation: bool = False,
 ) -> Entries:
-    """Entries of one file or several, or of pymatgen's objects.
+    """Read the entries of one file or several, or of pymatgen's objects.
 
     JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
     or {"entries": [...]}; the energy is the raw one plus the corrections, and structures are kept
-    where all entries have ordered ones. CSV and Parquet have columns formula, energy (total, eV) or
+    if all entries have ordered ones. CSV and Parquet have columns formula, energy (total, eV) or
     energy_per_atom or formation_energy_per_atom, and may have id, functional, scheme and source.
-    Everything else is read as structures with total energies.
+    Every other file is read as structures with total energies.
 
     Args:
         paths: files; or ComputedEntry objects of pymatgen.
-        provenance: how all were computed, where the files do not say it.
+        provenance: how all entries were computed, used where the files do not state it.
         formation: the files have formation energies, eV/atom.
 
     Raises:
         InputError: a file that cannot be read; a formula that does not parse; no atoms, no
-            energies, energies that are not finite or another quantity; an id twice; with file and
-            row.
+            energies, energies that are not finite or another quantity; a repeated id. It names the
+            file and the row.
     """
-    given: list[Any] = [paths] if isinstance(paths, (str, Path)) else list(paths)
-    files = [Path(item) for item in given if isinstance(item, (str, Path))]
-    objects = [item.as_dict() for item in given if not isinstance(item, (str, Path))]
+    items: list[Any] = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    files = [Path(item) for item in items if isinstance(item, (str, Path))]
+    objects = [item.as_dict() for item in items if not isinstance(item, (str, Path))]
     groups = [_rows(file, formation) for file in files]
     if objects:
         memory = Path("(in memory)")
         groups.append([_json_row(e, memory, k, formation) for k, e in enumerate(objects)])
     rows: list[Row] = []
-    for found in groups:
-        told = reconciled([r.provenance for r in found], [r.counts for r in found])
-        for r, p in zip(found, told, strict=True):
+    for group in groups:
+        provenances = reconciled([r.provenance for r in group], [r.counts for r in group])
+        for r, p in zip(group, provenances, strict=True):
             known = p if provenance is None else filled(p, provenance)
             rows.append(replace(r, provenance=known))
     return assemble(rows, formation)
@@ -127,77 +127,77 @@ def _json_row(entry: Document, file: Path, k: int, formation: bool) -> Row:
 def _structure(
     entry: Document, counts: Mapping[str, float], place: Place, formation: bool
 ) -> Structure | None:
-    """Its atoms; None where it has none, or is disordered: its energy can be used all the same."""
+    """Return an entry's structure; None if absent or disordered, when only its energy is used."""
     if not computed_entries.is_whole(entry, counts):
         return None
     raw = computed_entries.geometry(entry, counts, place)
-    found = structure_of(settled(raw), wanted(), {}, KeysUsed())
-    return found.with_labels(energy=None) if formation else found
+    structure = structure_of(settled(raw), wanted(), {}, KeysUsed())
+    return structure.with_labels(energy=None) if formation else structure
 
 
 def _table_rows(file: Path, formation: bool) -> list[Row]:
     columns = csv_columns(columns_of(file), str(file), formation)
     energy = next(c for c in ("formation", "per atom", "total") if c in columns)
-    what = "line" if file.suffix.lower() == ".csv" else "row"
+    unit = "line" if file.suffix.lower() == ".csv" else "row"
     rows = []
     for block, lines in blocks(file, list(columns.values())):
-        told = zip(*(block[name] for name in columns.values()), strict=True)
-        for values, line in zip(told, lines.tolist(), strict=True):
-            place = f"{file}, {what} {line}"
-            said = {
+        records = zip(*(block[name] for name in columns.values()), strict=True)
+        for values, line in zip(records, lines.tolist(), strict=True):
+            place = f"{file}, {unit} {line}"
+            texts = {
                 c: "" if value is None else str(value).strip()
                 for c, value in zip(columns, values, strict=True)
             }
             rows.append(
                 Row(
-                    counts=parse_formula(said["formula"], where=place),
-                    energy=number(said[energy], columns[energy], place),
-                    id=said.get("id") or None,
+                    counts=parse_formula(texts["formula"], where=place),
+                    energy=number(texts[energy], columns[energy], place),
+                    id=texts.get("id") or None,
                     place=place,
                     provenance=Provenance(
-                        functional(said.get("functional") or None),
-                        *(said.get(c) or UNKNOWN for c in ("scheme", "source")),
+                        functional(texts.get("functional") or None),
+                        *(texts.get(c) or UNKNOWN for c in ("scheme", "source")),
                     ),
                     per_atom=formation or energy != "total",
-                    isotopes=has_isotopes(said["formula"]),
+                    isotopes=has_isotopes(texts["formula"]),
                 )
             )
     return rows
 
 
 def csv_columns(names: Sequence[str], file: str, formation: bool) -> dict[str, str]:
-    """What we need -> the column's name in the file.
+    """Return quantity -> name of its column in the file.
 
     Raises:
         InputError: no formula, no energy, or two kinds of energy.
     """
     by_lower = {name.strip().lower(): name for name in names}
-    found = {
-        what: by_lower[alias]
-        for what, aliases in COLUMNS.items()
+    columns = {
+        quantity: by_lower[alias]
+        for quantity, aliases in COLUMNS.items()
         for alias in reversed(aliases)
         if alias in by_lower
     }
-    kinds = ("formation",) if formation and "formation" in found else ("total", "per atom")
-    for what in {"formation", "total", "per atom"} - set(kinds):
-        found.pop(what, None)
-    energies = [what for what in kinds if what in found]
-    if "formula" in found and len(energies) == 1:
-        return found
-    lacking = "formula" if "formula" not in found else "energy"
-    wanted = [a for what in (lacking, "total", "per atom") for a in COLUMNS.get(what, ())]
-    guess = nearest(lacking, [n for n in by_lower if n not in wanted])
+    kinds = ("formation",) if formation and "formation" in columns else ("total", "per atom")
+    for quantity in {"formation", "total", "per atom"} - set(kinds):
+        columns.pop(quantity, None)
+    energies = [quantity for quantity in kinds if quantity in columns]
+    if "formula" in columns and len(energies) == 1:
+        return columns
+    missing = "formula" if "formula" not in columns else "energy"
+    accepted = [a for quantity in (missing, "total", "per atom") for a in COLUMNS.get(quantity, ())]
+    guess = nearest(missing, [n for n in by_lower if n not in accepted])
     if len(energies) > 1:
-        problem, fix = "two columns of energies", f"remove {found['per atom']!r} or the other"
-    elif lacking == "energy" and COLUMNS["formation"][0] in by_lower:
+        problem, fix = "two columns of energies", f"remove {columns['per atom']!r} or the other"
+    elif missing == "energy" and COLUMNS["formation"][0] in by_lower:
         problem = "only formation energies"
-        fix = "give total energies, or say that these are meant (formation=True)"
+        fix = "give total energies, or declare these as formation energies (formation=True)"
     else:
-        problem, fix = f"no column {lacking}", f"name it so{f'; is it {guess!r}?' if guess else ''}"
+        problem, fix = f"no column {missing}", f"add it{f', or rename {guess!r}' if guess else ''}"
     raise InputError(
         f"the file has {problem}",
         where=file,
-        expected="columns formula and energy (total, eV) or energy_per_atom; id where there are",
+        expected="columns formula and energy (total, eV) or energy_per_atom; id is optional",
         received=", ".join(names) or "no header",
         fix=fix,
     )

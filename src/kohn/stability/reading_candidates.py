@@ -1,4 +1,4 @@
-"""Candidates from files: tables column by column, a million rows at a time and more."""
+"""Read candidates from files; tables of a million rows and more are read column by column."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from kohn.tables import blocks, columns_of, is_table
 from kohn.typing import Int
 
 DEVIATIONS = ("energy_std", "energy_std_per_atom")
-"""Columns of standard deviations."""
+"""Names of columns of standard deviations."""
 
 
 def read_candidates(
@@ -31,7 +31,7 @@ def read_candidates(
     formation: bool = False,
     advance: Callable[[int], None] | None = None,
 ) -> Candidates:
-    """Candidates with energies from tables (CSV, Parquet), or from whatever `read_entries` reads.
+    """Read candidates with energies from tables (CSV, Parquet) or files that `read_entries` reads.
 
     Tables have columns formula, energy (total, eV) or energy_per_atom or
     formation_energy_per_atom, and may have id, functional, scheme, source, and the energy's
@@ -58,7 +58,7 @@ def read_candidates(
 
 
 class _Reader:
-    """Columns as they grow from file to file."""
+    """The columns, which grow from file to file."""
 
     def __init__(self, formation: bool):
         self.formation = formation
@@ -67,15 +67,15 @@ class _Reader:
         self.which: list[np.ndarray] = []
         self.energies: list[np.ndarray] = []
         self.deviations: list[np.ndarray] = []
-        self.totals: list[tuple[bool, bool]] = []  # energies, deviations: of the whole cell?
+        self.totals: list[tuple[bool, bool]] = []  # are energies, deviations of the whole cell?
         self.provenance: dict[Provenance, list[str]] = {}
-        self.said: dict[tuple[Provenance, tuple[str, ...]], list[str]] = {}
+        self.stated: dict[tuple[Provenance, tuple[str, ...]], list[str]] = {}
         self.places: list[tuple[str, int]] = []
         self.lines: list[np.ndarray] = []
         self.named: list[np.ndarray] = []
 
     def table(self, file: Path) -> Iterator[int]:
-        """Read a table; numbers of rows read."""
+        """Read a table, and yield the numbers of rows read."""
         names = columns_of(file)
         columns = csv_columns(names, str(file), self.formation)
         energy = next(c for c in ("formation", "per atom", "total") if c in columns)
@@ -89,7 +89,7 @@ class _Reader:
             )
         self.places.append((str(file), len(self.ids)))
         for block, lines in blocks(file, [*columns.values(), *spread]):
-            given = {what: block[name] for what, name in columns.items()}
+            given = {quantity: block[name] for quantity, name in columns.items()}
             self.lines.append(lines)
             ids = self._names(given.get("id"), file, lines)
             deviations = np.full(len(lines), np.nan)
@@ -101,7 +101,7 @@ class _Reader:
             self.deviations.append(deviations)
             of_cell = energy == "total" and not self.formation
             self.totals.append((of_cell, any(n.strip().lower() == "energy_std" for n in spread)))
-            self._told(given, ids)
+            self._add_provenance(given, ids)
             yield len(lines)
         self._settle()
         if len(self.ids) == self.places[-1][1]:
@@ -110,32 +110,32 @@ class _Reader:
             )
 
     def entries(self, file: Path) -> Iterator[int]:
-        """Read a file of another kind; its number of entries."""
-        found = read_entries(file, formation=self.formation)
+        """Read a file that is no table, and yield its number of entries."""
+        batch = read_entries(file, formation=self.formation)
         self.places.append((str(file), len(self.ids)))
-        self.ids += found.ids
+        self.ids += batch.ids
         counts = [
-            {e: n for e, n in zip(found.elements, row, strict=True) if n} for row in found.counts
+            {e: n for e, n in zip(batch.elements, row, strict=True) if n} for row in batch.counts
         ]
-        which = [self.parser.of_cell(f, c) for f, c in zip(found.formulas, counts, strict=True)]
+        which = [self.parser.of_cell(f, c) for f, c in zip(batch.formulas, counts, strict=True)]
         self.which.append(np.array(which, np.int32))
-        self.energies.append(found.energies_per_atom)
-        self.deviations.append(np.full(len(found), np.nan))
+        self.energies.append(batch.energies_per_atom)
+        self.deviations.append(np.full(len(batch), np.nan))
         self.totals.append((False, False))
-        for name, p in zip(found.ids, found.provenance, strict=True):
+        for name, p in zip(batch.ids, batch.provenance, strict=True):
             self.provenance.setdefault(p, []).append(name)
-        self.lines.append(np.arange(1, len(found) + 1))
-        self.named.append(np.array([name not in found.unnamed for name in found.ids], bool))
-        yield len(found)
+        self.lines.append(np.arange(1, len(batch) + 1))
+        self.named.append(np.array([name not in batch.unnamed for name in batch.ids], bool))
+        yield len(batch)
 
     def candidates(self) -> Candidates:
-        """All that was read, checked."""
+        """Return all candidates that were read, checked."""
         compositions, which = self.parser.compositions(), np.concatenate(self.which)
         sizes = [len(part) for part in self.which]
         of_cell = np.repeat(np.array(self.totals), sizes, axis=0)
         atoms = compositions.atoms[which]
         deviations = np.concatenate(self.deviations) / np.where(of_cell[:, 1], atoms, 1.0)
-        found = Candidates(
+        candidates = Candidates(
             ids=self.ids,
             compositions=compositions,
             which=which,
@@ -147,24 +147,24 @@ class _Reader:
             named=np.concatenate(self.named),
             formation=self.formation,
         )
-        refuse_twice(found)
-        refuse_some_deviations(found)
-        refuse_other_quantities(found, totals=bool(of_cell[:, 0].all()))
-        return found
+        refuse_twice(candidates)
+        refuse_some_deviations(candidates)
+        refuse_other_quantities(candidates, totals=bool(of_cell[:, 0].all()))
+        return candidates
 
     def _names(
         self, given: Sequence[Any] | None, file: Path, lines: Int[np.ndarray, " m"]
     ) -> list[str]:
-        """Ids of rows, made up where there is none."""
-        told = [str(i).strip() if i is not None else "" for i in given or [None] * len(lines)]
-        self.named.append(np.array([name != "" for name in told], bool))
+        """Return the ids of rows; missing ids are made up."""
+        names = [str(i).strip() if i is not None else "" for i in given or [None] * len(lines)]
+        self.named.append(np.array([name != "" for name in names], bool))
         numbers = lines.tolist()
-        return [name or f"{file}:{n}" for name, n in zip(told, numbers, strict=True)]
+        return [name or f"{file}:{n}" for name, n in zip(names, numbers, strict=True)]
 
     def _compositions(self, formulas: Sequence[str], lines: np.ndarray) -> np.ndarray:
         try:
             return np.fromiter(map(self.parser.index, formulas), np.int32, len(formulas))
-        except (InputError, TypeError):  # Parquet may have nothing where a formula should be
+        except (InputError, TypeError):  # a formula may be missing in Parquet
             for formula, line in zip(formulas, lines.tolist(), strict=True):
                 parse_formula(formula or "", where=self._place(line))
             raise
@@ -172,7 +172,7 @@ class _Reader:
     def _numbers(
         self, values: Sequence[Any], name: str, lines: np.ndarray, least: float = -np.inf
     ) -> np.ndarray:
-        """Finite numbers, not below the least."""
+        """Return the values as numbers. Raises InputError unless they are finite and ≥ `least`."""
         try:
             numbers = np.fromiter(map(float, values), float, len(values))
         except (TypeError, ValueError):
@@ -180,7 +180,7 @@ class _Reader:
         bad = np.flatnonzero(~(np.isfinite(numbers) & (numbers >= least)))
         if len(bad):
             raise InputError(
-                f"{name} is no finite number{' that is not negative' if least == 0 else ''} "
+                f"{name} is not a finite number{' ≥ 0' if least == 0 else ''} "
                 f"in {len(bad)} of the {len(values)} rows read together",
                 where=self._place(int(lines[bad[0]])),
                 expected="a number in eV",
@@ -189,36 +189,36 @@ class _Reader:
             )
         return numbers
 
-    def _told(self, given: Mapping[str, Sequence[Any]], ids: Sequence[str]) -> None:
-        """What a table says of how its energies were computed, by that and by chemical system."""
+    def _add_provenance(self, given: Mapping[str, Sequence[Any]], ids: Sequence[str]) -> None:
+        """Add the provenance that a table states, by provenance and chemical system."""
         names = [c for c in ("functional", "scheme", "source") if c in given]
         if not names:
-            self.said.setdefault((UNSTATED, ()), []).extend(ids)
+            self.stated.setdefault((UNSTATED, ()), []).extend(ids)
             return
         groups: dict[tuple[Any, ...], list[str]] = {}
         systems = [self.parser.system(k) for k in self.which[-1].tolist()]
-        told = zip(*(given[c] for c in names), strict=True)
-        for name, texts, system in zip(ids, told, systems, strict=True):
+        columns = zip(*(given[c] for c in names), strict=True)
+        for name, texts, system in zip(ids, columns, systems, strict=True):
             groups.setdefault((system, *texts), []).append(name)
-        for (system, *texts), those in groups.items():
-            said = {c: str(t or "").strip() or UNKNOWN for c, t in zip(names, texts, strict=True)}
-            p = Provenance(functional(said.pop("functional", UNKNOWN)), **said)
-            self.said.setdefault((p, system), []).extend(those)
+        for (system, *texts), members in groups.items():
+            fields = {c: str(t or "").strip() or UNKNOWN for c, t in zip(names, texts, strict=True)}
+            p = Provenance(functional(fields.pop("functional", UNKNOWN)), **fields)
+            self.stated.setdefault((p, system), []).extend(members)
 
     def _settle(self) -> None:
-        """Provenance of what one file said, reconciled where a scheme does so."""
-        counts = [dict.fromkeys(system, 1.0) for _, system in self.said]
-        told = reconciled([p for p, _ in self.said], counts)
-        for p, n, those in zip(told, counts, self.said.values(), strict=True):
-            self.provenance.setdefault(unneeded(p, n), []).extend(those)
-        self.said = {}
+        """Reconcile the provenance that one file stated, if a scheme does so."""
+        counts = [dict.fromkeys(system, 1.0) for _, system in self.stated]
+        provenances = reconciled([p for p, _ in self.stated], counts)
+        for p, n, ids in zip(provenances, counts, self.stated.values(), strict=True):
+            self.provenance.setdefault(unneeded(p, n), []).extend(ids)
+        self.stated = {}
 
     def _place(self, line: int) -> str:
         return place_of(self.places, len(self.ids), line)
 
 
 def refuse_some_deviations(candidates: Candidates) -> None:
-    """Raises InputError where σ of some is known, and of others not."""
+    """Raise InputError if σ is known of some candidates and not of others."""
     if candidates.deviations is None:
         return
     without = np.flatnonzero(np.isnan(candidates.deviations))
@@ -227,12 +227,12 @@ def refuse_some_deviations(candidates: Candidates) -> None:
             f"{len(without)} of {len(candidates)} candidates have no standard deviation",
             where=candidates.place(int(without[0])),
             expected="energy_std or energy_std_per_atom of all, or of none",
-            fix="add it; or screen these files by themselves",
+            fix="add it, or screen these files separately",
         )
 
 
 def refuse_twice(candidates: Candidates) -> None:
-    """Raises InputError where an id is given twice, or has a line break."""
+    """Raise InputError if an id is repeated, or has a line break."""
     broken = next((i for i, s in enumerate(candidates.ids) if "\n" in s or "\r" in s), None)
     if broken is not None:
         raise InputError(
@@ -247,7 +247,7 @@ def refuse_twice(candidates: Candidates) -> None:
 
 
 def refuse_other_quantities(candidates: Candidates, totals: bool) -> None:
-    """Raises InputError where energies look like another quantity than they are said to be."""
+    """Raise InputError if energies look like another quantity than declared."""
     rows = np.unique(np.linspace(0, len(candidates) - 1, SAMPLE).astype(int))
     sample = candidates.sample(rows)
     if candidates.formation:

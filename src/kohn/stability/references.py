@@ -1,12 +1,12 @@
-"""Energies of the elements, formation energies, and what candidates are off by for each element.
+"""Compute formation energies from those of the elements, and offsets of candidates by element.
 
 With n_ij the atoms of element j in entry i, N_i = Σ_j n_ij and x_ij = n_ij / N_i:
 
     e_i = (E_i − Σ_j n_ij μ_j) / N_i         μ_j the lowest energy per atom among entries of j
 
 Candidates from another source (a model, another code) are often off by c_j for each atom of j. Then
-every distance to the hull is off by x · c, while among themselves they agree. Where candidates and
-hull share compositions, the lowest candidate of each and the lowest entry differ by
+every distance to the hull is off by x · c, while the candidates agree among themselves. If hull and
+candidates share compositions, the lowest candidate and the lowest entry of each differ by
 
     y_i = E_i^cand/N_i − E_i^hull/N_i = x_i · c + r_i,      c by least squares
     F = ((|y|² − |r|²)/D) / (|r|²/(M − D)),                  M shared compositions, D elements
@@ -33,12 +33,12 @@ from kohn.typing import Float
 
 @dataclass(frozen=True, eq=False)
 class ElementalReferences:
-    """μ, the energies that formation energies count from.
+    """μ, the energies from which formation energies count.
 
     Attributes:
         elements: symbols, [D].
         energies: μ, eV/atom, [D].
-        provenance: how they were computed, [D].
+        provenance: how the energies were computed, [D].
     """
 
     elements: tuple[str, ...]
@@ -47,7 +47,7 @@ class ElementalReferences:
 
     @classmethod
     def from_entries(cls, entries: Entries) -> "ElementalReferences":
-        """The lowest entry of each element. Raises InputError naming elements without one."""
+        """Take the lowest entry of each element. Raises InputError naming elements without one."""
         rows = {e: lowest_elemental(entries, e) for e in entries.elements}
         missing = [e for e, row in rows.items() if row is None]
         if missing:
@@ -65,10 +65,10 @@ class ElementalReferences:
         energies: Mapping[str, float] | str | Path,
         provenance: Provenance = UNSTATED,
     ) -> "ElementalReferences":
-        """Symbol -> eV/atom, or a file of it: JSON, or CSV with columns element and energy.
+        """Take symbol -> eV/atom, or read it from JSON, or CSV with columns element and energy.
 
         Raises:
-            InputError: no such file; no element, or one twice; an energy that is not finite.
+            InputError: no such file; an unknown or repeated element; an energy that is not finite.
         """
         where = None if isinstance(energies, Mapping) else str(energies)
         named = energies if isinstance(energies, Mapping) else _table(Path(energies))
@@ -92,7 +92,7 @@ class ElementalReferences:
         return cls(tuple(known), values, tuple(unneeded(provenance, {e: 1.0}) for e in known))
 
     def over(self, elements: tuple[str, ...]) -> "ElementalReferences":
-        """Those of these elements, in this order. Raises InputError naming what is missing."""
+        """Return the references of elements, in order. Raises InputError naming missing ones."""
         missing = [e for e in elements if e not in self.elements]
         if missing:
             raise InputError(
@@ -107,7 +107,7 @@ class ElementalReferences:
         )
 
     def formation_energies(self, entries: Entries) -> Float[np.ndarray, " N"]:
-        """e, eV/atom, [N]; formation energies stay as they are.
+        """Return e, eV/atom, [N]; formation energies are returned unchanged.
 
         Raises:
             InputError: an element without reference.
@@ -119,21 +119,21 @@ class ElementalReferences:
 
 
 def lowest_elemental(entries: Entries, element: str) -> int | None:
-    """The row of the lowest entry that consists of an element; None where there is none."""
+    """Return the row of the lowest entry of a pure element; None if it has no entry."""
     x = entries.fractions[:, entries.elements.index(element)]
     rows = np.flatnonzero(x == 1)
     return int(rows[np.argmin(entries.energies_per_atom[rows])]) if len(rows) else None
 
 
 def missing_elements(missing: list[str], entries: Entries) -> InputError:
-    """What to say where elements have neither an entry nor a reference."""
-    found = sorted(set(entries.formulas))
-    several = f"{', '.join(found[:4])}{' …' if len(found) > 4 else ''}"
+    """Return the error for elements that have neither an entry nor a reference."""
+    formulas = sorted(set(entries.formulas))
+    listing = f"{', '.join(formulas[:4])}{' …' if len(formulas) > 4 else ''}"
     return InputError(
         f"a hull needs an entry of each element, and there is none of {', '.join(missing)}",
         where=entries.places[0],
-        expected=f"entries of {', '.join(entries.elements)} by themselves",
-        received=f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {several}"
+        expected=f"entries of the pure elements {', '.join(entries.elements)}",
+        received=f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'} of {listing}"
         + (" (deuterium and tritium count as H)" if entries.isotopes else ""),
         fix=f"add {', '.join(missing)} computed in the same way, or give reference energies",
     )
@@ -157,16 +157,16 @@ def _table(file: Path) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class ElementBias:
-    """What candidates are off by, for each element.
+    """Offsets of candidates, for each element.
 
     Attributes:
         elements: symbols, [D].
         offsets: c, eV/atom, [D].
-        errors: their standard errors, eV/atom, [D].
-        compositions: M, shared compositions.
+        errors: standard errors of c, eV/atom, [D].
+        compositions: M, the number of shared compositions.
         before: root mean square of y, eV/atom.
-        after: the same of r, eV/atom, with M − D degrees of freedom.
-        p: probability of so large an F without any offsets.
+        after: root mean square of r, eV/atom, with M − D degrees of freedom.
+        p: probability of an F at least this large without any offsets.
     """
 
     elements: tuple[str, ...]
@@ -179,33 +179,33 @@ class ElementBias:
 
     @property
     def detected(self) -> bool:
-        """Whether offsets explain at least half of y, which chance would at most once in 1000."""
+        """Whether offsets explain more than half of y, by chance less than once in 1000 cases."""
         return self.p < 1e-3 and self.after < 0.5 * self.before
 
     def sentence(self) -> str:
-        """What was found, in words."""
+        """Return the offsets as a sentence."""
         offsets = ", ".join(
             f"{e} {o:+.3f} ± {s:.3f}"
             for e, o, s in zip(self.elements, self.offsets, self.errors, strict=True)
         )
         return (
-            f"Candidates differ from the hull's entries by energies of their elements, eV/atom: "
-            f"{offsets} (over {self.compositions} shared compositions; without them "
+            f"Candidates differ from the hull's entries by an offset for each element, eV/atom: "
+            f"{offsets} (over {self.compositions} shared compositions; without the offsets, "
             f"{1e3 * self.before:.0f} meV/atom become {1e3 * self.after:.0f}). Another "
             "reference or correction was used: distances are off by as much."
         )
 
 
 def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:
-    """The element-linear part of how candidates differ from the entries of a hull.
+    """Fit the element-linear part of the difference between candidates and entries of a hull.
 
     Args:
-        candidates: entries in question.
-        entries: those of the hull, with all elements of the candidates.
+        candidates: the candidates, as entries.
+        entries: entries of the hull, with all elements of the candidates.
 
     Returns:
-        The offsets, or None where fewer than D + 3 compositions are shared, or where these do not
-        determine D offsets; D counts the elements of the shared compositions.
+        The offsets, or None if fewer than D + 3 compositions are shared, or if these do not
+        determine D offsets; D is the number of elements of the shared compositions.
     """
     candidates = candidates.over(entries.elements)
     ours, theirs = _lowest(candidates), _lowest(entries)
@@ -221,23 +221,23 @@ def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:
     y = candidates.energies_per_atom[rows] - of_hull
     c = np.linalg.lstsq(x, y, rcond=None)[0]
     r = y - x @ c
-    left = float(r @ r) / (m - d)
-    # Rounding leaves some 1e-28 eV² where offsets explain everything.
-    explained = max(float(y @ y - r @ r), 0.0) / d / max(left, 1e-28)
+    variance = float(r @ r) / (m - d)
+    # Rounding leaves some 1e-28 eV² if offsets explain everything.
+    f_value = max(float(y @ y - r @ r), 0.0) / d / max(variance, 1e-28)
     return ElementBias(
         elements=tuple(entries.elements[j] for j in present),
         offsets=c,
-        errors=np.sqrt(left * np.diag(np.linalg.inv(x.T @ x))),
+        errors=np.sqrt(variance * np.diag(np.linalg.inv(x.T @ x))),
         compositions=m,
         before=float(np.sqrt(y @ y / m)),
-        after=float(np.sqrt(left)),
-        p=float(f_distribution.sf(explained, d, m - d)),
+        after=float(np.sqrt(variance)),
+        p=float(f_distribution.sf(f_value, d, m - d)),
     )
 
 
 def _lowest(entries: Entries) -> dict[bytes, int]:
-    """Row of the lowest entry of each composition."""
-    found: dict[bytes, int] = {}
+    """Return the row of the lowest entry of each composition."""
+    rows: dict[bytes, int] = {}
     for i in np.argsort(entries.energies_per_atom, kind="stable"):
-        found.setdefault(entries.compositions[i], int(i))
-    return found
+        rows.setdefault(entries.compositions[i], int(i))
+    return rows

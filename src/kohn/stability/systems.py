@@ -1,8 +1,8 @@
-"""Hulls of many chemical systems, from one set of entries.
+"""Build hulls of many chemical systems from one set of entries.
 
-A compound falls into entries made of its own elements, since no others can take part. So the hull
-of the elements of a candidate, from the entries within these, is all that it needs: small, exact,
-and built once for all candidates of the system.
+A compound decomposes into entries made of its own elements, since no others can take part. So a
+candidate needs only the hull of its elements, from the entries within these: small, exact, and
+built once for all candidates of the system.
 """
 
 from collections import OrderedDict
@@ -18,15 +18,15 @@ from kohn.stability.references import ElementalReferences
 from kohn.typing import Bool, Int
 
 KEPT = 1000
-"""Hulls that are kept for another time."""
+"""Number of hulls that are kept for reuse."""
 
 
 class SystemHulls:
     """Hulls by chemical system.
 
     Attributes:
-        entries: of all systems.
-        references: of formation energies; the lowest entries of the elements unless given.
+        entries: entries of all systems.
+        references: of formation energies; by default the lowest entries of the elements.
         tolerance: eV/atom.
     """
 
@@ -38,10 +38,10 @@ class SystemHulls:
         tolerance: float = TOLERANCE,
         kept: int = KEPT,
     ):
-        """Hulls of entries; each is built when it is first asked for.
+        """Prepare the hulls of entries; each is built when it is first requested.
 
-        Whether entries were computed in one way is not looked at: that is for all of them at
-        once, see `kohn.stability.provenance`.
+        Provenance is not checked here: it must be checked for all entries at once, see
+        `kohn.stability.provenance`.
         """
         self.entries, self.references, self.tolerance = entries, references, tolerance
         has = entries.counts > 0
@@ -56,26 +56,26 @@ class SystemHulls:
         self._hulls: OrderedDict[tuple[str, ...], ConvexHull] = OrderedDict()
 
     def of(self, system: Iterable[str]) -> ConvexHull:
-        """The hull of some elements.
+        """Return the hull of elements.
 
         Raises:
             InputError: an element without entry and reference.
         """
         elements = tuple(sorted(system))
-        found = self._hulls.pop(elements, None)
-        if found is None:
-            found = self._built(elements)
-        self._hulls[elements] = found
+        hull = self._hulls.pop(elements, None)
+        if hull is None:
+            hull = self._built(elements)
+        self._hulls[elements] = hull
         if len(self._hulls) > self._kept:
             self._hulls.popitem(last=False)
-        return found
+        return hull
 
     def lacking(self, systems: Iterable[Iterable[str]]) -> list[str]:
-        """Elements of the systems that have neither an entry of their own nor a reference."""
+        """Return the elements of the systems that have neither a pure entry nor a reference."""
         return sorted({e for system in systems for e in system} - self._known)
 
     def rows(self, elements: Iterable[str]) -> np.ndarray:
-        """Rows of the entries that are made of these elements alone."""
+        """Return the rows of the entries that are made of these elements alone."""
         inside = set(elements)
         others = np.array([e not in inside for e in self.entries.elements])
         return np.flatnonzero(((self._words & _words(others[None])) == 0).all(axis=1))
@@ -94,7 +94,7 @@ class SystemHulls:
 
 
 def _words(has: Bool[np.ndarray, "N D"]) -> Int[np.ndarray, "N W"]:
-    """Rows of booleans as integers of 62 bits: sets of elements that are compared at once."""
+    """Return rows of booleans as integers of 62 bits, to compare sets of elements at once."""
     bits = np.int64(1) << np.arange(62)
     parts = [has[:, j : j + 62] for j in range(0, has.shape[1], 62)]
     return np.column_stack([part @ bits[: part.shape[1]] for part in parts])

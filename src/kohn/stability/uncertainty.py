@@ -1,4 +1,4 @@
-"""The probability that a compound is stable, when its energy and its competitors' are uncertain.
+"""Compute the probability that a compound is stable, from uncertain energies of all compounds.
 
 In sample s the entries have the energies e_s and the candidates ε_s, in eV/atom:
 
@@ -7,20 +7,20 @@ In sample s the entries have the energies e_s and the candidates ε_s, in eV/ato
     d_s = ε_s − h_s(x')             h_s the hull of e_s, without the candidate itself
     P(stable) = share of the samples with d_s ≤ tolerance
 
-An ensemble has e and ε of its member s instead. Energies of one sample go together: an error that
-all entries share must not be drawn for each by itself. What is linear in the composition lifts a
-hull by just that, h of (e + X c) is h + x·c, so that only c' − c is drawn, of covariance 2(1 − ρ)Σ;
-an error shared by all cancels to the last digit.
+An ensemble has e and ε of its member s instead. The energies of one sample belong together: an
+error that all entries share must not be drawn for each entry separately. An error that is linear in
+the composition shifts the hull by the same amount, h of (e + X c) is h + x·c, so only c' − c is
+drawn, with covariance 2(1 − ρ)Σ; an error shared by all cancels to the last digit.
 
 Each sampled hull is exact. An entry above a mixture of others in the sample cannot be on it, and
-the mixture that it falls into at the given energies is a good one to try:
+its decomposition at the given energies is a good mixture to try:
 
     keep i if it is on the hull of e, or e_s,i < Σ_j λ_ij e_s,j
 
-Many candidates are held against the planes of a hull of what is kept; for few, or many elements,
-each mixture is found by the simplex method from where it was at the given energies.
+Many candidates are compared with the planes of the hull of these entries; for few candidates, or
+many elements, the simplex method computes each mixture from that at the given energies.
 
-Source: what must be sampled jointly follows from the definition of the hull; Brown, Cai and
+Source: the definition of the hull implies which errors must be sampled jointly; Brown, Cai and
 DasGupta, Stat. Sci. 16, 101 (2001), for Jeffreys' interval.
 """
 
@@ -36,30 +36,30 @@ from kohn.stability.facets import cheapest_mixtures, elements_of, highest, lower
 from kohn.typing import Float, Int
 
 MOST_ELEMENTS = 6
-"""With more elements facets are too many: mixtures are found one by one."""
+"""With more elements, the facets are too many: mixtures are computed one by one."""
 SAMPLES = 1000
-"""By default, of errors that are not an ensemble alone."""
+"""The default number of samples, unless an ensemble is the only error."""
 TOLERANCE = 1e-8
-"""eV/atom: within this of the hull, a phase is on it."""
+"""eV/atom: a phase within this distance of the hull is on it."""
 KEYS = 1 << 20
-"""Competitors kept in a list before they are counted."""
+"""Number of competitors that are listed before they are counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """What is not known about the energies. Any part may be left out, and is then zero.
+    """The errors of the energies. Any of them may be left out, and is then zero.
 
     Attributes:
         hull: independent standard deviations of the entries, eV/atom, [N] or one number.
-        candidates: the same of the candidates, [M] or one number.
+        candidates: independent standard deviations of the candidates, eV/atom, [M] or one number.
         elements: Σ, the covariance of the errors c of the elements, (eV/atom)², [D, D]; an entry of
             composition x has the error x·c.
-        elements_of: who has such an error: "both", the "hull" alone or the "candidates" alone.
-        correlation: ρ, of c of the hull and c' of the candidates where both have one: 1 for the
-            same draw, 0 for two that know nothing of each other.
+        elements_of: which energies have this error: "both", the "hull" or the "candidates" alone.
+        correlation: ρ, of c of the hull and c' of the candidates if both have one: 1 for the same
+            draw, 0 for independent draws.
         ensemble_hull: energies of the entries by each member of an ensemble, in place of the given
             ones, eV/atom, [S, N].
-        ensemble_candidates: the same of the candidates, [S, M]; the same members in the same order.
+        ensemble_candidates: those of the candidates, [S, M]; the same members in the same order.
     """
 
     hull: Float[np.ndarray, " N"] | float = 0.0
@@ -72,38 +72,38 @@ class Errors:
 
     @property
     def members(self) -> int | None:
-        """S of the ensemble, None without one."""
+        """S, the number of members of the ensemble; None without one."""
         given = [a for a in (self.ensemble_hull, self.ensemble_candidates) if a is not None]
         return len(given[0]) if given else None
 
     @property
     def continuous(self) -> bool:
-        """Whether anything is drawn from a normal distribution."""
+        """Whether any error is drawn from a normal distribution."""
         drawn = np.any(np.asarray(self.hull) > 0) or np.any(np.asarray(self.candidates) > 0)
         return bool(drawn) or self.elements is not None
 
     def relative(self) -> Float[np.ndarray, "D D"]:
-        """The covariance of c' − c, (eV/atom)²."""
+        """Return the covariance of c' − c, (eV/atom)²."""
         assert self.elements is not None
         return self.elements * (2 * (1 - self.correlation) if self.elements_of == "both" else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class StabilityPosterior:
-    """What is known of candidates' distances to the hull. Distances in eV/atom, negative below.
+    """The posterior of candidates' distances to the hull, eV/atom, negative below the hull.
 
     Attributes:
         probability: P(stable), [M].
-        probability_error: the standard deviation of P(stable) that so many samples leave, [M]: of
+        probability_error: standard deviation of P(stable) from the number of samples, [M]: that of
             Jeffreys' Beta(k + ½, n − k + ½), which is not zero at 0 and 1; n is the number of
             samples, or of members of an ensemble, if those are fewer.
         mean, std: of the distances, [M].
         levels: of the quantiles, [Q].
         quantiles: of the distances, [M, Q].
-        competitors: entries that most often take part in what the candidate falls into, or would
-            without its own entry; most often first, −1 where there are fewer, [M, K].
-        frequencies: in what share of the samples each does, [M, K].
-        distances: all of them, [S, M]; a row is one joint sample.
+        competitors: entries that take part most often in the decomposition of the candidate
+            without its own entry; most often first, −1 if there are fewer, [M, K].
+        frequencies: the share of the samples in which each competitor takes part, [M, K].
+        distances: the distances of all samples, [S, M]; a row is one joint sample.
         seed: of the samples; sample s depends on it and on s alone.
     """
 
@@ -133,30 +133,30 @@ def probability_stable(
     levels: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
     competitors: int = 5,
 ) -> StabilityPosterior:
-    """Sample the energies of hull and candidates together, and see who is stable.
+    """Sample the energies of hull and candidates jointly, and compute P(stable).
 
     The distances of all samples are kept: 8 bytes for each sample and candidate.
 
     Args:
         fractions: x of the entries, rows that add to 1; each element is among them.
-        energies: of the entries, eV/atom, on any one reference; those of the candidates too.
+        energies: energies of the entries, eV/atom, on any reference, which the candidates share.
         candidates: x' of the candidates.
         candidate_energies: ε, eV/atom.
-        errors: of both.
+        errors: errors of both.
         entries: which entry each candidate is, −1 for none. Such a candidate has the energy and the
             error of its entry, and its entry is not part of its hull; if it is the only one of an
             element, its distance is 0.
-        samples: members of the ensemble if there is nothing else, or else `SAMPLES`, by default;
+        samples: by default the number of members if an ensemble is the only error, else `SAMPLES`;
             sample s has the member s modulo their number.
         seed: not negative.
         tolerance: eV/atom.
-        levels: of the quantiles, between 0 and 1.
-        competitors: how many to name.
+        levels: levels of the quantiles, between 0 and 1.
+        competitors: number of competitors to return.
 
     Raises:
         InputError: shapes that do not fit, numbers that are not finite, fractions that do not add
-            to 1, an element without an entry, a negative deviation, a covariance that is none, a
-            candidate whose energy is not that of its entry.
+            to 1, an element without an entry, a negative deviation, a matrix that is no covariance,
+            a candidate whose energy is not that of its entry.
     """
     x, e, x_c, e_c = (
         np.asarray(a, float) for a in (fractions, energies, candidates, candidate_energies)
@@ -175,10 +175,10 @@ def probability_stable(
     shape = (len(x_c), len(x))
     counts, listed = _counted([], shape), []
     for s, (e_s, e_cs) in enumerate(draws(x, e, x_c, e_c, which, errors, samples, seed)):
-        heights, found, shares = hull.mixtures(e_s)
+        heights, partners, shares = hull.mixtures(e_s)
         distances[s] = e_cs - heights
-        listed.append((found, shares))
-        if len(listed) * found.size >= KEYS or s == samples - 1:
+        listed.append((partners, shares))
+        if len(listed) * partners.size >= KEYS or s == samples - 1:
             counts, listed = counts + _counted(listed, shape), []
 
     names, times = _most_often(counts, competitors)
@@ -208,9 +208,9 @@ def draws(
     samples: int,
     seed: int,
 ) -> Iterator[tuple[Float[np.ndarray, " N"], Float[np.ndarray, " M"]]]:
-    """e_s and ε_s, both less x·c; sample s has a generator of its own.
+    """Yield e_s and ε_s, both minus x·c; sample s has its own random generator.
 
-    What the entries have does not depend on the candidates that are asked for beside them.
+    The energies of the entries do not depend on which candidates are sampled with them.
     """
     of_entry = which >= 0
     sigma, sigma_c = np.asarray(errors.hull, float), np.asarray(errors.candidates, float)
@@ -235,13 +235,13 @@ def draws(
 
 
 class _SampledHull:
-    """What the candidates fall into, as the energies of the entries change from sample to sample.
+    """Decompositions of the candidates, as the energies of the entries change between samples.
 
     Attributes:
-        x: of the entries, [N, D].
-        x_c: of the candidates, [M, D].
-        which: their entries, [M].
-        by_facets: whether candidates are held against planes.
+        x: fractions of the entries, [N, D].
+        x_c: fractions of the candidates, [M, D].
+        which: entry that each candidate is, or −1, [M].
+        by_facets: whether candidates are compared with planes.
     """
 
     def __init__(
@@ -255,16 +255,16 @@ class _SampledHull:
         elements = x.shape[1]
         # Qhull takes about 4^D times as long as one mixture.
         self.by_facets = elements <= MOST_ELEMENTS and len(x_c) > 4**elements
-        asked = np.flatnonzero(which >= 0) if self.by_facets else np.arange(len(x_c))
+        rows = np.flatnonzero(which >= 0) if self.by_facets else np.arange(len(x_c))
         self._start = np.zeros(x_c.shape, np.intp)
-        first = elements_of(x, e, which[asked])
-        self._start[asked] = cheapest_mixtures(x, e, x_c[asked], first, which[asked])[1]
+        first = elements_of(x, e, which[rows])
+        self._start[rows] = cheapest_mixtures(x, e, x_c[rows], first, which[rows])[1]
         if self.by_facets:
             vertices, planes, inverses = lower_facets(x, e)
             facets = highest(planes, x)[1]
             self._partners = vertices[facets]
             self._shares = np.einsum("nd,ndk->nk", x, inverses[facets])
-            # Beside a tie they may be negative: no mixture. Then the entry is always kept.
+            # Next to a tie, shares may be negative: no mixture. Such an entry is always kept.
             self._always = self._shares.min(axis=1) < -1e-9
             self._always[vertices] = True
         self._last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
@@ -272,13 +272,13 @@ class _SampledHull:
     def mixtures(
         self, e: Float[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
-        """Heights, entries and shares; a hull that has not moved is not built again."""
+        """Return heights, entries and shares; a hull that has not moved is not built again."""
         if self._last is None or not np.array_equal(self._last[0], e):
             if self.by_facets:
-                found = self._by_facets(e)
+                mixtures = self._by_facets(e)
             else:
-                found = cheapest_mixtures(self.x, e, self.x_c, self._start, self.which)
-            self._last = e, found
+                mixtures = cheapest_mixtures(self.x, e, self.x_c, self._start, self.which)
+            self._last = e, mixtures
         return self._last[1]
 
     def _by_facets(
@@ -291,12 +291,12 @@ class _SampledHull:
         entries = kept[vertices[facets]]
         shares = np.einsum("md,mdk->mk", self.x_c, inverses[facets])
 
-        tied = np.flatnonzero(shares.min(axis=1) < -1e-9)  # coplanar facets: the wrong one of two
+        tied = np.flatnonzero(shares.min(axis=1) < -1e-9)  # coplanar facets: the wrong one chosen
         if len(tied):
             start = elements_of(self.x, e, np.full(len(tied), -1))
             _, entries[tied], shares[tied] = cheapest_mixtures(self.x, e, self.x_c[tied], start)
         on = np.flatnonzero(self.which >= 0)
-        on = on[e[self.which[on]] <= heights[on] + 1e-9]  # the others change nothing by being there
+        on = on[e[self.which[on]] <= heights[on] + 1e-9]  # other entries do not change the hull
         heights[on], entries[on], shares[on] = cheapest_mixtures(
             self.x, e, self.x_c[on], self._start[on], self.which[on]
         )
@@ -304,7 +304,7 @@ class _SampledHull:
 
 
 def _counted(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> csr_array:
-    """How often each entry takes part in the mixture of each candidate, [M, N]."""
+    """Return how often each entry takes part in the mixture of each candidate, [M, N]."""
     if not listed:
         nothing = np.zeros(0, np.int64)
         return csr_array((nothing, (nothing, nothing)), shape=shape)
@@ -317,7 +317,7 @@ def _counted(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, 
 def _most_often(
     counts: csr_array, most: int
 ) -> tuple[Int[np.ndarray, "M K"], Int[np.ndarray, "M K"]]:
-    """The entries of largest count of each row, and the counts."""
+    """Return the entries of largest count of each row, and the counts."""
     rows = np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr))
     data = np.asarray(counts.data, np.int64)
     order = np.lexsort((counts.indices, -data, rows))
@@ -337,7 +337,7 @@ def _jeffreys_deviation(share: Float[np.ndarray, " M"], n: int) -> Float[np.ndar
 
 
 def _root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
-    """R with R Rᵀ the covariance, which may be singular."""
+    """Return R with R Rᵀ the covariance, which may be singular."""
     values, vectors = np.linalg.eigh(covariance)
     return vectors * np.sqrt(np.maximum(values, 0.0))
 
@@ -354,7 +354,7 @@ def _check(x: np.ndarray, e: np.ndarray, x_c: np.ndarray, e_c: np.ndarray, which
         )
     for name, fractions, energies in (("entries", x, e), ("candidates", x_c, e_c)):
         if not (np.isfinite(fractions).all() and np.isfinite(energies).all()):
-            raise InputError(f"a number of the {name} is not finite")
+            raise InputError(f"a fraction or an energy of the {name} is not finite")
         wrong = (np.abs(fractions.sum(axis=1) - 1) > 1e-9) | (fractions < 0).any(axis=1)
         if wrong.any():
             i = int(np.argmax(wrong))
@@ -371,14 +371,14 @@ def _check(x: np.ndarray, e: np.ndarray, x_c: np.ndarray, e_c: np.ndarray, which
         )
     own = np.flatnonzero(which >= 0)
     if which.max(initial=-1) >= n or which.min(initial=-1) < -1:
-        raise InputError("there is no such entry", expected=f"-1 to {n - 1}")
+        raise InputError("the entry of a candidate does not exist", expected=f"-1 to {n - 1}")
     apart = np.abs(x[which[own]] - x_c[own]).max(axis=1, initial=0) + np.abs(
         e[which[own]] - e_c[own]
     )
     if (apart > 1e-6).any():
         i = int(own[np.argmax(apart)])
         raise InputError(
-            "a candidate and the entry that it is are not alike",
+            "a candidate differs from the entry that it is declared to be",
             expected=f"{e[which[i]]:.6f} eV/atom at {x[which[i]].tolist()}",
             received=f"candidate {i}: {e_c[i]:.6f} eV/atom at {x_c[i].tolist()}",
         )
@@ -403,10 +403,10 @@ def _check_errors(errors: Errors, n: int, d: int, m: int) -> None:
                 received=f"shape {list(c.shape)}",
             )
     if not -1 <= errors.correlation <= 1:
-        raise InputError("a correlation is between -1 and 1", received=str(errors.correlation))
+        raise InputError("the correlation must be within ±1", received=str(errors.correlation))
     if errors.elements_of not in ("both", "hull", "candidates"):
         raise InputError(
-            "who has the errors of the elements?",
+            "elements_of has an unknown value",
             expected="both, hull or candidates",
             received=str(errors.elements_of),
         )

@@ -1,4 +1,4 @@
-"""To and from `ase.Atoms`."""
+"""Convert structures to and from `ase.Atoms`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -24,27 +24,27 @@ def from_ase(
     place: Place | None = None,
     labels: LabelPolicy = "all",
 ) -> Structure:
-    """One `Structure` from one `ase.Atoms`.
+    """Return the `Structure` of an `ase.Atoms`.
 
-    Labels are taken from the results of its calculator as they are stored (so forces without
-    constraints applied), from `info` and from `arrays`. No calculation is started, and what a
-    Kohn model has computed is no label.
+    Labels are taken from the stored results of its calculator (so forces without constraints
+    applied), from `info` and from `arrays`. No calculation is started, and results of a Kohn
+    model are not labels.
 
     Args:
-        atoms: to convert. keys, labels: as of `read`. place: to name in errors.
+        atoms: to convert. keys, labels: as in `read`. place: the place named in errors.
 
     Raises:
-        InputError: a geometry without sense; a label that cannot be used, as `labels` says;
-            results for other positions.
+        InputError: the geometry is not valid; a label cannot be used (see `labels`); the results
+            are for other positions.
     """
     raw = raw_from_ase(atoms, place or Place(), results=labels != "none")
     return structure_of(settled(raw), wanted(keys), {}, KeysUsed(), labels)
 
 
 def to_ase(structure: Structure) -> "Atoms":
-    """One `ase.Atoms`, with the labels that ASE knows in a `SinglePointCalculator`.
+    """Return an `ase.Atoms`, with the labels that ASE knows in a `SinglePointCalculator`.
 
-    The others are in `info` (and `arrays`) under their `REF_` keys.
+    The other labels are in `info` (and `arrays`) under their `REF_` keys.
     """
     from ase import Atoms
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -76,12 +76,12 @@ def to_ase(structure: Structure) -> "Atoms":
 
 
 def voigt(tensor: np.ndarray) -> np.ndarray:
-    """xx yy zz yz xz xy of a symmetric [3, 3] array, [6]."""
+    """Return xx yy zz yz xz xy of a symmetric [3, 3] array, [6]."""
     return tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def raw_from_ase(atoms: "Atoms", place: Place, *, results: bool = True) -> RawFrame:
-    """One frame before any key is understood, with the results of its calculator if wanted."""
+    """Return a frame with uninterpreted keys, and with the results of its calculator if wanted."""
     info = {k: v for k, v in atoms.info.items() if k not in ("key_value_pairs", "data")}
     info.update(atoms.info.get("key_value_pairs", {}))
     arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
@@ -101,12 +101,12 @@ def raw_from_ase(atoms: "Atoms", place: Place, *, results: bool = True) -> RawFr
 
 
 def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
-    """What the calculator has computed already, if it was for these atoms."""
+    """Return the stored results of the calculator, and refuse results for other atoms."""
     calculator = atoms.calc
     results = getattr(calculator, "results", None)
     if not results:
         return {}
-    if getattr(calculator, "name", None) == PREDICTOR:  # also of one that ASE read from a file
+    if getattr(calculator, "name", None) == PREDICTOR:  # also if ASE read it from a file
         return {PREDICTED_BY: PREDICTOR, **results}
     changed = getattr(calculator, "check_state", lambda _: [])(atoms)
     if changed:
@@ -114,16 +114,16 @@ def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
             "the results of the calculator are for other atoms",
             where=place,
             received=f"changed since they were computed: {', '.join(changed)}",
-            fix="compute again, or set atoms.calc = None if there are to be no labels",
+            fix="compute again, or set atoms.calc = None to have no labels",
         )
     return dict(results)
 
 
 def _sort_data(data: Any, n: int, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Put the `data` of a database row where its keys are looked for."""
+    """Sort the `data` of a database row into `info` and `arrays`."""
     for key, value in data.items() if isinstance(data, dict) else ():
         shape = np.shape(value) if isinstance(value, (list, np.ndarray)) else ()
-        # Three numbers of three atoms, or nine, may as well be a vector or a tensor.
+        # With three atoms, three or nine numbers may also be a vector or a tensor.
         tensor = shape in ((3,), (3, 3)) and "forc" not in key.lower()
         if len(shape) > 0 and shape[0] == n and not tensor:
             arrays[key] = np.asarray(value)

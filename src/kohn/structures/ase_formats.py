@@ -1,9 +1,9 @@
-"""Files in any format that ASE reads, without what its readers invent or drop.
+"""Read files in any format that ASE reads, and correct what its readers invent or drop.
 
 - LAMMPS dumps have no energy, and ASE gives them 0; without a column of elements it takes types for
   atomic numbers, and any units for those of `metal`.
-- Of a site that several species share ASE keeps one, and it fills sites that are partly empty.
-- Units that an ASE database states (as schnetpack's do) are not looked at.
+- ASE keeps one species of a site that several species share, and fills sites that are partly empty.
+- ASE ignores the units that an ASE database states (as those of schnetpack do).
 - Steps of VASP's machine-learned force field have no electronic steps, which ASE expects.
 """
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FULL = 1e-3
-"""Occupancies this near 1 are full."""
+"""Occupancies that differ from 1 by less than this are full."""
 HEADER = 200
-"""Lines of a dump in which its columns must have been named."""
+"""The number of first lines of a dump, within which its columns must be named."""
 LAMMPS_UNITS = ("metal", "real", "electron", "si", "cgs")
-"""Styles of units that ASE converts."""
+"""Styles of units in LAMMPS that ASE converts."""
 
 
 def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
-    """The frames of a file in any format that ASE reads.
+    """Yield the frames of a file in any format that ASE reads.
 
     Args:
         path: the file.
-        name: what to call it in errors.
+        name: the name of the file in errors.
 
     Raises:
-        InputError: ASE does not know the format, or cannot read the file; the file does not say
-            what its atoms are, or has sites that are shared or not full.
+        InputError: ASE does not know the format, or cannot read the file; the file does not state
+            its elements, or has sites that are shared or not full.
     """
     from ase.io.formats import UnknownFileTypeError, filetype
 
@@ -62,7 +62,7 @@ def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
         ) from error
     except InputError:
         raise
-    except Exception as error:  # readers raise whatever they happen to meet
+    except Exception as error:  # readers of ASE raise any exception
         raise InputError(
             "ASE could not read this file",
             where=Place(name, frame),
@@ -75,7 +75,7 @@ Reader = Callable[[Path, str, str], Iterator[RawFrame]]
 
 
 def _readers() -> dict[str, Reader]:
-    """ASE's name of a format -> what reads it, where that is not `_any`."""
+    """Return the readers other than `_any`: ASE's name of a format -> reader."""
     return {
         "db": _database,
         "json": _database,
@@ -96,14 +96,14 @@ def _any(path: Path, name: str, kind: str, **options: Any) -> Iterator[RawFrame]
 
 
 def _refuse_shared_sites(atoms: "Atoms", place: Place) -> None:
-    """Sites of CIF files, and atoms of PDB files, of which only a part is there."""
+    """Refuse sites of CIF files, and atoms of PDB files, that are shared or not full."""
     sites = atoms.info.get("occupancy")
     partial = []
     if isinstance(sites, dict):
         partial = [s for s in sites.values() if len(s) > 1 or min(s.values()) < 1 - FULL]
-    of_atoms = np.asarray(atoms.arrays.get("occupancy", ()))
-    if of_atoms.dtype.kind == "f":  # 0 is what programs write that know of no occupancies
-        partial += [{"occupancy": x} for x in of_atoms[(of_atoms > 0) & (of_atoms < 1 - FULL)]]
+    shares = np.asarray(atoms.arrays.get("occupancy", ()))
+    if shares.dtype.kind == "f":  # programs without occupancies write 0
+        partial += [{"occupancy": x} for x in shares[(shares > 0) & (shares < 1 - FULL)]]
     if partial:
         first = ", ".join(f"{species} {share:g}" for species, share in partial[0].items())
         raise InputError(
@@ -127,13 +127,13 @@ def _vasprun(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
             where=Place(name, frame),
             expected="steps that were computed from first principles",
             received="a <calculation> without <scstep>, which ASE cannot read",
-            fix="take the steps that were computed: vasprun.xml of runs without ML_LMLFF, or "
-            "ML_AB of the run that learned, converted to extended XYZ",
+            fix="use steps from first principles: vasprun.xml of runs without ML_LMLFF, or "
+            "ML_AB of the training run, converted to extended XYZ",
         ) from error
 
 
 def _lammps_dump(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
-    """Frames with forces, where the dump has them, and no energy."""
+    """Yield frames with forces, if the dump has them, and without energy."""
     head = list(islice(_lines(path), HEADER))
     columns = next((line.split()[2:] for line in head if line.startswith("ITEM: ATOMS")), [])
     if "element" not in columns and "mass" not in columns:
@@ -146,7 +146,7 @@ def _lammps_dump(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
             "write the elements into the file",
         )
     stated = next((b.strip() for a, b in pairwise(head) if "UNITS" in a), None)
-    notes = ("a LAMMPS dump has no energy, and the 0 that ASE puts there was left out",)
+    notes = ("a LAMMPS dump has no energy, and the 0 that ASE reads was left out",)
     if stated is None:
         notes += ("the dump states no units: those of LAMMPS's style metal (Å, eV/Å) were assumed",)
     for raw in _any(path, name, kind, units=_lammps_units(stated, name)):
@@ -169,10 +169,10 @@ def _lammps_data(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
             "the file does not say which elements its types are",
             where=Place(name, 0),
             expected="a section Masses",
-            fix="add the masses, from which the elements are found, or convert the file",
+            fix="add the masses, which determine the elements, or convert the file",
         )
     stated = re.search(r"units\s*=\s*(\w+)", text.split("\n", 1)[0])
-    notes = ("elements were found from the masses of LAMMPS's types",)
+    notes = ("elements were determined from the masses of LAMMPS's types",)
     if stated is None:
         notes += ("the file states no units: those of LAMMPS's style metal (Å) were assumed",)
     for raw in _any(path, name, kind, units=_lammps_units(stated and stated[1], name)):
@@ -198,7 +198,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _database(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
-    """The rows of an ASE database, with their key-value pairs and data, in Kohn's units."""
+    """Yield the rows of an ASE database, with their key-value pairs and data, in Kohn's units."""
     import ase.db
 
     database = ase.db.connect(str(path))
@@ -219,9 +219,9 @@ def _database(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
 
 
 def _factor(unit: str | None, key: str, name: str) -> float:
-    """What one of a unit is in Kohn's units."""
-    found = factor(str(unit or ""))
-    if found is None:
+    """Return the size of a unit in Kohn's units."""
+    size = factor(str(unit or ""))
+    if size is None:
         raise InputError(
             f"the unit that the file states for {key} is not known",
             where=Place(name),
@@ -229,11 +229,11 @@ def _factor(unit: str | None, key: str, name: str) -> float:
             received=repr(unit),
             fix="convert the file to eV and Å, and correct its metadata",
         )
-    return found
+    return size
 
 
 def _scale(atoms: "Atoms", factors: dict[str, float], length: float) -> None:
-    """Put positions, cell and all values with a known factor into Kohn's units, in place."""
+    """Convert positions, cell and all values with a known factor to Kohn's units, in place."""
     results = getattr(atoms.calc, "results", {})
     parts = (atoms.info.get("key_value_pairs", {}), atoms.info.get("data", {}), results)
     scaled = [

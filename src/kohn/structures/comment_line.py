@@ -1,13 +1,13 @@
-r"""The comment line of a frame of extended XYZ: pairs key=value, and words that stand for true.
+r"""Read and write the comment line of extended XYZ: key=value pairs, and words that mean true.
 
     value   bare word | "text" | 'text' | {1 2 3} | "1 2 3" | [1, 2, 3] | [[1, 2], [3, 4]]
     number  an integer without leading zeros, or a real number with an exponent of d, D, e or E
     truth   T true True TRUE F false False FALSE
 
-Words between delimiters are an array where all of them are numbers, or all are truths; else the
-text itself. A backslash takes the next character as it is (``\n`` in quotes is a new line). Text
-that starts with ``_JSON`` is JSON, as ASE writes it. An empty value is the empty text: the key
-after it is a key of its own.
+Words between delimiters are an array if all of them are numbers, or all are truths; else they are
+text. A backslash makes the next character literal (``\n`` in quotes is a new line). Text that
+starts with ``_JSON`` is JSON, as ASE writes it. An empty value is an empty text: the key after it
+is not its value.
 
 Source: the specification of libAtoms/extxyz; single quotes, bare lists with commas, ``_JSON`` and
 nan are ASE's (`ase.io.extxyz`).
@@ -33,37 +33,37 @@ _REAL = re.compile(
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"""[\s=,"'{}\[\]\\]""")
-"""Characters that need quotes around a text."""
+"""Characters that a text may have only in quotes."""
 _NEXT_KEY = re.compile(r"""[A-Za-z_][^\s=,"'{}\[\]]*\s*=""")
 
 
 class NotReadable(ValueError):
-    """A comment line that is none; the message says why."""
+    """A comment line that cannot be read; the message says why."""
 
 
 def parse(line: str) -> dict[str, Any]:
-    """The keys of a comment line and their values.
+    """Return the keys of a comment line and their values.
 
     Returns:
         key -> bool, int, float, text, or an array of numbers or truths (of any shape in square
         brackets); lists and dicts of JSON.
 
     Raises:
-        NotReadable: a delimiter without its end; a key that comes twice with different values.
+        NotReadable: a delimiter has no end; a key occurs twice with different values.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for key, value in _pairs(line):
-        if key in found and not _same(found[key], value):
-            raise NotReadable(f"{key} is there twice: {_shown(found[key])} and {_shown(value)}")
-        found[key] = value
-    return found
+        if key in values and not _same(values[key], value):
+            raise NotReadable(f"{key} occurs twice: {_shown(values[key])} and {_shown(value)}")
+        values[key] = value
+    return values
 
 
 def real(word: str) -> float:
-    """A real number, whose exponent may be written with d or D as Fortran does.
+    """Return a real number, whose exponent may be written with d or D as in Fortran.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the word is not a real number.
     """
     if not _REAL.fullmatch(word):
         raise ValueError(f"not a real number: {word!r}")
@@ -71,10 +71,10 @@ def real(word: str) -> float:
 
 
 def pair(key: str, value: Any) -> str:
-    """key=value, which `parse`, and ASE, read as the same value.
+    """Return key=value, which `parse` and ASE read as the same value.
 
-    Numbers have as many digits as it takes to read them back exactly. What is no number, truth,
-    text or array of numbers is written as JSON.
+    Numbers have enough digits to be read back exactly. A value that is not a number, truth, text
+    or array of numbers is written as JSON.
     """
     name = f'"{_escaped(key)}"' if _SPECIAL.search(key) or not key else key
     if isinstance(value, str):
@@ -92,7 +92,7 @@ def _word(x: bool | float) -> str:
 
 
 def _text(value: str) -> str:
-    """Text, in quotes where it would not be read as the same without them."""
+    """Return the text, in quotes if it would not be read as the same without them."""
     bare = value and not _SPECIAL.search(value)
     return value if bare else f'"{_escaped(value)}"'
 
@@ -107,12 +107,12 @@ def _pairs(line: str) -> Iterator[tuple[str, Any]]:
         key, at = _key(line, at)
         after = _skip(line, at)
         if after == len(line) or line[after] != "=":
-            yield key, True  # a word of its own
+            yield key, True  # a word without a value
             at = after
             continue
         start = _skip(line, after + 1)
-        apart = start > after + 1
-        if start == len(line) or (apart and _NEXT_KEY.match(line, start)):
+        spaced = start > after + 1
+        if start == len(line) or (spaced and _NEXT_KEY.match(line, start)):
             yield key, ""
             at = start
         else:
@@ -157,7 +157,7 @@ def _value(line: str, at: int, key: str) -> tuple[Any, int]:
 
 
 def _quoted(line: str, at: int, key: str) -> tuple[str, int]:
-    """Text between delimiters, and where it ends."""
+    """Return the text between delimiters, and the position after it."""
     closing, text, end = CLOSING[line[at]], [], at + 1
     while end < len(line) and line[end] != closing:
         if line[end] == "\\" and end + 1 < len(line):
@@ -172,7 +172,7 @@ def _quoted(line: str, at: int, key: str) -> tuple[str, int]:
 
 
 def _array(line: str, at: int, key: str) -> tuple[Any, int]:
-    """Nested lists in square brackets as an array, or as lists where they hold text."""
+    """Return nested lists in square brackets as an array, or as lists if they hold text."""
     depth, end, quoted = 0, at, False
     for end in range(at, len(line)):
         if line[end] == '"' and line[end - 1] != "\\":
@@ -190,7 +190,7 @@ def _array(line: str, at: int, key: str) -> tuple[Any, int]:
 
 
 def _items(text: str, at: int) -> tuple[list[Any], int]:
-    """Words and lists up to the closing bracket."""
+    """Return the words and lists up to the closing bracket, and the position after it."""
     items: list[Any] = []
     while text[at] != "]":
         if text[at] == "[":
@@ -211,7 +211,7 @@ def _items(text: str, at: int) -> tuple[list[Any], int]:
 
 
 def _joined(items: list[Any]) -> Any:
-    """An array of nested lists of words; the lists themselves where it cannot be one."""
+    """Return nested lists of words as an array; the lists themselves if they cannot be one."""
     try:
         words = np.array(items, dtype=np.str_)
     except ValueError:  # rows of different lengths
@@ -221,7 +221,7 @@ def _joined(items: list[Any]) -> Any:
 
 
 def _of_text(text: str) -> Any:
-    """A number, a truth, an array of them, JSON, or the text."""
+    """Return a number, a truth, an array of these, JSON, or the text."""
     if text.startswith("_JSON "):
         return _of_json(text.removeprefix("_JSON "))
     values = _of_words(re.findall(r"[^\s,]+", text))
@@ -231,7 +231,7 @@ def _of_text(text: str) -> Any:
 
 
 def _of_words(words: list[str]) -> np.ndarray | None:
-    """All integers, all real numbers, or all truths; None where they are text, or none."""
+    """Return all integers, all real numbers, or all truths; None if they are text, or absent."""
     if not words:
         return None
     if all(word in LOGICAL for word in words):
@@ -251,7 +251,7 @@ def _of_json(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise NotReadable(f"what is said to be JSON is none: {error}") from error
+        raise NotReadable(f"the text after _JSON is not JSON: {error}") from error
     try:
         array = np.array(value)
     except ValueError:

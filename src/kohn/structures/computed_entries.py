@@ -1,13 +1,13 @@
-"""Entries and structures of pymatgen, as its `as_dict` writes them, without pymatgen.
+"""Read entries and structures of pymatgen, as its `as_dict` writes them, without pymatgen.
 
 A file (.json, .json.gz) has one dict, a list of them, or {"entries": [...]}. A dict is an entry,
-a Structure or a Molecule, or a document with one under `structure`, as the Materials Project has
-them; only entries have energies. Of a ComputedStructureEntry:
+a Structure or a Molecule, or a document with one under `structure`, as in the Materials Project;
+only entries have energies. For a ComputedStructureEntry,
 
-    E = energy + Σ energy_adjustments            eV; `correction` where no adjustments are stated
-    r_i = abc_i · matrix                         Å, rows of the lattice; xyz where there is no abc
+    E = energy + Σ energy_adjustments            eV; `correction` if no adjustments are stated
+    r_i = abc_i · matrix                         Å, rows of the lattice; xyz if abc is missing
 
-`info` says id, functional, scheme and source, where they are known. Properties of sites (magnetic
+`info` has id, functional, scheme and source, if they are known. Properties of sites (magnetic
 moments), and charges and spins that decorate species, are left out.
 """
 
@@ -31,7 +31,7 @@ from kohn.typing import Document
 
 SUFFIXES = (".json", ".json.gz")
 WHOLE = 1e-8
-"""Occupancies this near 1 are whole."""
+"""Occupancies (or counts) that differ from whole ones by at most this are whole."""
 
 SPECIES = re.compile(r"([A-Za-z]+)(?:[\d.]*[+-])?(?:,?\w+=.*)?")
 """An element, its charge, and other properties, as pymatgen writes them."""
@@ -42,36 +42,36 @@ Entry = Document
 
 
 def read_json(path: Path, name: str) -> Any:
-    """What a JSON file has, also a gzipped one.
+    """Return the content of a JSON file, which may be gzipped.
 
     Raises:
-        InputError: it is not JSON.
+        InputError: the file is not JSON.
     """
     try:
-        opened = gzip.open if path.name.lower().endswith(".gz") else open
-        with opened(path, "rt", encoding="utf-8") as stream:
+        opener = gzip.open if path.name.lower().endswith(".gz") else open
+        with opener(path, "rt", encoding="utf-8") as stream:
             return json.load(stream)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise InputError(
-            "the file is not JSON", where=name, received=str(error)[:120], fix="write it anew"
+            "the file is not JSON", where=name, received=str(error)[:120], fix="write it again"
         ) from None
 
 
 def listed(data: Any) -> list[Entry] | None:
-    """The entries of what a JSON file has; None where it is no dict of pymatgen, nor a list."""
+    """Return the dicts in the content of a JSON file; None if it has none of the forms above."""
     if isinstance(data, dict) and has_geometry(data):
         return [data]
     entries = data.get("entries") if isinstance(data, dict) else data
-    well = isinstance(entries, list) and all(isinstance(e, dict) for e in entries)
-    return entries if well else None
+    valid = isinstance(entries, list) and all(isinstance(e, dict) for e in entries)
+    return entries if valid else None
 
 
 def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
-    """The structures of entries with their energies, and structures alone.
+    """Yield the structures of entries with their energies, and structures alone.
 
     Args:
-        entries: dicts.
-        name: what to call the file in errors.
+        entries: the dicts.
+        name: the name of the file in errors.
 
     Raises:
         InputError: an entry without structure, composition or energy, or one that `geometry`
@@ -98,17 +98,17 @@ def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
 
 
 def is_geometry(data: Document) -> bool:
-    """Whether it is a Structure or a Molecule itself."""
+    """Return whether a dict is itself a Structure or a Molecule."""
     return isinstance(data.get("sites"), list) and ("lattice" in data or _is_molecule(data))
 
 
 def has_geometry(data: Document) -> bool:
-    """Whether it is a structure, or has one."""
+    """Return whether a dict is a structure, or has one."""
     return is_geometry(data) or has_structure(data)
 
 
 def _is_entry(data: Document) -> bool:
-    """Whether an energy is to be expected: documents have structures without one."""
+    """Return whether a dict should have an energy: documents have structures without one."""
     return {"energy", "composition"} <= set(data) or str(data.get("@class")).endswith("Entry")
 
 
@@ -117,12 +117,12 @@ def _is_molecule(structure: Document) -> bool:
 
 
 def place_of(name: str, k: int) -> str:
-    """Where an entry is, for messages."""
+    """Return the place of an entry, for messages."""
     return f"{name}, entry {k}"
 
 
 def required(entry: Entry, where: str) -> None:
-    """Raises InputError where composition or energy are missing."""
+    """Refuse an entry without composition or energy. Raises InputError."""
     missing = [key for key in ("composition", "energy") if entry.get(key) is None]
     if missing:
         raise InputError(
@@ -135,42 +135,42 @@ def required(entry: Entry, where: str) -> None:
 
 
 def identity(entry: Entry) -> str | None:
-    """Its entry_id, or else its material_id."""
+    """Return the entry_id of an entry, or else its material_id."""
     name = entry.get("entry_id") or entry.get("material_id")
     name = name or (entry.get("data") or {}).get("material_id")
     return None if name is None else str(name)
 
 
 def total_energy(entry: Entry, where: str) -> float:
-    """The energy with its corrections, eV. Raises InputError, as `correction` does."""
+    """Return the energy with its corrections, eV. Raises InputError, as `correction` does."""
     return number(entry["energy"], "energy", where) + correction(entry, where)
 
 
 def correction(entry: Entry, where: str) -> float:
-    """The sum of the energy adjustments, eV; or the correction where there are none.
+    """Return the sum of the energy adjustments, eV; the correction if they are not stated.
 
     Raises:
-        InputError: both are there, and disagree.
+        InputError: both are stated, and disagree.
     """
     adjustments = entry.get("energy_adjustments") or ()
-    said = entry.get("correction")
+    stated = entry.get("correction")
     values = [adjustment_value(a) for a in adjustments]
     if not adjustments or any(v is None for v in values):
-        return 0.0 if said is None else number(said, "correction", where)
+        return 0.0 if stated is None else number(stated, "correction", where)
     total = sum(v for v in values if v is not None)
-    if said is not None and abs(total - float(said)) > 1e-6 * max(1.0, abs(total)):
+    if stated is not None and abs(total - float(stated)) > 1e-6 * max(1.0, abs(total)):
         raise InputError(
             "the correction is not the sum of the energy adjustments",
             where=where,
             expected=f"{total} eV, the sum",
-            received=f"{said} eV",
-            fix="process the entries anew with one version of the scheme",
+            received=f"{stated} eV",
+            fix="process the entries again with one version of the scheme",
         )
     return total
 
 
 def adjustment_value(a: Document) -> float | None:
-    """One adjustment, eV; None where its kind is not known."""
+    """Return one adjustment, eV; None if its kind is not known."""
     if a.get("value") is not None:
         return float(a["value"])
     if a.get("adj_per_atom") is not None and a.get("n_atoms") is not None:
@@ -181,7 +181,7 @@ def adjustment_value(a: Document) -> float | None:
 
 
 def number(value: Any, name: str, where: str) -> float:
-    """An energy as a number. Raises InputError."""
+    """Return an energy as a number. Raises InputError."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -195,15 +195,15 @@ def number(value: Any, name: str, where: str) -> float:
 
 
 def composition(given: str | Mapping[str, float], where: str) -> dict[str, float]:
-    """Symbol -> number of atoms. Raises InputError."""
+    """Return symbol -> number of atoms. Raises InputError."""
     from ase.formula import Formula
 
-    found: dict[str, float] = {}
+    atoms: dict[str, float] = {}
     try:
         counts = Formula(given).count() if isinstance(given, str) else dict(given)
         for e, n in counts.items():
-            found[bare(e)] = found.get(bare(e), 0.0) + float(n)
-        return found
+            atoms[bare(e)] = atoms.get(bare(e), 0.0) + float(n)
+        return atoms
     except (ValueError, TypeError, AttributeError):
         raise InputError(
             "the composition cannot be read",
@@ -215,22 +215,22 @@ def composition(given: str | Mapping[str, float], where: str) -> dict[str, float
 
 
 def bare(species: str) -> str:
-    """The symbol of the element of a species: 'Fe' of 'Fe3+', of 'Fe3+,spin=5' and of 'Fe,spin=5'.
+    """Return the element of a species: 'Fe' for 'Fe3+', for 'Fe3+,spin=5' and for 'Fe,spin=5'.
 
     Isotopes of hydrogen are hydrogen: the energy of electrons does not depend on the nuclei's mass.
     """
-    found = SPECIES.fullmatch(str(species))
-    symbol = found[1] if found else str(species)
-    return ISOTOPES.get(symbol, symbol)
+    match = SPECIES.fullmatch(str(species))
+    element = match[1] if match else str(species)
+    return ISOTOPES.get(element, element)
 
 
 def has_structure(entry: Entry) -> bool:
-    """Whether there is a structure, ordered or not."""
+    """Return whether an entry has a structure, ordered or not."""
     return isinstance(entry.get("structure"), Mapping) and bool(entry["structure"])
 
 
 def is_whole(entry: Entry, counts: Mapping[str, float]) -> bool:
-    """Whether it has an ordered structure of as many atoms as its composition.
+    """Return whether an entry has an ordered structure of as many atoms as its composition.
 
     Normalised entries have the composition of a part of their cell.
     """
@@ -239,23 +239,23 @@ def is_whole(entry: Entry, counts: Mapping[str, float]) -> bool:
 
 
 def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> RawFrame:
-    """The structure of an entry, with its energy as a label.
+    """Return the structure of an entry, with its energy as a label.
 
     Args:
         entry: the dict, with a structure.
-        counts: symbol -> number of atoms, its composition; None of a structure without energy.
-        place: file, and the entry's number as the frame.
+        counts: its composition, symbol -> number of atoms; None for a structure without energy.
+        place: the file, and the number of the entry as the frame.
 
     Raises:
-        InputError: no lattice, or sites without coordinates, or numbers that are not finite; a
-            site shared by several species, or not full; other atoms than the composition's.
+        InputError: the lattice or coordinates are missing, or not finite; a site is shared by
+            several species, or not full; the atoms are not those of the composition.
     """
     where, structure = place_of(str(place.file), place.frame or 0), entry["structure"]
     cell, periodic = _lattice(structure, where)
     numbers = _numbers(structure, where)
     if counts is not None:
-        _as_stated(numbers, counts, where)
-    said = {k: v for k, v in asdict(provenance_of(entry)).items() if v != UNKNOWN}
+        _refuse_other_atoms(numbers, counts, where)
+    provenance = {k: v for k, v in asdict(provenance_of(entry)).items() if v != UNKNOWN}
     name = identity(entry)
     return RawFrame(
         numbers=numbers,
@@ -265,7 +265,7 @@ def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> 
         info={
             **({} if counts is None else {"energy": total_energy(entry, where)}),
             **({} if name is None else {"id": name}),
-            **said,
+            **provenance,
             **({"charge": structure["charge"]} if structure.get("charge") else {}),
         },
         arrays={},
@@ -274,7 +274,7 @@ def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> 
 
 
 def _lattice(structure: Document, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Cell vectors as rows, Å, and periodic flags; all three where none are stated."""
+    """Return cell vectors as rows, Å, and periodic flags; all three are set if none are stated."""
     if _is_molecule(structure):
         return np.zeros((3, 3)), np.zeros(3, bool)
     lattice = structure.get("lattice") or {}
@@ -292,19 +292,19 @@ def _lattice(structure: Document, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numbers(structure: Document, where: str) -> np.ndarray:
-    """Atomic numbers; each site must have one species, wholly."""
+    """Return atomic numbers, and refuse sites that are not filled by one species."""
     numbers, known = [], {}
     sites: list[Document] = structure.get("sites") or []
     for i, site in enumerate(sites):
         species = _species(site)
         if species is None:
-            there = site.get("species") or []
-            found = ", ".join(f"{s.get('element')} {s.get('occu')}" for s in there)
+            occupants = site.get("species") or []
+            occupancies = ", ".join(f"{s.get('element')} {s.get('occu')}" for s in occupants)
             raise InputError(
                 "the structure is disordered: a site is shared, or not full",
                 where=f"{where}, site {i}",
                 expected="one species with occupancy 1 on each site",
-                received=found or "no species",
+                received=occupancies or "no species",
                 fix="choose an ordered structure of it, or remove the entry",
             )
         if species not in known:
@@ -314,7 +314,7 @@ def _numbers(structure: Document, where: str) -> np.ndarray:
 
 
 def _species(site: Document) -> str | None:
-    """The one species that fills a site, or None."""
+    """Return the one species that fills a site, or None."""
     species = site.get("species") or ()
     if len(species) != 1:
         return None
@@ -334,8 +334,8 @@ def _atomic_number(species: str, where: str) -> int:
 
 
 def _positions(structure: Document, cell: np.ndarray, where: str) -> np.ndarray:
-    """Cartesian coordinates of the sites, Å, [n, 3]."""
-    out = np.zeros((len(structure["sites"]), 3))
+    """Return the Cartesian coordinates of the sites, Å, [n, 3]."""
+    positions = np.zeros((len(structure["sites"]), 3))
     for i, site in enumerate(structure["sites"]):
         fractional = site.get("abc") is not None
         row = _array(site.get("abc" if fractional else "xyz"), (3,))
@@ -347,12 +347,12 @@ def _positions(structure: Document, cell: np.ndarray, where: str) -> np.ndarray:
                 received=repr(site.get("abc", site.get("xyz")))[:80],
                 fix="correct them, or remove the entry",
             )
-        out[i] = row @ cell if fractional else row
-    return out
+        positions[i] = row @ cell if fractional else row
+    return positions
 
 
 def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Finite numbers of this shape, or None."""
+    """Return finite numbers of this shape, or None."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -360,18 +360,18 @@ def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     return array if array.shape == shape and np.isfinite(array).all() else None
 
 
-def _as_stated(numbers: np.ndarray, counts: Mapping[str, float], where: str) -> None:
-    """Raises InputError where the sites are not the atoms of the composition."""
-    found = Counter(symbol(z) for z in numbers)
-    elements = {*counts.keys(), *found.keys()}
-    if any(abs(counts.get(e, 0) - found.get(e, 0)) > WHOLE for e in elements):
+def _refuse_other_atoms(numbers: np.ndarray, counts: Mapping[str, float], where: str) -> None:
+    """Refuse sites that are not the atoms of the composition. Raises InputError."""
+    sites = Counter(symbol(z) for z in numbers)
+    elements = {*counts.keys(), *sites.keys()}
+    if any(abs(counts.get(e, 0) - sites.get(e, 0)) > WHOLE for e in elements):
         raise InputError(
             "the sites of the structure are not the atoms of the composition",
             where=where,
             expected=_formula(counts),
-            received=_formula(found) or "no sites",
-            fix="write the entry anew for its whole cell: entries that were normalised have the "
-            "energy of a part of it",
+            received=_formula(sites) or "no sites",
+            fix="write the entry again for its whole cell: normalised entries have the energy of "
+            "a part of it",
         )
 
 

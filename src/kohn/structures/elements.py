@@ -1,4 +1,4 @@
-"""Facts about the elements that other rooms need without importing ASE."""
+"""Provide facts about the elements, so that other rooms need not import ASE."""
 
 import numpy as np
 
@@ -6,17 +6,17 @@ from kohn.errors import InputError, nearest
 
 
 def symbol(number: int) -> str:
-    """The chemical symbol of an atomic number."""
+    """Return the chemical symbol of an atomic number."""
     from ase.data import chemical_symbols
 
     return chemical_symbols[int(number)]
 
 
 def atomic_number(element: int | str) -> int:
-    """The atomic number of a symbol, or of a number that is one already.
+    """Return the atomic number of a symbol, or of an atomic number itself.
 
     Raises:
-        InputError: no such element.
+        InputError: the element does not exist.
     """
     from ase.data import atomic_numbers, chemical_symbols
 
@@ -40,14 +40,14 @@ def atomic_number(element: int | str) -> int:
 
 
 def covalent_radii(numbers: np.ndarray) -> np.ndarray:
-    """Covalent radii in Å of atomic numbers (Cordero et al., Dalton Trans. 2008, 2832)."""
+    """Return covalent radii in Å of atomic numbers (Cordero et al., Dalton Trans. 2008, 2832)."""
     from ase.data import covalent_radii as radii
 
     return np.asarray(radii, dtype=np.float64)[numbers]
 
 
 def formula(numbers: np.ndarray) -> str:
-    """The formula in alphabetical order of symbols: 'C2H6O'."""
+    """Return the formula in alphabetical order of symbols: 'C2H6O'."""
     values, counts = np.unique(numbers, return_counts=True)
     parts = sorted((symbol(z), int(n)) for z, n in zip(values, counts, strict=True))
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in parts)

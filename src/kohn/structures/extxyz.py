@@ -1,6 +1,6 @@
-"""Extended XYZ, frame by frame, with exact places in every error.
+"""Read extended XYZ frame by frame, with exact places in every error.
 
-The comment line is read by `comment_line`. The rows are parsed here, because ASE neither names the
+`comment_line` reads the comment line. The rows are parsed here, because ASE neither names the
 line of an error nor refuses a row with too many columns, and stops silently at a blank line.
 """
 
@@ -25,22 +25,22 @@ from kohn.units import ATOMIC_UNITS, UNIT_NAMES
 PLAIN = "species:S:1:pos:R:3"
 """Columns of a frame that does not state them."""
 ELEMENTS = ("species", "element", "elements", "symbol", "symbols")
-"""Names of the column of chemical symbols; ours is the first."""
+"""Names of the column of chemical symbols; Kohn writes the first."""
 CELLS = ("cell", "box", "lattice")
-"""Words in the keys that other programs use for what is Lattice here."""
+"""Words in the keys that other programs use for Lattice."""
 FLAGS = ("periodic", "periodicity", "boundary", "boundary_conditions")
-"""Keys that other programs use for what is pbc here."""
+"""Keys that other programs use for pbc."""
 
 
 def frames(path: Path, name: str) -> Iterator[RawFrame]:
-    """The frames of an extended XYZ file (also gzipped), one at a time.
+    """Yield the frames of an extended XYZ file (also gzipped), one at a time.
 
     Args:
         path: the file.
-        name: what to call it in errors.
+        name: the name of the file in errors.
 
     Raises:
-        InputError: the file is truncated, or a line is not what the format wants.
+        InputError: the file is truncated, or a line does not follow the format.
     """
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig") as stream:
@@ -68,7 +68,7 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
 
 
 def _not_utf8(path: Path, place: Place) -> InputError:
-    """What is wrong with the first line that cannot be decoded."""
+    """Return the error of the first line that cannot be decoded."""
     binary = False
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -95,13 +95,13 @@ def _not_utf8(path: Path, place: Place) -> InputError:
 
 
 def looks_like_xyz(path: Path) -> bool:
-    """Whether the first line that is not blank is a whole number."""
+    """Return whether the first line that is not blank is a whole number."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
             first = next((line.strip() for line in stream if line.strip()), b"")
     except (EOFError, gzip.BadGzipFile, zlib.error):
-        return True  # `frames` says what is wrong with it
+        return True  # `frames` raises the error
     return first.removeprefix(codecs.BOM_UTF8).isdigit()
 
 
@@ -120,7 +120,7 @@ def _count(header: str, place: Place) -> int:
     if text.startswith("VEC"):
         fix = 'write the cell as Lattice="..." in the comment line instead of VEC rows'
     elif place.frame:
-        fix = "the frame before it may state too small a number of atoms"
+        fix = "the frame before it may state too few atoms"
     else:
         fix = "convert the file to extended XYZ, or give it the suffix of its format"
     raise InputError(
@@ -149,7 +149,7 @@ def _frame(rows: list[str], n: int, place: Place) -> RawFrame:
     columns, words = _columns(PLAIN if stated is None else stated, line), rows[1 : n + 1]
     if stated is None and any(len(row.split()) > 4 for row in words):
         words = [" ".join(row.split()[:4]) for row in words]
-        notes.append("columns after the fourth were left out: no Properties says what they are")
+        notes.append("columns after the fourth were left out: no Properties describes them")
     arrays = _table(words, columns, place)
     if ELEMENTS[0] not in arrays and (other := [e for e in ELEMENTS if e in arrays]):
         notes.append(f"the column {other[0]} was read as {ELEMENTS[0]}")
@@ -166,11 +166,11 @@ def _frame(rows: list[str], n: int, place: Place) -> RawFrame:
 
 
 def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
-    """The keys and values of a comment line, and what is to be noted of it."""
+    """Return the keys and values of a comment line, and notes on them."""
     try:
         info = comment_line.parse(line)
     except comment_line.NotReadable as error:
-        if not _has_keys(line):  # of a plain XYZ file, with words of any kind
+        if not _has_keys(line):  # a plain XYZ file, with words of any kind
             return {"comment": line.strip()}, []
         raise InputError(
             "the comment line of a frame cannot be read",
@@ -185,7 +185,7 @@ def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
         raise InputError(
             "the comment line states a unit",
             where=place,
-            expected="numbers in eV and Å, and no units beside them",
+            expected="numbers in eV and Å, without units",
             received=stated[0],
             fix="convert the numbers (kohn.units has the factors), and remove the unit",
         )
@@ -194,19 +194,19 @@ def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
 
 
 def _has_keys(line: str) -> bool:
-    """Whether a line has keys that mean something, so that it is more than a remark."""
+    """Return whether a line has known keys, so that it is more than a remark."""
     keys = {"properties", "lattice", "pbc", *(key.lower() for key in known_keys())}
     return any(key.lower() in keys for key in re.findall(r"""([^\s=,"']+)\s*=""", line))
 
 
 def _renamed(info: dict[str, Any], key: str, place: Place) -> str:
-    """Put what stands under `key` in another case under `key`; a note of it."""
+    """Rename a key that differs from `key` only in case, and return a note of it."""
     others = [k for k in info if k != key and k.lower() == key.lower()]
     if not others:
         return ""
     if key in info or len(others) > 1:
         raise InputError(
-            f"{key} is there twice",
+            f"{key} occurs twice",
             where=place,
             received=", ".join(k for k in info if k.lower() == key.lower()),
             fix="keep one of them",
@@ -216,7 +216,7 @@ def _renamed(info: dict[str, Any], key: str, place: Place) -> str:
 
 
 def _refuse_other_names(info: dict[str, Any], no_cell: bool, no_flags: bool, place: Place) -> None:
-    """Cells and flags under names that are not those of extended XYZ would be lost."""
+    """Refuse cells and flags under other names than in extended XYZ, which would be lost."""
     for key, value in info.items():
         numbers = np.asarray(value)
         sizes = (3, 6, 9) if key.lower() in CELLS else (6, 9)
@@ -242,7 +242,7 @@ def _refuse_other_names(info: dict[str, Any], no_cell: bool, no_flags: bool, pla
 
 
 def _cell(lattice: Any, place: Place) -> np.ndarray:
-    """Cell vectors as rows, from 9 numbers or a 3×3 matrix."""
+    """Return cell vectors as rows, from 9 numbers or a 3×3 matrix."""
     array = np.asarray(lattice)
     if array.dtype.kind not in "if" or array.shape not in ((9,), (3, 3)):
         raise InputError(
@@ -256,7 +256,7 @@ def _cell(lattice: Any, place: Place) -> np.ndarray:
 
 
 def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
-    """`pbc` as three flags; without it a frame that has a cell is periodic."""
+    """Return `pbc` as three flags; without it, a frame that has a cell is periodic."""
     array = np.array(has_cell if flags is None else flags)
     if array.shape not in ((), (1,), (3,)) or not np.isin(array, (False, True)).all():
         raise InputError(
@@ -270,14 +270,14 @@ def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
 
 
 def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
-    """(name, type, number of columns) of each entry of `Properties`."""
+    """Return (name, type, number of columns) of each entry of `Properties`."""
     fields = str(properties).split(":")
     triples = list(zip(fields[0::3], fields[1::3], fields[2::3], strict=False))
-    well = len(fields) % 3 == 0 and all(
+    valid = len(fields) % 3 == 0 and all(
         kind in ("R", "I", "S", "L") and count.isdigit() and int(count) > 0
         for _, kind, count in triples
     )
-    if not well or not triples:
+    if not valid or not triples:
         raise InputError(
             "Properties cannot be read",
             where=place,
@@ -288,7 +288,7 @@ def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
     names = [name for name, _, _ in triples]
     if len(set(names)) < len(names):
         raise InputError(
-            "a column is there twice",
+            "a column occurs twice",
             where=place,
             expected="each name once in Properties",
             received=next(name for name in names if names.count(name) > 1),
@@ -300,7 +300,7 @@ def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
 def _table(
     rows: list[str], columns: list[tuple[str, str, int]], place: Place
 ) -> dict[str, np.ndarray]:
-    """The per-atom columns by name; every row must have exactly the stated columns."""
+    """Return the per-atom columns by name; every row must have exactly the stated columns."""
     width = sum(count for _, _, count in columns)
     words = [row.split() for row in rows]
     for k, row in enumerate(words):
@@ -334,10 +334,10 @@ def _real(word: str) -> float:
 
 
 def _convert(part: list[list[str]], kind: str, name: str, place: Place) -> np.ndarray:
-    one: Any = {"R": _real, "I": int, "S": str, "L": _LOGICAL.__getitem__}[kind]
+    convert: Any = {"R": _real, "I": int, "S": str, "L": _LOGICAL.__getitem__}[kind]
     for k, row in enumerate(part):
         try:
-            part[k] = [one(word) for word in row]
+            part[k] = [convert(word) for word in row]
         except (ValueError, KeyError) as error:
             raise InputError(
                 f"a value in the column {name!r} cannot be read",
@@ -351,7 +351,7 @@ def _convert(part: list[list[str]], kind: str, name: str, place: Place) -> np.nd
 
 
 def _numbers(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
-    """Atomic numbers, from the column of symbols, or that of atomic numbers; both must agree."""
+    """Return atomic numbers, from the column of symbols or of numbers; both must agree."""
     symbols = next((arrays.pop(name) for name in ELEMENTS if name in arrays), None)
     stated = next((arrays.pop(name) for name in ("Z", "numbers") if name in arrays), None)
     if symbols is None and stated is None:
@@ -360,25 +360,25 @@ def _numbers(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
             where=Place(place.file, place.frame, (place.line or 0) + 1),
             expected="species:S:1 or Z:I:1 in Properties",
             received=f"the columns {', '.join(arrays)}",
-            fix="name the column of the elements so",
+            fix="give this name to the column of the elements",
         )
-    found = [_atomic_numbers(column, place) for column in (symbols, stated) if column is not None]
+    columns = [_atomic_numbers(column, place) for column in (symbols, stated) if column is not None]
     if symbols is not None:
         _refuse_types(symbols, place)
-    differ = np.flatnonzero(found[0] != found[-1])
+    differ = np.flatnonzero(columns[0] != columns[-1])
     if len(differ):
         k = int(differ[0])
         raise InputError(
             "two columns say that an atom is of different elements",
             where=Place(place.file, place.frame, (place.line or 0) + 2 + k),
-            received=f"atomic numbers {found[0][k]} and {found[-1][k]}",
+            received=f"atomic numbers {columns[0][k]} and {columns[-1][k]}",
             fix="keep the column that is right",
         )
-    return found[0]
+    return columns[0]
 
 
 def _refuse_types(symbols: np.ndarray, place: Place) -> None:
-    """Numbers where symbols should be are types of a simulation, or else atomic numbers."""
+    """Refuse numbers instead of symbols: types of a simulation, or atomic numbers."""
     numbers = [k for k, word in enumerate(symbols.tolist()) if str(word).isdigit()]
     if numbers:
         raise InputError(

@@ -1,21 +1,21 @@
-"""Which structures are the same: up to rotation, translation, order of atoms, and rounding.
+"""Find structures that are the same up to rotation, translation, order of atoms, and rounding.
 
 A hash of rounded numbers misses duplicates that fall on two sides of a rounding boundary. Here
-a fingerprint is a vector in which every component changes at most in proportion to how far
-atoms move, and two structures are the same where no component differs by more than `TOLERANCE`.
+a fingerprint is a vector whose components change at most in proportion to displacements of
+atoms, and two structures are the same if no component differs by more than `TOLERANCE`.
 
 For each atom i and each of a few radial functions g_k,
 
     rho_ki = sum_j w(Z_j) g_k(r_ij),    g_k(r) = sin(k pi r / r_c) (1 - (r / r_c)^2)^3 / k,
 
 over all neighbours within r_c, images included; in molecules also the distance of i from the
-centroid. For each element the values are sorted, which forgets the order of the atoms without
+centroid. For each element the values are sorted, which removes the order of the atoms without
 jumps. Number of atoms, composition and periodicity must agree exactly, the volume nearly.
 
 Limits: mirror images are the same. A structure and its supercell are different. Two structures
-that differ only in ways that no neighbourhood within 5 Å feels (nor, in a molecule, the
-distances from the centroid) are taken for the same; so are those whose atoms differ by less
-than some 1e-4 Å. Atoms of a crystal that move by 1e-3 Å are told apart.
+are taken for the same if they differ in no neighbourhood within 5 Å (nor, in a molecule, in the
+distances from the centroid), or if their atoms differ by less than about 1e-4 Å. Crystals whose
+atoms differ by 1e-3 Å are distinguished.
 """
 
 import hashlib
@@ -37,15 +37,15 @@ ORIENTATION_TOLERANCE = 1e-4
 
 
 def fingerprint(structure: Structure) -> np.ndarray:
-    """What of a structure does not depend on how it is placed, ordered or wrapped.
+    """Return a vector that does not depend on how a structure is placed, ordered or wrapped.
 
     Returns:
-        float64 [n * FUNCTIONS + n + 1]; comparable where `kind` agrees.
+        float64 [n * FUNCTIONS + n + 1]; comparable if `kind` agrees.
     """
     n = len(structure)
     i, j, r = pairs(structure, CUTOFF)
     g = _radial(r)
-    # An element counts by a number of order one that differs between all elements.
+    # Each element has a weight of order one that differs from all others.
     weight = 0.5 + np.sqrt(structure.numbers) / 5
     rho = np.empty((FUNCTIONS + 1, n))
     for row, values in zip(rho, g, strict=False):
@@ -63,10 +63,10 @@ def fingerprint(structure: Structure) -> np.ndarray:
 
 
 def orientation(structure: Structure) -> np.ndarray:
-    """How a structure is turned: tells structures with one fingerprint apart that are rotated.
+    """Return the orientation, which distinguishes rotated structures with one fingerprint.
 
-    sum_ij w_i w_j g_k(r_ij) r_ij,a r_ij,b / r_ij^2, which translation, order of the atoms and
-    lattice shifts leave alone; so does inversion.
+    It is sum_ij w_i w_j g_k(r_ij) r_ij,a r_ij,b / r_ij^2, which does not change with translation,
+    order of the atoms, lattice shifts or inversion.
 
     Returns:
         float64 [FUNCTIONS * 9], divided by the number of atoms.
@@ -80,21 +80,21 @@ def orientation(structure: Structure) -> np.ndarray:
 
 
 def _radial(r: np.ndarray) -> np.ndarray:
-    """g_k(r) [FUNCTIONS, pairs]."""
+    """Return g_k(r) [FUNCTIONS, pairs]."""
     k = np.arange(1, FUNCTIONS + 1)[:, None]
     x = r / CUTOFF
     return np.sin(k * np.pi * x) * (1 - x**2) ** 3 * (1 / k)
 
 
 def kind(structure: Structure) -> str:
-    """A hash of what must agree exactly: composition and periodicity."""
+    """Return a hash of composition and periodicity, which must agree exactly."""
     numbers = np.sort(structure.numbers).astype("<i4").tobytes()
     flags = np.sort(structure.periodic).tobytes()
     return hashlib.sha256(numbers + flags).hexdigest()
 
 
 def duplicates(structures: Sequence[Structure], *, tolerance: float = TOLERANCE) -> np.ndarray:
-    """Number the different structures.
+    """Number the distinct structures.
 
     Returns:
         int64 [structures]: the same number for structures that are the same (or linked by
@@ -120,16 +120,16 @@ def duplicates(structures: Sequence[Structure], *, tolerance: float = TOLERANCE)
 
 
 def _close(vectors: np.ndarray, tolerance: float) -> np.ndarray:
-    """Index pairs [pairs, 2] of rows that differ by at most `tolerance` in every component."""
+    """Return index pairs [pairs, 2] of rows whose components all differ by at most `tolerance`."""
     from scipy.spatial import KDTree
 
     # Means and standard deviations of blocks of components differ by no more than the
-    # components do, so a search in these few numbers misses nothing.
+    # components do, so a search in these few numbers misses no pair.
     blocks = np.array_split(vectors, min(8, vectors.shape[1]), axis=1)
     summary = np.stack([f(b, axis=1) for b in blocks for f in (np.mean, np.std)], axis=1)
     candidates = KDTree(summary).query_pairs(tolerance, p=np.inf, output_type="ndarray")
-    kept = [
+    close = [
         chunk[np.abs(vectors[chunk[:, 0]] - vectors[chunk[:, 1]]).max(axis=1) <= tolerance]
         for chunk in np.array_split(candidates, 1 + len(candidates) // 10_000)
     ]
-    return np.concatenate(kept)
+    return np.concatenate(close)

@@ -1,4 +1,4 @@
-"""A folder of calculations: which files below it are read, which are left, and why."""
+"""Choose which files below a folder of calculations are read, and say why others are not."""
 
 import os
 import re
@@ -21,23 +21,23 @@ WITH_RESULTS = frozenset(
 GEOMETRIES = frozenset(
     {"aims", "cfg", "cif", "gen", "mol", "proteindatabank", "sdf", "vasp", "xsf", "xyz"}
 )
-"""ASE's names of formats that hold structures alone, read where a folder has nothing else."""
+"""ASE's names of formats that hold structures alone, read if a folder has nothing else."""
 
 
 def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[Left]]:
-    """The files below a folder that hold structures with results, or else structures alone.
+    """Return the files below a folder that hold structures with results, or else structures alone.
 
-    Of a VASP calculation, vasprun.xml is read and OUTCAR is left. Hidden files are not looked at.
+    Of a VASP calculation, vasprun.xml is read and OUTCAR is not. Hidden files are ignored.
 
     Args:
-        folder: to search, with all folders in it.
-        name: what to call it in errors.
+        folder: the folder to search, with all folders in it.
+        name: the name of the folder in errors.
 
     Returns:
-        Paths in the order of their names, and what was left.
+        Paths in the order of their names, and the files that are not read.
 
     Raises:
-        InputError: nothing there can be read.
+        InputError: no file can be read.
     """
     kinds = {path: _kind(path) for path in _files(folder)}
     for known in (WITH_RESULTS, GEOMETRIES):
@@ -47,31 +47,31 @@ def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[Left]]
             for path in taken:
                 del left[path]
             for path in _repeats(taken):
-                left[path] = "the same calculation as vasprun.xml beside it"
+                left[path] = "the same calculation as vasprun.xml next to it"
             read = [path for path in taken if path not in left]
             return read, [Left(str(path), reason) for path, reason in left.items()]
-    there = ", ".join(str(path.relative_to(folder)) for path in list(kinds)[:5])
+    examples = ", ".join(str(path.relative_to(folder)) for path in list(kinds)[:5])
     raise InputError(
         "the folder has nothing that can be read",
         where=Place(name),
         expected="vasprun.xml, OUTCAR, extended XYZ, ASE databases or trajectories …, at any depth",
-        received=there or "no files",
+        received=examples or "no files",
         fix="name the files, or give them the suffix of their format",
     )
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder that are not hidden or empty, in the order of their names."""
-    for here, folders, files in os.walk(folder):
+    """Yield all files below a folder that are not hidden or empty, in the order of their names."""
+    for directory, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in sorted(files):
-            path = Path(here) / file
+            path = Path(directory) / file
             if not file.startswith(".") and path.is_file() and path.stat().st_size:
                 yield path
 
 
 def _kind(path: Path) -> str | None:
-    """ASE's name of the format of a file; None where it is not known."""
+    """Return ASE's name of the format of a file; None if it is not known."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if path.suffix in (".xyz", ".extxyz") or path.name.endswith((".xyz.gz", ".extxyz.gz")):
@@ -85,7 +85,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _has_entries(path: Path) -> bool:
-    """Whether a JSON file has entries or structures of pymatgen, or is an ASE database."""
+    """Return whether a JSON file has entries or structures of pymatgen, or is an ASE database."""
     try:
         data = computed_entries.read_json(path, str(path))
     except InputError:
@@ -97,16 +97,16 @@ def _has_entries(path: Path) -> bool:
 
 
 def _repeats(taken: list[Path]) -> list[Path]:
-    """OUTCARs beside a vasprun.xml, and second copies of either."""
+    """Return OUTCARs next to a vasprun.xml, and second copies of either."""
     repeats = []
     for path in taken:
         stem = re.sub(r"\.(gz|bz2|xz)$", "", path.name)
-        beside = {p.name for p in taken if p.parent == path.parent and p != path}
+        siblings = {p.name for p in taken if p.parent == path.parent and p != path}
         if stem.startswith("OUTCAR"):
             tail = stem.removeprefix("OUTCAR")
             same = {f"vasprun.xml{tail}", f"vasprun{tail}.xml"}
-            if any(b.startswith(tuple(same)) for b in beside):
+            if any(b.startswith(tuple(same)) for b in siblings):
                 repeats.append(path)
-        elif stem != path.name and stem in beside:
+        elif stem != path.name and stem in siblings:
             repeats.append(path)
     return repeats

@@ -1,7 +1,7 @@
-"""From the keys of a file to the labels of the table, with nothing guessed in silence.
+"""Turn the keys of a file into the labels of the table, without silent guesses.
 
-For each property the key that the user names is taken, or else the first of its `REF_` key and
-its aliases that the frame has. What was taken is counted, what was nearly right is remembered.
+Each property is read from the key that the user names, or else from the first of its `REF_` key and
+its aliases that the frame has. Keys that were read are counted, and nearly right keys recorded.
 """
 
 import re
@@ -18,23 +18,23 @@ from kohn.structures.structure import Structure, Unusable
 from kohn.units import factor
 
 LabelPolicy: TypeAlias = Literal["all", "finite", "usable", "none"]
-"""How labels that cannot be used are treated: 'all' must be usable; those that are not 'finite' are
-left out, and others refused; whatever is not 'usable' is left out; 'none' is looked at."""
+"""The treatment of labels that cannot be used: 'all' refuses them; 'finite' leaves out those that
+are not finite and refuses others; 'usable' leaves out all of them; 'none' reads no labels."""
 ASYMMETRY = 0.05
-"""Of the largest component of a tensor: a difference between halves that is taken for noise."""
+"""Largest difference between halves of a tensor taken as noise, over its largest component."""
 
 UNCERTAIN = frozenset({"mu", "alpha", "initial_charges"})
-"""Aliases so short or general that they may mean something else: where the shape does not fit,
-they are left among the other information rather than refused."""
+"""Aliases so short or general that they may mean something else: if the shape does not fit, they
+stay in the other information and are not refused."""
 
 
 @dataclass
 class KeysUsed:
-    """What was found under which key, over the frames of one file.
+    """The keys of the frames of one file, as they were read.
 
     Attributes:
         used: property name -> key -> number of frames.
-        others: keys that are no label -> shape of a value, and whether it is per atom.
+        others: keys that are not labels -> shape of a value, and whether it is per atom.
         notes: note -> number of frames.
         unusable: labels that were left out.
     """
@@ -46,15 +46,15 @@ class KeysUsed:
 
 
 class _NotFinite(InputError):
-    """A label that is not a finite number: missing, as some programs write it."""
+    """A label that is not a finite number, as some programs write a missing one."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which keys to look for.
+    """The keys to look for.
 
     Attributes:
-        keys: property name -> the one key to read it from, as the user wants it.
+        keys: property name -> the only key to read it from, named by the user.
         names: property name -> keys to try, in this order, for all properties.
     """
 
@@ -63,14 +63,14 @@ class Wanted:
 
 
 def wanted(keys: dict[str, str] | None = None, energy: str = "energy") -> Wanted:
-    """The keys to look for, when the user names some of them.
+    """Return the keys to look for if the user names some of them.
 
     Args:
         keys: property name -> key in the file.
-        energy: 'free_energy' to take the free energy for the energy as well.
+        energy: 'free_energy' to read the free energy as the energy too.
 
     Raises:
-        InputError: an unknown property.
+        InputError: a property or the energy is unknown.
     """
     keys = dict(keys or {})
     for name in keys:
@@ -103,37 +103,37 @@ def structure_of(
     tally: KeysUsed,
     policy: LabelPolicy = "all",
 ) -> Structure:
-    """A structure with the labels that a raw frame has.
+    """Return a structure with the labels of a raw frame.
 
     Args:
         raw: the frame; its geometry must be settled already.
         want: the keys to look for.
         weights: config_type -> weight.
-        tally: counts are added here.
-        policy: what is done with labels that cannot be used.
+        tally: the keys of the frame are added to it.
+        policy: the treatment of labels that cannot be used.
 
     Raises:
-        InputError: a label has the wrong shape, is no number or not finite, or is asymmetric;
+        InputError: a label has the wrong shape, is not a number, not finite or not symmetric;
             the frame states units that are not Kohn's.
     """
     _refuse_units(raw, policy)
     info, arrays = dict(raw.info), dict(raw.arrays)
-    labels, used, gone = _labels(raw, want, tally, policy)
-    for key in gone | set(used.values()):
+    labels, used, dropped = _labels(raw, want, tally, policy)
+    for key in dropped | set(used.values()):
         _ = arrays.pop(key, None) if key in arrays else info.pop(key, None)
     tally.notes.update(raw.notes)
     for name, key in used.items():
         tally.used[name][key] += 1
         for other in want.names[name]:
             if other in info or ("atoms" in PROPERTIES[name].shape and other in arrays):
-                tally.notes[f"{key} was read as {name}; {other} is also there"] += 1
+                tally.notes[f"{key} was read as {name}; the frame also has {other}"] += 1
     config_type = str(info.pop("config_type", "")) or "Default"
     weight = info.pop("config_weight", 1.0)
     weight = _weight(weight, raw) if policy in ("all", "finite") else 1.0
     predictions = PROPERTIES.keys() if PREDICTED_BY in info else ()
     if predictions:
-        said = ", ".join(name for name in predictions if name in info or name in arrays)
-        tally.notes[f"{said}: predicted by {info[PREDICTED_BY]}, and no labels"] += 1
+        predicted = ", ".join(name for name in predictions if name in info or name in arrays)
+        tally.notes[f"{predicted}: predicted by {info[PREDICTED_BY]}, not labels"] += 1
     for key, value in {**info, **arrays}.items():
         if key in predictions or key.removesuffix("_std") in predictions:
             continue
@@ -156,16 +156,16 @@ def structure_of(
 def _labels(
     raw: RawFrame, want: Wanted, tally: KeysUsed, policy: LabelPolicy
 ) -> tuple[dict[str, np.ndarray], dict[str, str], set[str]]:
-    """The labels of a frame, the key that each was read from, and keys that are left out."""
+    """Return the labels of a frame, the key that each was read from, and keys that are left out."""
     labels: dict[str, np.ndarray] = {}
     used: dict[str, str] = {}
-    gone: set[str] = set()
+    dropped: set[str] = set()
     if policy == "none":
         return labels, used, set(known_keys()) | set(want.keys.values())
     skipped = (InputError,) if policy == "usable" else _NotFinite if policy == "finite" else ()
 
     def leave_out(label: str, key: str, error: InputError) -> None:
-        gone.add(key)
+        dropped.add(key)
         tally.unusable.append(Unusable(label, key, error.message, raw.place, error.where))
 
     for p in PROPERTIES.values():
@@ -173,7 +173,7 @@ def _labels(
         if key is None:
             continue
         if p.name in ("stress", "virial") and not _has_volume(raw):
-            gone.add(key)
+            dropped.add(key)
             tally.notes[f"{key} of a structure that is not periodic was left out"] += 1
             continue
         try:
@@ -183,32 +183,32 @@ def _labels(
             leave_out(p.name, key, error)
     try:
         _virial_to_stress(labels, used, want.keys, raw, tally)
-    except skipped as error:  # the two contradict each other
+    except skipped as error:  # stress and virial contradict each other
         labels.pop("stress")
         leave_out("stress", used.pop("stress"), error)
-    return labels, used, gone
+    return labels, used, dropped
 
 
 def _readable(p: Property, want: Wanted, raw: RawFrame) -> tuple[str, ...]:
-    """The keys to try. Of a frame with predictions they are those that hold no prediction."""
+    """Return the keys to try; for a frame with predictions, those that hold no prediction."""
     if PREDICTED_BY not in raw.info or p.name in want.keys:
         return want.names[p.name]
     return tuple(key for key in want.names[p.name] if key.lower() not in PROPERTIES)
 
 
 def _has_volume(raw: RawFrame) -> bool:
-    """Whether a stress has a meaning: periodic along some direction, in a cell with a volume."""
+    """Return whether stress has a meaning: some periodic direction, and a cell with a volume."""
     return bool(raw.periodic.any()) and abs(np.linalg.det(raw.cell)) > 1e-6
 
 
 def _refuse_units(raw: RawFrame, policy: LabelPolicy) -> None:
-    """Refuse a frame that says of its numbers that they are not in Kohn's units."""
+    """Refuse a frame that states units other than Kohn's."""
     for key, value in raw.info.items():
         if not isinstance(value, str) or not re.search(r"(^|_)units?$", key, re.IGNORECASE):
             continue
         of_lengths = re.search("length|dist|pos", key, re.IGNORECASE)
-        one = factor(value)
-        if one in (None, 1.0) or (policy in ("usable", "none") and not of_lengths):
+        size = factor(value)
+        if size in (None, 1.0) or (policy in ("usable", "none") and not of_lengths):
             continue
         raise InputError(
             "the frame states a unit that is not Kohn's",
@@ -220,10 +220,10 @@ def _refuse_units(raw: RawFrame, policy: LabelPolicy) -> None:
 
 
 def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.ndarray:
-    """The label as a float64 array of the shape in the table.
+    """Return the label as a float64 array of the shape in the table.
 
     Tensors may come as 3×3 or 9 numbers, and a stress or virial as 6 in Voigt order
-    xx yy zz yz xz xy. Of a tensor the symmetric part is taken; where more than rounding is lost,
+    xx yy zz yz xz xy. The symmetric part of a tensor is taken; if more than rounding is lost,
     `tally` notes it.
     """
     per_atom = "atoms" in p.shape
@@ -239,7 +239,7 @@ def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.nda
             where=raw.place_of(),
             expected=f"{p.name} in {p.unit}, shape {shape}",
             received=repr(value)[:60],
-            fix="correct it, or remove the key where the label is not known",
+            fix="correct it, or remove the key if the label is not known",
         ) from None
     array = _reshape(array, p)
     if array.shape != shape:
@@ -249,25 +249,25 @@ def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.nda
 
 
 def near_keys(tally: KeysUsed) -> dict[str, str]:
-    """Keys of no meaning that are nearly a known key of a property that was not found.
+    """Return unknown keys that nearly match a known key of a property that was not read.
 
     Returns:
-        key in the file -> the known key it is nearly.
+        key in the file -> the known key that it nearly matches.
     """
-    found = set(tally.used) | ({"virial"} if "stress" in tally.used else set())
+    properties = set(tally.used) | ({"virial"} if "stress" in tally.used else set())
     # Reversed, so that of two keys that differ only in case the one with REF_ is suggested.
     names = {key: name for key, name in reversed(known_keys().items()) if key not in UNCERTAIN}
     near = {}
     for key, (shape, per_atom) in tally.others.items():
         candidates = [k for k, name in names.items() if _could_be(shape, per_atom, name)]
         guess = nearest(key, candidates, cutoff=0.8)
-        if guess is not None and names[guess] not in found:
+        if guess is not None and names[guess] not in properties:
             near[key] = guess
     return near
 
 
 def _key_for(p: Property, names: tuple[str, ...], raw: RawFrame) -> str | None:
-    """The key under which this frame has the property, or None."""
+    """Return the key under which this frame has the property, or None."""
     for key in names:
         if _has(p, key, raw) and not (key in UNCERTAIN and not _fits(p, key, raw)):
             return key
@@ -288,7 +288,7 @@ def _fits(p: Property, key: str, raw: RawFrame) -> bool:
 
 
 def _could_be(shape: tuple[int, ...], per_atom: bool, name: str) -> bool:
-    """Whether a value of this shape could be this property."""
+    """Return whether a value of this shape could be this property."""
     p = PROPERTIES[name]
     if per_atom or "atoms" in p.shape:
         return per_atom and "atoms" in p.shape and shape[1:] == p.shape[1:]
@@ -360,14 +360,14 @@ def _virial_to_stress(
     raw: RawFrame,
     tally: KeysUsed,
 ) -> None:
-    """stress = -virial / V, where there is a virial and no other stress."""
+    """Set stress = -virial / V, if the frame has a virial and no other stress."""
     if "virial" not in labels:
         return
     stress = -labels.pop("virial") / abs(np.linalg.det(raw.cell))
     key = used.pop("virial")
     if "stress" in labels and "virial" not in keys:
         _agree(labels["stress"], stress, used["stress"], key, "stress" in keys, raw)
-        tally.notes[f"{key} was left out beside {used['stress']}"] += 1
+        tally.notes[f"{key} was left out in favour of {used['stress']}"] += 1
         return
     labels["stress"], used["stress"] = stress, key
     tally.notes[f"{key} was converted: stress = -virial / volume"] += 1

@@ -1,4 +1,4 @@
-"""Interatomic distances under a cutoff, periodic images included (vesin)."""
+"""Compute interatomic distances below a cutoff, periodic images included (vesin)."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from kohn.structures.structure import Structure
 
 
 def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair of atoms (or of an atom and an image) closer than `cutoff`, once.
+    """Return each pair of atoms (or of an atom and an image) closer than `cutoff`, once.
 
     Args:
         structure: in any cell, atoms wrapped or not.
@@ -23,7 +23,7 @@ def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, 
 def displacements(
     structure: Structure, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """As `pairs`, with the vector from i to (the image of) j, Å, float64 [pairs, 3]."""
+    """Return `pairs`, with the vector from i to (the image of) j, Å, float64 [pairs, 3]."""
     i, j, r, d = _search(structure, cutoff, "ijdD")
     return i.astype(np.int64), j.astype(np.int64), r, d
 

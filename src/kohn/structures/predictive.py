@@ -1,6 +1,6 @@
-"""What predicts with confidence: the protocol of potentials, ensembles and whatever comes.
+"""Define the protocol of models that predict energies: potentials, ensembles and others.
 
-Calculator, prediction, evaluation and screening know a model by this alone.
+Calculator, prediction, evaluation and screening use a model through this protocol alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,19 +16,19 @@ from kohn.typing import Document, Float
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """What a potential says of one structure.
+    """The prediction of a potential for one structure.
 
     Attributes:
         energy: eV, E0s included.
         energies: eV, [n], of each atom, E0 included.
         forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
-            direction in a cell with a volume; None otherwise, and of a potential that is not
+        stress: eV/Å³, [3, 3], positive in tension, for a structure that is periodic in some
+            direction in a cell with a volume; None otherwise, and for a potential that is not
             conservative.
-        energy_std: standard deviation that the error of the energy is expected to have, eV, of
-            models that are `confident`.
-        forces_std: of each force component, eV/Å, [n, 3].
-        outside: in what the structure is unlike the training data, in words.
+        energy_std: expected standard deviation of the error of the energy, eV, for models that
+            are `confident`.
+        forces_std: the same for each force component, eV/Å, [n, 3].
+        outside: how the structure differs from the training data, in words.
     """
 
     energy: float
@@ -41,15 +41,15 @@ class Prediction:
 
     def __repr__(self) -> str:
         force = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
-        said = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
-        said += [f"largest force {force:.4g} eV/Å"]
-        said += ["with stress"] if self.stress is not None else []
-        said += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
-        said += ["outside the training data"] if self.outside else []
-        return f"Prediction({'; '.join(said)})"
+        parts = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
+        parts += [f"largest force {force:.4g} eV/Å"]
+        parts += ["with stress"] if self.stress is not None else []
+        parts += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
+        parts += ["outside the training data"] if self.outside else []
+        return f"Prediction({'; '.join(parts)})"
 
     def as_labels(self) -> dict[str, np.ndarray]:
-        """The prediction under the names of the label table."""
+        """Return the prediction under the names of the label table."""
         names = ("energy", "energies", "forces", "stress", "energy_std", "forces_std")
         values = {name: getattr(self, name) for name in names}
         return {name: np.asarray(v) for name, v in values.items() if v is not None}
@@ -57,13 +57,13 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Energies:
-    """Energies alone, of many structures.
+    """Predicted energies alone, of many structures.
 
     Attributes:
         mean: eV, [M].
-        std: standard deviation that the errors are expected to have, eV, [M]; None of models that
-            do not tell it.
-        freedom: ν of the errors, which Student's distribution describes; infinite where the
+        std: expected standard deviation of the errors, eV, [M]; None for models that do not
+            predict it.
+        freedom: ν of Student's distribution, which describes the errors; infinite if the
             standard deviation is known, as that of a posterior.
     """
 
@@ -73,57 +73,57 @@ class Energies:
 
 
 class Moving(Protocol):
-    """A model of atoms that move: it keeps what it can from one geometry to the next."""
+    """A model for moving atoms: it reuses data of one geometry for the next if it can."""
 
     @property
     def compilations(self) -> int:
-        """Shapes that were needed, and so functions compiled."""
+        """The number of shapes that were needed, and so of functions compiled."""
         ...
 
     @property
     def searches(self) -> int:
-        """How often the neighbours were found anew."""
+        """The number of searches for neighbours."""
         ...
 
     def __call__(self, structure: Structure) -> Prediction:
-        """Energy, forces and stress of a geometry.
+        """Return energy, forces and stress of a geometry.
 
         Raises:
-            InputError: an element that the model has not seen; a geometry without sense.
+            InputError: an element that the model has not seen; a geometry that is not valid.
         """
         ...
 
 
 class Predictive(Protocol):
-    """Anything that predicts energies, forces and stresses, and perhaps how sure it is."""
+    """A model that predicts energies, forces and stresses, and perhaps their errors."""
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that it knows."""
+        """The atomic numbers that the model knows."""
         ...
 
     @property
     def cutoff(self) -> float:
-        """Distance beyond which atoms do not see each other, Å."""
+        """The cutoff, beyond which atoms do not see each other, Å."""
         ...
 
     @property
     def conservative(self) -> bool:
-        """Whether forces and stress are derivatives of the energy. If not, there is no stress."""
+        """Whether forces and stress are derivatives of the energy. If not, stress is None."""
         ...
 
     @property
     def confident(self) -> bool:
-        """Whether it tells standard deviations of its errors."""
+        """Whether the model predicts standard deviations of its errors."""
         ...
 
     @property
     def provenance(self) -> Document:
-        """How it was made."""
+        """The record of how the model was made."""
         ...
 
     def zero(self, structure: Structure) -> float:
-        """The part of the energy that is not learned: E0s and baseline, eV."""
+        """Return the part of the energy that is not learned: E0s and baseline, eV."""
         ...
 
     def predict(
@@ -133,16 +133,16 @@ class Predictive(Protocol):
         uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Energies, forces and stresses of structures, in their order.
+        """Return energies, forces and stresses of structures, in their order.
 
         Args:
-            structures: whatever `kohn.read` takes.
-            uncertainty: standard deviations of the errors too.
+            structures: anything that `kohn.read` takes.
+            uncertainty: whether to predict standard deviations of the errors too.
             advance: called with the number of structures done since the last call.
 
         Raises:
-            InputError: an element that the model has not seen; a geometry without sense.
-            ConfigError: `uncertainty` of a model that is not confident.
+            InputError: an element that the model has not seen; a geometry that is not valid.
+            ConfigError: `uncertainty` for a model that is not confident.
         """
         ...
 
@@ -153,12 +153,12 @@ class Predictive(Protocol):
         elements: Sequence[int] | None = None,
         deviations: bool = False,
     ) -> Energies:
-        """Energies alone, of very many structures that come in portions.
+        """Return energies alone, of very many structures that come in portions.
 
         Args:
             structures: a portion.
             elements: atomic numbers of all portions.
-            deviations: standard deviations of the errors too.
+            deviations: whether to predict standard deviations of the errors too.
 
         Raises:
             InputError, ConfigError: see `predict`.
@@ -166,9 +166,9 @@ class Predictive(Protocol):
         ...
 
     def moving(self, *, skin: float = 0.2) -> Moving:
-        """For atoms that move; neighbours are kept with a skin, Å."""
+        """Return the model for moving atoms, with a skin of the neighbour lists, Å."""
         ...
 
     def astype(self, dtype: type) -> Self:
-        """The same computing in float32 or float64."""
+        """Return the same model, computing in float32 or float64."""
         ...

@@ -1,7 +1,7 @@
-"""The table of labels: what each quantity is called, its shape, unit, sign and symmetry.
+"""Define the table of labels: name, shape, unit, sign and symmetry of each quantity.
 
-Reading, heads, losses, metrics, audits and reports all read this one table. Nothing is ever
-filled in silently: a structure without a label simply does not have it.
+Reading, heads, losses, metrics, audits and reports all use this one table. Missing labels are
+never filled in silently: a structure without a label does not have it.
 
 Sources of the conventions: ASE (units, Voigt order, stress positive in tension); VASP prints
 kbar with the opposite sign, and readers convert.
@@ -13,7 +13,7 @@ from typing import Literal
 Shape = tuple[int | Literal["atoms"], ...]
 
 PREDICTED_BY = "predicted_by"
-"""Key of a frame whose plain keys (all but `REF_`) hold what a model predicted: no labels."""
+"""Key of a frame whose plain keys (all but `REF_`) hold predictions of a model, not labels."""
 PREDICTOR = "kohn"
 """Name of Kohn's calculator, under which ASE's trajectories and databases keep its results."""
 
@@ -23,12 +23,12 @@ class Property:
     """One physical quantity.
 
     Attributes:
-        name: the name everything in Kohn uses.
-        key: what extxyz files written by Kohn call it.
-        aliases: what it is called in the wild; read in this order, after `key`.
+        name: the name used everywhere in Kohn.
+        key: its key in extended XYZ files that Kohn writes.
+        aliases: its keys in other files; tried in this order, after `key`.
         shape: shape per structure, where 'atoms' stands for the number of atoms.
-        unit: the unit in Kohn, also of what is read.
-        sign: the sign convention, where there is one to state.
+        unit: the unit in Kohn, also of values that are read.
+        sign: the sign convention, if there is one.
         degrees: the degrees l of the irreducible parts under rotation.
         parity: +1 or -1 under inversion.
         extensive: whether it grows with the size of the system.
@@ -45,7 +45,7 @@ class Property:
     sign: str = ""
 
     def expected_shape(self, n_atoms: int) -> tuple[int, ...]:
-        """The shape that this label has for a structure of `n_atoms` atoms."""
+        """Return the shape of this label for a structure of `n_atoms` atoms."""
         return tuple(n_atoms if d == "atoms" else d for d in self.shape)
 
 
@@ -61,7 +61,7 @@ PROPERTIES: dict[str, Property] = {
             degrees=(0,),
             parity=1,
             extensive=True,
-            sign="total energy, E(sigma -> 0) where electrons have a temperature",
+            sign="total energy, E(sigma -> 0) if electrons have a temperature",
         ),
         Property(
             name="free_energy",
@@ -72,7 +72,7 @@ PROPERTIES: dict[str, Property] = {
             degrees=(0,),
             parity=1,
             extensive=True,
-            sign="electronic free energy: the one whose derivatives forces and stress are",
+            sign="electronic free energy, whose derivatives are forces and stress",
         ),
         Property(
             name="forces",
@@ -154,7 +154,7 @@ PROPERTIES: dict[str, Property] = {
 
 
 def known_keys() -> dict[str, str]:
-    """Every key known in files, to the name of its property; `key` before aliases."""
+    """Return every known key in files -> the name of its property; `key` before aliases."""
     keys = {p.key: p.name for p in PROPERTIES.values()}
     for p in PROPERTIES.values():
         for alias in p.aliases:

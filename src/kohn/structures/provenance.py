@@ -1,8 +1,8 @@
-"""How labels were computed: with which functional, corrected by which scheme, by which code.
+"""Read how labels were computed: with which functional, corrected by which scheme, by which code.
 
-Files say it in their own ways: dicts of pymatgen's entries in `parameters` and in the classes of
+Files state it in different ways: dicts of pymatgen's entries in `parameters` and in the classes of
 their energy adjustments, structures in `info` under the names of the fields below. What they do
-not say is unknown.
+not state is unknown.
 """
 
 from dataclasses import astuple, dataclass
@@ -26,7 +26,7 @@ FUNCTIONALS = {
     "SCAN": "SCAN",
     "PBESOL": "PBEsol",
 }
-"""Names of run types of the Materials Project, in upper case -> ours."""
+"""Names of run types of the Materials Project, in upper case -> names in Kohn."""
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +35,7 @@ class Provenance:
 
     Attributes:
         functional: 'PBE', 'r2SCAN' …, or 'unknown'.
-        scheme: name, and version where it is known, of what corrected it; 'none' or 'unknown'.
+        scheme: name (and version if known) of its correction scheme; 'none' or 'unknown'.
             On entries for hulls also 'none needed', see `kohn.stability.provenance`.
         source: the code or the model, or 'unknown'.
     """
@@ -46,11 +46,11 @@ class Provenance:
 
 
 UNSTATED = Provenance()
-"""Nothing is known."""
+"""The provenance if nothing is known."""
 
 
 def provenance_of(entry: Document) -> Provenance:
-    """What a dict of pymatgen's ComputedEntry says of itself."""
+    """Return the provenance that a dict of pymatgen's ComputedEntry states."""
     parameters = entry.get("parameters") or {}
     schemes = {_scheme(a) for a in entry.get("energy_adjustments") or ()}
     if not schemes:
@@ -62,20 +62,20 @@ def provenance_of(entry: Document) -> Provenance:
 
 
 def stated(info: Document) -> Provenance:
-    """What the `info` of a structure says under functional, scheme and source."""
-    said = [str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")]
-    said[2] = str(info.get("source", info.get(PREDICTED_BY, UNKNOWN)))
-    return Provenance(functional(said[0]), *said[1:])
+    """Return the provenance in the `info` of a structure: functional, scheme and source."""
+    values = [str(info.get(c, UNKNOWN)) for c in ("functional", "scheme", "source")]
+    values[2] = str(info.get("source", info.get(PREDICTED_BY, UNKNOWN)))
+    return Provenance(functional(values[0]), *values[1:])
 
 
-def filled(found: Provenance, given: Provenance) -> Provenance:
-    """What a file says, and what it does not say as it was given."""
-    pairs = zip(astuple(found), astuple(given), strict=True)
+def filled(known: Provenance, given: Provenance) -> Provenance:
+    """Return the provenance that a file states, with unknown fields filled from `given`."""
+    pairs = zip(astuple(known), astuple(given), strict=True)
     return Provenance(*(g if f == UNKNOWN else f for f, g in pairs))
 
 
 def functional(run_type: str | None) -> str:
-    """Our name of a functional: 'GGA_U' is 'PBE+U'; names that we do not know stay."""
+    """Return Kohn's name of a functional: 'GGA_U' is 'PBE+U'; unknown names are kept."""
     text = str(run_type or UNKNOWN).strip()
     return FUNCTIONALS.get(text.upper().replace("_", "+"), text)
 
@@ -87,9 +87,9 @@ def _scheme(adjustment: Document) -> str:
 
 
 def _widest(schemes: set[str]) -> str:
-    """One name for what corrected an entry: of known schemes the widest, else all."""
+    """Return one name for the schemes that corrected an entry: the widest known one, else all."""
     for known in RECONCILED:
-        found = sorted(s for s in schemes if s.split(" ")[0] == known)
-        if found:
-            return " and ".join(found)
+        names = sorted(s for s in schemes if s.split(" ")[0] == known)
+        if names:
+            return " and ".join(names)
     return " and ".join(sorted(schemes))

@@ -1,4 +1,4 @@
-"""A frame as its file has it: geometry, and keys that nobody has understood yet."""
+"""Hold a frame as its file has it: geometry, and keys that are not interpreted yet."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,17 +15,17 @@ HEAVIEST = 118
 
 @dataclass(frozen=True)
 class RawFrame:
-    """One frame before any key is understood.
+    """One frame before its keys are interpreted.
 
     Attributes:
         numbers: atomic numbers, int32 [n].
         positions: Å, float64 [n, 3].
         cell: rows, Å, float64 [3, 3].
         periodic: bool [3].
-        info: key -> value of what the file says once per frame.
-        arrays: key -> array [n, ...] of what it says once per atom.
-        place: file, frame, and the line with the number of atoms (where there are lines).
-        notes: what its reader has to say of it.
+        info: key -> value that the file has once per frame.
+        arrays: key -> array [n, ...] that the file has once per atom.
+        place: file, frame, and the line with the number of atoms (if the file has lines).
+        notes: remarks of its reader.
     """
 
     numbers: np.ndarray
@@ -38,7 +38,7 @@ class RawFrame:
     notes: tuple[str, ...] = ()
 
     def place_of(self, atom: int | None = None) -> Place:
-        """The comment line of this frame, or the line of one of its atoms."""
+        """Return the place of the comment line of this frame, or of one of its atoms."""
         if self.place.line is None:
             return self.place
         offset = 1 if atom is None else 2 + atom
@@ -46,7 +46,7 @@ class RawFrame:
 
 
 def raw_of(structure: Structure) -> RawFrame:
-    """A structure in memory as the frame that it would be in a file."""
+    """Return a structure in memory as the frame that it would be in a file."""
     info, arrays = dict(structure.info), dict(structure.arrays)
     for name, value in structure.labels.items():
         per_atom = "atoms" in PROPERTIES[name].shape
@@ -67,11 +67,11 @@ def raw_of(structure: Structure) -> RawFrame:
 
 
 def settled(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
-    """`raw` with the periodic flags that the user wants, once its geometry is sound.
+    """Return `raw` with the periodic flags that the user wants, and refuse a wrong geometry.
 
     Raises:
-        InputError: no atoms; an atom that is no element; numbers that are not finite; periodic
-            along cell vectors that are zero or dependent.
+        InputError: the frame has no atoms, an atom that is not an element, or numbers that are
+            not finite, or is periodic along cell vectors that are zero or dependent.
     """
     if periodic is not None:
         raw = replace(raw, periodic=np.full(3, periodic))

@@ -1,4 +1,4 @@
-"""Reading: from paths, or from Atoms in memory, to a `Dataset` that says where it came from."""
+"""Read paths, or structures in memory, into a `Dataset` that records its sources."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 Readable: TypeAlias = "str | Path | Atoms | Structure | Dataset | Sequence[Any]"
-"""A file or a folder, ASE atoms, a structure, one of pymatgen's objects, or a list of them."""
+"""A file or a folder, ASE atoms, a structure, an object of pymatgen, or a list of these."""
 
 
 def read(
@@ -35,32 +35,32 @@ def read(
     """Read labelled structures.
 
     A label is read from its `REF_` key, or else from the first of its aliases that the frame
-    has (`properties.PROPERTIES`), results of an ASE calculator included. Which key that was is
-    recorded in `Dataset.sources`. Forces are read without constraints applied; a virial becomes
-    a stress (-virial / V); energy and free energy are kept apart. What a Kohn model predicted is
-    no label: see `kohn.write`.
+    has (`properties.PROPERTIES`), results of an ASE calculator included. `Dataset.sources`
+    records this key. Forces are read without constraints applied; a virial becomes a stress
+    (-virial / V); energy and free energy are kept apart. Predictions of a Kohn model are not
+    labels: see `kohn.write`.
 
     Args:
         paths: a file or several: extended XYZ, ASE databases, vasprun.xml, OUTCAR, pymatgen's
             structures and ComputedStructureEntry dicts (.json, .json.gz; energies with their
-            corrections), and whatever else ASE reads; a folder, of which every file below it that
-            holds results is read (`Dataset.left` says which were not); or `ase.Atoms`,
+            corrections), and other formats that ASE reads; a folder, of which every file below it
+            that holds results is read (`Dataset.left` lists the others); or `ase.Atoms`,
             `Structure`, pymatgen's structures, or a list of them.
-        keys: property name -> key in the file, where it is to be read from another key.
+        keys: property name -> key in the file, to read the property from that key.
         config_weights: config_type -> weight in losses; multiplies `config_weight` of a frame.
-        periodic: sets the periodic flags of all frames, whatever the files say.
-        energy: 'free_energy' to use the free energy as the energy to learn: it is the one that
-            forces and stress are derivatives of, where electrons have a temperature.
-        labels: 'all' refuses a file with a label that cannot be used; 'finite' leaves out those
+        periodic: the periodic flags of all frames, which override those of the files.
+        energy: 'free_energy' to learn the free energy as the energy: its derivatives are forces
+            and stress, if electrons have a temperature.
+        labels: 'all' refuses a file with a label that cannot be used; 'finite' leaves out labels
             that are not finite numbers, and 'usable' all others too (`Source.unusable` lists
-            them); 'none' looks at geometries alone.
+            them); 'none' reads geometries alone.
 
     Returns:
         The structures of all files, in order.
 
     Raises:
-        InputError: a file that cannot be read, a label that cannot be used, a named key that is
-            not there, periodic flags without a cell, an entry without an ordered structure; with
+        InputError: a file cannot be read, a label cannot be used, a named key is missing,
+            periodic flags lack a cell, or an entry has no ordered structure; the message has
             file, frame and line.
     """
     if isinstance(paths, Dataset):
@@ -68,7 +68,7 @@ def read(
     want = wanted(keys, energy)
     if labels not in get_args(LabelPolicy):
         raise InputError(
-            "this is no way to treat labels",
+            "this treatment of labels is not known",
             expected=f"one of {', '.join(get_args(LabelPolicy))}",
             received=repr(labels),
         )
@@ -86,7 +86,7 @@ def read(
 
 
 def structures_of(given: "Readable") -> Sequence[Structure]:
-    """Structures from whatever `read` takes, without a look at their labels."""
+    """Return structures from anything that `read` takes, without reading their labels."""
     if isinstance(given, Dataset):
         return given.structures
     if isinstance(given, (list, tuple)) and all(isinstance(item, Structure) for item in given):
@@ -100,9 +100,9 @@ def scan(
     periodic: bool | None = None,
     labels: LabelPolicy = "all",
 ) -> Iterator[Structure]:
-    """Structures of files one after the other; only one is in memory at a time, but for JSON.
+    """Yield structures of files one by one; only one is in memory at a time, except for JSON.
 
-    Arguments and errors as of `read`, of files alone.
+    Arguments and errors are those of `read`, for files alone.
     """
     want, tally = wanted(None, "energy"), KeysUsed()
     for file in files_of(_items(paths)):
@@ -112,10 +112,10 @@ def scan(
 
 
 def files_of(paths: "Iterable[str | Path]") -> list[Path]:
-    """The files that paths name: those of folders, see `calculations_below`.
+    """Return the files that paths name; for folders see `calculations_below`.
 
     Raises:
-        InputError: a folder without anything that can be read.
+        InputError: a folder has no file that can be read.
     """
     files: list[Path] = []
     for path in map(Path, paths):
@@ -124,7 +124,7 @@ def files_of(paths: "Iterable[str | Path]") -> list[Path]:
 
 
 def _items(paths: Any) -> list[Any]:
-    """What to read one by one; what is in memory is one item together."""
+    """Return the items to read one by one; all structures in memory are one item."""
     if isinstance(paths, (str, Path)) or _in_memory(paths):
         return [paths] if isinstance(paths, (str, Path)) else [[paths]]
     items = list(paths) if isinstance(paths, Iterable) else []
@@ -132,31 +132,31 @@ def _items(paths: Any) -> list[Any]:
         return items
     if items and all(_in_memory(item) for item in items):
         return [items]
-    strange = next((i for i in items if not (_in_memory(i) or isinstance(i, (str, Path)))), None)
+    unreadable = next((i for i in items if not (_in_memory(i) or isinstance(i, (str, Path)))), None)
     raise InputError(
         "there is nothing here to read"
-        if not items or strange is not None
+        if not items or unreadable is not None
         else "paths and structures in memory are in one list",
         expected="a path, paths, ase.Atoms, or a list of Atoms",
-        received=repr(paths if strange is None else strange)[:80],
+        received=repr(paths if unreadable is None else unreadable)[:80],
         fix="name at least one file" if not items else "read them one kind at a time",
     )
 
 
 def _in_memory(item: Any) -> bool:
-    """Whether it is a structure, ASE atoms, or one of pymatgen's objects."""
+    """Return whether an item is a structure, ASE atoms, or an object of pymatgen."""
     return isinstance(item, Structure) or any(
         callable(getattr(item, name, None)) for name in ("get_positions", "as_dict")
     )
 
 
 Part: TypeAlias = tuple[list[Structure], Source, KeysUsed]
-"""What one file gives."""
+"""The structures of one file, their source, and the keys used."""
 
 
 @dataclass
 class _Reading:
-    """How files are read, and which files of folders were left."""
+    """How files are read, and the files of folders that were not read."""
 
     want: Wanted
     weights: dict[str, float]
@@ -165,42 +165,42 @@ class _Reading:
     left: list[Left] = field(default_factory=list)
 
     def parts(self, item: Any) -> list[Part]:
-        """What a file, a folder, or a list in memory gives."""
+        """Return the parts of a file, a folder, or a list in memory."""
         if isinstance(item, list):
             return [self._of_memory(item)]
         if not Path(item).is_dir():
             return [self._of_file(Path(item), str(item))]
         files, left = calculations_below(Path(item), str(item))
-        found: list[Part] = []
+        parts: list[Part] = []
         for file in files:
             try:
-                found.append(self._of_file(file, str(file)))
+                parts.append(self._of_file(file, str(file)))
             except InputError as error:
                 if len(files) == 1:
                     raise
                 place = f" ({error.where})" if str(error.where or "") != str(file) else ""
                 left.append(Left(str(file), f"{error.message}{place}", broken=True))
-        if not found:
+        if not parts:
             raise InputError(
                 "no file of the folder can be read",
                 where=Place(str(item)),
                 received=f"{left[-1].file}: {left[-1].reason}",
-                fix="read one of them by itself, to see what is wrong with it",
+                fix="read one of them alone, to see its error",
             )
         self.left += left
-        return found
+        return parts
 
     def _of_file(self, path: Path, name: str) -> Part:
         checksum = _checksum(path, name)
-        stream, told = _opened(path, name)
-        return self._part(stream, name, checksum, told)
+        stream, format_notes = _opened(path, name)
+        return self._part(stream, name, checksum, format_notes)
 
     def _of_memory(self, items: list[Any]) -> Part:
         raws = (_raw(item, Place(None, k), self.labels) for k, item in enumerate(items))
         return self._part(raws, "(in memory)", None, ())
 
     def _part(
-        self, stream: Iterable[RawFrame], name: str, checksum: str | None, told: tuple[str, ...]
+        self, stream: Iterable[RawFrame], name: str, checksum: str | None, extra: tuple[str, ...]
     ) -> Part:
         tally = KeysUsed()
         structures = [
@@ -217,7 +217,7 @@ class _Reading:
             sha256=checksum or _checksum_of(structures),
             frames=len(structures),
             keys={label: dict(counts) for label, counts in tally.used.items()},
-            notes=(*notes, *told),
+            notes=(*notes, *extra),
             near_keys=near_keys(tally) if self.labels != "none" else {},
             other_keys=tuple(tally.others),
             unusable=tuple(tally.unusable),
@@ -226,7 +226,7 @@ class _Reading:
 
 
 def _raw(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
-    """One frame of what is in memory."""
+    """Return one frame of an item in memory."""
     if isinstance(item, Structure):
         return raw_of(item)
     if hasattr(item, "get_positions"):
@@ -235,19 +235,19 @@ def _raw(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
 
 
 def _opened(path: Path, name: str) -> tuple[Iterable[RawFrame], tuple[str, ...]]:
-    """The frames of a file, and what is to be noted of its format."""
+    """Return the frames of a file, and notes on its format."""
     if extxyz.looks_like_xyz(path) or path.suffix in (".xyz", ".extxyz"):
         return extxyz.frames(path, name), ()
     if path.name.lower().endswith(computed_entries.SUFFIXES):
         entries = computed_entries.listed(computed_entries.read_json(path, name))
         if entries is not None:
-            note = "energy is that of the entries with their corrections"
+            note = "energies are those of the entries with their corrections"
             return computed_entries.frames(entries, name), (note,)
     return ase_formats.frames_of_file(path, name), _notes_on_format(name)
 
 
 def _checksum(path: Path, name: str) -> str:
-    """SHA-256 of a file that is there and not empty."""
+    """Return the SHA-256 of a file, and refuse a file that is missing or empty."""
     if not path.exists():
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         guess = nearest(path.name, siblings)
@@ -276,7 +276,7 @@ def _notes_on_format(name: str) -> tuple[str, ...]:
     if "OUTCAR" in upper or "VASPRUN" in upper:
         return (
             "stress was converted from VASP's kbar and sign to eV/Å³, positive in tension (ASE)",
-            "energy is E(sigma -> 0); free_energy is the one that the forces belong to",
+            "energy is E(sigma -> 0); the forces belong to free_energy",
         )
     return ()
 
@@ -287,28 +287,28 @@ def _named_keys_exist(want: Wanted, tallies: list[KeysUsed], sources: Sequence[S
             continue
         if name == "virial" and any(key in t.used.get("stress", {}) for t in tallies):
             continue
-        there = {k for tally in tallies for k in tally.others}
-        there |= {k for tally in tallies for counts in tally.used.values() for k in counts}
-        guess = nearest(key, there - {key})
+        present = {k for tally in tallies for k in tally.others}
+        present |= {k for tally in tallies for counts in tally.used.values() for k in counts}
+        guess = nearest(key, present - {key})
         per_atom = any(tally.others.get(key, ((), False))[1] for tally in tallies)
         raise InputError(
             f"the key {key!r} that was named for {name} has a value for each atom"
             if per_atom
             else f"no frame has the key {key!r} that was named for {name}",
             where=", ".join(source.file for source in sources),
-            expected=f"one of the keys there: {', '.join(sorted(there)) or 'there are none'}",
+            expected=f"one of the keys in the files: {', '.join(sorted(present)) or 'none'}",
             received=repr(key),
             fix=f"did you mean {guess!r}?" if guess else "name a key that the file has",
         )
 
 
 def _weights_exist(weights: dict[str, float], data: Dataset) -> None:
-    there = {s.config_type for s in data}
+    present = {s.config_type for s in data}
     for name in weights:
-        if name not in there and name != "Default":
-            guess = nearest(name, there)
+        if name not in present and name != "Default":
+            guess = nearest(name, present)
             raise InputError(
                 f"no frame has the config_type {name!r} that a weight was given for",
-                expected=f"one of {', '.join(sorted(there))}",
+                expected=f"one of {', '.join(sorted(present))}",
                 fix=f"did you mean {guess!r}?" if guess else "remove it from the weights",
             )

@@ -1,9 +1,9 @@
-"""E0: the energy of each element from which a model counts.
+"""Determine E0, the reference energy of each element.
 
-    E = sum_i E0(Z_i) + what the model learns
+    E = sum_i E0(Z_i) + the learned energy
 
-E0s are given, or the energies of isolated atoms in the data, or fitted by least squares. Only
-the energies of isolated atoms make the energy of a molecule pulled apart right.
+E0s are given, or are the energies of isolated atoms in the data, or are fitted by least squares.
+Only the energies of isolated atoms give the right energy of a dissociated molecule.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from kohn.structures.structure import Dataset, Structure
 
 GIVEN, ISOLATED, FITTED = "given", "isolated atoms", "least squares"
 BOX = 10.0
-"""A single atom in a periodic cell counts as isolated where its images are so far away, Å."""
+"""A single atom in a periodic cell counts as isolated if its images are this far away, Å."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class E0s:
 
     Attributes:
         values: atomic number -> eV.
-        source: 'given', 'isolated atoms', 'least squares', or those joined by ' and '.
-        warning: what to know before relying on them, or None.
-        sources: atomic number -> where its value is from.
+        source: 'given', 'isolated atoms', 'least squares', or two joined by ' and '.
+        warning: what limits their use, or None.
+        sources: atomic number -> source of its value.
     """
 
     values: dict[int, float]
@@ -37,17 +37,17 @@ class E0s:
     sources: dict[int, str] = field(default_factory=dict)
 
     def total(self, structure: Structure) -> float:
-        """The sum of E0 over the atoms, eV. Raises KeyError for an element without one."""
+        """Return the sum of E0 over the atoms, eV. Raises KeyError for an element without E0."""
         numbers, counts = np.unique(structure.numbers, return_counts=True)
         energies = np.array([self.values[int(z)] for z in numbers], dtype=np.float64)
         return float(np.dot(counts.astype(np.float64), energies))
 
 
 def is_isolated_atom(structure: Structure) -> bool:
-    """Whether a structure is one atom with nothing near it.
+    """Return whether a structure is one atom without neighbours.
 
-    That is a single atom that is not periodic, or with images at least `BOX` away, or whose
-    config_type says isolated atom, however that is spelled.
+    It is a single atom that is not periodic, or whose images are at least `BOX` away, or whose
+    config_type is isolated atom in any spelling.
     """
     if len(structure) != 1:
         return False
@@ -55,10 +55,10 @@ def is_isolated_atom(structure: Structure) -> bool:
 
 
 def _nearest_image(atom: Structure) -> float:
-    """Å from an atom to its nearest image, the shortest vector of the lattice; else infinite.
+    """Return the distance from an atom to its nearest image, Å; infinite if it is not periodic.
 
-    In a skewed cell that is none of the cell's vectors, but one of the reduced cell's. Vectors that
-    depend on each other have combinations of no length.
+    It is the shortest lattice vector: in a skewed cell a vector of the reduced cell, not of the
+    cell. Linearly dependent vectors have combinations of zero length.
     """
     from ase.geometry import minkowski_reduce
 
@@ -72,7 +72,7 @@ def _nearest_image(atom: Structure) -> float:
 
 
 def says_isolated(structure: Structure) -> bool:
-    """Whether the config_type is isolated atom, IsolatedAtom, isolated_atoms …"""
+    """Return whether the config_type is isolated atom, IsolatedAtom, isolated_atoms …"""
     letters = "".join(c for c in structure.config_type.lower() if c.isalpha())
     return letters in ("isolatedatom", "isolatedatoms")
 
@@ -83,22 +83,22 @@ def reference_energies(
     *,
     isolated: Dataset | None = None,
 ) -> E0s:
-    """E0 for each element of the data.
+    """Return E0 for each element of the data.
 
-    What is given is used as it is. Else energies of isolated atoms are used, and what they
-    leave out is fitted by least squares of energies per atom, with a warning. Where the
-    compositions do not determine all of it (data of one composition determine one number
-    only), the solution nearest to the same energy for every atom is taken, and the warning
+    Given values are used without change. Otherwise energies of isolated atoms are used, and the
+    E0s of the other elements are fitted by least squares of energies per atom, with a warning. If
+    the compositions do not determine all E0s (data of one composition determine only one
+    number), the solution nearest to the same energy for every atom is taken, and the warning
     says so.
 
     Args:
         data: the training data.
         given: symbol or atomic number -> eV; must have all elements of the data.
-        isolated: structures to look for isolated atoms in, beside the data.
+        isolated: further structures in which to look for isolated atoms.
 
     Raises:
         InputError: an element is missing from `given`; two isolated atoms of one element have
-            different energies; there are no energies to fit to.
+            different energies; no frame has an energy to fit to.
     """
     elements = data.elements
     if given is not None:
@@ -116,26 +116,26 @@ def reference_energies(
 
 
 def isolated_energies(structures: list[Structure]) -> dict[int, float]:
-    """Atomic number -> energy in eV of the isolated atoms among the structures.
+    """Return the energies of the isolated atoms among the structures: atomic number -> eV.
 
     Raises:
-        InputError: two of one element differ by more than 1e-4 eV; a frame that says that it
-            is an isolated atom has several atoms.
+        InputError: two of one element differ by more than 1e-4 eV; a frame with the config_type
+            isolated atom has several atoms.
     """
-    found: dict[int, Structure] = {}
+    atoms: dict[int, Structure] = {}
     for s in structures:
         if says_isolated(s) and len(s) != 1:
             raise InputError(
-                "a frame that says that it is an isolated atom has several atoms",
+                "a frame with the config_type isolated atom has several atoms",
                 where=s.place,
-                expected="one atom where config_type is isolated atom",
+                expected="one atom if config_type is isolated atom",
                 received=formula(s.numbers),
                 fix="correct its config_type",
             )
         if not is_isolated_atom(s) or "energy" not in s.labels:
             continue
         z = int(s.numbers[0])
-        first = found.setdefault(z, s)
+        first = atoms.setdefault(z, s)
         if abs(float(first.labels["energy"] - s.labels["energy"])) > 1e-4:
             raise InputError(
                 f"two isolated atoms of {symbol(z)} have different energies",
@@ -144,7 +144,7 @@ def isolated_energies(structures: list[Structure]) -> dict[int, float]:
                 received=f"{float(s.labels['energy'])} eV",
                 fix="keep the one in its ground state, or give the E0s",
             )
-    return {z: float(s.labels["energy"]) for z, s in sorted(found.items())}
+    return {z: float(s.labels["energy"]) for z, s in sorted(atoms.items())}
 
 
 def _given(elements: tuple[int, ...], given: Mapping[int | str, float]) -> E0s:
@@ -174,7 +174,7 @@ def _given(elements: tuple[int, ...], given: Mapping[int | str, float]) -> E0s:
 def _fit(
     data: Dataset, missing: list[int], known: dict[int, float]
 ) -> tuple[dict[int, float], int]:
-    """Least squares of (E - known part) / atoms; and the rank of that problem."""
+    """Fit (E - known part) / atoms by least squares; return also the rank of the problem."""
     frames = [s for s in data if "energy" in s.labels]
     if not frames:
         raise InputError(
@@ -183,14 +183,14 @@ def _fit(
             fix="name the key of the energy with keys={'energy': …}, or give the E0s",
         )
     counts = np.array([[np.sum(s.numbers == z) for z in missing] for s in frames], np.float64)
-    rest = [sum(known.get(int(z), 0.0) for z in s.numbers) for s in frames]
-    energies = np.array([float(s.labels["energy"]) for s in frames]) - np.array(rest)
+    known_parts = [sum(known.get(int(z), 0.0) for z in s.numbers) for s in frames]
+    energies = np.array([float(s.labels["energy"]) for s in frames]) - np.array(known_parts)
     used = counts.sum(axis=1) > 0
     sizes = np.array([len(s) for s in frames], dtype=np.float64)[used]
     matrix, target = counts[used] / sizes[:, None], energies[used] / sizes
     if not used.any():  # an element occurs only in frames without energy
         return dict.fromkeys(missing, 0.0), 0
-    # Start from the same energy for every atom; the minimum-norm rest stays near it.
+    # Start from the same energy for every atom; the minimum-norm correction stays near it.
     mean = float(np.sum(target) / np.sum(matrix))
     offsets, _, rank, _ = np.linalg.lstsq(matrix, target - matrix @ np.full(len(missing), mean))
     return {z: mean + float(e) for z, e in zip(missing, offsets, strict=True)}, int(rank)
@@ -199,8 +199,8 @@ def _fit(
 def _warning(data: Dataset, missing: list[int], known: dict[int, float], rank: int) -> str:
     names = ", ".join(symbol(z) for z in missing)
     text = (
-        f"E0 of {names} fitted by least squares: energies of other compositions, and of atoms "
-        "pulled apart, are not to be trusted; add isolated atoms to make them right"
+        f"E0 of {names} fitted by least squares: energies of other compositions, and of "
+        "dissociated molecules, cannot be trusted; add isolated atoms to correct them"
     )
     if rank >= len(missing):
         return text
@@ -211,6 +211,6 @@ def _warning(data: Dataset, missing: list[int], known: dict[int, float], rank: i
             "offset: every atom was given the same energy; " + text
         )
     return (
-        f"the compositions determine only {rank} of {len(missing)} E0s: the rest is the choice "
+        f"the compositions determine only {rank} of {len(missing)} E0s: the others are chosen "
         "nearest to the same energy for every atom; " + text
     )

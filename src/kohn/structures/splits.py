@@ -1,4 +1,4 @@
-"""Seeded splits that duplicates never straddle."""
+"""Split data reproducibly, and keep duplicates in one part."""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from kohn.structures.structure import Dataset
 
 
 def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dict[str, Dataset]:
-    """Deal the structures out to named parts, at random but always in the same way.
+    """Split the structures into named parts, at random but always in the same way.
 
     Structures that are the same (`fingerprints.duplicates`) go to one part together. The order
     comes from SHA-256 of seed and index, so it is the same on every platform and in every
@@ -20,30 +20,30 @@ def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dic
     Args:
         data: the structures.
         sizes: name -> a whole number of frames, or a fraction of all (a float above 0, up to 1).
-            The parts may leave some over. With duplicates, a part may differ from its size by
-            less than the largest group of them.
-        seed: of the order.
+            The parts need not use all structures. With duplicates, a part may differ from its
+            size by less than the largest group of duplicates.
+        seed: seed of the order.
 
     Returns:
-        The parts, by name. None is empty.
+        The parts, by name. No part is empty.
 
     Raises:
-        InputError: more wanted than there is, a part that would be empty, or a size that is
-            neither a fraction nor a number of frames.
+        InputError: more frames are wanted than the data have, a part would be empty, or a size
+            is neither a fraction nor a number of frames.
     """
     counts = _counts(len(data), sizes)
     groups = duplicates(data.structures)
     members: dict[int, list[int]] = {}
     for index in _shuffled(len(data), seed):
         members.setdefault(int(groups[index]), []).append(index)
-    # Groups of duplicates first, while there is room for them; single frames fill up exactly.
+    # Groups of duplicates come first, while parts have room; single frames fill parts exactly.
     order = sorted(members.values(), key=lambda group: -len(group))
     chosen: dict[str, list[int]] = {name: [] for name in counts}
     whole = sum(counts.values()) == len(data)
     for position, group in enumerate(order):
         name = max(counts, key=lambda n: counts[n] - len(chosen[n]))
         empty = [n for n in counts if not chosen[n]]
-        if empty and len(order) - position <= len(empty):  # the last that can fill them
+        if empty and len(order) - position <= len(empty):  # the last groups, to fill them
             name = empty[0]
         if len(group) == 1:
             name = next((n for n in counts if len(chosen[n]) < counts[n]), name)
@@ -62,26 +62,26 @@ def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dic
 
 
 def _shuffled(n: int, seed: int) -> list[int]:
-    """0 … n-1 in the order of SHA-256(seed:index)."""
+    """Return 0 … n-1 in the order of SHA-256(seed:index)."""
     return sorted(range(n), key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
 
 
 def _counts(n: int, sizes: Mapping[str, float | int]) -> dict[str, int]:
-    """The number of frames of each part; fractions by largest remainder."""
+    """Return the number of frames of each part; fractions by largest remainder."""
     fractions = {k: v for k, v in sizes.items() if isinstance(v, float)}
     counts: dict[str, int] = {}
     for name, size in sizes.items():
-        good = size > 0 and (size <= 1 if isinstance(size, float) else isinstance(size, int))
-        if isinstance(size, bool) or not good:
+        valid = size > 0 and (size <= 1 if isinstance(size, float) else isinstance(size, int))
+        if isinstance(size, bool) or not valid:
             raise InputError(
-                f"the size of the part {name!r} is not a size",
-                expected="a whole number of frames, or a fraction above 0 and up to 1 (as 0.1)",
+                f"the size of the part {name!r} is not valid",
+                expected="a whole number of frames, or a fraction above 0 and up to 1 (e.g. 0.1)",
                 received=repr(size),
             )
         counts[name] = int(size) if name not in fractions else int(np.floor(size * n + 1e-9))
-    left = min(round(sum(fractions.values()) * n), n) - sum(counts[k] for k in fractions)
+    remainder = min(round(sum(fractions.values()) * n), n) - sum(counts[k] for k in fractions)
     by_remainder = sorted(fractions, key=lambda k: -(fractions[k] * n - counts[k]))
-    for name in by_remainder[: max(left, 0)]:
+    for name in by_remainder[: max(remainder, 0)]:
         counts[name] += 1
     if not counts or sum(counts.values()) > n or min(counts.values()) < 1:
         wanted = ", ".join(f"{name} {size}" for name, size in sizes.items())

@@ -1,4 +1,4 @@
-"""A structure with its labels, and a dataset of them with its provenance."""
+"""Define a structure with its labels, and a dataset of structures with its provenance."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,20 +12,20 @@ from kohn.structures.elements import formula, symbol
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Structure:
-    """Atoms in space with the labels that are known of them.
+    """Atoms in space with their known labels.
 
     Attributes:
         numbers: atomic numbers, int32 [n].
         positions: Cartesian, Å, float64 [n, 3]; need not be wrapped into the cell.
         cell: cell vectors as rows, Å, float64 [3, 3]; may be left-handed.
         periodic: along which cell vectors it repeats, bool [3].
-        labels: property name (see `properties`) -> float64 array, in Kohn's units; a label
-            that is missing is not there.
-        config_type: the kind of configuration, as its file says.
+        labels: property name (see `properties`) -> float64 array, in Kohn's units; a
+            missing label has no entry.
+        config_type: the kind of configuration, as its file states it.
         weight: its weight in losses.
         place: the file and frame it was read from.
-        info: whatever else its file says of it (charge, spin …).
-        arrays: whatever else its file says of each atom, arrays [n, ...].
+        info: other data of its file (charge, spin …).
+        arrays: other data of its file for each atom, arrays [n, ...].
     """
 
     numbers: np.ndarray
@@ -44,19 +44,19 @@ class Structure:
 
     def __repr__(self) -> str:
         along = "not periodic" if not self.periodic.any() else f"{self.periodic.sum()}D periodic"
-        said = [formula(self.numbers), f"{len(self)} atoms", along]
-        said += [f"labels {', '.join(self.labels)}"] if self.labels else []
-        said += [f"from {self.place}"] if str(self.place) else []
-        return f"Structure({'; '.join(said)})"
+        parts = [formula(self.numbers), f"{len(self)} atoms", along]
+        parts += [f"labels {', '.join(self.labels)}"] if self.labels else []
+        parts += [f"from {self.place}"] if str(self.place) else []
+        return f"Structure({'; '.join(parts)})"
 
     @property
     def volume(self) -> float:
-        """|det cell|, Å³; 0 where there is no cell."""
+        """|det cell|, Å³; 0 if there is no cell."""
         return float(abs(np.linalg.det(self.cell)))
 
     @property
     def has_volume(self) -> bool:
-        """Whether a stress has a meaning: periodic along some direction, in a cell of a volume."""
+        """Whether stress has a meaning: periodic along some direction, in a cell with a volume."""
         return bool(self.periodic.any()) and self.volume > 1e-6
 
     @property
@@ -75,7 +75,7 @@ class Structure:
         return masses @ self.positions / masses.sum()
 
     def with_labels(self, **labels: np.ndarray | None) -> "Structure":
-        """A copy with labels set, or removed where None is given."""
+        """Return a copy with labels set, or removed if None is given."""
         merged = {**self.labels, **labels}
         return replace(self, labels={k: v for k, v in merged.items() if v is not None})
 
@@ -86,9 +86,9 @@ class Unusable:
 
     Attributes:
         label: property name.
-        key: as it stands in the file.
+        key: its key in the file.
         reason: why it cannot be used, in words.
-        place: of its frame.
+        place: place of its frame.
         where: the exact place, with the line.
     """
 
@@ -101,18 +101,18 @@ class Unusable:
 
 @dataclass(frozen=True)
 class Source:
-    """What one file gave: recorded so that a model can say where its labels come from.
+    """The record of one file, from which a model can state where its labels come from.
 
     Attributes:
         file: path as given.
         sha256: of the file's bytes.
         frames: number of structures read.
-        keys: property name -> {key as it stands in the file: number of frames}.
+        keys: property name -> {key in the file: number of frames}.
         notes: conversions made (virial to stress, kbar to eV/Å³ …), in words.
-        near_keys: keys that mean nothing here -> the known key that they are nearly, where
-            nothing was found under that.
-        other_keys: keys that were kept but are no label.
-        unusable: labels that were left out, because they cannot be used.
+        near_keys: unknown key -> the known key that it nearly matches, if the property of that
+            was not read.
+        other_keys: keys that were kept but are not labels.
+        unusable: labels that were left out because they cannot be used.
     """
 
     file: str
@@ -132,7 +132,7 @@ class Left:
     Attributes:
         file: its path.
         reason: why, in words.
-        broken: whether it should have been read, and could not be.
+        broken: whether it should have been read, but could not be.
     """
 
     file: str
@@ -142,11 +142,11 @@ class Left:
 
 @dataclass(frozen=True, repr=False)
 class Dataset(Sequence[Structure]):
-    """Structures in a fixed order, with the sources they came from.
+    """Structures in a fixed order, with their sources.
 
     Attributes:
         structures: in the order of their files.
-        sources: what each file gave.
+        sources: the record of each file.
         left: files of folders that were not read.
     """
 
@@ -159,14 +159,14 @@ class Dataset(Sequence[Structure]):
 
     def __repr__(self) -> str:
         labels = {name: self.count(name) for s in self for name in s.labels}
-        said = [f"{len(self)} structures", f"elements {' '.join(map(symbol, self.elements))}"]
-        said += (
+        parts = [f"{len(self)} structures", f"elements {' '.join(map(symbol, self.elements))}"]
+        parts += (
             [f"labels {', '.join(f'{name} {n}' for name, n in labels.items())}"] if labels else []
         )
         files = [source.file for source in self.sources]
         more = f" and {len(files) - 3} more files" if len(files) > 3 else ""
-        said += [f"from {', '.join(files[:3])}{more}"] if files else []
-        return f"Dataset({'; '.join(said)})"
+        parts += [f"from {', '.join(files[:3])}{more}"] if files else []
+        return f"Dataset({'; '.join(parts)})"
 
     def __iter__(self) -> Iterator[Structure]:
         return iter(self.structures)
@@ -181,7 +181,7 @@ class Dataset(Sequence[Structure]):
         return self.structures[index]
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "Dataset":
-        """The structures with these indices, in the order given."""
+        """Return the structures with these indices, in the order given."""
         return replace(self, structures=tuple(self.structures[int(i)] for i in indices))
 
     @property
@@ -190,5 +190,5 @@ class Dataset(Sequence[Structure]):
         return tuple(sorted({int(z) for s in self.structures for z in np.unique(s.numbers)}))
 
     def count(self, name: str) -> int:
-        """How many structures have the label `name`."""
+        """Return the number of structures that have the label `name`."""
         return sum(name in s.labels for s in self.structures)

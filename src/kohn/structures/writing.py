@@ -1,4 +1,4 @@
-"""Writing extended XYZ that reads back exactly."""
+"""Write extended XYZ that reads back exactly."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,40 +25,40 @@ def write(
     predictions: Sequence[Document] | None = None,
     predicted_by: str = PREDICTOR,
 ) -> tuple[str, ...]:
-    """Write extended XYZ; numbers have as many digits as it takes to read them back exactly.
+    """Write extended XYZ, with enough digits to read all numbers back exactly.
 
-    Labels are written under their `REF_` keys. What a model predicts goes under the plain keys
+    Labels are written under their `REF_` keys. Predictions are written under the plain keys
     that ASE puts into a calculator: energy, forces, stress (9 numbers, eV/Å³); a standard
-    deviation goes under the same key with `_std`. A frame with predictions says so under
-    `predicted_by`: read again, its plain keys are no labels.
+    deviation under the same key with `_std`. A frame with predictions has the key
+    `predicted_by`: if it is read again, its plain keys are not labels.
 
     Args:
-        structures: what to write: whatever `kohn.read` takes.
-        path: is replaced at once when all is written.
-        predictions: property name -> value, for each structure; earlier ones are dropped.
-        predicted_by: the model.
+        structures: anything that `kohn.read` takes.
+        path: the file; it is replaced at once when everything is written.
+        predictions: property name -> value, for each structure; earlier predictions are dropped.
+        predicted_by: name of the model.
 
     Returns:
-        Names of columns of text that extended XYZ cannot hold, which were left out.
+        Names of columns that extended XYZ cannot hold, which were left out.
 
     Raises:
-        InputError: as many predictions as structures are needed, with the table's shapes.
-        TrainingError: the disk refuses.
+        InputError: the number or a shape of the predictions is wrong.
+        TrainingError: the file cannot be written.
     """
-    several = _several(structures)
-    if predictions is not None and len(predictions) != len(several):
+    items = _structures(structures)
+    if predictions is not None and len(predictions) != len(items):
         raise InputError(
             "there are not as many predictions as structures",
-            expected=str(len(several)),
+            expected=str(len(items)),
             received=str(len(predictions)),
         )
-    extra = predictions if predictions is not None else [None] * len(several)
-    frames = (frame_text(s, p, predicted_by) for s, p in zip(several, extra, strict=True))
+    extra = predictions if predictions is not None else [None] * len(items)
+    frames = (frame_text(s, p, predicted_by) for s, p in zip(items, extra, strict=True))
     write_atomically(path, "".join(frames).encode())
-    return tuple(sorted({name for s in several for name in _unwritable(s)}))
+    return tuple(sorted({name for s in items for name in _unwritable(s)}))
 
 
-def _several(structures: Readable) -> Sequence[Structure]:
+def _structures(structures: Readable) -> Sequence[Structure]:
     if isinstance(structures, Structure):
         return [structures]
     if isinstance(structures, (list, tuple)) and all(isinstance(s, Structure) for s in structures):
@@ -71,12 +71,12 @@ def frame_text(
     predictions: Document | None = None,
     predicted_by: str = PREDICTOR,
 ) -> str:
-    """One frame of extended XYZ."""
+    """Return one frame of extended XYZ."""
     raw = raw_of(structure)
     info = dict(raw.info)
     arrays = {k: v for k, v in raw.arrays.items() if k not in _unwritable(structure)}
     if predictions is not None:
-        if PREDICTED_BY not in info:  # numbers of the frame that models of properties learn
+        if PREDICTED_BY not in info:  # numbers of the frame that property models learn
             scalars = [name for name in predictions if name in info and name not in PROPERTIES]
             info |= {f"REF_{name}": info[name] for name in scalars}
         for old in (*PROPERTIES, *(f"{name}_std" for name in PROPERTIES)):
@@ -105,8 +105,8 @@ def _comment(structure: Structure, properties: str, info: Document) -> str:
 
 
 def _unwritable(structure: Structure) -> list[str]:
-    """Columns that a row of words cannot hold: of text with blanks or none, of other objects, and
-    those whose name is no word."""
+    """Return columns that rows of words cannot hold: text of no word or several, and other objects,
+    and columns whose name is not one word."""
     names = []
     for name, array in structure.arrays.items():
         text = array.dtype.kind in "US"
@@ -145,5 +145,5 @@ def _type(array: np.ndarray) -> str:
 
 
 def _real(x: float) -> str:
-    """The shortest decimal that reads back as the same float64."""
+    """Return the shortest decimal that reads back as the same float64."""
     return repr(float(x))

@@ -1,4 +1,4 @@
-"""Training: losses, batches, the loop, checkpoints."""
+"""Train models: settings, losses, batches, the loop, checkpoints."""
 
 from kohn.training.settings import TrainSettings as TrainSettings
 from kohn.training.settings import read_settings as read_settings

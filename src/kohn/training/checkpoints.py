@@ -1,6 +1,6 @@
-"""Checkpoints: everything a run needs to go on, in one file that is replaced whole.
+"""Save and load checkpoints: all that a run needs to continue, in one file replaced whole.
 
-A run that is killed and resumed from a checkpoint ends with the same bytes as one left alone.
+A run that is killed and resumed from a checkpoint ends with the bytes of an unbroken run.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,12 +20,12 @@ FILE = "checkpoint.safetensors"
 
 @dataclass(frozen=True)
 class Reached:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         epoch: epochs finished.
         best_loss: lowest validation loss, infinite before the first.
-        best_epoch: epochs finished when it was found.
+        best_epoch: epochs finished at the lowest loss.
         stale: validations since then.
         stopped: whether patience has run out.
     """
@@ -42,7 +42,7 @@ def save(folder: Path, state: State, best: Array, progress: Reached, fingerprint
 
     Args:
         folder: of the run. state: of the optimiser. best: averaged weights of the best epoch.
-        fingerprint: of the settings and data, so that a checkpoint is never resumed by another run.
+        fingerprint: of settings and data, so that no other run can resume from the checkpoint.
     """
     leaves = jax.tree.leaves(state)
     arrays = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
@@ -59,7 +59,7 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Rea
     """Read a checkpoint into the structure of `like`.
 
     Raises:
-        ModelFileError: damaged, or of a run with other settings or data.
+        ModelFileError: the file is damaged, or belongs to a run with other settings or data.
     """
     arrays, meta = modelfile.read(folder / FILE)
     where = Place(file=folder / FILE)
@@ -82,5 +82,5 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Rea
 
 
 def exists(folder: Path) -> bool:
-    """Whether there is a checkpoint."""
+    """Return whether the folder has a checkpoint."""
     return (folder / FILE).is_file()

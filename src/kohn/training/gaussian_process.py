@@ -1,4 +1,4 @@
-"""Fitting a sparse Gaussian process to energies, forces and stresses.
+"""Fit a sparse Gaussian process to energies, forces and stresses.
 
 Labels are linear in the atomic energies, so their covariances with the inducing environments
 are sums and derivatives of kernels. They are computed for some structures at a time, whitened
@@ -8,7 +8,7 @@ with L (see `models.gaussian_process`), and added up in M × M matrices, one for
     B = I + δ² Σ_kind G_kind/σ²_kind,   w = L⁻ᵀ B⁻¹ Σ_kind g_kind/σ²_kind
 
 Memory is bounded by M² and the block, whatever the number of structures. The marginal
-likelihood of δ and the noises needs nothing but these sums:
+likelihood of δ and the noises needs only these sums:
 
     2 log p = −log|B| − Σ N_kind log 2πσ²_kind − Σ y²/σ² + δ² bᵀ B⁻¹ b,   b = Σ_kind g_kind/σ²_kind
 """
@@ -48,13 +48,13 @@ from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
 
 POOL = 6000
-"""Environments of an element among which inducing ones are chosen; drawn where there are more."""
+"""Most environments of an element from which inducing ones are chosen; random if it has more."""
 BLOCK_BYTES = 3e8
-"""Size of the Jacobians and kernel derivatives that are held at once."""
+"""Size of the Jacobians and kernel derivatives in memory at once."""
 UNEXPLAINED = 30
-"""Structures of which what the inducing environments leave of the prior is averaged."""
+"""Number of structures over which the unexplained part of the prior is averaged."""
 TUNED_POINTS = 800
-"""Inducing environments that the marginal likelihood is computed with: the first ones chosen."""
+"""Number of inducing environments of the marginal likelihood: the first that were chosen."""
 
 
 def choose(
@@ -64,13 +64,13 @@ def choose(
     config: GaussianProcessConfig,
     seed: int,
 ) -> Inducing:
-    """The lone atom of each element, and inducing environments of the training data.
+    """Choose the lone atom of each element, and inducing environments of the training data.
 
-    Energies count from lone atoms. Were f(0) not among what is inferred, its prior variance
-    would stay in the variance of an energy for good, times n².
+    Energies are relative to lone atoms. If f(0) were not inferred, its prior variance would
+    always remain in the variance of an energy, times n².
 
     Raises:
-        ConfigError: more are wanted than there are environments.
+        ConfigError: more are requested than the data have environments.
     """
     numbers = np.concatenate([s.numbers for s in structures])
     available = [int((numbers == z).sum()) for z in elements]
@@ -88,10 +88,10 @@ def choose(
 def _shares(
     config: GaussianProcessConfig, elements: tuple[int, ...], available: list[int]
 ) -> list[int]:
-    """Inducing environments of each element."""
+    """Return the number of inducing environments of each element."""
     if config.inducing_by_element is not None:
         wanted = [config.inducing_by_element.get(symbol(z), 0) for z in elements]
-        return [min(count, there) for count, there in zip(wanted, available, strict=True)]
+        return [min(count, limit) for count, limit in zip(wanted, available, strict=True)]
     if config.inducing is not None and config.inducing > sum(available):
         raise ConfigError(
             "more inducing environments than there are in the training data",
@@ -101,7 +101,7 @@ def _shares(
         )
     left = min(config.inducing or 2000, sum(available))
     counts = np.zeros(len(elements), int)
-    for place, a in enumerate(np.argsort(available)):  # what the rare cannot give, others do
+    for place, a in enumerate(np.argsort(available)):  # others supply what rare elements lack
         root = np.sqrt([available[b] for b in np.argsort(available)[place:]])
         counts[a] = min(available[a], max(1, round(left * root[0] / root.sum())))
         left -= counts[a]
@@ -115,14 +115,14 @@ def _pools(
     config: GaussianProcessConfig,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """p̂ of at most POOL environments of each element, drawn at random."""
+    """Return p̂ of at most POOL environments of each element, drawn at random."""
     features, _ = compiled_kernels(expansion(config.soap, elements), config.zeta)
     species = [species_index(s, elements) for s in structures]
     everywhere = np.concatenate(species)
     drawn = np.zeros(len(everywhere), bool)
     for a in range(len(elements)):
-        there = np.flatnonzero(everywhere == a)
-        drawn[rng.choice(there, min(POOL, len(there)), replace=False)] = True
+        indices = np.flatnonzero(everywhere == a)
+        drawn[rng.choice(indices, min(POOL, len(indices)), replace=False)] = True
     pools: list[list[np.ndarray]] = [[] for _ in elements]
     start = 0
     for chunk in _chunks(structures, neighbourhoods, 512):
@@ -142,7 +142,7 @@ def _pools(
 def _chunks(
     structures: Sequence[Structure], neighbourhoods: Sequence[Neighbourhood], most: int
 ) -> Iterator[range]:
-    """Runs of structures with at most `most` centres, at least one structure each."""
+    """Yield runs of structures with at most `most` centres, at least one structure each."""
     start, total = 0, 0
     for i, s in enumerate(structures):
         if i > start and total + len(s) > most:
@@ -162,7 +162,7 @@ def _width(neighbourhoods: Sequence[Neighbourhood]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What the labels of one kind add up to: G [M, M], g [M], Σ y², N."""
+    """Sums over the labels of one kind: G [M, M], g [M], Σ y², N."""
 
     gram: np.ndarray
     projection: np.ndarray
@@ -180,7 +180,7 @@ def accumulate(
     kinds: Sequence[str],
     advance: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Sums]:
-    """The sums over all labels of each kind, block by block."""
+    """Compute the sums over all labels of each kind, block by block."""
     m = sum(inducing.counts)
     grams = {kind: np.zeros((m, m)) for kind in kinds}
     projections = {kind: np.zeros(m) for kind in kinds}
@@ -216,7 +216,7 @@ class Scales:
 def negative_log_likelihood(
     log_scales: np.ndarray, sums: dict[str, Sums]
 ) -> tuple[float, np.ndarray]:
-    """−log p(y) and its gradient, in log δ², log σ²_kind (the order of `sums`)."""
+    """Return −log p(y) and its gradient in log δ², log σ²_kind (in the order of `sums`)."""
     s, precision = np.exp(log_scales[0]), np.exp(-log_scales[1:])
     parts = list(sums.values())
     m = len(parts[0].projection)
@@ -241,13 +241,13 @@ def negative_log_likelihood(
 
 
 def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
-    """Signal and noises of the largest marginal likelihood, with the `leading` inducing points.
+    """Maximise the marginal likelihood of signal and noises, with the `leading` inducing points.
 
-    The signal stays within a factor of 1000 of that given, and so does the noise of labels of one
-    kind. Noises of several kinds stay within 10: the likelihood takes what the model cannot
-    describe for noise that is independent in every label; forces are many, and it would let them
-    have all and the energies nothing (silicon: 0.1 eV per square root of the atoms, and
-    15 meV/atom on test frames instead of 2.5).
+    The signal stays within a factor of 1000 of its start, and so does the noise if all labels are
+    of one kind. Noises of several kinds stay within a factor of 10: the likelihood treats errors
+    of the model as noise that is independent in every label; because forces are many, it would
+    fit them and neglect energies (silicon: 0.1 eV per square root of the atoms, and 15 meV/atom
+    on test frames instead of 2.5).
     """
     less = {
         kind: Sums(
@@ -257,7 +257,7 @@ def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
     }
     first = 2 * np.log([start.signal, *(start.noise[kind] for kind in sums)])
     reach = 2 * np.log([1000.0, *(1000.0 if len(sums) == 1 else 10.0 for _ in sums)])
-    found = minimize(
+    optimum = minimize(
         negative_log_likelihood,
         first,
         args=(less,),
@@ -266,14 +266,14 @@ def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
         bounds=list(zip(first - reach, first + reach, strict=True)),
         options={"maxiter": 50},
     )
-    best = np.exp(0.5 * found.x)
+    best = np.exp(0.5 * optimum.x)
     return Scales(float(best[0]), dict(zip(sums, map(float, best[1:]), strict=True)))
 
 
 def solve(
     sums: dict[str, Sums], scales: Scales, inducing: Inducing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weights w [M] and R, lower triangular [M, M]."""
+    """Compute the weights w [M] and R, lower triangular [M, M]."""
     m = sum(inducing.counts)
     b_matrix, b = np.eye(m), np.zeros(m)
     for kind, part in sums.items():
@@ -291,27 +291,27 @@ def solve(
 
 
 def residuals(sums: dict[str, Sums], scales: Scales, r: np.ndarray) -> dict[str, float]:
-    """s of each kind of label, √(Σ r²/(N − γ)): how far labels lie from the mean, in the units of
-    their noise; σ itself where the fit has used up all labels.
+    """Compute s of each kind of label, √(Σ r²/(N − γ)): the distance of labels from the mean, in
+    the units of their noise; σ itself if the fit has used up all labels.
 
         r = y − δ² Vᵀ x,   x = B⁻¹ Σ_kind g_kind/σ²_kind,   γ = δ² tr(B⁻¹ G)/σ²
 
     γ is the number of labels that the fit has used up. At a maximum of the marginal likelihood s
-    is σ; where σ was given, or held by a bound, it is only the weight of a label, and s tells
+    is σ; if σ was given, or is at a bound, it is only the weight of a label, and s measures
     what the model cannot describe. Source: MacKay, Neural Comput. 4, 415 (1992).
     """
     delta2 = scales.signal**2
     b = sum(part.projection / scales.noise[kind] ** 2 for kind, part in sums.items())
     inverse = cho_solve((r, True), np.eye(len(r)))
     x = inverse @ b
-    found = {}
+    deviations = {}
     for kind, part in sums.items():
         left = part.count - delta2 * np.sum(inverse * part.gram) / scales.noise[kind] ** 2
         squares = part.squares - 2 * delta2 * (x @ part.projection)
         squares += delta2**2 * (x @ part.gram @ x)
         known = left > 1e-6 * part.count and squares > 0
-        found[kind] = float(np.sqrt(squares / left)) if known else scales.noise[kind]
-    return found
+        deviations[kind] = float(np.sqrt(squares / left)) if known else scales.noise[kind]
+    return deviations
 
 
 def fit(
@@ -325,18 +325,18 @@ def fit(
     seed: int = 0,
     advance: Callable[[int], None] = lambda n: None,
 ) -> GaussianProcess:
-    """The posterior of atomic energies given the labels of structures.
+    """Compute the posterior of atomic energies given the labels of structures.
 
     Args:
-        structures: with labels. neighbourhoods: of each, within `config.cutoff`.
-        e0: Σ E0 of each, eV.
+        structures: with labels. neighbourhoods: of each structure, within `config.cutoff`.
+        e0: Σ E0 of each structure, eV.
         elements: atomic numbers, ascending.
         kinds: labels to learn from.
-        seed: of the draw of environments where there are many.
+        seed: of the random draw of environments, if there are many.
         advance: called with the number of structures done since the last call.
 
     Raises:
-        ConfigError: more inducing environments than there are environments.
+        ConfigError: more inducing environments than the data have environments.
     """
     inducing = choose(structures, neighbourhoods, elements, config, seed)
     sums = accumulate(structures, neighbourhoods, e0, elements, config, inducing, kinds, advance)
@@ -355,8 +355,8 @@ def fit(
         elements,
         posterior=r[np.tril_indices(len(r))],
     )
-    some = np.unique(np.linspace(0, len(structures) - 1, UNEXPLAINED).round().astype(int))
-    posterior, drawn = Posterior(model), [structures[i] for i in some]
+    sample = np.unique(np.linspace(0, len(structures) - 1, UNEXPLAINED).round().astype(int))
+    posterior, drawn = Posterior(model), [structures[i] for i in sample]
     update["unexplained"] = {
         kind: posterior.unexplained(drawn, kind) for kind in ("energy", "forces") if kind in sums
     }
@@ -364,7 +364,7 @@ def fit(
 
 
 def _leading(counts: Sequence[int]) -> np.ndarray:
-    """The first inducing points of each element, TUNED_POINTS in all."""
+    """Return the first inducing points of each element, TUNED_POINTS in all."""
     share = min(1.0, TUNED_POINTS / sum(counts))
     starts = np.cumsum([0, *counts[:-1]])
     return np.concatenate(
@@ -378,11 +378,11 @@ def _leading(counts: Sequence[int]) -> np.ndarray:
 def run_fit(
     settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress
 ) -> Potential:
-    """Fit to the prepared data, and write the model file; takes minutes, and starts anew where
-    it was killed.
+    """Fit to the prepared data and write the model file; this takes minutes, and starts again
+    after a kill.
 
-    Energies, forces or stresses whose weight in the loss is 0 are left out; other weights have
-    no meaning here: the noises take their place.
+    Energies, forces or stresses whose weight in the loss is 0 are left out; the noises replace
+    all other weights.
     """
     started = time.perf_counter()
     config, train = settings.model, prepared.train

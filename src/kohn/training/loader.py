@@ -1,4 +1,4 @@
-"""Batches of training structures, in an order that only seed and epoch decide."""
+"""Batches of training structures, in an order that only depends on seed and epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from kohn.training.task import Task
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's work: padded graph, labels, and which structures they are."""
+    """The data of one step: padded graph, labels, and indices of the structures."""
 
     graph: Graph
     targets: Any
@@ -32,14 +32,14 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class Loader:
-    """Structures with their neighbourhoods, found once, and the shapes their batches take.
+    """Structures with their neighbourhoods, computed once, and the shapes of their batches.
 
     Attributes:
         structures: in the order of the data.
-        neighbourhoods: of each.
-        task: whose labels batches carry.
+        neighbourhoods: of each structure.
+        task: provides the labels of batches.
         elements: atomic numbers in the order of the model.
-        shapes: the padded shapes that batches take; at most four.
+        shapes: padded shapes of the batches; at most four.
         batch_size: structures in a batch.
         dtype: of the network.
     """
@@ -63,7 +63,7 @@ class Loader:
         dtype: type,
         most_shapes: int = 4,
     ) -> "Loader":
-        """Find the neighbours and plan the shapes."""
+        """Search the neighbours and plan the shapes."""
         rows = [neighbourhood(s, cutoff) for s in structures]
         sizes = np.array([len(s) for s in structures])
         widths = np.array([h.width for h in rows])
@@ -73,7 +73,7 @@ class Loader:
 
     @property
     def steps(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return -(-len(self.structures) // self.batch_size)
 
     @property
@@ -83,19 +83,19 @@ class Loader:
         return max(edges / sum(len(s) for s in self.structures), 1e-3)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """All structures once, shuffled by seed and epoch alone, so that a resumed run sees
+        """Yield all structures once, shuffled by seed and epoch only, so that a resumed run gets
         the same batches."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.structures))
         yield from self.batches(order)
 
     def batches(self, order: Sequence[int] | np.ndarray | None = None) -> Iterator[Batch]:
-        """The structures in this order (by default that of the data), batch by batch."""
+        """Yield the structures in this order (by default that of the data), batch by batch."""
         order = np.arange(len(self.structures)) if order is None else np.asarray(order)
         for start in range(0, len(order), self.batch_size):
             yield self.batch(tuple(int(i) for i in order[start : start + self.batch_size]))
 
     def batch(self, indices: tuple[int, ...]) -> Batch:
-        """The batch of these structures."""
+        """Return the batch of these structures."""
         chosen = [self.structures[i] for i in indices]
         rows = [self.neighbourhoods[i] for i in indices]
         shape = fitting_shape(self.shapes, needed_shape(rows))
@@ -104,7 +104,7 @@ class Loader:
         return Batch(graph, self.task.labels(chosen, shape), indices)
 
     def waste(self) -> Waste:
-        """Padding over one pass."""
+        """Count the padding over one pass through the data."""
         padded = real = 0
         for start in range(0, len(self.structures), self.batch_size):
             rows = self.neighbourhoods[start : start + self.batch_size]

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation, checkpoints, and the model that comes out."""
+"""Run the training loop: steps, validations, checkpoints, and the resulting model."""
 
 import time
 from collections.abc import Callable
@@ -38,7 +38,7 @@ LAST = "last.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Trainer:
-    """The compiled functions of a run and what they are applied to."""
+    """The inputs of a run, with its length and the weights of its loss."""
 
     settings: TrainSettings
     prepared: Prepared
@@ -47,17 +47,17 @@ class Trainer:
 
     @property
     def epochs(self) -> int:
-        """Length of the run."""
+        """Number of epochs of the run."""
         run = self.settings.run
         return run.epochs or max(1, round(run.steps / self.prepared.train.steps))
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """Number of steps of the whole run."""
         return self.epochs * self.prepared.train.steps
 
     def weights(self, step: int) -> Tree:
-        """Weights of the loss at a step: the late ones towards the end."""
+        """Return the weights of the loss at a step: the late weights towards the end."""
         return self.prepared.task.weights(step >= self.settings.loss.late_from * self.steps)
 
 
@@ -65,10 +65,10 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
     """Train to the end, from the start or from the checkpoint.
 
     Returns:
-        The potential (or model of properties) of the best validation, also written to the folder.
+        The potential (or model of properties) with the best validation, also saved in the folder.
 
     Raises:
-        TrainingError: a loss that is not finite (the frame is named), or a disk that is full.
+        TrainingError: a loss is not finite (the frame is named), or the disk is full.
     """
     settings, prepared, work = trainer.settings, trainer.prepared, trainer.work
     theta, unravel = flatten(prepared.potential.model)
@@ -116,7 +116,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
             trainer.told.record(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(work.path, state, best, progress, prepared.fingerprint)
-            if progress.best_epoch > written:  # the best so far can be used meanwhile
+            if progress.best_epoch > written:  # the best model so far can be used already
                 written = progress.best_epoch
                 _write(trainer, unravel(best), MODEL, state, progress)
     _write(trainer, unravel(state.average), LAST, state, progress)
@@ -124,7 +124,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
 
 
 def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[State, float]:
-    """One pass through the data. The loss of a step is looked at while the next one runs."""
+    """Make one pass through the data; the loss of a step is read while the next step runs."""
     loader = trainer.prepared.train
     total, count = 0.0, 0
     pending: tuple[State, Batch, Report] | None = None
@@ -143,7 +143,7 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
 
 
 def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> float:
-    """The loss of a step; an error that names the frame if it is not finite."""
+    """Return the loss of a step; raise an error that names the frame if it is not finite."""
     value, norm = float(report.loss), float(report.gradient_norm)
     if np.isfinite(value) and np.isfinite(norm):
         return value
@@ -154,18 +154,18 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> f
     worst_loss = -1.0
     for i in batch.indices:
         single = loader.batch((i,))
-        found = validate(before.theta, single.graph, single.targets, trainer.weights(0))
-        for name, part in reversed(found.parts.items()):
-            wanted = name in loader.structures[i].labels
-            if wanted and not np.isfinite(float(part)):
+        sums = validate(before.theta, single.graph, single.targets, trainer.weights(0))
+        for name, part in reversed(sums.parts.items()):
+            labelled = name in loader.structures[i].labels
+            if labelled and not np.isfinite(float(part)):
                 worst, worst_loss, reason = i, np.inf, f"the predicted {name}"
-        if float(found.loss) > worst_loss:
-            worst, worst_loss = i, float(found.loss)
+        if float(sums.loss) > worst_loss:
+            worst, worst_loss = i, float(sums.loss)
     raise TrainingError(
         f"training diverged at step {int(before.step) + 1}: {reason} is not a finite number",
         where=loader.structures[worst].place,
         received=f"loss {value}, norm of the gradient {norm}",
-        fix="look at this frame with `kohn check`; start anew with a lower "
+        fix="look at this frame with `kohn check`; start again with a lower "
         "optimiser.learning_rate, from the best model so far if you like (run.init_from)",
     )
 
@@ -173,13 +173,13 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> f
 def _validate(
     validate: Callable, theta: Array, loader: Loader, weights: Any
 ) -> tuple[float, dict[str, float]]:
-    """Mean loss over the batches, and errors in the units of the label table."""
+    """Return the mean loss over the batches, and errors in the units of the label table."""
     total, sums = 0.0, {}
     for batch in loader.batches():
         sums_of_batch = validate(theta, batch.graph, batch.targets, weights)
         total += float(sums_of_batch.loss) * len(batch.indices)
-        for name, found in sums_of_batch.sums.items():
-            sums[name] = sums.get(name, 0.0) + np.array([float(x) for x in found])
+        for name, parts in sums_of_batch.sums.items():
+            sums[name] = sums.get(name, 0.0) + np.array([float(x) for x in parts])
     errors = {}
     for name, (absolute, square, count) in sums.items():
         if count:
@@ -204,21 +204,21 @@ def _keep_best(
 
 
 def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Reached) -> Any:
-    """Write a model of the run, with how far the run had come."""
+    """Write a model of the run, with the progress of the run."""
     start = trainer.prepared.potential
-    made = {
+    training = {
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "steps": int(state.step),
         "valid_loss": progress.best_loss,
     }
-    potential = replace(start, model=model, provenance={**start.provenance, "training": made})
+    potential = replace(start, model=model, provenance={**start.provenance, "training": training})
     save_potential(potential, trainer.work.path / name)
     return potential
 
 
 def forget_after(work: WorkFolder, epoch: int) -> None:
-    """Forget records of epochs that a resumed run will do again, and of what comes after them."""
+    """Remove records of epochs that a resumed run repeats, and all later records."""
     work.keep(
         lambda r: r["kind"] == "start" or (r["kind"] == "epoch" and r.get("epoch", 0) <= epoch)
     )

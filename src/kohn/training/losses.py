@@ -1,8 +1,8 @@
-"""The loss of a batch: energies per atom, forces and stress against their labels.
+"""Compute the loss of a batch: energies per atom, forces and stress against their labels.
 
     L = w_E ⟨ℓ(ΔE/n)⟩_structures + w_F ⟨ℓ(ΔF)⟩_components + w_σ ⟨ℓ(Δσ)⟩_components
 
-ℓ is the square or Huber's function (quadratic to δ, then linear, scaled to agree with the
+ℓ is the square or Huber's function (quadratic up to δ, then linear, scaled to agree with the
 square inside). A label that a structure lacks has weight zero; nothing is filled in.
 """
 
@@ -27,7 +27,7 @@ class Targets(eqx.Module):
     Attributes:
         energy: above the reference, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
         atoms: atoms of each structure, [G]; 1 in padding.
-        energy_weight, stress_weight: [G]; forces_weight: [N]; 0 where there is no label.
+        energy_weight, stress_weight: [G]; forces_weight: [N]; 0 without a label.
     """
 
     energy: Float[Array, " G"]
@@ -40,7 +40,7 @@ class Targets(eqx.Module):
 
 
 class LossWeights(NamedTuple):
-    """w_E, w_F and w_σ, as arrays: they change during a run without compiling anew."""
+    """w_E, w_F and w_σ, as arrays: they change during a run without a new compilation."""
 
     energy: ArrayLike | np.float64 | float
     forces: ArrayLike | np.float64 | float
@@ -48,7 +48,7 @@ class LossWeights(NamedTuple):
 
 
 def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
-    """Labels of structures, laid out as `graphs.collate` lays out the structures."""
+    """Return labels of structures, laid out as `graphs.collate` lays out the structures."""
     rows, _, count = shape
     energy, stress = np.zeros(count), np.zeros((count, 3, 3))
     forces, atoms = np.zeros((rows, 3)), np.ones(count)
@@ -85,11 +85,11 @@ def loss(
     *,
     derivatives: bool = True,
 ) -> tuple[Array, dict[str, Array]]:
-    """The loss of a batch and its parts before their weights, float64. See the module's head.
+    """Return the loss of a batch (see the module) and its parts before their weights, float64.
 
     Args:
-        derivatives: whether forces and stress count. Where they do not, they are not even
-            computed: once compiled, what nothing depends on falls away.
+        derivatives: whether forces and stress count. Otherwise they are not even computed,
+            because the compiler removes unused results.
     """
     structures = jnp.maximum(jnp.sum(t.energy_weight > 0).astype(jnp.float64), 1.0)
     atoms = jnp.maximum(jnp.sum(t.forces_weight > 0).astype(jnp.float64), 1.0)
@@ -108,11 +108,11 @@ def loss(
 
 @dataclass(frozen=True, eq=False)
 class EnergyTask:
-    """Learning energies with their derivatives; see `kohn.training.task`.
+    """The task of learning energies with their derivatives; see `kohn.training.task`.
 
     Attributes:
-        reference: what is subtracted from the labels.
-        early, late: weights of the loss, at first and towards the end of the run.
+        reference: E0s and baseline that are subtracted from the labels.
+        early, late: weights of the loss, first and towards the end of the run.
         huber_delta: δ of the penalty; None for the square.
         positions: whether graphs need positions, as penalties of torques do.
     """
@@ -124,31 +124,31 @@ class EnergyTask:
     positions: bool = False
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> Targets:
-        """Labels above the reference, padded."""
+        """Return labels above the reference, padded."""
         return targets([self.reference.above(s) for s in structures], shape)
 
     def weights(self, late: bool) -> LossWeights:
-        """w_E, w_F, w_σ as arrays."""
+        """Return w_E, w_F, w_σ as arrays."""
         chosen = self.late if late else self.early
         return LossWeights(*(np.float64(w) for w in chosen))
 
     def charges(self, structures: Sequence[Structure]) -> list[float] | None:
-        """Zeros where graphs need positions: no energy depends on a charge."""
+        """Return zeros if graphs need positions: no energy depends on a charge."""
         return [0.0] * len(structures) if self.positions else None
 
     def predict(self, model: EnergyModel, graph: Graph) -> Derived:
-        """Energies, forces and stresses."""
+        """Return energies, forces and stresses."""
         return energy_and_derivatives(model, graph)
 
     def loss(
         self, predicted: Derived, labels: Targets, weights: LossWeights
     ) -> tuple[Array, dict[str, Array]]:
-        """See `loss`."""
+        """Return the loss and its parts; see `loss`."""
         derivatives = any((*self.early[1:], *self.late[1:]))
         return loss(predicted, labels, weights, self.huber_delta, derivatives=derivatives)
 
     def errors(self, predicted: Derived, labels: Targets) -> dict[str, tuple[Array, Array]]:
-        """Differences with 1 where there is a label and 0 where there is none."""
+        """Return the differences, and which of them have a label."""
         d, t = predicted, labels
         return {
             "energy_per_atom": ((d.energy - t.energy) / t.atoms, t.energy_weight > 0),

@@ -1,8 +1,8 @@
-"""The step of a training run, compiled: gradient, update, average.
+"""Compile the step of a training run: gradient, update, moving average.
 
-All weights are laid into one vector θ. Gradient clipping, the moments of the optimiser and
-the moving average are then a few loops over it instead of hundreds of small ones, which on
-small molecules would take as long as the model itself.
+All weights form one vector θ. Gradient clipping, the moments of the optimiser and the moving
+average are then a few loops over θ instead of hundreds of small loops, which for small
+molecules would take as long as the model itself.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from kohn.typing import Array, Float, Tree
 
 
 class State(NamedTuple):
-    """All that a step changes.
+    """Everything that a step changes.
 
     Attributes:
         theta: weights, [P]. average: their moving average, [P]. moments: of the optimiser.
@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a step tells: the loss, its parts by label, and the norm of the gradient before
+    """Results of a step: the loss, its parts by label, and the norm of the gradient before
     clipping."""
 
     loss: Array
@@ -49,14 +49,14 @@ Unravel = Callable[[Array], Any]
 
 
 def flatten(model: Tree) -> tuple[Array, Unravel]:
-    """θ of a model, and the function that makes a model of θ."""
+    """Return θ of a model, and the function that makes a model of θ."""
     weights, rest = eqx.partition(model, eqx.is_inexact_array)
     theta, unravel = ravel_pytree(weights)
     return theta, lambda vector: eqx.combine(unravel(vector), rest)
 
 
 def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
-    """Linear warm-up, then constant or half a cosine down to the final fraction."""
+    """Return the schedule: linear warm-up, then constant or half a cosine to the final fraction."""
     warmup = min(settings.warmup_steps, max(steps - 1, 0))
     top = settings.learning_rate
     if settings.schedule == "cosine":
@@ -71,7 +71,7 @@ def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
 
 
 def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
-    """Clipping, then AMSGrad or AdamW, with the schedule of `learning_rate`."""
+    """Return clipping, then AMSGrad or AdamW, with the schedule of `learning_rate`."""
     rate = learning_rate(settings, steps)
     if settings.kind == "amsgrad":
         rule = optax.amsgrad(rate)
@@ -81,22 +81,22 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
 
 
 def initial_state(theta: Array, transformation: optax.GradientTransformation) -> State:
-    """Before the first step."""
+    """Return the state before the first step."""
     return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
 
 
 Objective = Callable[[Array, Graph, Any, Any, Array], tuple[Array, dict[str, Array]]]
-"""(θ, graph, labels, weights, key) -> the loss, and its parts by label. The key is another one in
-each step: whatever is random in a loss comes from it."""
+"""(θ, graph, labels, weights, key) -> the loss, and its parts by label. The key differs in each
+step; everything that is random in a loss comes from it."""
 
 
 def objective_of(task: Task, unravel: Unravel) -> Objective:
-    """The loss of a task as a function of θ."""
+    """Return the loss of a task as a function of θ."""
 
     def objective(
         theta: Array, graph: Graph, t: Any, w: Any, key: Array
     ) -> tuple[Array, dict[str, Array]]:
-        del key  # nothing is random in it
+        del key  # this loss is not random
         return task.loss(task.predict(unravel(theta), graph), t, w)
 
     return objective
@@ -105,12 +105,12 @@ def objective_of(task: Task, unravel: Unravel) -> Objective:
 def make_step(
     objective: Objective, transformation: optax.GradientTransformation, *, ema: float, seed: int = 0
 ) -> Callable[[State, Graph, Tree, Tree], tuple[State, Report]]:
-    """One step of training, compiled once for each shape of batch.
+    """Return the function of one training step, compiled once for each shape of batch.
 
     Args:
-        ema: of the weights.
-        seed: with the number of the step it decides the key of the objective, so that a run that
-            goes on from its checkpoint draws the same numbers again.
+        ema: decay of the moving average of the weights.
+        seed: with the number of the step it determines the key of the objective, so that a
+            resumed run draws the same numbers again.
     """
 
     def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, Report]:
@@ -123,7 +123,7 @@ def make_step(
             updates, moments = transformation.update(gradient, state.moments, state.theta)
         theta = state.theta + cast(Array, updates).astype(state.theta.dtype)
         count = state.step + 1
-        # Early on the average follows closely: it would remember the random start otherwise.
+        # At first the average follows closely; otherwise it would remember the random start.
         t_ = count.astype(theta.dtype)
         decay = jnp.minimum(jnp.asarray(ema, theta.dtype), (1.0 + t_) / (10.0 + t_))
         average = decay * state.average + (1.0 - decay) * theta
@@ -133,7 +133,7 @@ def make_step(
 
 
 class ValidationSums(NamedTuple):
-    """A batch of validation: the loss, its parts, and by label Σ|Δ|, ΣΔ² and how many Δ."""
+    """Sums over a validation batch: the loss, its parts, and by label Σ|Δ|, ΣΔ², number of Δ."""
 
     loss: Array
     parts: dict[str, Array]
@@ -143,7 +143,7 @@ class ValidationSums(NamedTuple):
 def make_validation(
     task: Task, unravel: Unravel
 ) -> Callable[[Array, Graph, Tree, Tree], ValidationSums]:
-    """Loss and sums of errors of a batch, compiled once for each shape."""
+    """Return the function that sums loss and errors of a batch, compiled once for each shape."""
 
     def validate(theta: Array, graph: Graph, t: Any, w: Any) -> ValidationSums:
         predicted = task.predict(unravel(theta), graph)

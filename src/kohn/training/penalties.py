@@ -1,4 +1,4 @@
-"""Soft constraints: penalties on forces that no energy, or no isolated molecule, would have.
+"""Soft constraints: penalise forces that no energy, or no isolated molecule, can have.
 
 With J = ∂F/∂x of a structure of n atoms, x their coordinates relative to their mean:
 
@@ -7,11 +7,11 @@ With J = ∂F/∂x of a structure of n atoms, x their coordinates relative to th
     torque      ⟨|Σ_i x_i × F_i|² / n⟩                            structures without periodicity
 
 and ⟨⟩ the mean over the structures of a batch. J v is a forward and Jᵀ v a reverse derivative;
-J itself is never formed. Atoms of one structure do not see those of another, so that one v of
-all atoms of a batch is one for each structure.
+J itself is never formed. Atoms of different structures do not interact, so that one v of all
+atoms of a batch serves as one v for each structure.
 
-Forces with an energy have a symmetric J. The estimate from one v has the right mean, and so has
-its gradient; it is zero for every v only where J is symmetric.
+Forces that derive from an energy have a symmetric J. The estimate from one v and its gradient
+have the right mean; it is zero for every v only if J is symmetric.
 
 Source: Hutchinson, Commun. Stat. Simul. Comput. 19, 433 (1990), for the random signs.
 """
@@ -33,19 +33,19 @@ Forces = Callable[[Graph], Float[Array, "N 3"]]
 
 
 def forces_of(model: EnergyModel) -> Forces:
-    """The forces of a model of any family."""
+    """Return the function that computes the forces of a model of any family."""
     return lambda graph: energy_and_derivatives(model, graph).forces
 
 
 def moved(graph: Graph, x: Float[Array, "N 3"]) -> Graph:
-    """The graph with its atoms moved by x, Å, and the same edges."""
+    """Return the graph with its atoms moved by x, Å, and the same edges."""
     d = gather_neighbours(x, graph.index, graph.reverse) - x[:, None]
     d = jnp.where(graph.edge_mask[..., None], d, jnp.zeros_like(d))
     return eqx.tree_at(lambda g: g.displacement, graph, graph.displacement + d)
 
 
 def twist(forces: Forces, graph: Graph, v: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
-    """(J − Jᵀ) v, eV/Å² for v in Å."""
+    """Compute (J − Jᵀ) v, eV/Å² for v in Å."""
 
     def at(x: Array) -> Array:
         return forces(moved(graph, x))
@@ -57,10 +57,10 @@ def twist(forces: Forces, graph: Graph, v: Float[Array, "N 3"]) -> Float[Array, 
 
 
 def asymmetry(forces: Forces, graph: Graph, key: Array) -> Float[Array, ""]:
-    """Unbiased estimate of ⟨‖J − Jᵀ‖²_F / 3n⟩ from one v, (eV/Å²)²; see the module's head."""
+    """Estimate ⟨‖J − Jᵀ‖²_F / 3n⟩ without bias from one v, (eV/Å²)²; see the module."""
     signs = jax.random.rademacher(key, (*graph.atom_mask.shape, 3), graph.displacement.dtype)
-    found = twist(forces, graph, signs * graph.atom_mask[:, None].astype(signs.dtype))
-    return _mean(graph.sum_atoms(jnp.sum(found * found, axis=1)) / (3.0 * _atoms(graph)), graph)
+    curl = twist(forces, graph, signs * graph.atom_mask[:, None].astype(signs.dtype))
+    return _mean(graph.sum_atoms(jnp.sum(curl * curl, axis=1)) / (3.0 * _atoms(graph)), graph)
 
 
 def net_force(forces: Forces, graph: Graph) -> Float[Array, ""]:
@@ -70,7 +70,7 @@ def net_force(forces: Forces, graph: Graph) -> Float[Array, ""]:
 
 
 def torque(forces: Forces, graph: Graph) -> Float[Array, ""]:
-    """⟨|Σ_i x_i × F_i|² / n⟩, eV²; of a graph with positions. Periodic structures have none."""
+    """⟨|Σ_i x_i × F_i|² / n⟩, eV²; the graph needs positions. It is 0 for periodic structures."""
     positions = jnp.asarray(graph.positions)
     mean = graph.sum_atoms(positions) / _atoms(graph)[:, None]
     x = positions - mean[graph.structure]
@@ -84,9 +84,9 @@ def _atoms(graph: Graph) -> Float[Array, " G"]:
 
 
 def _mean(values: Float[Array, " G"], graph: Graph) -> Float[Array, ""]:
-    """Over the structures that have atoms; of the others the value is zero."""
-    there = graph.sum_atoms(graph.atom_mask.astype(jnp.float64)) > 0
-    return jnp.sum(values) / jnp.maximum(jnp.sum(there.astype(jnp.float64)), 1.0)
+    """Return the mean over structures with atoms; the values of the others are zero."""
+    present = graph.sum_atoms(graph.atom_mask.astype(jnp.float64)) > 0
+    return jnp.sum(values) / jnp.maximum(jnp.sum(present.astype(jnp.float64)), 1.0)
 
 
 PENALTIES: dict[str, Callable[[Forces, Graph, Array], Array]] = {
@@ -98,11 +98,11 @@ PENALTIES: dict[str, Callable[[Forces, Graph, Array], Array]] = {
 
 
 def penalised(objective: Objective, unravel: Unravel, weights: Mapping[str, float]) -> Objective:
-    """loss + Σ λ · penalty, with the penalties before their weights among the parts.
+    """Return loss + Σ λ · penalty, whose parts include the penalties before their weights.
 
     Args:
         objective: without penalties. unravel: makes a model of θ.
-        weights: λ by name, see `PENALTIES`; those of weight 0 are not computed.
+        weights: λ by name, see `PENALTIES`; penalties of weight 0 are not computed.
     """
     wanted = {name: weight for name, weight in weights.items() if weight}
 
@@ -111,8 +111,8 @@ def penalised(objective: Objective, unravel: Unravel, weights: Mapping[str, floa
     ) -> tuple[Array, dict[str, Array]]:
         loss, parts = objective(theta, graph, t, w, key)
         forces = forces_of(unravel(theta))
-        found = {name: PENALTIES[name](forces, graph, key) for name in wanted}
-        total = loss + sum((found[name] * weight for name, weight in wanted.items()), 0.0)
-        return total, {**parts, **found}
+        penalties = {name: PENALTIES[name](forces, graph, key) for name in wanted}
+        total = loss + sum((penalties[name] * weight for name, weight in wanted.items()), 0.0)
+        return total, {**parts, **penalties}
 
     return with_penalties

@@ -1,4 +1,4 @@
-"""From settings to what a run needs: judged data, reference energies, loaders, a model."""
+"""Prepare a run from its settings: checked data, reference energies, loaders, a model."""
 
 import hashlib
 import os
@@ -46,18 +46,18 @@ from kohn.typing import Document
 from kohn.version import __version__
 
 STRESS_WEIGHT = 1e5
-"""Default weight of stress where every frame has one: (1 meV/Å³)² then counts as much as
+"""Default weight of stress if every frame has one: (1 meV/Å³)² then counts as much as
 (32 meV/Å)² of forces with their default weight."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A run before its first step.
+    """The inputs of a run before its first step.
 
     Attributes:
-        potential: untrained, or the one to fine-tune; of properties a `PropertyModel`.
+        potential: untrained, or the potential to fine-tune; for properties a `PropertyModel`.
         train, valid: loaders.
-        task: what is learned, with the weights of the loss.
+        task: the labels to learn, with the weights of the loss.
         report: of the checks.
         fingerprint: SHA-256 of settings and data, which a checkpoint must match.
     """
@@ -71,14 +71,14 @@ class Prepared:
 
 
 def prepare(settings: TrainSettings) -> Prepared:
-    """Read and check_sets the data, and set up model and loaders; nothing is computed yet.
+    """Read and check the data, and set up model and loaders; nothing is computed yet.
 
-    Test files are opened for their geometries only, to see that none of them is in the
+    Test files are opened for their geometries only, to check that none of them is in the
     training data; their labels are read after training.
 
     Raises:
-        InputError, CheckFailed: data that cannot be learned from.
-        ConfigError: settings that contradict each other or the data.
+        InputError, CheckFailed: the data cannot be learned from.
+        ConfigError: settings contradict each other or the data.
     """
     data = settings.data
     everything = _read(data, data.train)
@@ -86,8 +86,8 @@ def prepare(settings: TrainSettings) -> Prepared:
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
     allowed = [kind for kind in data.allow if kind not in FIRM]
     check_sets = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
-    of = _energies if settings.of_energies else _properties
-    potential, task, report, loaders = of(settings, everything, parts, check_sets)
+    prepare_task = _energies if settings.of_energies else _properties
+    potential, task, report, loaders = prepare_task(settings, everything, parts, check_sets)
     fingerprint = _fingerprint(settings, everything, parts)
     return Prepared(potential, *loaders, task, report, fingerprint)
 
@@ -100,11 +100,11 @@ Ready = tuple[Any, Task, Report, tuple[Loader, Loader]]
 def _energies(
     settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
-    """To learn energies with forces and stress."""
+    """Prepare to learn energies with forces and stress."""
     try:
         e0s = reference_energies(everything, _given(settings.data))
     except InputError:
-        check_sets().raise_if_failed()  # the check can say more, as which keys are nearly right
+        check_sets().raise_if_failed()  # the check says more, for example which keys are similar
         raise
     report = check_sets(e0s=e0s)
     report.raise_if_failed()
@@ -136,7 +136,7 @@ def _energies(
 def _properties(
     settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
-    """To learn dipoles, polarizabilities and scalars of structures."""
+    """Prepare to learn dipoles, polarizabilities and scalars of structures."""
     if settings.run.init_from is not None:
         raise ConfigError(
             "models of properties cannot be fine-tuned yet",
@@ -190,7 +190,7 @@ def _elements(*parts: Dataset) -> tuple[int, ...]:
 def _loaders(
     settings: TrainSettings, task: Task, train: Dataset, valid: Dataset, start: Potential | None
 ) -> tuple[Loader, Loader]:
-    """Loaders of training and validation, with the elements of the model to start from."""
+    """Return the loaders of training and validation, with the elements of the start model."""
     run, elements, cutoff = settings.run, _elements(train, valid), settings.model.cutoff
     if start is not None:
         elements, cutoff = tuple(sorted({*elements, *start.elements})), start.cutoff
@@ -228,7 +228,7 @@ def _read(data: DataSettings, files: Sequence[str]) -> Dataset:
 
 
 def _geometries(data: Dataset) -> Dataset:
-    """The structures without their labels."""
+    """Return the structures without their labels."""
     bare = tuple(s.with_labels(**dict.fromkeys(s.labels)) for s in data)
     return replace(data, structures=bare)
 
@@ -245,17 +245,17 @@ def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
             expected="at least two that are not isolated atoms",
             received=str(len(rest)),
             where=everything.sources[0].file if everything.sources else None,
-            fix="add frames: one to learn from and one to validate on are the very least",
+            fix="add frames: at least one to learn from and one to validate on are needed",
         )
     count = min(max(1, round(share * len(rest))), len(rest) - 1)
     parts = split(rest, {"train": len(rest) - count, "valid": count}, settings.run.seed)
-    kept = tuple(everything[i] for i in atoms)
-    train = replace(everything, structures=kept + parts["train"].structures)
+    isolated = tuple(everything[i] for i in atoms)
+    train = replace(everything, structures=isolated + parts["train"].structures)
     return {"train": train, "valid": replace(parts["valid"], left=())}
 
 
 def _without_atoms(data: Dataset) -> Dataset:
-    """Isolated atoms give the E0s; there is nothing more to learn from them."""
+    """Return the data without isolated atoms: they give the E0s and nothing more to learn."""
     return data.select([i for i, s in enumerate(data) if not is_isolated_atom(s)])
 
 
@@ -264,7 +264,7 @@ def _given(data: DataSettings) -> dict[int | str, float] | None:
 
 
 def resolved(weights: Weights, train: Dataset) -> Weights:
-    """Weights with the default for stress decided: wanted where every frame has one."""
+    """Return the weights; by default stress has a weight if every frame has a stress."""
     if weights.stress is not None:
         return weights
     complete = train.count("stress") == len(train)
@@ -272,7 +272,7 @@ def resolved(weights: Weights, train: Dataset) -> Weights:
 
 
 def _several_atoms(train: Dataset, valid: Dataset) -> None:
-    """There must be structures to learn from, with a weight."""
+    """Refuse data without structures of several atoms, or with weights of 0 only."""
     for name, part in (("training", train), ("validation", valid)):
         if len(part) == 0:
             raise InputError(
@@ -289,7 +289,7 @@ def _several_atoms(train: Dataset, valid: Dataset) -> None:
 
 
 def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
-    """Every label that the loss wants must be there, in train and in valid."""
+    """Refuse data that lack a label of the loss, in train or in valid."""
     for w in weights:
         if not (w.energy or w.forces or w.stress):
             raise ConfigError(
@@ -306,13 +306,13 @@ def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
                 raise InputError(
                     f"the loss wants {label}, and no {name} structure has it",
                     where=part.sources[0].file if part.sources else None,
-                    fix=f"name its key under data.keys; to do without, set {label}: 0 in "
+                    fix=f"name its key under data.keys; to train without it, set {label}: 0 in "
                     "loss.weights and in loss.late_weights",
                 )
 
 
 def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> Any:
-    """An untrained network, or that of the potential to start from with the elements here."""
+    """Return an untrained network, or that of the start potential with the elements here."""
     elements, dtype = loader.elements, loader.dtype
     key = jax.random.key(settings.run.seed)
     if start is not None:
@@ -338,7 +338,7 @@ def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> 
 
 
 def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> Document:
-    """What the model file says of its making. No times and no paths but those given."""
+    """Return how the model was made: no times, and no paths except those given."""
     return {
         "settings": settings.model_dump(mode="json"),
         "sources": [{**asdict(s), "unusable": len(s.unusable)} for s in data.sources],
@@ -348,18 +348,18 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> Docum
     }
 
 
-def _labels(said: DataSettings, data: Dataset) -> list[Document]:
-    """How the labels were computed, each kind with its number of structures.
+def _labels(data: DataSettings, structures: Dataset) -> list[Document]:
+    """Return how the labels were computed, with the number of structures of each kind.
 
-    What frames say of themselves goes before what the settings say of all.
+    What a frame states goes before what the settings state for all frames.
     """
-    given = Provenance(functional(said.functional), said.scheme or UNKNOWN, said.source or UNKNOWN)
-    kinds = Counter(filled(stated(s.info), given) for s in data)
+    given = Provenance(functional(data.functional), data.scheme or UNKNOWN, data.source or UNKNOWN)
+    kinds = Counter(filled(stated(s.info), given) for s in structures)
     return [{**asdict(p), "structures": n} for p, n in sorted(kinds.items())]
 
 
 def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
-    """Where zero is, and the mean above it."""
+    """Return the sources of the E0s, and the mean energy above them."""
     labelled = [s for s in train if "energy" in s.labels]
     above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
     return {
@@ -371,14 +371,14 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
 
 
 def _seen(loader: Loader, start: Potential | None) -> Document:
-    """Distances of the training data, and of those of the model to start from."""
+    """Return the distances of the training data and of those of the start model."""
     seen = Seen.of(loader.structures, loader.neighbourhoods)
     earlier = None if start is None else start.domain.seen
     return {"seen": (seen if earlier is None else seen.joined(earlier)).to_json()}
 
 
 def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Dataset]) -> str:
-    """Settings, bytes of the files, and sizes of the parts; where files lie does not matter."""
+    """Hash the settings, the bytes of the files and the sizes of the parts, but not the paths."""
     sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
     sizes = {name: len(part) for name, part in parts.items()}
     left_out = {"data": {"train", "valid", "test"}}
@@ -387,7 +387,7 @@ def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Datase
 
 
 def use_devices(settings: TrainSettings) -> None:
-    """Choose the device and the CPU cores; to be called before JAX computes anything.
+    """Choose the device and the CPU cores; call this before JAX computes anything.
 
     Raises:
         ConfigError: JAX has started already with another choice, or has no such device.
@@ -416,17 +416,17 @@ def use_devices(settings: TrainSettings) -> None:
         if not started:
             jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda"}[run.device])
         try:
-            found = jax.default_backend()
-        except (RuntimeError, AssertionError) as error:  # JAX asserts that it found one
+            backend = jax.default_backend()
+        except (RuntimeError, AssertionError) as error:  # JAX asserts that a device exists
             raise ConfigError(
                 f"JAX cannot use the device {run.device!r}",
                 received=str(error) or None,
                 fix="leave run.device out, or install JAX for this device",
             ) from error
-        if found != run.device:
+        if backend != run.device:
             raise ConfigError(
                 "JAX runs on another device",
                 expected=run.device,
-                received=found,
+                received=backend,
                 fix="train in a fresh process",
             )

@@ -1,10 +1,10 @@
-"""Learning dipoles, polarizabilities and scalars of structures.
+"""Learn dipoles, polarizabilities and scalars of structures.
 
     L = Σ_targets Σ_l ⟨|t_l − t_l^label|²⟩_structures / s²,   s² = ⟨|t_l^label − offset|²⟩
 
-by degree, so that targets and degrees count alike whatever their units. The offset of degree 0 is
-what composition alone says: a sum over atoms (a mean, if the property is intensive) fitted by least
-squares. Huber's ℓ in place of the square takes errors in units of s.
+by degree, so that targets and degrees count equally in any units. The offset of degree 0 depends on
+composition only: a sum over atoms (a mean, if the property is intensive) fitted by least squares.
+Huber's ℓ, if it replaces the square, takes errors in units of s.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class PropertyLabels(eqx.Module):
 
     Attributes:
         values: spherical components by target and degree, [G, 2l+1].
-        weights: of each structure by target, [G]; 0 where there is no label.
+        weights: of each structure by target, [G]; 0 without a label.
     """
 
     values: dict[str, dict[int, Float[Array, "G m"]]]
@@ -45,18 +45,18 @@ class PropertyLabels(eqx.Module):
 
 @dataclass(frozen=True)
 class Ions:
-    """What files do not say of ions.
+    """Facts about ions that files do not state.
 
     Attributes:
         origin: of their dipoles in the files.
-        charge: of molecules that do not state theirs, e.
+        charge: of molecules that do not state it, e.
     """
 
     origin: Origin = None
     charge: float | None = None
 
     def label(self, structure: Structure, target: str) -> np.ndarray | None:
-        """The label as it is learned: dipoles about the centre of mass."""
+        """Return the label that is learned: dipoles are about the centre of mass."""
         label = label_of(structure, target)
         if label is None or target != "dipole":
             return label
@@ -66,12 +66,12 @@ class Ions:
 
 @dataclass(frozen=True, eq=False)
 class PropertyTask:
-    """Learning properties; see `kohn.training.task`.
+    """The task of learning properties; see `kohn.training.task`.
 
     Attributes:
         config: of the model.
         scales: s by target and degree.
-        ions: what files do not say of them.
+        ions: facts about ions that files do not state.
         huber_delta: δ of the penalty, in units of s; None for the square.
     """
 
@@ -81,7 +81,7 @@ class PropertyTask:
     huber_delta: float | None = None
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> PropertyLabels:
-        """Labels by degree, padded; dipoles about the centre of mass."""
+        """Return labels by degree, padded; dipoles are about the centre of mass."""
         values, weights = {}, {}
         for target in self.config.targets:
             parts = {l: np.zeros((shape.structures, 2 * l + 1)) for l in degrees_of(target)}
@@ -97,22 +97,22 @@ class PropertyTask:
         return PropertyLabels(values, weights)  # type: ignore[arg-type]
 
     def charges(self, structures: Sequence[Structure]) -> list[float] | None:
-        """Q of each structure, e, where the model has charges."""
+        """Return Q of each structure, e, if the model has charges."""
         if not self.config.charged:
             return None
         return [charge_of(s, self.ions.charge) or 0.0 for s in structures]
 
     def weights(self, late: bool) -> None:
-        """None: targets count alike, always."""
+        """Return None: targets always count equally."""
 
     def predict(self, model: PropertyNetwork, graph: Graph) -> dict[str, dict[int, Array]]:
-        """Spherical components by target and degree."""
+        """Return spherical components by target and degree."""
         return model(graph)
 
     def loss(
         self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels, weights: None
     ) -> tuple[Array, dict[str, Array]]:
-        """The loss of the module's head, and what each target adds."""
+        """Return the loss L (see the module), and the part of each target."""
         parts = {}
         for target, by_l in predicted.items():
             w = labels.weights[target]
@@ -132,7 +132,7 @@ class PropertyTask:
     def errors(
         self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels
     ) -> dict[str, tuple[Array, Array]]:
-        """Differences of Cartesian components."""
+        """Return differences of Cartesian components."""
         return {
             target: (
                 cartesian(target, parts) - cartesian(target, labels.values[target]),
@@ -144,7 +144,7 @@ class PropertyTask:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Spread of the labels by target and degree, and what atoms add to degree 0."""
+    """Spread of the labels by target and degree, and contributions of atoms to degree 0."""
 
     scales: dict[str, dict[int, float]]
     atoms: dict[str, np.ndarray]
@@ -159,7 +159,7 @@ class Statistics:
         *,
         composition: bool = True,
     ) -> "Statistics":
-        """Of training structures; without `composition` the same for atoms of all elements."""
+        """Compute statistics of labels; without `composition` all elements contribute equally."""
         scales, atoms = {}, {}
         for target in config.targets:
             labelled = [s for s in structures if label_of(s, target) is not None]
@@ -178,7 +178,7 @@ class Statistics:
 
 
 def means_of(structures: Sequence[Structure], targets: Sequence[str]) -> dict[str, list]:
-    """Mean label of each target: what a model must beat."""
+    """Return the mean label of each target: the prediction that a model must beat."""
     return {
         t: np.mean([x for s in structures if (x := label_of(s, t)) is not None], axis=0).tolist()
         for t in targets
@@ -186,7 +186,7 @@ def means_of(structures: Sequence[Structure], targets: Sequence[str]) -> dict[st
 
 
 def spread(x: Float[np.ndarray, "G m"]) -> float:
-    """√⟨|x|²⟩; 1 where composition says everything."""
+    """√⟨|x|²⟩; 1 if composition determines all labels."""
     return float(np.sqrt((x**2).sum(axis=1).mean())) or 1.0
 
 
@@ -194,8 +194,8 @@ def refuse_unlearnable_labels(structures: Sequence[Structure], settings: TrainSe
     """Refuse labels that cannot be learned from.
 
     Raises:
-        InputError: a structure without a label; charges of a molecule that nobody states.
-        ConfigError: ions, and nobody states the origin of their dipoles.
+        InputError: a structure has no label, or the charge of a molecule is not stated.
+        ConfigError: data have ions, and the origin of their dipoles is not stated.
     """
     heads = settings.heads
     for s in structures:
@@ -218,7 +218,7 @@ def refuse_unlearnable_labels(structures: Sequence[Structure], settings: TrainSe
         charge = charge_of(s, heads.charge)
         if heads.charges and charge is None and s.numbers.sum() % 2:
             raise InputError(
-                "a molecule with an odd number of electrons if neutral, whose charge is not stated",
+                "a molecule that states no charge has an odd number of electrons if neutral",
                 where=s.place,
                 expected="charge=... in the file, or heads.charge for all",
                 received=" ".join(symbol(z) for z in s.numbers[:12]),
@@ -231,5 +231,5 @@ def refuse_unlearnable_labels(structures: Sequence[Structure], settings: TrainSe
                 expected="heads.dipole_origin: positions (that of the coordinates in the file) "
                 "or mass (the centre of mass)",
                 received=f"charge {charge:g} e",
-                fix="see where the code that computed the labels has its origin",
+                fix="look up the origin that the code which computed the labels uses",
             )

@@ -1,4 +1,4 @@
-"""Settings of a training run: what `kohn template train` prints and `kohn train` reads."""
+"""Settings of a training run, as `kohn template train` prints and `kohn train` reads them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +23,8 @@ KeyPath: TypeAlias = tuple[str, ...]
 class _Section(Section):
     @pydantic.field_validator("*", mode="before")
     @classmethod
-    def _yes_is_no_number(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        """YAML reads yes, on and true as the same thing, which would count as 1."""
+    def _refuse_booleans(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
+        """Refuse true for numbers: YAML reads yes, on and true alike, and it would count as 1."""
         if isinstance(value, bool) and info.field_name not in (
             "periodic",
             "composition",
@@ -35,23 +35,23 @@ class _Section(Section):
 
 
 class DataSettings(_Section):
-    """Which structures are learned from, and how they are read."""
+    """The structures to learn from, and how they are read."""
 
     train: Annotated[
         list[str], Field(min_length=1, description="files to learn from, isolated atoms included")
     ]
     valid: Annotated[
-        list[str], Field(description="files that choose the best step; empty: a share of train")
+        list[str], Field(description="files that select the best epoch; empty: a share of train")
     ] = []
     test: Annotated[list[str], Field(description="files evaluated once, after training")] = []
     valid_fraction: Annotated[
-        float, Field(gt=0, lt=1, description="share of train that validates, if no file does")
+        float, Field(gt=0, lt=1, description="share of train for validation, if valid is empty")
     ] = 0.05
     keys: Annotated[
         dict[str, str], Field(description="label -> key in the files, e.g. energy: dft_energy")
     ] = {}
     energy: Annotated[
-        Literal["energy", "free_energy"], Field(description="which energy is learned")
+        Literal["energy", "free_energy"], Field(description="the energy to learn")
     ] = "energy"
     e0s: Annotated[
         dict[str, float] | None,
@@ -62,20 +62,20 @@ class DataSettings(_Section):
         Field(description="config_type -> weight in the loss"),
     ] = {}
     functional: Annotated[
-        str | None, Field(description="of the labels, as PBE, where files do not say; recorded")
+        str | None, Field(description="of the labels, e.g. PBE, if files do not state it; recorded")
     ] = None
     scheme: Annotated[
-        str | None, Field(description="the same: what corrected the energies, or none")
+        str | None, Field(description="the same: scheme that corrected the energies, or none")
     ] = None
     source: Annotated[
-        str | None, Field(description="the same: code or model that computed them")
+        str | None, Field(description="the same: code or model that computed the labels")
     ] = None
     periodic: Annotated[
         bool | None, Field(description="overrides the periodic flags of all frames")
     ] = None
     allow: Annotated[
         list[str],
-        Field(description="findings of `kohn check` to train in spite of; recorded in the model"),
+        Field(description="findings of `kohn check` that training accepts; recorded in the model"),
     ] = []
 
 
@@ -107,7 +107,7 @@ class LossSettings(_Section):
         Weights | None, Field(description="the same for the last part of the run, or null")
     ] = Weights(energy=1000.0, forces=100.0)
     late_from: Annotated[
-        float, Field(gt=0, le=1, description="share of the run after which they hold")
+        float, Field(gt=0, le=1, description="share of the run after which late_weights apply")
     ] = 0.75
     penalties: Annotated[
         Penalties, Field(description="soft constraints, for models with direct forces")
@@ -115,27 +115,27 @@ class LossSettings(_Section):
 
 
 class OptimiserSettings(_Section):
-    """How weights are adjusted."""
+    """How the weights of the network are adjusted."""
 
     kind: Annotated[Literal["amsgrad", "adamw"], Field(description="algorithm")] = "amsgrad"
-    learning_rate: Annotated[float, Field(gt=0, description="highest rate")] = 0.01
+    learning_rate: Annotated[float, Field(gt=0, description="highest learning rate")] = 0.01
     schedule: Annotated[
         Literal["cosine", "constant"],
-        Field(description="after the warm-up"),
+        Field(description="of the learning rate after the warm-up"),
     ] = "cosine"
     final_fraction: Annotated[
-        float, Field(ge=0, le=1, description="last rate of a cosine, as a share of the highest")
+        float, Field(ge=0, le=1, description="last rate of the cosine, as a share of the highest")
     ] = 0.01
-    warmup_steps: Annotated[int, Field(ge=0, description="linear rise at the start")] = 100
+    warmup_steps: Annotated[int, Field(ge=0, description="steps of linear rise at the start")] = 100
     weight_decay: Annotated[float, Field(ge=0, description="of adamw")] = 1e-6
     clip: Annotated[float, Field(gt=0, description="largest norm of a gradient")] = 10.0
     ema: Annotated[
-        float, Field(ge=0, lt=1, description="decay of the average of weights that is kept")
+        float, Field(ge=0, lt=1, description="decay of the moving average of weights that is saved")
     ] = 0.999
 
 
 class RunSettings(_Section):
-    """How long, how exact, where."""
+    """Length, precision and device of the run."""
 
     steps: Annotated[
         int,
@@ -144,14 +144,14 @@ class RunSettings(_Section):
     epochs: Annotated[
         int | None, Field(ge=1, description="passes through the training data, instead of steps")
     ] = None
-    batch_size: Annotated[int, Field(ge=1, description="structures a step")] = 5
+    batch_size: Annotated[int, Field(ge=1, description="structures per step")] = 5
     evaluate_every: Annotated[int, Field(ge=1, description="epochs between validations")] = 1
     patience: Annotated[
-        int | None, Field(ge=1, description="stop after so many validations without a better one")
+        int | None, Field(ge=1, description="stop after this many validations without improvement")
     ] = None
     checkpoint_every: Annotated[int, Field(ge=1, description="epochs between checkpoints")] = 1
     dtype: Annotated[
-        Literal["float32", "float64"], Field(description="in what the network computes")
+        Literal["float32", "float64"], Field(description="number type of the network")
     ] = "float32"
     seed: Annotated[int, Field(ge=0, description="of weights, split and order")] = 0
     device: Annotated[Literal["cpu", "gpu"] | None, Field(description="default: the best")] = None
@@ -163,28 +163,28 @@ class RunSettings(_Section):
 
 
 def misfit(key: str, message: str) -> PydanticCustomError:
-    """Settings that are right by themselves and do not fit together; `key`: which to change."""
+    """Return an error of settings that do not fit together; `key`: the setting to change."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "key": key})
 
 
 class HeadSettings(_Section):
-    """How properties other than energies are read from atoms."""
+    """How properties other than energies are computed from atoms."""
 
     composition: Annotated[
-        bool, Field(description="scalars start from what each element says, not from one mean")
+        bool, Field(description="scalars start from a value per element, not from one mean")
     ] = True
     extensive: Annotated[
-        list[str], Field(description="scalar targets that grow with the system; others do not")
+        list[str], Field(description="scalar targets that grow with the system size")
     ] = []
     charges: Annotated[
-        bool, Field(description="dipoles of molecules: charges times positions beside dipoles")
+        bool, Field(description="dipoles of molecules: add charges times positions")
     ] = True
     charge: Annotated[
-        float | None, Field(description="of molecules that do not state theirs, e; null: neutral")
+        float | None, Field(description="of molecules that do not state it, e; null: neutral")
     ] = None
     dipole_origin: Annotated[
         Literal["positions", "mass"] | None,
-        Field(description="origin of the dipoles of ions; needed for them alone"),
+        Field(description="origin of the dipoles of ions; needed only for ions"),
     ] = None
 
 
@@ -196,7 +196,7 @@ else:
 
 
 class TrainSettings(_Section):
-    """Everything that decides what a training run does."""
+    """All settings of a training run."""
 
     data: DataSettings
     targets: Annotated[
@@ -204,7 +204,7 @@ class TrainSettings(_Section):
         Field(
             min_length=1,
             description="[energy], with forces and stress; or dipole, polarizability, and keys of "
-            f"numbers in the files, as band_gap (by model {', '.join(BODIES)})",
+            f"numbers in the files, e.g. band_gap (for model {', '.join(BODIES)})",
         ),
     ] = ("energy",)
     model: Annotated[
@@ -218,8 +218,8 @@ class TrainSettings(_Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _family_alone(cls, document: Any) -> Any:
-        """`model: gaussian-process` for its defaults; a section without family is a mace, or for
-        other properties than energies a nequip."""
+        """Accept `model: gaussian-process` for its defaults; without a family the model is a mace,
+        or for properties other than energies a nequip."""
         model = document.get("model", {})
         if isinstance(model, str):
             model = {"family": model}
@@ -234,11 +234,11 @@ class TrainSettings(_Section):
         if targets == ("energy",):
             return targets
         if len(set(targets)) < len(targets):
-            raise ValueError("a target is there twice")
+            raise ValueError("a target occurs twice")
         for name in targets:
             if name in ("energy", "forces", "stress"):
                 raise ValueError(
-                    "energies are learned with forces and stress by a model of their own: "
+                    "energies are learned, with forces and stress, by a separate model: "
                     "targets: [energy] alone"
                 )
             if name in PROPERTIES and PROPERTIES[name].shape not in ((), (3,), (3, 3)):
@@ -251,8 +251,8 @@ class TrainSettings(_Section):
         if any(self.loss.penalties.model_dump().values()) and self.model.family not in direct:
             raise misfit(
                 "loss.penalties",
-                f"forces of a {self.model.family} obey these laws by construction, or are not "
-                f"there: penalties are for model: {' or '.join(direct)}",
+                f"forces of a {self.model.family} obey these laws by construction, or do not "
+                f"exist: penalties are for model: {' or '.join(direct)}",
             )
         if self.of_energies:
             return self
@@ -273,7 +273,7 @@ class TrainSettings(_Section):
                 f"invariant; choose model: {able}",
             )
         if stray := set(self.heads.extensive) - set(self.targets):
-            raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is no target")
+            raise misfit("heads.extensive", f"{', '.join(sorted(stray))} is not a target")
         return self
 
     @property
@@ -285,15 +285,15 @@ class TrainSettings(_Section):
 def parse(
     document: Any, *, where: str | Path | None = None, lines: dict[KeyPath, int] | None = None
 ) -> TrainSettings:
-    """Settings from a nested dictionary, as YAML gives it.
+    """Return settings from a nested dictionary, as YAML gives it.
 
     Args:
         document: the dictionary.
-        where: the file it is from, and `lines`: the line of each path of keys there.
+        where: its file. lines: the line in the file of each path of keys.
 
     Raises:
-        ConfigError: an unknown key (the nearest known one is suggested), a value out of range,
-            something missing.
+        ConfigError: an unknown key (the nearest known key is suggested), a value out of range,
+            a missing key.
     """
     if not isinstance(document, dict):
         raise ConfigError(
@@ -346,7 +346,7 @@ def _value_at(document: Any, path: KeyPath) -> Any:
 def _fix_for(kind: str, value: Any) -> str:
     if kind in ("list_type", "tuple_type") and isinstance(value, (str, int, float)):
         return f"write it as a list: [{value}]"
-    return "see `kohn template train` for what can stand here"
+    return "see `kohn template train` for the allowed values"
 
 
 def _fields_at(path: tuple[str, ...], family: str) -> list[str]:
@@ -363,7 +363,7 @@ def _fields_at(path: tuple[str, ...], family: str) -> list[str]:
 
 
 def read_settings(path: str | Path) -> TrainSettings:
-    """Settings from a YAML file; see `parse`."""
+    """Read settings from a YAML file; see `parse`."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -371,8 +371,8 @@ def read_settings(path: str | Path) -> TrainSettings:
         lines = dict(_lines(root, (), path))
         document = yaml.safe_load(text)
     except OSError as error:
-        there = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        guess = None if path.exists() else nearest(path.name, there)
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        guess = None if path.exists() else nearest(path.name, names)
         raise ConfigError(
             f"cannot read the configuration: {error.strerror}",
             where=Place(file=path),
@@ -396,31 +396,31 @@ def read_settings(path: str | Path) -> TrainSettings:
 
 
 def _lines(node: yaml.Node | None, keys: KeyPath, file: Path) -> Iterator[tuple[KeyPath, int]]:
-    """(path of keys, line) below a node; a key that is there twice is refused."""
+    """Yield (path of keys, line) below a node; refuse a key that occurs twice."""
     if not isinstance(node, yaml.MappingNode):
         return
-    seen: dict[str, int] = {}
+    first_lines: dict[str, int] = {}
     for key, value in node.value:
         name, line = str(key.value), key.start_mark.line + 1
-        if name in seen:
+        if name in first_lines:
             raise ConfigError(
-                f"the key {'.'.join((*keys, name))!r} is there twice",
+                f"the key {'.'.join((*keys, name))!r} occurs twice",
                 where=Place(file=file, line=line),
-                received=f"the first is in line {seen[name]}",
+                received=f"the first is in line {first_lines[name]}",
                 fix="keep one of them, with all that belongs under it",
             )
-        seen[name] = line
+        first_lines[name] = line
         yield (*keys, name), line
         yield from _lines(value, (*keys, name), file)
 
 
 def to_yaml(settings: TrainSettings) -> str:
-    """The settings in full, as YAML."""
+    """Return all settings as YAML."""
     return yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def template(family: str = "mace") -> str:
-    """A commented YAML file with every setting of a family of models and its default.
+    """Return a commented YAML file with every setting of a family of models and its default.
 
     Raises:
         ConfigError: no such family.
@@ -439,7 +439,7 @@ def template(family: str = "mace") -> str:
         lines.append(
             "# It has no steps: of the other sections, loss.weights of 0 leave labels out,"
         )
-        lines.append("# and run.seed and run.threads mean what they always do.")
+        lines.append("# and run.seed and run.threads have their usual meaning.")
         return "\n".join([*lines, *_commented(example, 0, {"data", "model"})]) + "\n"
     return "\n".join([*lines, *_commented(example, 0)]) + "\n"
 

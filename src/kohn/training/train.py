@@ -1,4 +1,4 @@
-"""`kohn.train`: labelled structures in, a potential with its run folder out."""
+"""Train models (`kohn.train`): from labelled structures to a potential in its run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kohn.typing import Document
 SETTINGS = "settings.yaml"
 CHECK = "check.json"
 STRUCTURES = "structures.extxyz"
-"""What was learned from, where it was in memory."""
+"""Name of the file of the training structures, if they were in memory."""
 
 
 def train(
@@ -39,12 +39,12 @@ def train(
     """Train a potential, or with other `targets` a model of properties.
 
     Args:
-        source: settings; or a YAML file of settings; or labelled structures: whatever `kohn.read`
-            takes. Those in memory are written to a file in `out` first.
+        source: settings; or a YAML file of settings; or labelled structures: anything that
+            `kohn.read` takes. Structures in memory are first written to a file in `out`.
         out: folder of the run, made here. It will hold the settings, the records, the
             checkpoint, and `model.safetensors`.
-        resume: go on from the checkpoint in `out`, to the same end as without the break.
-        progress: told of steps, and of the record of each validation.
+        resume: continue from the checkpoint in `out`, with the result of an unbroken run.
+        progress: receives the steps, and the record of each validation.
         sections: settings that override those of `source`, by section:
             ``run={"steps": 1000}``, ``data={"test": ["test.extxyz"]}``.
 
@@ -52,9 +52,9 @@ def train(
         The `Potential`, or `PropertyModel`, with the lowest validation loss.
 
     Raises:
-        ConfigError: settings that cannot be; a folder that exists, without `resume`.
-        InputError, CheckFailed: data that cannot be learned from, before any compute.
-        TrainingError: a loss that is not finite; a full disk. `resume` goes on from there.
+        ConfigError: settings are not valid; or the folder exists, without `resume`.
+        InputError, CheckFailed: the data cannot be learned from; raised before any computation.
+        TrainingError: a loss is not finite, or the disk is full; `resume` continues from there.
     """
     work = WorkFolder(Path(out), "training")
     if _in_memory(source):
@@ -65,15 +65,15 @@ def train(
     if resume:
         with work.held():
             return _run(settings, prepare(settings), work, progress or Progress(), resume=True)
-    prepared = prepare(settings)  # before there is a folder: bad data leave none behind
+    prepared = prepare(settings)  # before the folder is made: bad data leave none behind
     with work.held():
-        _may_use(work, resume, mine=True)  # another may have come first
+        _may_use(work, resume, mine=True)  # another process may have come first
         write_atomically(work.path / SETTINGS, to_yaml(settings).encode())
         return _run(settings, prepared, work, progress or Progress(), resume=False)
 
 
 def _in_memory(source: Any) -> bool:
-    """Whether it is structures, and not settings or paths."""
+    """Return whether the source is structures, and not settings or paths."""
     if isinstance(source, (TrainSettings, str, Path)):
         return False
     paths = isinstance(source, (list, tuple)) and all(isinstance(x, (str, Path)) for x in source)
@@ -83,8 +83,8 @@ def _in_memory(source: Any) -> bool:
 def _train_in_memory(
     source: Any, work: WorkFolder, resume: bool, progress: Progress | None, sections: Document
 ) -> Any:
-    """Train on structures that no file has: they are written beside the folder's other files, so
-    that the run can be resumed and says what it learned."""
+    """Train on structures in memory: they are written to a file in the run folder, so that the
+    run can be resumed and documents its data."""
     folder, file = work.path, work.path / STRUCTURES
     if resume:
         if file.is_file() and file.read_text() != "".join(map(frame_text, read(source))):
@@ -107,14 +107,14 @@ def _train_in_memory(
 
 
 def _run(
-    settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress, *, resume: bool
+    settings: TrainSettings, prepared: Prepared, work: WorkFolder, meter: Progress, *, resume: bool
 ) -> Any:
-    """Train and evaluate what is prepared."""
+    """Train and evaluate a prepared run."""
     if is_solved(FAMILIES[settings.model.family][1]):
         _write_start(work, prepared)
-        potential = run_fit(settings, prepared, work, told)
+        potential = run_fit(settings, prepared, work, meter)
     else:
-        trainer = Trainer(settings, prepared, work, told)
+        trainer = Trainer(settings, prepared, work, meter)
         if not (resume and checkpoints.exists(work.path)):
             length = {"epochs": trainer.epochs, "steps": trainer.steps}
             _write_start(work, prepared, **length)
@@ -124,7 +124,7 @@ def _run(
 
 
 def settings_from(source: Any, sections: Document) -> TrainSettings:
-    """Settings from whatever `train` takes, with sections overridden."""
+    """Return settings from anything that `train` takes, with sections overridden."""
     if isinstance(source, TrainSettings):
         document = source.model_dump(mode="json")
     elif isinstance(source, (str, Path)) and _is_yaml(source):
@@ -147,10 +147,10 @@ def _is_yaml(path: str | Path) -> bool:
 
 
 def _may_use(work: WorkFolder, resume: bool, *, mine: bool = False) -> None:
-    """Raises ConfigError where the run cannot go into the folder.
+    """Raise ConfigError if the run cannot use the folder.
 
     Args:
-        mine: this process holds it.
+        mine: whether this process holds the folder.
     """
     folder = work.path
     if folder.exists() and not folder.is_dir():
@@ -177,7 +177,7 @@ def _write_start(work: WorkFolder, prepared: Prepared, **length: int) -> None:
     write_atomically(work.path / CHECK, to_json(prepared.report.to_json(), indent=1).encode())
     loader = prepared.train
     waste = loader.waste()
-    work.records.unlink(missing_ok=True)  # of a run killed before its first checkpoint
+    work.records.unlink(missing_ok=True)  # from a run killed before its first checkpoint
     work.append(
         {
             "kind": "start",
@@ -198,7 +198,7 @@ def _write_start(work: WorkFolder, prepared: Prepared, **length: int) -> None:
 def _evaluate(
     run: TrainSettings, prepared: Prepared, folder: Path, potential: Potential | PropertyModel
 ) -> None:
-    """Errors of the final potential: on validation, and once on the test files."""
+    """Evaluate the final potential on the validation set, and once on the test files."""
     settings = run.data
     sets = {"valid": Dataset(tuple(prepared.valid.structures))}
     if settings.test:
@@ -214,6 +214,6 @@ def _evaluate(
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Keep an evaluation in the run folder, for the report."""
+    """Write an evaluation to the run folder, for the report."""
     path = folder / f"evaluation-{evaluation.name}.json"
     write_atomically(path, (to_json(evaluation.to_json(frames=True)) + "\n").encode())

@@ -1,3 +1,3 @@
-"""Predicting with confidence: several models whose spread tells how sure they are."""
+"""Predict with standard deviations: the spread of several models estimates their error."""
 
 from kohn.uncertainty.ensemble import Ensemble as Ensemble

@@ -1,9 +1,9 @@
-"""Several potentials whose predictions are taken together.
+"""Combine the predictions of several potentials.
 
     y = Σ_s y_s / S        s² = Σ_s (y_s − y)² / (S − 1)        σ = s √(1 + 1/S)
 
-σ is of the error of the mean, under the assumption that the truth is drawn like one more member;
-with ν = S − 1 degrees of freedom it follows Student's distribution.
+σ is the standard deviation of the error of the mean, if the truth is drawn like one more member;
+the error follows Student's distribution with ν = S − 1 degrees of freedom.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from kohn.typing import Document, Float
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Potentials as one; see `kohn.structures.Predictive`.
+    """Several potentials used as one; see `kohn.structures.Predictive`.
 
     Attributes:
         members: at least two.
@@ -45,7 +45,7 @@ class Ensemble:
 
     @property
     def cutoff(self) -> float:
-        """The largest r_c, Å."""
+        """The largest r_c of the members, Å."""
         return max(m.cutoff for m in self.members)
 
     @property
@@ -55,23 +55,23 @@ class Ensemble:
 
     @property
     def confident(self) -> bool:
-        """True: the spread of the members tells."""
+        """True: the spread of the members gives standard deviations."""
         return True
 
     @property
     def provenance(self) -> Document:
-        """That of each member, and the mean of the mean energies that they learned from."""
+        """The provenance of each member, and the mean of the mean energies of their data."""
         of_members = [m.provenance for m in self.members]
         means = [p["mean_energy_per_atom"] for p in of_members if "mean_energy_per_atom" in p]
-        found: Document = {"members": of_members}
-        return found | ({"mean_energy_per_atom": float(np.mean(means))} if means else {})
+        document: Document = {"members": of_members}
+        return document | ({"mean_energy_per_atom": float(np.mean(means))} if means else {})
 
     def zero(self, structure: Structure) -> float:
-        """The part of the energy that is not learned, the mean over the members, eV."""
+        """Return the part of the energy that is not learned, averaged over the members, eV."""
         return float(np.mean([m.zero(structure) for m in self.members]))
 
     def astype(self, dtype: type) -> Self:
-        """The same computing in float32 or float64."""
+        """Return the same ensemble computing in float32 or float64."""
         return replace(self, members=tuple(m.astype(dtype) for m in self.members))
 
     def predict(
@@ -81,12 +81,12 @@ class Ensemble:
         uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """The mean of the members' predictions; with `uncertainty` σ of energies and forces."""
+        """Return the mean of the predictions; with `uncertainty` also σ of energies and forces."""
         structures = structures_of(structures)
         *others, last = self.members
-        found = [m.predict(structures) for m in others]
-        found.append(last.predict(structures, advance=advance))
-        return [mean(each, uncertainty) for each in zip(*found, strict=True)]
+        predictions = [m.predict(structures) for m in others]
+        predictions.append(last.predict(structures, advance=advance))
+        return [mean(each, uncertainty) for each in zip(*predictions, strict=True)]
 
     def energies(
         self,
@@ -95,39 +95,39 @@ class Ensemble:
         elements: Sequence[int] | None = None,
         deviations: bool = False,
     ) -> Energies:
-        """The mean of the members' energies; with `deviations` their σ."""
-        found = [m.energies(structures, elements=elements).mean for m in self.members]
-        std = spread(np.array(found)) if deviations else None
-        return Energies(np.mean(found, axis=0), std, len(self.members) - 1.0)
+        """Return the mean of the members' energies; with `deviations` also their σ."""
+        energies = [m.energies(structures, elements=elements).mean for m in self.members]
+        std = spread(np.array(energies)) if deviations else None
+        return Energies(np.mean(energies, axis=0), std, len(self.members) - 1.0)
 
     def moving(self, *, skin: float = 0.2) -> "MovingEnsemble":
-        """For atoms that move; each member keeps its neighbours."""
+        """Return the ensemble for moving atoms; each member keeps its own neighbours."""
         return MovingEnsemble(tuple(m.moving(skin=skin) for m in self.members))
 
 
 @dataclass(frozen=True, eq=False)
 class MovingEnsemble:
-    """The members of an ensemble, of atoms that move."""
+    """The members of an ensemble, for moving atoms."""
 
     members: tuple[MovingPotential, ...]
 
     @property
     def compilations(self) -> int:
-        """Shapes that all of them needed."""
+        """Number of shapes that all members needed."""
         return sum(m.compilations for m in self.members)
 
     @property
     def searches(self) -> int:
-        """How often neighbours were found anew."""
+        """Number of searches for neighbours."""
         return sum(m.searches for m in self.members)
 
     def __call__(self, structure: Structure) -> Prediction:
-        """The mean, with σ of energy and forces."""
+        """Return the mean, with σ of energy and forces."""
         return mean([m(structure) for m in self.members], True)
 
 
 def mean(predictions: Sequence[Prediction], uncertainty: bool) -> Prediction:
-    """One prediction of what several models say of one structure."""
+    """Return the mean of several predictions of one structure, with σ if `uncertainty`."""
     energies = np.array([p.energy for p in predictions])
     forces = np.stack([p.forces for p in predictions])
     stresses = [p.stress for p in predictions if p.stress is not None]

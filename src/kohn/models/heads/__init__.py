@@ -1,1 +1,1 @@
-"""Heads read other things than energies from the features of a network: forces, properties."""
+"""Heads read forces and properties, instead of energies, from the features of a network."""

@@ -1,4 +1,4 @@
-"""Forces that an equivariant network predicts directly: fast, and not conservative.
+"""Predict forces directly with an equivariant network: fast, but not conservative.
 
 With h the features of a NequIP or a MACE whose last layer keeps degree 1:
 
@@ -7,17 +7,17 @@ With h the features of a NequIP or a MACE whose last layer keeps degree 1:
     F_i = f_i − (c_i / Σ_j c_j) Σ_j f_j,    c_i = Σ_k c(r_ik)          net_force: removed
     F_i = f_i                                                          net_force: free
 
-One pass through the network gives the forces, where a derivative takes two more. They turn
-with the structure, but they are the derivative of no energy, of E neither: a closed path does
-work, and energy is not kept in a simulation. Stress is not predicted.
+One pass through the network gives the forces, while a derivative takes two more. The forces rotate
+with the structure, but they are not the derivative of any energy, nor of E: a closed path does
+work, and a simulation does not conserve energy. Stress is not predicted.
 
-The sum over j goes over the atoms of the structure. Shares c_i, with c the cutoff function, are
-1/n where all atoms are surrounded alike. They differ from 1/n so that an atom without neighbours
-has no force, and nothing jumps as it becomes one. What is far apart still shares one net force:
-fragments are independent only where it is left free.
+The sum over j runs over the atoms of a structure, c is the cutoff function. Shares c_i/Σ_j c_j are
+1/n if all atoms have the same surroundings. They differ from 1/n so that an atom without neighbours
+has no force, and no force jumps when the last neighbour leaves. Distant fragments still share one
+net force: they are independent only if it is left free.
 
-Source: Kolluru et al., arXiv:2203.09697, for direct forces; Bigi, Langer, Ceriotti,
-arXiv:2412.11569, for what becomes of simulations.
+Sources: Kolluru et al., arXiv:2203.09697 (direct forces); Bigi, Langer, Ceriotti, arXiv:2412.11569
+(consequences for simulations).
 """
 
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -47,7 +47,7 @@ NetForce: TypeAlias = Annotated[
 
 
 class DirectConfig(BodyConfig):
-    """What shapes a NequIP model with direct forces: not conservative, and without stress."""
+    """Settings of a NequIP model with direct forces: not conservative, and without stress."""
 
     family: Literal["nequip-direct"] = "nequip-direct"
     l_max: Annotated[int, Field(ge=1, le=4, description="degree of features and harmonics")] = 2
@@ -60,7 +60,7 @@ class DirectConfig(BodyConfig):
 
 
 class MaceDirectConfig(MaceBodyConfig):
-    """What shapes a MACE model with direct forces: not conservative, and without stress."""
+    """Settings of a MACE model with direct forces: not conservative, and without stress."""
 
     family: Literal["mace-direct"] = "mace-direct"
     l_max: Annotated[int, Field(ge=1, le=6, description="degree of the harmonics")] = 3
@@ -74,16 +74,16 @@ class MaceDirectConfig(MaceBodyConfig):
     @model_validator(mode="after")
     def _energies_alone(self) -> "MaceDirectConfig":
         if self.zbl:
-            raise ValueError("zbl adds to an energy, of which direct forces are no derivative")
+            raise ValueError("zbl adds to an energy, but direct forces are not its derivative")
         if self.residual_first:
-            raise ValueError("residual_first gives lone atoms an energy, which are E0 here")
+            raise ValueError("residual_first gives lone atoms an energy, but here it must be E0")
         return self
 
 
 class Direct(Network):
-    """Energies and, apart from them, forces; attributes as in `Network`.
+    """A model of energies and, independently, of forces; attributes as in `Network`.
 
-    The scale is also that of the forces, eV/Å.
+    The scale also multiplies the forces, eV/Å.
 
     Attributes:
         conservative: False. See `kohn.models.derivatives.is_conservative`.
@@ -112,7 +112,7 @@ class Direct(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "Direct":
-        """An untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.random`."""
         keys = jax.random.split(key, 4)
         body = body_of(
             keys[0],
@@ -138,17 +138,17 @@ class Direct(Network):
         )
 
     def features(self, graph: Graph) -> Features:
-        """Those of the body."""
+        """Return the features of the body."""
         return self.body.features(graph)
 
     def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
-        """Two linear maps, as of a NequIP."""
+        """Apply two linear maps, as in `Nequip.read`."""
         first, second = self.readout
         return second(first(x))[:, 0]
 
     def derived(self, graph: Graph) -> Derived:
-        """Energies, and forces that are not their derivatives; the stress is zero, and means
-        nothing. An atom without neighbours has no force."""
+        """Compute energies, and forces that are not their derivatives; the stress is zero and
+        has no meaning. An atom without neighbours has no force."""
         h = self.features(graph)
         energies = where_neighbours(self.read(h.invariant) * self.scale, graph)
         forces = self.head(h.of_degree(1))[:, XYZ, 0] * self.scale
@@ -160,7 +160,7 @@ class Direct(Network):
 
 
 def coordination(graph: Graph, cutoff: float, power: int) -> Float[Array, " N"]:
-    """c_i: neighbours of each atom, counted by the cutoff function."""
+    """c_i: the number of neighbours of each atom, weighted by the cutoff function."""
     d = graph.displacement
     near = polynomial_cutoff(jnp.sqrt(jnp.sum(d * d, axis=-1)), cutoff, power)
     return jnp.sum(near * graph.edge_mask.astype(d.dtype), axis=1)
@@ -169,10 +169,10 @@ def coordination(graph: Graph, cutoff: float, power: int) -> Float[Array, " N"]:
 def without_net_force(
     f: Float[Array, "N 3"], shares: Float[Array, " N"], graph: Graph
 ) -> Float[Array, "N 3"]:
-    """f_i − (c_i / Σ_j c_j) Σ_j f_j over the atoms of each structure, which adds to zero.
+    """f_i − (c_i / Σ_j c_j) Σ_j f_j; in each structure these forces add to zero.
 
     Args:
-        f: eV/Å. shares: c_i, not negative; where all are zero, nothing is taken away.
+        f: eV/Å. shares: c_i, not negative; if all are zero, nothing is subtracted.
     """
     whole = graph.sum_atoms(shares)
     net = graph.sum_atoms(f) / jnp.where(whole > 0, whole, 1.0)[:, None]

@@ -1,7 +1,7 @@
-"""Properties of structures: dipoles and polarizabilities that turn with them, and scalars.
+"""Predict properties of structures: dipoles, polarizabilities and scalars.
 
-With h the features of a network, of natural parity like the harmonics, n the atoms of a
-structure, and a_z what its elements alone say of a part of degree 0:
+Dipoles and polarizabilities rotate with the structure. h are the features of a network, of natural
+parity like the harmonics, n is the number of atoms, a_z the part of degree 0 that an element adds:
 
     t_00 = Σ_i (a_z(i) + s₀ w⁰ · h_i,00)         extensive; divided by n where intensive
     t_lm = s_l Σ_i w^l · h_i,lm                  degrees 1 (odd) and 2 (even)
@@ -9,13 +9,13 @@ structure, and a_z what its elements alone say of a part of degree 0:
     μ    = Σ_i [μ_i + q_i (r_i − R)]             μ_i from w¹ · h_i,1m
     q_i  = Q/n + Σ_j c(r_ij) (u_i − u_j)         u_i = s₁ w · h_i,00 / Å
 
-The charges q belong to molecules only. What flows from j to i, i loses to j: they add to the charge
-Q exactly, and neutral molecules that are far apart stay neutral, each by itself. R is the centre of
-mass: the dipole of an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may have
-another (`dipole_origin`). Periodic structures have atomic dipoles alone.
+Only molecules have charges q. Charge that flows to i from j is lost by j: the charges add to Q
+exactly, and neutral molecules far apart each stay neutral. R is the centre of mass: the dipole of
+an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may use another origin
+(`dipole_origin`). Periodic structures have only the atomic dipoles.
 
-Source: Veit et al., J. Chem. Phys. 153, 024113 (2020), for dipoles of atoms and charges; Wilkins et
-al., PNAS 116, 3401 (2019), for polarizabilities by degree.
+Sources: Veit et al., J. Chem. Phys. 153, 024113 (2020) (dipoles of atoms, and charges); Wilkins et
+al., PNAS 116, 3401 (2019) (polarizabilities by degree).
 """
 
 from collections.abc import Mapping
@@ -40,20 +40,20 @@ from kohn.sections import Section
 from kohn.typing import Array, Float
 
 DEGREES: dict[str, tuple[int, ...]] = {"dipole": (1,), "polarizability": (0, 2)}
-"""Degrees of the tensors; all other properties are scalars."""
+"""The degrees of tensors; all other properties are scalars."""
 XYZ = np.array([2, 0, 1])
-"""Where x, y and z stand among the components of degree 1, (y, z, x)."""
+"""The positions of x, y and z among the components of degree 1, (y, z, x)."""
 
 
 def degrees_of(target: str) -> tuple[int, ...]:
-    """Degrees of a property."""
+    """Return the degrees of a property."""
     return DEGREES.get(target, (0,))
 
 
 def by_degree(
     target: str, values: Float[np.ndarray, "..."]
 ) -> dict[int, Float[np.ndarray, "... m"]]:
-    """Dipoles [..., 3], polarizabilities [..., 3, 3] or scalars as spherical components."""
+    """Return spherical components of dipoles [..., 3], polarizabilities [..., 3, 3] or scalars."""
     if target == "dipole":
         return {1: values[..., np.argsort(XYZ)]}
     if target == "polarizability":
@@ -63,7 +63,7 @@ def by_degree(
 
 
 def cartesian(target: str, parts: Mapping[int, Float[Array, "... m"]]) -> Float[Array, "..."]:
-    """The inverse of `by_degree`."""
+    """Invert `by_degree`."""
     if target == "dipole":
         return parts[1][..., XYZ]
     if target == "polarizability":
@@ -79,16 +79,16 @@ def traceless_basis() -> Float[np.ndarray, "3 3 5"]:
 
 
 class PropertyConfig(Section):
-    """What shapes a model of properties."""
+    """Settings of a model of properties."""
 
     family: Literal["properties"] = "properties"
     body: Annotated[AnyBody, Field(discriminator="family")] = NequipConfig()
     targets: Annotated[tuple[str, ...], Field(min_length=1, description="names of properties")]
     extensive: Annotated[
-        tuple[str, ...], Field(description="those that grow with the size of the system")
+        tuple[str, ...], Field(description="properties that grow with the size of the system")
     ] = ("dipole", "polarizability")
     charges: Annotated[
-        bool, Field(description="dipoles of molecules: charges times positions beside dipoles")
+        bool, Field(description="dipoles of molecules: add charges times positions")
     ] = False
 
     @property
@@ -98,7 +98,7 @@ class PropertyConfig(Section):
 
     @property
     def charged(self) -> bool:
-        """Whether models have charges, and so need graphs with positions and charges."""
+        """Whether the model has charges, and so needs graphs with positions and charges."""
         return self.charges and "dipole" in self.targets
 
 
@@ -106,11 +106,11 @@ class PropertyNetwork(eqx.Module):
     """Properties of structures from a graph.
 
     Attributes:
-        config, elements, neighbours: as of every network; elements in the order of
+        config, elements, neighbours: as in `Network`; elements in the order of
             `graph.species`.
         body: a network with `features`.
         heads: w of each degree of each target, [C, 1].
-        charge: w of the charges, [C, 1]; None without charges.
+        charge: w of the charges, [C, 1]; None if the model has no charges.
         scales: s of each degree of each target, in the unit of the label.
         atoms: a of each element for each target with a degree 0, in the unit of the label.
     """
@@ -136,11 +136,11 @@ class PropertyNetwork(eqx.Module):
         atoms: Mapping[str, np.ndarray] | None = None,
         dtype: DTypeLike = np.float32,
     ) -> "PropertyNetwork":
-        """Weights from N(0, 1).
+        """Draw weights from N(0, 1).
 
         Args:
             scales: spread of the labels by target and degree; 1 by default.
-            atoms: what each atom of an element adds to the part of degree 0; 0 by default.
+            atoms: contribution of an atom of each element to the part of degree 0; 0 by default.
         """
         targets = config.targets
         pairs = [(target, l) for target in targets for l in degrees_of(target)]
@@ -177,21 +177,21 @@ class PropertyNetwork(eqx.Module):
 
     @property
     def dtype(self) -> type:
-        """float32 or float64: in what the network computes."""
+        """The precision of the network, float32 or float64."""
         scales = next(iter(self.scales.values()))
         return np.dtype(next(iter(scales.values())).dtype).type
 
     def __call__(self, graph: Graph) -> dict[str, dict[int, Float[Array, "G m"]]]:
-        """Spherical components by target and degree, float64; see `cartesian`.
+        """Compute spherical components by target and degree, float64; see `cartesian`.
 
-        Models with charges need a graph with positions and charges. Dipoles of ions are about
-        their centres of mass.
+        Models with charges need a graph with positions and charges. The origin of the dipole of an
+        ion is its centre of mass.
         """
         h = self.body.features(graph)
         species = one_hot(graph.species, len(self.elements), self.dtype)
-        found: dict[str, dict[int, Array]] = {}
+        components: dict[str, dict[int, Array]] = {}
         for target in self.config.targets:
-            found[target] = {}
+            components[target] = {}
             for l, head in self.heads[target].items():
                 atomic = head(h.of_degree(l))[..., 0] * self.scales[target][l]
                 if l == 0:
@@ -199,25 +199,25 @@ class PropertyNetwork(eqx.Module):
                 total = graph.sum_atoms(atomic)
                 if target not in self.config.extensive:
                     total = total / number_of_atoms(graph)[:, None]
-                found[target][l] = total
+                components[target][l] = total
         if self.charge is not None:
             u = self.charge(h.invariant)[:, 0] * self.scales["dipole"][1]
             q = charges(u, graph, self.cutoff)
             of_charges = graph.sum_atoms(q[:, None] * jnp.asarray(graph.positions))
-            found["dipole"][1] = found["dipole"][1] + of_charges[:, np.argsort(XYZ)]
-        return found
+            components["dipole"][1] = components["dipole"][1] + of_charges[:, np.argsort(XYZ)]
+        return components
 
 
 def number_of_atoms(graph: Graph) -> Float[Array, " G"]:
-    """n of each structure; 1 in padding."""
+    """Return n of each structure; 1 in padding."""
     return jnp.maximum(graph.sum_atoms(jnp.ones(graph.species.shape)), 1.0)
 
 
 def charges(u: Float[Array, " N"], graph: Graph, cutoff: float) -> Float[Array, " N"]:
-    """q of the atoms, e, in float64 so that they add to Q; zero in periodic structures.
+    """Compute q of the atoms, e, in float64 so that they add to Q; zero if periodic.
 
     Raises:
-        ConfigError: a graph without charges.
+        ConfigError: the graph has no charges.
     """
     if graph.charge is None:
         raise ConfigError(
