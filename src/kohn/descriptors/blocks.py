@@ -12,10 +12,16 @@ SLOTS, FEATURES = 1024, 90_000
 """Most neighbours, and most features, that are computed at once."""
 
 
-def in_blocks(function: Callable[..., Any], rows: tuple[Array, ...], size: int) -> Any:
-    """A function of rows of K slots and `size` features, so many of them at a time that what
-    is in between stays in the processor's caches; rows without neighbours at the end are
-    left out, with zeros in their place."""
+def in_blocks(
+    function: Callable[..., Any], rows: tuple[Array, ...], size: int, wanted: Array
+) -> Any:
+    """Compute a function of rows in blocks whose intermediate values fit the processor's caches.
+
+    Args:
+        function: of rows of K slots and `size` features.
+        rows: displacement, neighbour and mask first, each [N, K, …].
+        wanted: bool [N]; a block in which no row is wanted is not computed, and has zeros.
+    """
     n, k = rows[1].shape[:2]
     at_once = max(8, min(SLOTS // k, FEATURES // size))
     if n <= at_once:
@@ -26,12 +32,12 @@ def in_blocks(function: Callable[..., Any], rows: tuple[Array, ...], size: int) 
         jnp.concatenate(
             [x, jnp.broadcast_to(x[-1:], (blocks * at_once - n, *x.shape[1:]))]
         ).reshape(blocks, at_once, *x.shape[1:])
-        for x in map(jnp.asarray, rows)
+        for x in map(jnp.asarray, (wanted, *rows))
     )
-    like = jax.eval_shape(function, *(x[0] for x in cut))
+    like = jax.eval_shape(function, *(x[0] for x in cut[1:]))
 
     def nothing(*_: Array) -> Any:
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
 
-    found = jax.lax.map(lambda b: jax.lax.cond(jnp.any(b[2]), function, nothing, *b), cut)
+    found = jax.lax.map(lambda b: jax.lax.cond(jnp.any(b[0]), function, nothing, *b[1:]), cut)
     return jax.tree.map(lambda x: x.reshape(blocks * at_once, *x.shape[2:])[:n], found)

@@ -41,7 +41,6 @@ from kohn.models.nequip import BodyConfig, NequipConfig
 from kohn.models.network import Features, Network, where_neighbours
 from kohn.typing import Array, Float
 
-
 NetForce: TypeAlias = Annotated[
     Literal["removed", "free"], Field(description="Σ F of a structure: exactly 0, or learned")
 ]
