@@ -17,15 +17,19 @@ def test_blocks_change_nothing():
     n, k = 3 * SLOTS // 4 + 7, 4
     x, neighbour, mask = rows(n, k, n)
     total, each = in_blocks(
-        lambda x, i, m: (jnp.sum(jnp.sin(x), axis=1), jnp.cos(x)), (x, neighbour, mask), 10
+        lambda x, i, m: (jnp.sum(jnp.sin(x), axis=1), jnp.cos(x)),
+        (x, neighbour, mask),
+        10,
+        mask[:, 0],
     )
     np.testing.assert_allclose(total, np.sin(x).sum(1), rtol=0, atol=1e-12)
     np.testing.assert_allclose(each, np.cos(x), rtol=0, atol=1e-12)
 
 
-def test_blocks_without_neighbours_are_zero_and_others_are_not():
+def test_blocks_that_are_not_wanted_are_zero_and_others_are_not():
     n, k = 2 * SLOTS, 4
     x, neighbour, mask = rows(n, k, SLOTS // 2 + 1)
-    found = np.asarray(in_blocks(lambda x, i, m: jnp.ones(len(x)), (x, neighbour, mask), 10))
+    arrays = (x, neighbour, mask)
+    found = np.asarray(in_blocks(lambda x, i, m: jnp.ones(len(x)), arrays, 10, mask[:, 0]))
     assert (found[: SLOTS // 2 + 1] == 1).all()
     assert (found[-SLOTS // 4 :] == 0).all()

@@ -288,6 +288,25 @@ def test_many_structures_stream_as_one_by_one():
             close(found, of(s, config), 1e-12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("average", ["off", "inner"])
+def test_many_atoms_without_neighbours_have_the_features_of_one(average):
+    """More than a block of them: what an atom adds to its own density is there all the same."""
+    far = 30.0 * np.arange(200)[:, None] * [1.0, 0, 0]
+    pair, config = [[0, 50.0, 0], [0, 51.5, 0]], SMALL.model_copy(update={"average": average})
+    gas = structure(np.vstack([far, pair]), [14] * 202)
+    lone, close_pair = structure([[0, 0, 0]], [14]), structure(pair, [14, 14])
+    expected = next(describe([lone], SMALL, (14,)))[0]
+    assert np.abs(expected).max() > 0.1
+    features, two = (next(describe([s], config, (14,))) for s in (gas, close_pair))
+    if average == "off":
+        close(features[:200], np.tile(expected, (200, 1)))
+        close(features[200:], two)
+    else:
+        alone = next(describe([structure(far, [14] * 200), close_pair], config, (14,)))
+        close(alone[0], expected)
+
+
 def test_names_match_features():
     names = feature_names(SMALL, ELEMENTS)
     assert len(names) == len(set(names)) == expansion(SMALL, ELEMENTS).size

@@ -75,7 +75,11 @@ def _functions(table: Expansion, average: str):
     """Return the functions to apply to rows, and to the average over a structure."""
     of_rows = coefficients if average == "inner" else soap
     return (
-        compiled(lambda *rows: in_blocks(lambda *block: of_rows(table, *block), rows, table.size)),
+        compiled(
+            lambda real, *rows: in_blocks(
+                lambda *block: of_rows(table, *block), rows, table.size, real
+            )
+        ),
         compiled(lambda c: power_spectrum(table, c)),
     )
 
@@ -144,12 +148,10 @@ def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
         here, width = slice(end - len(r), end), r.mask.shape[1]
         displacement[here, :width], neighbour[here, :width] = r.displacement, r.neighbour
         mask[here, :width], centre[here] = r.mask, r.centre
+    # Atoms without neighbours have features too: only padding is left out.
+    arrays = (np.arange(padded) < total, displacement, neighbour, mask, centre)
     values = [
-        np.asarray(
-            of_block(
-                *(jnp.asarray(x[b : b + size]) for x in (displacement, neighbour, mask, centre))
-            )
-        )
+        np.asarray(of_block(*(jnp.asarray(x[b : b + size]) for x in arrays)))
         for b in range(0, padded, size)
     ]
     joined = values[0] if len(values) == 1 else np.concatenate(values)

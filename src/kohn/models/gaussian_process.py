@@ -243,7 +243,7 @@ class GaussianProcess(eqx.Module):
         """Compute ε of each row, which depends only on the displacements of that row: it comes with
         its derivative, so that gradients compute nothing twice and keep nothing large."""
         table, by_element = expansion(self.config.soap, self.elements), self._by_element()
-        rows = (neighbour, mask, centre)
+        rows, wanted = (neighbour, mask, centre), jnp.any(mask, axis=1)  # of lone atoms ε is zero
 
         def value(d: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
             p = soap(table, d, neighbour, mask, centre)
@@ -256,11 +256,11 @@ class GaussianProcess(eqx.Module):
 
         @jax.custom_jvp
         def energies(d: Array) -> Array:
-            return in_blocks(value, (d, *rows), table.size)
+            return in_blocks(value, (d, *rows), table.size, wanted)
 
         @energies.defjvp
         def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-            energy, slope = in_blocks(with_slopes, (*primals, *rows), table.size)
+            energy, slope = in_blocks(with_slopes, (*primals, *rows), table.size, wanted)
             return energy, jnp.einsum("nka,nka->n", slope, tangents[0])
 
         return energies(displacement)
