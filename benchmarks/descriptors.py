@@ -117,10 +117,10 @@ class Worker:
     def values(self, structure: Any) -> Any:
         """What to time: everything from the structure on."""
         from kohn.descriptors.soap import SoapConfig
-        from kohn.descriptors.soap_stream import describe
+        from kohn.descriptors.soap_stream import soap_features
 
         config, elements = SoapConfig(**SETTINGS), elements_of(structure)
-        return lambda: next(describe([structure], config, elements))
+        return lambda: next(soap_features([structure], config, elements))
 
     def forces(self, structure: Any) -> Any:
         """What to time: energy, forces and stress, from the structure on."""
@@ -130,11 +130,11 @@ class Worker:
     def features(self, command: dict[str, Any]) -> dict[str, Any]:
         """Write the features of a preset."""
         from kohn.descriptors.soap import SoapConfig
-        from kohn.descriptors.soap_stream import describe
+        from kohn.descriptors.soap_stream import soap_features
 
         structure = self.cases[command["case"]]
         config = getattr(SoapConfig, command["preset"])(**SETTINGS)
-        np.save(command["file"], next(describe([structure], config, elements_of(structure))))
+        np.save(command["file"], next(soap_features([structure], config, elements_of(structure))))
         return {}
 
     def matmul_peak(self, command: dict[str, Any]) -> dict[str, Any]:

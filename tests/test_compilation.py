@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
-from kohn.compilation import WRONG, compiled, warn_of_wrong
+from kohn.compilation import FAULTY_JAXLIB, compiled, warn_of_faulty_jaxlib
 
 pytestmark = pytest.mark.usefixtures("as_users_compile")
 
@@ -30,21 +30,21 @@ def test_a_reduced_product_of_many_rows_is_right(compiler, dtype, rows):
     np.testing.assert_allclose(found, (x**2).sum(1), rtol=1e-6 if dtype == np.float32 else 1e-14)
 
 
-@pytest.mark.parametrize("version", WRONG)
+@pytest.mark.parametrize("version", FAULTY_JAXLIB)
 def test_a_wrong_version_is_named(version):
     with pytest.warns(UserWarning, match=f"jaxlib {version} .*jax-ml/jax#"):
-        warn_of_wrong(version)
+        warn_of_faulty_jaxlib(version)
 
 
 def test_the_installed_version_is_right():
-    assert jaxlib.__version__ not in WRONG
+    assert jaxlib.__version__ not in FAULTY_JAXLIB
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_wrong()
+        warn_of_faulty_jaxlib()
 
 
 def test_wrong_versions_cannot_be_installed_with_kohn():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
     needed = map(Requirement, tomllib.loads(text)["project"]["dependencies"])
     excluding = next(r.specifier for r in needed if r.name == "jax")
-    assert not any(excluding.contains(version) for version in WRONG)
+    assert not any(excluding.contains(version) for version in FAULTY_JAXLIB)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import jax
 
-from kohn.compilation import keep_compiled, warn_of_wrong
+from kohn.compilation import keep_compiled, warn_of_faulty_jaxlib
 from kohn.memory import keep_memory
 from kohn.version import __version__ as __version__
 
-warn_of_wrong()
+warn_of_faulty_jaxlib()
 jax.config.update("jax_enable_x64", True)
 keep_compiled()
 keep_memory()

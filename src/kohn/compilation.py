@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jaxlib import version as jaxlib
 
-WRONG = {
+FAULTY_JAXLIB = {
     "0.10.2": "computes wrong numbers on CPU (jax-ml/jax#39103)",
     "0.11.0": "crashes on CPU and computes wrong numbers on GPU (jax-ml/jax#39257, #40633)",
     "0.11.1": "computes wrong numbers on GPU (jax-ml/jax#40633)",
@@ -19,11 +19,11 @@ WRONG = {
 """Versions of jaxlib with known faults; `pyproject.toml` excludes the same versions."""
 
 
-def warn_of_wrong(version: str = jaxlib.__version__) -> None:
+def warn_of_faulty_jaxlib(version: str = jaxlib.__version__) -> None:
     """Warn if this version of jaxlib is known to compute wrong numbers or to crash."""
-    if version in WRONG:
+    if version in FAULTY_JAXLIB:
         warnings.warn(
-            f"jaxlib {version} {WRONG[version]}: install another version, "
+            f"jaxlib {version} {FAULTY_JAXLIB[version]}: install another version, "
             "for example pip install 'jax==0.10.1'",
             stacklevel=3,
         )

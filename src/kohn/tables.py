@@ -133,7 +133,7 @@ def _parquet(file: Path) -> Any:
         ) from None
 
 
-def refuse_no_table(out: Path, more: str = "") -> None:
+def refuse_non_table(out: Path, more: str = "") -> None:
     """Raise ConfigError if an output is not a table, and InputError if Parquet lacks pyarrow.
 
     Args:

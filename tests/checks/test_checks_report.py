@@ -9,7 +9,7 @@ from brute_force import structure
 from rich.console import Console
 
 from kohn.checks import check
-from kohn.checks.composition import e0_findings
+from kohn.checks.composition import e0s_and_findings
 from kohn.checks.neighbouring_frames import (
     curvature,
     energy_over_strain_work,
@@ -17,7 +17,7 @@ from kohn.checks.neighbouring_frames import (
     frame_pairs,
 )
 from kohn.checks.report import Finding, arrange
-from kohn.checks.units import Evidence, _findings_of_evidence
+from kohn.checks.units import Evidence, _finding_of_evidence
 from kohn.errors import InputError
 from kohn.records import to_json
 from kohn.structures import Dataset, read
@@ -114,7 +114,7 @@ def test_two_sentences_about_one_observation_are_a_warning():
     one, same = Evidence("magnitude", "large"), Evidence("magnitude", "very large")
     other = Evidence("strain", "another factor")
     for evidence, severity in (([one, same], "warning"), ([one, other, same], "error")):
-        finding = _findings_of_evidence("force-units", "forces", "eV/Å", evidence, "train")
+        finding = _finding_of_evidence("force-units", "forces", "eV/Å", evidence, "train")
         assert finding is not None
         assert finding.severity == severity
 
@@ -125,7 +125,7 @@ def test_lone_atoms_of_the_test_set_give_no_reference_energies():
     other = structure([[0, 0, 0], [0, 0, 2.5]]).with_labels(energy=np.array(-2.0))
     atom = structure([[0, 0, 0]]).with_labels(energy=np.array(-0.9))
     for name, expected in (("test", False), ("valid", True)):
-        e0s, _ = e0_findings(
+        e0s, _ = e0s_and_findings(
             {"train": Dataset((pair, other)), name: Dataset((atom,))}, "train", None
         )
         assert e0s is not None

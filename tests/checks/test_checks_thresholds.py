@@ -22,11 +22,11 @@ from kohn.checks.outliers import outlying_energies, outlying_forces
 from kohn.checks.units import (
     absolute_evidence,
     binding_evidence,
+    bulk_modulus,
     energy_and_force_findings,
     force_size_evidence,
     neighbour_evidence,
     spread_evidence,
-    stiffness,
     stress_findings,
     stress_size_evidence,
 )
@@ -460,19 +460,19 @@ def squeezed(modulus: float, n: int = 8, reach: float = 0.01, noise: float = 0.0
 
 
 def test_a_bulk_modulus_is_the_slope_of_the_stress():
-    assert stiffness(squeezed(100 * GPA)) == pytest.approx(100 * GPA, rel=1e-9)
-    assert stiffness(squeezed(-100 * GPA)) == pytest.approx(-100 * GPA, rel=1e-9)
-    assert stiffness(squeezed(100 * GPA, n=7)) is None
+    assert bulk_modulus(squeezed(100 * GPA)) == pytest.approx(100 * GPA, rel=1e-9)
+    assert bulk_modulus(squeezed(-100 * GPA)) == pytest.approx(-100 * GPA, rel=1e-9)
+    assert bulk_modulus(squeezed(100 * GPA, n=7)) is None
 
 
 def test_volumes_must_differ_and_stresses_follow_them():
     """Eight equidistant volumes of ± x have a standard deviation of x √(3/7)."""
-    assert stiffness(squeezed(1.0, reach=0.0031 * (7 / 3) ** 0.5)) is not None
-    assert stiffness(squeezed(1.0, reach=0.0029 * (7 / 3) ** 0.5)) is None
+    assert bulk_modulus(squeezed(1.0, reach=0.0031 * (7 / 3) ** 0.5)) is not None
+    assert bulk_modulus(squeezed(1.0, reach=0.0029 * (7 / 3) ** 0.5)) is None
     # With noise of q standard deviations the correlation is 1/√(1 + q²): 0.7 at q = 1.02.
     deviation = 0.01 * (3 / 7) ** 0.5
-    assert stiffness(squeezed(1.0, noise=1.00 * deviation)) is not None
-    assert stiffness(squeezed(1.0, noise=1.04 * deviation)) is None
+    assert bulk_modulus(squeezed(1.0, noise=1.00 * deviation)) is not None
+    assert bulk_modulus(squeezed(1.0, noise=1.04 * deviation)) is None
 
 
 @pytest.mark.parametrize(("largest", "told"), [(0.49, False), (0.51, True)])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kohn.cli.hulls import picture
+from kohn.cli.hulls import page_document
 from kohn.tables import blocks, columns_of
 
 DATA = Path(__file__).parents[1] / "data" / "phase_diagrams"
@@ -204,6 +204,6 @@ def test_shares_of_entries_of_one_formula_are_added():
     """In the picture decompositions are by formula, of which there may be several entries."""
     entries = [{"id": i, "formula": f, "decomposition": {}} for i, f in (("a", "Li"), ("b", "Li"))]
     falls = {"id": "c", "formula": "LiO", "in_hull": False, "decomposition": {"a": 0.25, "b": 0.5}}
-    drawn = picture({"entries": entries, "candidates": [falls]})
+    drawn = page_document({"entries": entries, "candidates": [falls]})
     assert drawn["entries"][-1]["decomposition"] == {"Li": 0.75}
     assert [e["candidate"] for e in drawn["entries"]] == [False, False, True]

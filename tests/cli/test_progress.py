@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from kohn.cli.progress import bar, shown
+from kohn.cli.progress import bar, progress_bars
 
 
 def drawn(told) -> str:
@@ -16,7 +16,7 @@ def drawn(told) -> str:
 
 def test_a_kind_of_work_without_an_end_goes_when_the_next_begins():
     def told(console):
-        with shown(console) as progress:
+        with progress_bars(console) as progress:
             progress.work("reading", 0, None)
             progress.work("training", 3, 10)
             progress.work("validating", 1, 2)

@@ -19,7 +19,7 @@ from kohn.descriptors.kernels import (
     match,
 )
 from kohn.descriptors.soap import SoapConfig
-from kohn.descriptors.soap_stream import describe
+from kohn.descriptors.soap_stream import soap_features
 from kohn.errors import ConfigError, InputError
 
 DSCRIBE = np.load(Path(__file__).parent / "data" / "dscribe_kernels.npz")
@@ -35,7 +35,7 @@ every_kernel = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def soaps(structures):
-    return list(describe(structures, SMALL, (1, 8, 14)))
+    return list(soap_features(structures, SMALL, (1, 8, 14)))
 
 
 def some(rng, sizes, width=20):
@@ -69,7 +69,9 @@ def test_dscribe_from_positions():
     """The same numbers from Kohn's own features in DScribe's convention."""
     frames = [structure(DSCRIBE[f"positions_{i}"], NUMBERS[i]) for i in range(5)]
     config = SoapConfig.dscribe(r_cut=4.0, n_max=3, l_max=2, sigma=0.5)
-    found = kernel_matrix(list(describe(frames, config, (1, 6, 8))), None, KernelConfig("average"))
+    found = kernel_matrix(
+        list(soap_features(frames, config, (1, 6, 8))), None, KernelConfig("average")
+    )
     expected = kernel_matrix(MOLECULES)
     assert np.abs(found - expected).max() < 1e-8
 

@@ -22,7 +22,7 @@ from kohn.descriptors.soap import (
     soap,
     soap_jacobian,
 )
-from kohn.descriptors.soap_stream import describe, rows_of
+from kohn.descriptors.soap_stream import rows_of, soap_features
 from kohn.errors import ConfigError, InputError
 
 PEERS = np.load(Path(__file__).parent / "data" / "soap_peers.npz")
@@ -41,7 +41,7 @@ def elements_of(s):
 
 
 def of(s, config=SMALL, elements=ELEMENTS):
-    return next(describe([s], config, elements))
+    return next(soap_features([s], config, elements))
 
 
 def some(seed, n=4, periodic=True):
@@ -283,7 +283,7 @@ def test_many_structures_stream_as_one_by_one():
     """Blocks join small structures and cut large ones; nobody can tell."""
     structures = [some(i, 1 + i % 5, bool(i % 2)) for i in range(40)]
     for config in (SMALL, CONFIGS["inner"]):
-        together = list(describe(iter(structures), config, ELEMENTS))
+        together = list(soap_features(iter(structures), config, ELEMENTS))
         for s, found in zip(structures, together, strict=True):
             close(found, of(s, config), 1e-12)
 
@@ -296,14 +296,14 @@ def test_many_atoms_without_neighbours_have_the_features_of_one(average):
     pair, config = [[0, 50.0, 0], [0, 51.5, 0]], SMALL.model_copy(update={"average": average})
     gas = structure(np.vstack([far, pair]), [14] * 202)
     lone, close_pair = structure([[0, 0, 0]], [14]), structure(pair, [14, 14])
-    expected = next(describe([lone], SMALL, (14,)))[0]
+    expected = next(soap_features([lone], SMALL, (14,)))[0]
     assert np.abs(expected).max() > 0.1
-    features, two = (next(describe([s], config, (14,))) for s in (gas, close_pair))
+    features, two = (next(soap_features([s], config, (14,))) for s in (gas, close_pair))
     if average == "off":
         close(features[:200], np.tile(expected, (200, 1)))
         close(features[200:], two)
     else:
-        alone = next(describe([structure(far, [14] * 200), close_pair], config, (14,)))
+        alone = next(soap_features([structure(far, [14] * 200), close_pair], config, (14,)))
         close(alone[0], expected)
 
 
@@ -340,9 +340,9 @@ def test_refused(s, message):
 def test_a_cutoff_below_all_distances_is_said():
     far = structure([[0, 0, 0], [4, 0, 0]], [14, 14])
     with pytest.raises(ConfigError, match="smaller than every distance"):
-        list(describe([far, far], SMALL, ELEMENTS))
+        list(soap_features([far, far], SMALL, ELEMENTS))
     lone = structure([[0, 0, 0]], [14])
-    assert len(list(describe([lone], SMALL, ELEMENTS))) == 1  # nothing to find
+    assert len(list(soap_features([lone], SMALL, ELEMENTS))) == 1  # nothing to find
 
 
 def test_narrow_gaussians_are_refused():

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from kohn.descriptors import structure_factor as module
 from kohn.descriptors.structure_factor import (
     StructureFactorConfig,
-    describe,
     feature_names,
     reciprocal_box,
     species_pairs,
     structure_factor,
+    structure_factors,
 )
 from kohn.errors import InputError, Place
 from kohn.structures import Structure
@@ -34,7 +34,7 @@ Calculate = Callable[[Structure], np.ndarray]
 
 
 def ours(s: Structure, config=CONFIG, elements=ELEMENTS) -> np.ndarray:
-    return next(describe([s], config, elements))[0]
+    return next(structure_factors([s], config, elements))[0]
 
 
 def reference(s: Structure, config=CONFIG, elements=ELEMENTS, fault: str = "") -> np.ndarray:
@@ -532,7 +532,7 @@ def test_few_shapes_are_compiled(rng):
         structure(rng.uniform(0, 4, (n, 3)), [14] * n, np.eye(3) * (4 + 0.05 * n), True)
         for n in range(1, 17)
     ]
-    found = list(describe(crystals, CONFIG, (14,)))
+    found = list(structure_factors(crystals, CONFIG, (14,)))
     assert module._compiled.cache_info().misses == 1
     assert all(x.shape == (1, CONFIG.bins) and x.dtype == np.float64 for x in found)
 
@@ -545,7 +545,7 @@ def test_structures_are_read_as_features_are_taken():
             taken.append(len(taken))
             yield one_crystal()
 
-    features = describe(endless(), CONFIG, ELEMENTS)
+    features = structure_factors(endless(), CONFIG, ELEMENTS)
     for _ in range(3):
         assert next(features).shape == (1, len(feature_names(CONFIG, ELEMENTS)))
     assert len(taken) == 3
@@ -599,7 +599,7 @@ def test_elements_are_given_once(elements):
     with pytest.raises(InputError, match="each once"):
         feature_names(CONFIG, elements)
     with pytest.raises(InputError, match="each once"):
-        next(describe([one_crystal()], CONFIG, elements))
+        next(structure_factors([one_crystal()], CONFIG, elements))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from kohn.descriptors.coulomb_matrix import (
     coulomb_spectrum,
     sorted_coulomb_matrix,
 )
-from kohn.descriptors.soap_stream import describe as describe_soap
-from kohn.descriptors.structure_factor import describe as describe_structure_factor
+from kohn.descriptors.soap_stream import soap_features as describe_soap
+from kohn.descriptors.structure_factor import soap_features as describe_structure_factor
 from kohn.descriptors.transformers import (
     CoulombMatrix,
     Soap,
@@ -106,13 +106,13 @@ def test_the_functions_beneath_give_the_same():
         expected = np.asarray(function(s.positions, s.numbers, 11)).ravel()
         given = CoulombMatrix(kind=kind, size=11).fit_transform([s])[0]  # type: ignore[arg-type]
         assert np.abs(given - expected).max() < 1e-11
-    for case, describe in (
+    for case, soap_features in (
         ("soap atoms", describe_soap),
         ("structure factor", describe_structure_factor),
     ):
         transformer, frames = case_of(case)
         transformer.fit(frames)
-        (expected,) = describe(frames[:1], transformer.config, transformer.elements_)
+        (expected,) = soap_features(frames[:1], transformer.config, transformer.elements_)
         assert np.abs(transformer.transform(frames[:1]) - expected).max() < 1e-10
 
 

@@ -17,7 +17,7 @@ from ase.md.verlet import VelocityVerlet
 import kohn
 from kohn.errors import InputError, ModelFileError
 from kohn.graphs import gather_neighbours
-from kohn.potential import Seen, save
+from kohn.potential import TrainingDistances, save
 from kohn.structures import from_ase
 
 TOLERANCE = 1e-9
@@ -74,7 +74,7 @@ def test_few_compilations_at_constant_pressure(potential):
     """300 steps in which the cell shrinks and grows: at most three."""
     atoms = silicon(1)
     # Random weights let atoms collide, which nobody would refuse who had trained on that.
-    seen = Seen({(14, 14): 0.01}, {14: 10.0})
+    seen = TrainingDistances({(14, 14): 0.01}, {14: 10.0})
     calculator = kohn.Calculator(replace(potential, provenance={"seen": seen.to_json()}))
     atoms.calc = calculator
     MaxwellBoltzmannDistribution(atoms, temperature_K=900, rng=np.random.default_rng(0))

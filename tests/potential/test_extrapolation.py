@@ -14,7 +14,7 @@ import kohn
 from kohn.errors import ConfigError, InputError
 from kohn.graphs import neighbourhood
 from kohn.models import SchNet, SchNetConfig
-from kohn.potential import ExtrapolationWarning, Potential, Seen
+from kohn.potential import ExtrapolationWarning, Potential, TrainingDistances
 from kohn.potential.extrapolation import NEAREST
 from kohn.structures import from_ase
 from kohn.structures.elements import covalent_radii
@@ -34,8 +34,8 @@ def frames():
 
 
 @pytest.fixture(scope="module")
-def seen(frames) -> Seen:
-    return Seen.of(frames, [neighbourhood(s, CUTOFF) for s in frames])
+def seen(frames) -> TrainingDistances:
+    return TrainingDistances.of(frames, [neighbourhood(s, CUTOFF) for s in frames])
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +68,9 @@ def test_what_is_remembered(frames, seen):
         assert r == pytest.approx(min(e[pair] for e in each), abs=1e-12)
     # of hydrogen the farthest from its oxygen, of oxygen the nearer of its two
     bonds = [np.linalg.norm(s.positions[1:] - s.positions[0], axis=1) for s in frames]
-    assert seen.loneliest[1] == pytest.approx(np.max(bonds), abs=1e-12)
-    assert seen.loneliest[8] == pytest.approx(np.min(bonds, axis=1).max(), abs=1e-12)
-    assert Seen.from_json(seen.to_json()) == seen
+    assert seen.farthest_nearest[1] == pytest.approx(np.max(bonds), abs=1e-12)
+    assert seen.farthest_nearest[8] == pytest.approx(np.min(bonds, axis=1).max(), abs=1e-12)
+    assert TrainingDistances.from_json(seen.to_json()) == seen
 
 
 def test_training_data_are_inside(frames, seen):
@@ -82,7 +82,7 @@ def test_held_out_frames_are_inside_and_rattled_ones_outside():
     """A warning is a claim: on real frames that were not learned, and on ones that are unlike."""
     folder = Path(kohn.__file__).parent / "data" / "ethanol"
     train, test = (kohn.read(folder / f"{name}.extxyz") for name in ("train", "test"))
-    seen = Seen.of(train.structures, [neighbourhood(s, 5.0) for s in train])
+    seen = TrainingDistances.of(train.structures, [neighbourhood(s, 5.0) for s in train])
     rng = np.random.default_rng(0)
 
     def share(scale: float) -> float:
@@ -144,10 +144,10 @@ def test_old_files_say_nothing(potential):
 
 
 def test_joined(seen):
-    other = Seen({(1, 8): 0.5, (8, 8): 2.0}, {8: 3.0})
+    other = TrainingDistances({(1, 8): 0.5, (8, 8): 2.0}, {8: 3.0})
     both = seen.joined(other)
     assert both.shortest == {**seen.shortest, (1, 8): 0.5, (8, 8): 2.0}
-    assert both.loneliest == {1: seen.loneliest[1], 8: 3.0}
+    assert both.farthest_nearest == {1: seen.farthest_nearest[1], 8: 3.0}
 
 
 def limit(a: str, b: str) -> float:
@@ -196,7 +196,7 @@ def test_atoms_that_come_too_near_between_two_lists(potential):
 
 def test_what_was_learned_as_near_is_not_refused(potential):
     """Who trains on collisions may predict them."""
-    seen = Seen({(8, 8): 0.1}, {8: 0.1})
+    seen = TrainingDistances({(8, 8): 0.1}, {8: 0.1})
     collided = Potential(potential.model, potential.e0s, {"seen": seen.to_json()})
     atoms = Atoms("OO", [[0, 0, 0], [0, 0, 0.1]])
     energy = collided.predict(atoms)[0].energy
@@ -307,7 +307,7 @@ def test_what_models_take(potential, tmp_path):
 
 def test_of_two_sets_the_extremes_of_both_count():
     """Whichever comes first."""
-    one = Seen({(1, 8): 0.9, (1, 1): 1.5}, {1: 1.1, 8: 0.9})
-    two = Seen({(1, 8): 0.95, (8, 8): 2.5}, {1: 0.8, 29: 2.6})
-    both = Seen({(1, 8): 0.9, (1, 1): 1.5, (8, 8): 2.5}, {1: 1.1, 8: 0.9, 29: 2.6})
+    one = TrainingDistances({(1, 8): 0.9, (1, 1): 1.5}, {1: 1.1, 8: 0.9})
+    two = TrainingDistances({(1, 8): 0.95, (8, 8): 2.5}, {1: 0.8, 29: 2.6})
+    both = TrainingDistances({(1, 8): 0.9, (1, 1): 1.5, (8, 8): 2.5}, {1: 1.1, 8: 0.9, 29: 2.6})
     assert one.joined(two) == two.joined(one) == both

@@ -11,7 +11,7 @@ from kohn.errors import InputError
 from kohn.graphs import neighbourhood
 from kohn.models import NequipConfig
 from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
-from kohn.potential import ExtrapolationWarning, PropertyModel, Seen
+from kohn.potential import ExtrapolationWarning, PropertyModel, TrainingDistances
 from kohn.potential.properties import about_mass, charge_of, from_mass, label_of
 from kohn.structures.properties import PREDICTED_BY
 
@@ -51,7 +51,7 @@ def test_every_structure_is_asked_whether_it_is_like_the_training_data():
     network = PropertyNetwork.random(
         jax.random.key(0), config, (1, 8), neighbours=1.0, atoms={}, dtype=np.float64
     )
-    seen = Seen.of([near], [neighbourhood(near, 3.0)]).to_json()
+    seen = TrainingDistances.of([near], [neighbourhood(near, 3.0)]).to_json()
     model = PropertyModel(network, provenance={"seen": seen})
     with pytest.warns(ExtrapolationWarning, match="1 of 2 structures are unlike"):
         model.predict([near, far])

@@ -12,7 +12,7 @@ from kohn.errors import InputError
 from kohn.graphs import neighbourhood
 from kohn.jobs import WorkFolder
 from kohn.models import FAMILIES, SchNetConfig
-from kohn.potential import Seen
+from kohn.potential import TrainingDistances
 from kohn.records import read_records
 from kohn.structures import Dataset, reference_energies
 from kohn.training.preparation import (
@@ -194,12 +194,12 @@ def test_distances_that_a_model_has_seen_count_when_it_learns_more():
     """Si at 2.4 Å before, at 2.2 Å now."""
     pair = structure([[0, 0, 0], [0, 0, 2.2]], [14, 14])
     loader = SimpleNamespace(structures=[pair], neighbourhoods=[neighbourhood(pair, 4.0)])
-    earlier = Seen({(14, 14): 2.4, (6, 14): 1.9}, {14: 2.6})
+    earlier = TrainingDistances({(14, 14): 2.4, (6, 14): 1.9}, {14: 2.6})
     start = SimpleNamespace(domain=SimpleNamespace(seen=earlier))
-    alone, both = (Seen.from_json(_seen(loader, s)["seen"]) for s in (None, start))
+    alone, both = (TrainingDistances.from_json(_seen(loader, s)["seen"]) for s in (None, start))
     assert alone.shortest == {(14, 14): pytest.approx(2.2, abs=1e-9)}
     assert both.shortest == {**alone.shortest, (6, 14): 1.9}
-    assert both.loneliest == {14: 2.6}
+    assert both.farthest_nearest == {14: 2.6}
 
 
 def test_a_run_that_begins_again_has_one_start(tmp_path):

@@ -16,7 +16,7 @@ from kohn.audits.counted_calculator import (
 )
 from kohn.graphs import pairs_within
 from kohn.interfaces.calculator_process import Raised
-from kohn.numerics.noise import CERTAIN
+from kohn.numerics.noise import NOISE_MULTIPLE
 from kohn.structures import Structure
 
 VACUUM = 50.0
@@ -138,7 +138,7 @@ def compare(
         growth: the factor by which the rounding of positions has grown, see `growth`.
     """
     n = len(got.forces) if got.forces is not None else len(case.s)
-    noise, scale = case.noise, CERTAIN * growth
+    noise, scale = case.noise, NOISE_MULTIPLE * growth
     measurements = [
         Measurement(
             "energy", abs(got.energy - expected.energy) / n, "eV/atom", scale * noise.energy / n

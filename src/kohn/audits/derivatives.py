@@ -12,7 +12,7 @@ import numpy as np
 from kohn.audits.case import Case, Measurement, Noise, deformed, moved, needs_atoms
 from kohn.audits.counted_calculator import CountedCalculator, periodic_directions
 from kohn.numerics.derivatives import Slope, slope
-from kohn.numerics.noise import CERTAIN, ROUNDED, scatter
+from kohn.numerics.noise import NOISE_MULTIPLE, ROUNDING_STD, scatter
 from kohn.structures import Structure
 
 SIZE = 5.0
@@ -45,7 +45,7 @@ def noise_of(ask: CountedCalculator, s: Structure) -> Noise:
             break
         energies = np.array([ask(x, forces=False, stress=False).energy for x in line(step)])
         changes = np.abs(np.diff(energies))
-        energy = max(energy, ROUNDED * min(changes[changes > 0], default=0.0))
+        energy = max(energy, ROUNDING_STD * min(changes[changes > 0], default=0.0))
     return Noise(energy, sigma("forces"), sigma("stress"))
 
 
@@ -94,7 +94,7 @@ def stress(case: Case) -> list[Measurement]:
     """
     s, sigma = case.s, case.stress
     p = periodic_directions(s.periodic, s.cell)
-    asymmetry, rounding = float(np.abs(sigma - sigma.T).max()), CERTAIN * case.noise.stress
+    asymmetry, rounding = float(np.abs(sigma - sigma.T).max()), NOISE_MULTIPLE * case.noise.stress
     measurements = [Measurement("asymmetry of the stress", asymmetry, "eV/Å³", rounding)]
     for _ in range(2):
         e = case.rng.normal(size=(p.shape[1], p.shape[1]))
@@ -169,7 +169,7 @@ def loops(case: Case) -> list[Measurement]:
         powers = np.array([power(k / points) for k in range(points)])
         work, path = abs(powers.mean()), max(np.abs(powers).mean(), 1e-300)
         quarters = np.abs(powers.reshape(-1, 4).mean(0) - powers.mean())
-        error = 3 * quarters.max() + CERTAIN * case.noise.forces * size / points**0.5
+        error = 3 * quarters.max() + NOISE_MULTIPLE * case.noise.forces * size / points**0.5
         if (work < 1e-6 * path and error < 1e-3 * path) or work > 10 * error:
             break
     note = f"{work * 2 * np.pi * 1e3:.3g} meV"

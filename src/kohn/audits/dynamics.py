@@ -5,7 +5,7 @@ from ase.data import atomic_masses
 
 from kohn.audits.case import Case, Measurement, moved, needs_atoms
 from kohn.audits.counted_calculator import Unmeasured, forces_of
-from kohn.numerics.noise import CERTAIN
+from kohn.numerics.noise import NOISE_MULTIPLE
 from kohn.units import FEMTOSECOND
 
 BOLTZMANN = 8.617330337217213e-05
@@ -33,7 +33,7 @@ def drift(case: Case) -> list[Measurement]:
     time = np.arange(STEPS + 1) * step * 1e-3
     v = _thermal_velocities(case, masses)
     # The slope of a line through k points of noise σ over a time T has σ √(12 / k) / T.
-    rounding = CERTAIN * case.noise.energy * 1e3 / n * (12 / STEPS) ** 0.5 / time[-1]
+    rounding = NOISE_MULTIPLE * case.noise.energy * 1e3 / n * (12 / STEPS) ** 0.5 / time[-1]
     slopes: list[float] = []
     drift, error = np.inf, 0.0
     while len(slopes) < 2 or (len(slopes) < 4 and drift > max(0.1, error)):

@@ -29,7 +29,7 @@ from kohn.audits.case import (
 from kohn.audits.counted_calculator import Unmeasured, forces_of
 from kohn.audits.totals import CUT
 from kohn.interfaces.calculator_process import Raised
-from kohn.numerics.noise import CERTAIN, scatter
+from kohn.numerics.noise import NOISE_MULTIPLE, scatter
 from kohn.structures import Structure
 from kohn.structures.elements import symbol
 
@@ -136,7 +136,7 @@ def jumps(path: Path, noise: Noise) -> list[Measurement]:
         refined = _refined(path, suspect, noise)
         if refined is not None:
             measurements += _gaps(path, refined, noise)
-    rounding = CERTAIN * max(SCALES[0] * noise.energy, SCALES[1] * noise.forces)
+    rounding = NOISE_MULTIPLE * max(SCALES[0] * noise.energy, SCALES[1] * noise.forces)
     return measurements or [Measurement("largest jump", 0.0, "eV/Å", rounding)]
 
 
@@ -149,7 +149,7 @@ def _suspects(path: Path, start: float, step: float, count: int, noise: Noise) -
     t = np.array([path.place(x) for x in u])
     values = path(t)
     even = np.arange(0, count, 2)
-    rounding = 3 * CERTAIN * np.array([noise.energy, noise.forces])
+    rounding = 3 * NOISE_MULTIPLE * np.array([noise.energy, noise.forces])
     suspects: list[Suspect] = []
     for k in range(3, count - 3, 2):
         near = np.sort(even[np.argsort(np.abs(even - k), kind="stable")[:6]])
@@ -209,7 +209,7 @@ def _gaps(path: Path, suspect: Suspect, noise: Noise) -> list[Measurement]:
     amplified = (70 * energy, 70 * force, 150 * force / width)
     measurements = []
     for (name, unit), scale, a, b, rounding in zip(NAMES, SCALES, *gaps, amplified, strict=True):
-        error = abs(a - b) + CERTAIN * rounding
+        error = abs(a - b) + NOISE_MULTIPLE * rounding
         note = f"{name} jumps by {b:.2g} {unit} at {place:.3f} Å, {path.name}"
         measurements.append(Measurement(f"jump in {name}", scale * b, "eV/Å", scale * error, note))
     return measurements

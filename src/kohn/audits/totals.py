@@ -18,7 +18,7 @@ from kohn.audits.case import (
     take,
 )
 from kohn.audits.counted_calculator import ORDER, Outcome, Unmeasured, atoms_of, forces_of
-from kohn.numerics.noise import CERTAIN
+from kohn.numerics.noise import NOISE_MULTIPLE
 from kohn.structures import Structure
 
 APART = 50.0
@@ -66,7 +66,9 @@ def net_force(case: Case) -> list[Measurement]:
     """Σ F_i = 0: no net force acts on the structure."""
     total = float(np.abs(case.forces.sum(0)).max())
     return [
-        Measurement("net force", total, "eV/Å", CERTAIN * case.noise.forces * len(case.s) ** 0.5)
+        Measurement(
+            "net force", total, "eV/Å", NOISE_MULTIPLE * case.noise.forces * len(case.s) ** 0.5
+        )
     ]
 
 
@@ -77,7 +79,7 @@ def net_torque(case: Case) -> list[Measurement]:
     r = case.s.positions - case.s.positions.mean(0)
     radius = max(1.0, float(np.linalg.norm(r, axis=1).max()))
     torque = float(np.abs(np.cross(r, case.forces).sum(0)).max()) / radius
-    error = CERTAIN * case.noise.forces * len(case.s) ** 0.5
+    error = NOISE_MULTIPLE * case.noise.forces * len(case.s) ** 0.5
     return [Measurement("net torque over radius", torque, "eV/Å", error)]
 
 

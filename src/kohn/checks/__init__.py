@@ -2,6 +2,14 @@
 
 from kohn.checks.check import check
 from kohn.checks.composition import refuse_varying_charge
-from kohn.checks.report import FIRM, KINDS, Finding, Report, SetSummary
+from kohn.checks.report import KINDS, NOT_FOR_TRAINING, Finding, Report, SetSummary
 
-__all__ = ["FIRM", "KINDS", "Finding", "Report", "SetSummary", "check", "refuse_varying_charge"]
+__all__ = [
+    "KINDS",
+    "NOT_FOR_TRAINING",
+    "Finding",
+    "Report",
+    "SetSummary",
+    "check",
+    "refuse_varying_charge",
+]

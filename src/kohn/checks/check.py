@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kohn.checks.composition import composition_findings, e0_findings
+from kohn.checks.composition import composition_findings, e0s_and_findings
 from kohn.checks.geometry import geometry_findings, shortest_distances, unusable_cell
 from kohn.checks.labels import label_findings
 from kohn.checks.neighbouring_frames import frame_pairs
@@ -56,7 +56,7 @@ def check(
         raise InputError("there is nothing to check", expected="at least one structure")
     arrange((), override)  # refuse an unknown override before any work
     train = "train" if "train" in sets else next(iter(sets))
-    references, findings = e0_findings(sets, train, e0s)
+    references, findings = e0s_and_findings(sets, train, e0s)
     findings += composition_findings(sets, train)
     groups = _groups(sets)
     repeats, within, between = repeat_findings(sets, groups)

@@ -34,7 +34,7 @@ def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Findin
     ]
 
 
-def e0_findings(
+def e0s_and_findings(
     sets: Mapping[str, Dataset], train: str, given: Mapping[int | str, float] | E0s | None
 ) -> tuple[E0s | None, list[Finding]]:
     """Return the reference energies of the training set, and the findings on them."""

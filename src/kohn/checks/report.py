@@ -50,7 +50,7 @@ KINDS: dict[str, str] = {
     "unseen-element": "an element that is not in the training set",
 }
 """The kinds of findings and their meanings."""
-FIRM = frozenset({"no-labels", "unseen-element", "varying-charge"})
+NOT_FOR_TRAINING = frozenset({"no-labels", "unseen-element", "varying-charge"})
 """Kinds that may be overridden in `check`, but not in training."""
 
 
@@ -166,7 +166,7 @@ class Report:
             return
         first, kinds = errors[0], sorted({f.kind for f in errors})
         others = [f"also [{f.kind}]: {f.message}: {f.fix}" for f in errors[1:]]
-        allowed = [kind for kind in kinds if kind not in FIRM]
+        allowed = [kind for kind in kinds if kind not in NOT_FOR_TRAINING]
         way_on = (
             f"if the data are right as they are, allow {', '.join(allowed)} (data.allow or "
             "--allow; override=[…] of kohn.check)"

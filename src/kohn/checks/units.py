@@ -86,8 +86,8 @@ def energy_and_force_findings(
     forces = [size, *([unit_mismatch, agreement] if blame_forces else [])]
     forces.append(_same_unit_evidence(absolute, ratio))
     candidates = [
-        _findings_of_evidence("energy-units", "energies", "eV", energies, name),
-        _findings_of_evidence("force-units", "forces", "eV/Å", forces, name),
+        _finding_of_evidence("energy-units", "energies", "eV", energies, name),
+        _finding_of_evidence("force-units", "forces", "eV/Å", forces, name),
         _force_sign(ratio, curvature_ratio, name),
     ]
     findings = [f for f in candidates if f is not None]
@@ -102,12 +102,12 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
     if not frames:
         return []
     ratio = energy_over_strain_work(pairs)
-    volume = stiffness(frames)
+    volume = bulk_modulus(frames)
     # If energies contradict forces by the same factor, the energies are wrong.
     wrong_energies = _also_against_stress(energy_over_work(pairs), ratio) is not None
     strain_unit = None if wrong_energies else _strain_unit_evidence(ratio)
     units = [stress_size_evidence(frames, volume), strain_unit]
-    findings = [_findings_of_evidence("stress-units", "stresses", "eV/Å³", units, name)]
+    findings = [_finding_of_evidence("stress-units", "stresses", "eV/Å³", units, name)]
     evidence: list[Evidence] = []
     if ratio is not None and ratio.trusted and ratio.value < 0:
         evidence.append(
@@ -404,7 +404,7 @@ def _inconsistent(ratio: Ratio | None, mismatch: Evidence | None, name: str) -> 
 # Stress --------------------------------------------------------------------------------------
 
 
-def stiffness(frames: Sequence[Structure]) -> float | None:
+def bulk_modulus(frames: Sequence[Structure]) -> float | None:
     """Return V dp/dV of the mean normal stress p, a bulk modulus in eV/Å³; None if unclear.
 
     It is the median over compositions whose volumes differ and whose stresses follow them.
@@ -453,7 +453,7 @@ def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
 # Findings ------------------------------------------------------------------------------------
 
 
-def _findings_of_evidence(
+def _finding_of_evidence(
     kind: str, quantity: str, unit: str, evidence: Sequence[Evidence | None], name: str
 ) -> Finding | None:
     """Return an error for two independent observations, a warning for one, None for none."""

@@ -391,7 +391,7 @@ def similarity(
         out,
         same_species=same_species,
         periodic=False if not_periodic else None,
-        most=None if json or out else TABLE,
+        max_structures=None if json or out else TABLE,
         console=stderr,
     )
     if json:

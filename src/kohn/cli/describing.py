@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kohn.cli.options import assignments
-from kohn.cli.progress import shown
+from kohn.cli.progress import progress_bars
 from kohn.descriptors.archives import describe, similarity
 from kohn.typing import Document
 
@@ -29,7 +29,7 @@ def run_describe(
 ) -> Document:
     """Run `kohn.describe` with progress."""
     chosen = parse_settings(settings)
-    with shown(console) as progress:
+    with progress_bars(console) as progress:
         document = describe(
             list(files),
             descriptor,
@@ -52,12 +52,12 @@ def run_similarity(
     *,
     same_species: bool,
     periodic: bool | None,
-    most: tuple[int, int] | None,
+    max_structures: tuple[int, int] | None,
     console: Console,
 ) -> Document:
     """Run `kohn.similarity` with progress."""
     chosen = parse_settings(settings)
-    with shown(console) as progress:
+    with progress_bars(console) as progress:
         document = similarity(
             first,
             second,
@@ -66,7 +66,7 @@ def run_similarity(
             settings=chosen,
             same_species=same_species,
             periodic=periodic,
-            most=most,
+            max_structures=max_structures,
             progress=progress,
         )
     if out is not None:

@@ -12,14 +12,14 @@ from kohn.cli.compounds import Compound, compound_table
 from kohn.errors import ConfigError
 from kohn.records import refuse_output
 from kohn.stability import parse_formula
-from kohn.tables import refuse_no_table, write_table
+from kohn.tables import refuse_non_table, write_table
 from kohn.typing import Document
 
 SHOWN = 40
 """Largest number of rows of a table in the terminal."""
 
 
-def picture(document: Document) -> Document:
+def page_document(document: Document) -> Document:
     """Return the document of `reports.hull_page`: candidates in entries, shares by formula."""
     formulas = {e["id"]: e["formula"] for e in document["entries"]}
     entries = []
@@ -33,7 +33,7 @@ def picture(document: Document) -> Document:
 
 def hull_table(document: Document, width: int) -> Table:
     """Return a table of candidates, or else of entries, nearest to the hull first, `width` wide."""
-    rows, kind = listed(document), "candidates" if document["candidates"] else "entries"
+    rows, kind = table_rows(document), "candidates" if document["candidates"] else "entries"
     stable = sum(row["stable"] for row in rows)
     formulas = {e["id"]: e["formula"] for e in document["entries"]}
     compounds = []
@@ -59,20 +59,20 @@ def hull_table(document: Document, width: int) -> Table:
     )
 
 
-def listed(document: Document) -> list[Document]:
+def table_rows(document: Document) -> list[Document]:
     """Return the rows to show and to write: the candidates, or the entries if there are none."""
     return document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
 
 
 def check_output(out: Path) -> None:
     """Refuse, before any work, an output that could not be written. Raises InputError."""
-    refuse_no_table(out, " (--plot writes HTML, --json prints JSON)")
+    refuse_non_table(out, " (--plot writes HTML, --json prints JSON)")
     refuse_output(out)
 
 
 def write_hull(document: Document, out: Path) -> None:
     """Write all rows in eV/atom and shares of atoms. Raises TrainingError if the disk refuses."""
-    rows, formulas = listed(document), {e["id"]: e["formula"] for e in document["entries"]}
+    rows, formulas = table_rows(document), {e["id"]: e["formula"] for e in document["entries"]}
     parts = [
         [f"{share:.4g} {formulas[i]} ({i})" for i, share in row["decomposition"].items()]
         for row in rows
@@ -84,7 +84,7 @@ def write_hull(document: Document, out: Path) -> None:
     write_table(out, columns | flags | {"decomposition": [" + ".join(p) for p in parts]})
 
 
-def say(document: Document, console: Console) -> None:
+def print_remarks(document: Document, console: Console) -> None:
     """Print the remarks of a document."""
     for remark in document["remarks"]:
         console.print(Text(f"note: {remark}"))

@@ -10,7 +10,7 @@ from kohn.progress import Progress
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Progress]:
+def progress_bars(console: Console) -> Iterator[Progress]:
     """Show work as bars; a bar without a known total is removed when the next work begins."""
     bars = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
@@ -39,6 +39,6 @@ def shown(console: Console) -> Iterator[Progress]:
 @contextmanager
 def bar(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show a bar for one kind of work, and yield a function that advances it."""
-    with shown(console) as progress:
+    with progress_bars(console) as progress:
         progress.work(what, 0, total)
         yield progress.of(what, total)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kohn.cli.compounds import Compound, compound_table
-from kohn.cli.progress import shown
+from kohn.cli.progress import progress_bars
 from kohn.discovery.options import Options
 from kohn.discovery.ranking import Screening
 from kohn.discovery.screening import screen
@@ -42,7 +42,7 @@ def run_screen(
     models, candidates = split(paths)
     if Path(f"{out}.work").is_dir() and not out.exists():
         console.print(Text(f"going on with {out}.work"), soft_wrap=True)
-    with shown(console) as progress:
+    with progress_bars(console) as progress:
         return screen(
             candidates,
             hull,
@@ -68,7 +68,7 @@ def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     return list(paths[:first]), list(paths[first:])
 
 
-def show(screening: Screening, console: Console) -> None:
+def print_table(screening: Screening, console: Console) -> None:
     """Print the first rows, and the number of stable candidates."""
     title = f"{screening.stable:,} of {screening.candidates:,} candidates on the hull or below it"
     if screening.expected_stable is not None:
@@ -91,7 +91,7 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
-def say(screening: Screening, console: Console) -> None:
+def print_summary(screening: Screening, console: Console) -> None:
     """Print remarks, errors against labels if there are any, and the paths of the files."""
     for remark in screening.remarks:
         console.print(Text(f"note: {remark}"))

@@ -51,7 +51,14 @@ def hull(
     json: Json = False,
 ) -> None:
     """Show the stable compounds, and the distances to the hull and decompositions of the others."""
-    from kohn.cli.hulls import check_output, hull_table, picture, reservoirs, say, write_hull
+    from kohn.cli.hulls import (
+        check_output,
+        hull_table,
+        page_document,
+        print_remarks,
+        reservoirs,
+        write_hull,
+    )
     from kohn.stability import documents
 
     if out is not None:
@@ -74,14 +81,14 @@ def hull(
         temperature=temperature,
         pressure=pressure,
     )
-    say(document, stderr)
+    print_remarks(document, stderr)
     if out is not None:
         write_hull(document, out)
         _wrote(out)
     if plot is not None:
         from kohn.reports.hull import hull_page
 
-        _wrote(hull_page(picture(document), plot))
+        _wrote(hull_page(page_document(document), plot))
     if json:
         emit(document)
     else:
@@ -145,7 +152,7 @@ def screen(
     energy_std or energy_std_per_atom of a table, and from --error. Without uncertainty, candidates
     are ranked by distance. A screening that was stopped continues when the command is repeated.
     """
-    from kohn.cli.screening import document, run_screen, say, show
+    from kohn.cli.screening import document, print_summary, print_table, run_screen
     from kohn.discovery.candidate_energies import Relaxation
     from kohn.discovery.options import Options
 
@@ -165,7 +172,7 @@ def screen(
         periodic=False if not_periodic else None,
     )
     result = run_screen(paths, hull, out, refs, options, stderr)
-    say(result, stderr)
+    print_summary(result, stderr)
     if plot is not None:
         from kohn.reports.screening import screening_page
 
@@ -173,7 +180,7 @@ def screen(
     if json:
         emit(document(result))
     else:
-        show(result, console())
+        print_table(result, console())
 
 
 def _wrote(file: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kohn.cli.progress import shown
+from kohn.cli.progress import progress_bars
 from kohn.progress import Progress
 from kohn.structures import PROPERTIES, Dataset
 from kohn.typing import Document
@@ -43,7 +43,7 @@ def run_training(
             last[0] = now
             console.print(epoch_line(record))
 
-    with shown(console) as bars:
+    with progress_bars(console) as bars:
         bars.work("reading and checking", 0, None)
 
         def work(what: str, done: int, total: int | None) -> None:

@@ -27,7 +27,7 @@ DESCRIPTORS: dict[str, type[StructureTransformer]] = {
     "coulomb-matrix": CoulombMatrix,
     "structure-factor": StructureFactor,
 }
-OF_KERNEL = ("zeta", "gamma")
+KERNEL_SETTINGS = ("zeta", "gamma")
 """Settings of `similarity` that belong to the kernel; the others belong to SOAP."""
 
 
@@ -97,7 +97,7 @@ def similarity(
     settings: Document | None = None,
     same_species: bool = False,
     periodic: bool | None = None,
-    most: tuple[int, int] | None = None,
+    max_structures: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Document:
     """Compute the SOAP similarities between the structures of two files; 1 if equal.
@@ -116,13 +116,13 @@ def similarity(
         A document whose `similarity` is the matrix [A, B].
 
     Raises:
-        ConfigError, InputError: see `describe` and `kernel_matrix`, or more structures than `most`.
+        ConfigError, InputError: see `describe` and `kernel_matrix`; too many structures.
     """
     first, second = Path(first), Path(second)
     known = Soap(average="off").get_params()
-    names = [*(n for n in known if n != "average"), *OF_KERNEL]
+    names = [*(n for n in known if n != "average"), *KERNEL_SETTINGS]
     given = known_settings(settings or {}, names)
-    config = KernelConfig(kernel, **{n: given.pop(n) for n in OF_KERNEL if n in given})  # type: ignore[arg-type]
+    config = KernelConfig(kernel, **{n: given.pop(n) for n in KERNEL_SETTINGS if n in given})  # type: ignore[arg-type]
     transformer = Soap(**{**known, **given})
     target = None if out is None else Path(out)
     if target is not None:
@@ -130,18 +130,18 @@ def similarity(
     itself = first.resolve() == second.resolve()
     a = read(first, periodic=periodic, labels="none")
     b = a if itself else read(second, periodic=periodic, labels="none")
-    if most is not None and (len(a) > most[0] or len(b) > most[1]):
+    if max_structures is not None and (len(a) > max_structures[0] or len(b) > max_structures[1]):
         raise InputError(
             "the table of similarities would be too large",
-            expected=f"at most {most[0]} x {most[1]} structures",
+            expected=f"at most {max_structures[0]} x {max_structures[1]} structures",
             received=f"{len(a)} x {len(b)}",
             fix="write them to a file with -o similarity.npz, or take --json",
         )
     transformer.fit([*a, *b])
     species_a, species_b = ([s.numbers for s in x] if same_species else None for x in (a, b))
     k = kernel_matrix(
-        Described(transformer, a),
-        None if itself else Described(transformer, b),
+        StreamedFeatures(transformer, a),
+        None if itself else StreamedFeatures(transformer, b),
         config,
         species_a=species_a,
         species_b=None if itself else species_b,
@@ -165,7 +165,7 @@ def similarity(
 
 
 @dataclass(frozen=True)
-class Described:
+class StreamedFeatures:
     """Features of structures, computed at each iteration and never stored."""
 
     transformer: StructureTransformer

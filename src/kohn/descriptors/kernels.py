@@ -33,9 +33,9 @@ import numpy as np
 from kohn.errors import ConfigError, InputError, nearest
 
 Kind = Literal["average", "rematch"]
-ROWS = 2048
+MAX_ENVIRONMENTS = 2048
 """The largest number of environments in a block, unless a single structure has more."""
-NUMBERS = 2**24
+MAX_FEATURES = 2**24
 """The largest number of features in a block, unless a single structure has more: 128 MiB."""
 TOLERANCE = 1e-9
 """Σ_i |Σ_j P_ij − 1/n| at which a match has converged; k is then equally accurate."""
@@ -187,9 +187,9 @@ def kernel_matrix(
 ) -> np.ndarray:
     """k(A, B) = K(A, B)/√(K(A, A) K(B, B)) for every A and every B, float64 [A, B].
 
-    Structures are read in blocks of at most `ROWS` environments and `NUMBERS` features. Memory
-    holds five blocks at a time, and C between two of them. The function reads b once for each block
-    of a: if b computes its features on demand, it computes them again each time.
+    Structures are read in blocks of at most `MAX_ENVIRONMENTS` and `MAX_FEATURES`. Memory holds
+    five blocks at a time, and C between two of them. b is read once for each block of a: if it
+    computes its features on demand, it computes them again each time.
 
     Args:
         a, b: features of the atoms of each structure, [n, D]; a list, or another iterable that
@@ -279,13 +279,13 @@ def _between(block: _Block, other: _Block, config: KernelConfig) -> np.ndarray:
 
 
 def _averages(block: _Block, other: _Block, zeta: int) -> np.ndarray:
-    """Σ_ij C_ij / nm, from at most `ROWS` rows at a time so that C stays small."""
+    """Σ_ij C_ij / nm, from at most `MAX_ENVIRONMENTS` rows at a time so that C stays small."""
     structure = np.repeat(np.arange(len(block)), block.sizes)
     total = np.zeros((len(block), len(other)))
-    for begin in range(0, len(structure), ROWS):
-        c = _environments(block, begin, begin + ROWS, other, zeta)
+    for begin in range(0, len(structure), MAX_ENVIRONMENTS):
+        c = _environments(block, begin, begin + MAX_ENVIRONMENTS, other, zeta)
         sums = np.add.reduceat(c, other.starts[:-1], axis=1)
-        np.add.at(total, structure[begin : begin + ROWS], sums)
+        np.add.at(total, structure[begin : begin + MAX_ENVIRONMENTS], sums)
     return total / block.sizes[:, None] / other.sizes
 
 
@@ -326,7 +326,7 @@ def _lengths(own: Sequence[float] | np.ndarray) -> np.ndarray:
 def _blocks(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[_Block]:
-    """Yield blocks of structures up to `ROWS` and `NUMBERS`, with at least one structure each."""
+    """Yield blocks of at least one structure, up to `MAX_ENVIRONMENTS` and `MAX_FEATURES`."""
     if iter(structures) is structures or (species is not None and iter(species) is species):
         raise InputError(
             f"{name} can be read only once",
@@ -337,7 +337,7 @@ def _blocks(
     first = rows = 0
     for features, numbers in _checked(structures, species, name):
         rows += len(features)
-        if waiting and (rows > ROWS or rows * features.shape[1] > NUMBERS):
+        if waiting and (rows > MAX_ENVIRONMENTS or rows * features.shape[1] > MAX_FEATURES):
             block, waiting, rows = _joined(waiting, first), [], len(features)
             first += len(block)
             yield block  # the waiting structures are released before it

@@ -42,7 +42,7 @@ class Rows:
         return len(self.centre)
 
 
-def describe(
+def soap_features(
     structures: Iterable[Structure], config: SoapConfig, elements: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
     """Yield SOAP of each structure, float64: [n, D], or [1, D] if it is averaged.
@@ -88,7 +88,7 @@ def rows_of(structure: Structure, table: Expansion) -> Rows:
     """Return the rows of one structure, as wide as its best-connected atom needs.
 
     Raises:
-        InputError: see `describe`.
+        InputError: see `soap_features`.
     """
     if len(structure) == 0:
         raise InputError("the structure has no atoms", where=structure.place, fix="remove it")

@@ -232,7 +232,7 @@ def _nearest(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
 # On the host: structures
 
 
-def describe(
+def structure_factors(
     structures: Iterable[Structure], config: StructureFactorConfig, elements: Sequence[int]
 ) -> Iterator[np.ndarray]:
     """Yield S_ab(q) of each structure, float64 [1, D], in the order of `feature_names`.

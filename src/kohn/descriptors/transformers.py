@@ -101,7 +101,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
             InputError: see `stream`.
         """
         X = _opened(X)
-        return gathered(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
+        return stack_blocks(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
 
     def stream(self, X: Iterable[object]) -> Iterator[np.ndarray]:
         """Yield the features of each structure, float64 [1, D], or [atoms, D] with `average="off"`.
@@ -270,7 +270,7 @@ class Soap(StructureTransformer):
             )
 
     def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return soap_stream.describe(self._known(structures), self.config, self.elements_)
+        return soap_stream.soap_features(self._known(structures), self.config, self.elements_)
 
     def _names(self) -> list[str]:
         return soap.feature_names(self.config, self.elements_)
@@ -309,7 +309,7 @@ class StructureFactor(StructureTransformer):
             pass
 
     def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return structure_factor.describe(self._known(structures), self.config, self.elements_)
+        return structure_factor.soap_features(self._known(structures), self.config, self.elements_)
 
     def _names(self) -> list[str]:
         return structure_factor.feature_names(self.config, self.elements_)
@@ -343,7 +343,7 @@ def _structures(items: Iterable[object]) -> Iterator[Structure]:
         yield structure
 
 
-def gathered(blocks: Iterable[np.ndarray], rows: int | None, width: int) -> np.ndarray:
+def stack_blocks(blocks: Iterable[np.ndarray], rows: int | None, width: int) -> np.ndarray:
     """Stack the blocks [n, width] into one array, allocated once if the rows are known."""
     values, filled = np.empty((1024 if rows is None else rows, width)), 0
     for block in blocks:

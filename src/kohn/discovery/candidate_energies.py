@@ -44,7 +44,7 @@ class Relaxation:
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
+class FileContents:
     """The contents of the files, before anything is computed.
 
     Attributes:
@@ -75,7 +75,7 @@ class Predicted:
     problems: Sequence[str]
 
 
-def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
+def read_contents(files: Sequence[Path], *, periodic: bool | None = None) -> FileContents:
     """Read ids, formulas, elements and labels in one pass over the files.
 
     Raises:
@@ -111,7 +111,7 @@ def listed(files: Sequence[Path], *, periodic: bool | None = None) -> Listed:
         lines=np.array(lines),
         named=np.array(named, bool),
     )
-    return Listed(candidates, tuple(sorted(elements)), np.array(labelled))
+    return FileContents(candidates, tuple(sorted(elements)), np.array(labelled))
 
 
 class Predictor:
@@ -198,9 +198,9 @@ def predicted(
 
     Args:
         predictor: the predictor of a portion.
-        files: the files that `listed` read, in the same order.
+        files: the files that `read_contents` read, in the same order.
         work: folder of the records.
-        periodic: the same as for `listed`.
+        periodic: the same as for `read_contents`.
         advance: called with the number of structures done since the last call.
 
     Raises:

@@ -14,7 +14,7 @@ from kohn.stability.systems import SystemHulls
 from kohn.structures.elements import symbol
 
 
-def refuse_lacking(candidates: Candidates, hulls: SystemHulls) -> None:
+def refuse_missing_elements(candidates: Candidates, hulls: SystemHulls) -> None:
     """Raise InputError if candidates have elements that the hull lacks."""
     _refuse_elements(
         candidates,
@@ -45,7 +45,7 @@ def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
             )
 
 
-def refuse_unseen(candidates: Candidates, models: Models) -> None:
+def refuse_unknown_elements(candidates: Candidates, models: Models) -> None:
     """Raise InputError if candidates have elements that a model has not seen."""
     seen = {symbol(z) for z in models.predictive.elements}
     _refuse_elements(

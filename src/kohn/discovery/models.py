@@ -29,7 +29,7 @@ class Models:
     remarks: tuple[str, ...]
 
 
-def opened(paths: Sequence[Path]) -> Models:
+def open_models(paths: Sequence[Path]) -> Models:
     """Open the models at these paths.
 
     Raises:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kohn.discovery.candidate_energies import Relaxation
 from kohn.errors import ConfigError
-from kohn.tables import is_table, refuse_no_table
+from kohn.tables import is_table, refuse_non_table
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Options:
 
 def check(files: list[Path], models: list[Path], target: Path, options: Options) -> None:
     """Raise ConfigError or InputError for options and files that do not go together."""
-    refuse_no_table(target)
+    refuse_non_table(target)
     tables = [f for f in files if is_table(f)]
     if models and tables:
         raise ConfigError(

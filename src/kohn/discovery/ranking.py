@@ -61,7 +61,7 @@ class Screening:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class EvaluatedCandidates:
     """Candidates with their energies, and the errors and labels of these.
 
     Attributes:
@@ -80,7 +80,7 @@ class Asked:
 
 
 def assess_all(
-    asked: Asked,
+    evaluated: EvaluatedCandidates,
     hulls: SystemHulls,
     options: Options,
     work: Path,
@@ -90,21 +90,21 @@ def assess_all(
 ) -> list[Path]:
     """Write the rows of all candidates by chemical system to files, unless the files exist."""
     uncertainty = Uncertainty(
-        asked.freedom,
+        evaluated.freedom,
         options.hull_error,
         options.samples,
         options.seed,
         prior_of(hulls) if options.prior else None,
     )
     parts = []
-    for k, block in enumerate(_blocks(asked.candidates)):
+    for k, block in enumerate(_blocks(evaluated.candidates)):
         part = work / f"rows-{k:06d}{suffix}"
         rows = sum(len(r) for _, r in block)
         if not part.is_file():
-            tables = [_table(asked, hulls, system, r, uncertainty) for system, r in block]
+            tables = [_table(evaluated, hulls, system, r, uncertainty) for system, r in block]
             columns = {n: _joined([t[n] for t in tables]) for n in tables[0]}
             if k == 0:
-                _refuse_formation_energies(asked.candidates, columns, block)
+                _refuse_formation_energies(evaluated.candidates, columns, block)
             if warning:  # each row that is based on mixed energies says so
                 columns["warning"] = [f"mixed: {warning}"] * rows
             with replacing(part.with_suffix(".npz")) as stream:
@@ -115,7 +115,7 @@ def assess_all(
                 )
             write_table(part, columns)
         parts.append(part)
-        told.work("assessing", rows, len(asked.candidates))
+        told.work("assessing", rows, len(evaluated.candidates))
     return parts
 
 
@@ -138,21 +138,21 @@ def _refuse_formation_energies(
 
 
 def _table(
-    asked: Asked,
+    evaluated: EvaluatedCandidates,
     hulls: SystemHulls,
     system: tuple[str, ...],
     rows: Int[np.ndarray, " m"],
     uncertainty: Uncertainty,
 ) -> Document:
     """Return the columns of the candidates in these rows, all of one chemical system."""
-    candidates = asked.candidates
+    candidates = evaluated.candidates
     formulas = [candidates.formula(i) for i in rows.tolist()]
     sigma = None if candidates.deviations is None else candidates.deviations[rows]
     entries = candidates.entries(rows)
-    labelled = None if asked.labelled is None else asked.labelled[rows]
+    labelled = None if evaluated.labelled is None else evaluated.labelled[rows]
     columns = assess(hulls.of(system), entries, formulas, sigma, uncertainty, labelled)
-    if asked.problems is not None:
-        columns["problem"] = [asked.problems[i] for i in rows.tolist()]
+    if evaluated.problems is not None:
+        columns["problem"] = [evaluated.problems[i] for i in rows.tolist()]
     return columns
 
 
@@ -178,8 +178,8 @@ def _joined(columns: Sequence[Any]) -> Any:
     return [value for column in columns for value in column]
 
 
-def ranked(
-    asked: Asked,
+def write_ranking(
+    evaluated: EvaluatedCandidates,
     parts: Sequence[Path],
     target: Path,
     work: Path,
@@ -209,7 +209,9 @@ def ranked(
         structures=relaxed,
         ranked_by="probability_stable" if by_probability else "distance",
         candidates=len(d),
-        systems=len(np.unique(asked.candidates.compositions.system[asked.candidates.which])),
+        systems=len(
+            np.unique(evaluated.candidates.compositions.system[evaluated.candidates.which])
+        ),
         stable=int((d <= options.tolerance).sum()),
         expected_stable=None if p is None else float(np.nansum(p)),
         in_hull=in_hull,

@@ -16,16 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from kohn.discovery.candidate_energies import Predictor, listed, predicted
+from kohn.discovery.candidate_energies import Predictor, predicted, read_contents
 from kohn.discovery.compatibility import (
-    refuse_lacking,
+    refuse_missing_elements,
     refuse_mixture,
     refuse_other_compositions,
-    refuse_unseen,
+    refuse_unknown_elements,
 )
-from kohn.discovery.models import opened
+from kohn.discovery.models import open_models
 from kohn.discovery.options import Options, check, refuse_probability
-from kohn.discovery.ranking import Asked, Screening, assess_all, ranked, relaxed_file
+from kohn.discovery.ranking import (
+    EvaluatedCandidates,
+    Screening,
+    assess_all,
+    relaxed_file,
+    write_ranking,
+)
 from kohn.errors import InputError, KohnError
 from kohn.jobs import FORMAT, WorkFolder
 from kohn.progress import Progress
@@ -137,27 +143,29 @@ def _screened(
     hulls = SystemHulls(entries, given, tolerance=options.tolerance)
 
     def compare(candidates: Candidates) -> tuple[list[str], list[str]]:
-        refuse_lacking(candidates, hulls)
+        refuse_missing_elements(candidates, hulls)
         refuse_other_compositions(candidates, entries)
         return refuse_mixture(candidates, entries, options)
 
     if model_files:
-        asked, (mixed, unknown) = _by_models(files, model_files, work, options, compare, progress)
+        evaluated, (mixed, unknown) = _by_models(
+            files, model_files, work, options, compare, progress
+        )
     else:
-        asked = Asked(
+        evaluated = EvaluatedCandidates(
             read_candidates(
                 files, formation=options.formation, advance=progress.of("reading candidates")
             )
         )
-        mixed, unknown = compare(asked.candidates)
-    asked = _with_error(asked, options)
-    refuse_probability(options, asked.candidates.deviations is not None)
+        mixed, unknown = compare(evaluated.candidates)
+    evaluated = _with_error(evaluated, options)
+    refuse_probability(options, evaluated.candidates.deviations is not None)
     suffix, warning = target.suffix.lower(), "; ".join(mixed)
-    parts = assess_all(asked, hulls, options, work, suffix, warning, progress)
+    parts = assess_all(evaluated, hulls, options, work, suffix, warning, progress)
     progress.work("ranking", 0, None)
     remarks = [f"Mixed, as allowed: {text}" for text in mixed]
-    remarks += [*unknown, *asked.remarks, *_bias(asked.candidates, entries)]
-    return ranked(asked, parts, target, work, options, remarks)
+    remarks += [*unknown, *evaluated.remarks, *_bias(evaluated.candidates, entries)]
+    return write_ranking(evaluated, parts, target, work, options, remarks)
 
 
 def _by_models(
@@ -167,16 +175,16 @@ def _by_models(
     options: Options,
     compare: Callable[[Candidates], tuple[list[str], list[str]]],
     progress: Progress,
-) -> tuple[Asked, tuple[list[str], list[str]]]:
+) -> tuple[EvaluatedCandidates, tuple[list[str], list[str]]]:
     """Return candidates with energies by models, and notes on mixed and unknown provenance."""
-    models = opened(paths)
+    models = open_models(paths)
     progress.work("reading structures", 0, None)
-    contents = listed(files, periodic=options.periodic)
+    contents = read_contents(files, periodic=options.periodic)
     refuse_twice(contents.candidates)
     unpredicted = replace(
         contents.candidates, provenance=dict.fromkeys(models.provenance, contents.candidates.ids)
     )
-    refuse_unseen(unpredicted, models)
+    refuse_unknown_elements(unpredicted, models)
     mixed_and_unknown = compare(unpredicted)
     predictor = Predictor(models, contents.elements, options.relaxation)
     refuse_probability(options, models.predictive.confident)
@@ -197,18 +205,20 @@ def _by_models(
             "with different seeds, a gaussian-process, or --error for one σ of all candidates."
         )
     labelled = contents.labelled if np.isfinite(contents.labelled).any() else None
-    asked = Asked(candidates, result.freedom, labelled, result.problems, tuple(remarks))
-    return asked, mixed_and_unknown
+    evaluated = EvaluatedCandidates(
+        candidates, result.freedom, labelled, result.problems, tuple(remarks)
+    )
+    return evaluated, mixed_and_unknown
 
 
-def _with_error(asked: Asked, options: Options) -> Asked:
+def _with_error(evaluated: EvaluatedCandidates, options: Options) -> EvaluatedCandidates:
     """Replace σ by √((scale · σ)² + error²)."""
-    sigma = asked.candidates.deviations
+    sigma = evaluated.candidates.deviations
     if sigma is None and not options.error:
-        return asked
+        return evaluated
     sigma = np.hypot(0.0 if sigma is None else options.scale * sigma, options.error)
-    sigma = np.broadcast_to(sigma, len(asked.candidates))
-    return replace(asked, candidates=replace(asked.candidates, deviations=sigma))
+    sigma = np.broadcast_to(sigma, len(evaluated.candidates))
+    return replace(evaluated, candidates=replace(evaluated.candidates, deviations=sigma))
 
 
 def _bias(candidates: Candidates, entries: Entries) -> list[str]:

@@ -49,7 +49,7 @@ def sum_over_reverse(
     return _sum.bind(g, index, reverse)
 
 
-def of_reverse(
+def take_reverse(
     e: Float[Array, "atoms K *features"], reverse: Int[Array, "atoms K"]
 ) -> Float[Array, "atoms K *features"]:
     """Return e of the reverse edge, e[j → i] in slot (i, j); the map is its own transpose.

@@ -59,7 +59,7 @@ Shapes = Callable[[int, int, Sequence[Shape]], Shape]
 """Chooses the padded shape of a list of n atoms with k neighbours, given its earlier shapes."""
 
 
-def growing(n: int, k: int, known: Sequence[Shape]) -> Shape:
+def growing_shape(n: int, k: int, known: Sequence[Shape]) -> Shape:
     """Return the smallest known shape that fits, or a new one with room, to compile rarely."""
     # For one system capacity only grows; the shape of a much larger system would be wasteful.
     near = [s for s in known if n + 1 <= s.rows <= 2 * (n + 1)]
@@ -71,7 +71,7 @@ def growing(n: int, k: int, known: Sequence[Shape]) -> Shape:
     return Shape(n + 1, -(-(k + room) // 4) * 4, 1)
 
 
-def on_rungs(n: int, k: int, known: Sequence[Shape]) -> Shape:
+def ladder_shape(n: int, k: int, known: Sequence[Shape]) -> Shape:
     """Return a shape of a coarse ladder, whatever came before: padding may change the rounding."""
     del known
     return Shape(_rung(n + 1), _rung(k), 1)
@@ -95,7 +95,7 @@ class Verlet:
         cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
         inspect: called with each structure for which a list is made, and its neighbours within
             cutoff + skin.
-        padded: chooses the shapes.
+        choose_shape: chooses the shapes.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Verlet:
         skin: float,
         elements: tuple[int, ...],
         inspect: Callable[[Structure, Neighbourhood], None] = lambda structure, rows: None,
-        padded: Shapes = growing,
+        padded: Shapes = growing_shape,
     ):
         self.cutoff, self.skin, self.elements, self.inspect = cutoff, skin, elements, inspect
         self.padded = padded

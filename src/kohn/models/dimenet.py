@@ -31,7 +31,7 @@ from jax.typing import DTypeLike
 from pydantic import Field
 
 from kohn.descriptors import bessel_basis, polynomial_cutoff
-from kohn.graphs import Graph, gather_neighbours, of_reverse
+from kohn.graphs import Graph, gather_neighbours, take_reverse
 from kohn.models.layers import Linear, by_rows, one_hot, silu, split, split_degrees
 from kohn.models.network import DIVIDED_BY_ELEMENT, Features, Network
 from kohn.o3 import spherical_harmonics
@@ -96,7 +96,7 @@ class Interaction(eqx.Module):
     def __call__(self, m: Array, basis: Array, y: Array, graph: Graph, scale: float) -> Array:
         """Compute m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
         (s,) = by_rows(self.angles, (m, basis, y))
-        s = self.up(of_reverse(s, graph.reverse)) * scale
+        s = self.up(take_reverse(s, graph.reverse)) * scale
         return m + silu(self.keep(m) + s)
 
     def angles(self, m: Array, basis: Array, y: Array) -> tuple[Float[Array, "N K a"]]:

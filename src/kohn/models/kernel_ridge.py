@@ -41,9 +41,9 @@ METRICS: dict[str, Literal["cityblock", "euclidean"]] = {
 }
 BLOCK = 2**22
 """The number of kernel values in a block: 32 MB."""
-SAME = 1e-10
+SAME_FEATURES = 1e-10
 """Features are the same if their distance is a smaller fraction of the largest |x|."""
-BEYOND = 5 * sqrt(2)
+CONTRADICTION = 5 * sqrt(2)
 """Labels of the same features contradict each other if they differ by more, in units of σ."""
 
 
@@ -319,19 +319,19 @@ def refuse_contradictions(
         InputError: labels of the same features differ by more than 5√2 σ.
     """
     order = 1 if kernel == "laplacian" else 2
-    tolerance = SAME * float(np.linalg.norm(x, ord=order, axis=1).max())
+    tolerance = SAME_FEATURES * float(np.linalg.norm(x, ord=order, axis=1).max())
     conflicts = [
         (float(abs(y[i] - y[j])), i, int(j))
         for i in range(len(y) - 1)
         for j in i + 1 + np.flatnonzero(d[i, i + 1 :] <= tolerance)
-        if abs(y[i] - y[j]) > BEYOND * noise
+        if abs(y[i] - y[j]) > CONTRADICTION * noise
     ]
     if conflicts:
         worst, i, j = max(conflicts)
         raise InputError(
             f"labels contradict each other: {len(conflicts)} pairs of rows have the same features "
             "but labels that differ by more than noise",
-            expected=f"at most {BEYOND * noise:.3g} apart (5√2 of the noise {noise:.3g})",
+            expected=f"at most {CONTRADICTION * noise:.3g} apart (5√2 of the noise {noise:.3g})",
             received=f"rows {i} and {j}: {y[i]:.10g} and {y[j]:.10g}, {worst:.3g} apart",
             fix="remove the wrong labels, or raise noise if labels are that uncertain",
         )

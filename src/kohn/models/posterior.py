@@ -53,12 +53,12 @@ from kohn.models.label_covariances import (
 from kohn.structures import Structure
 from kohn.typing import Float, Int
 
-WIDTH = 16
+WIDTH_STEP = 16
 """The step to which widths of rows are rounded up, so that few shapes are compiled."""
-ATOMS = 1024
+BATCH_ATOMS = 1024
 """The number of atoms from which a batch of energies is computed."""
 Kind = Literal["energy", "forces"]
-LONE = 1e-6
+LONE_TOLERANCE = 1e-6
 """An inducing environment is the lone atom if 1 − k(0, m) is below this."""
 
 
@@ -70,7 +70,7 @@ class Posterior:
         points, inferred = [], []
         lone = lone_atoms(model.config.soap, model.elements)
         for p, here, z in zip(model.points, model.segments, lone, strict=True):
-            lacks_lone = not np.any(np.asarray(model.zero[here]) > 1.0 - LONE)
+            lacks_lone = not np.any(np.asarray(model.zero[here]) > 1.0 - LONE_TOLERANCE)
             points.append(np.vstack([np.asarray(p, np.float64), z[None][: int(lacks_lone)]]))
             inferred.append(np.arange(len(points[-1])) < len(p))
         self._inducing = Inducing.at(points, model.config, model.elements)
@@ -146,7 +146,7 @@ class Posterior:
             batch, neighbourhoods = waiting.setdefault(width, ([], []))
             batch.append(i)
             neighbourhoods.append(rows)
-            if sum(len(r.index) for r in neighbourhoods) >= ATOMS:
+            if sum(len(r.index) for r in neighbourhoods) >= BATCH_ATOMS:
                 variances[batch] = of_batch([structures[k] for k in batch], neighbourhoods, width)
                 del waiting[width]
         for width, (batch, neighbourhoods) in waiting.items():
@@ -183,7 +183,7 @@ class Posterior:
 
 def _roomy(width: int) -> int:
     """Round the number of neighbours up to a multiple of WIDTH."""
-    return -(-max(width, 1) // WIDTH) * WIDTH
+    return -(-max(width, 1) // WIDTH_STEP) * WIDTH_STEP
 
 
 def prior_of_energy(

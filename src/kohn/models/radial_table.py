@@ -35,7 +35,7 @@ RadialFunction = Callable[[Float[Array, " R"]], Float[Array, "R C"]]
 """Maps distances, Å, float64, to C values each, with two continuous derivatives in [0, r_c]."""
 
 
-class Place(NamedTuple):
+class TablePosition(NamedTuple):
     """The positions of distances in a table."""
 
     piece: Int[Array, "N K"]
@@ -88,12 +88,12 @@ class RadialTable(eqx.Module):
         pairs = zip(*shares, strict=True)
         return tuple(RadialTable(pieces, slopes, self.cutoff) for pieces, slopes in pairs)
 
-    def place(self, r: Float[Array, "..."]) -> Place:
+    def place(self, r: Float[Array, "..."]) -> TablePosition:
         """Return the piece of each distance, Å, and t in it; differentiable by r through t."""
         knots = self.pieces.shape[0] - 1
         x = r * (knots / self.cutoff)
         piece = jnp.clip(x.astype(jnp.int32), 0, knots)
-        return Place(piece, x - piece.astype(x.dtype))
+        return TablePosition(piece, x - piece.astype(x.dtype))
 
     def __call__(self, r: Float[Array, "..."]) -> Float[Array, "... C"]:
         """f(r) at distances r, Å."""
@@ -169,7 +169,7 @@ values.defvjp(_values_forward, _values_backward)
 @jax.custom_vjp
 def sum_over_neighbours(
     table: RadialTable,
-    place: Place,
+    place: TablePosition,
     mask: Float[Array, "N K"],
     h: Float[Array, "N C"],
     index: Int[Array, "N K"],
@@ -190,7 +190,7 @@ def sum_over_neighbours(
     return _sum(table, place, mask, h, index)
 
 
-def _sum(table: RadialTable, place: Place, mask: Array, h: Array, index: Array) -> Array:
+def _sum(table: RadialTable, place: TablePosition, mask: Array, h: Array, index: Array) -> Array:
     """Compute the sum by plain operations, which second derivatives differentiate."""
 
     def rows(piece: Array, t: Array, mask: Array, index: Array) -> tuple[Array]:

@@ -16,18 +16,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import pairwise
 
-from kohn.numerics.noise import CERTAIN
+from kohn.numerics.noise import NOISE_MULTIPLE
 
 STEPS = (0.032, 0.032 / 4, 0.032 / 16, 0.032 / 64)
 """Steps of coordinates, Å: float32 needs the longest, steep energies need the shortest."""
-SHORTER = (1.0, 1 / 16, 1 / 256, 1 / 4096)
+SHORTENING_FACTORS = (1.0, 1 / 16, 1 / 256, 1 / 4096)
 """Factors of the steps, tried in turn if longer steps show a violation or do not converge."""
-BESIDE = 1.4
+CONFIRMING_FACTOR = 1.4
 """Factor of the steps that confirm a violation which steps of one length showed."""
-DOUBT = 20.0
+DOUBT_FACTOR = 20.0
 """Error per disagreement of steps that do not converge: near a jump they can agree by chance."""
 JUMP = "it jumps within the longer steps"
-ENOUGH = 1e-6
+SUFFICIENT_ERROR = 1e-6
 """An error of slopes, eV/Å, below which shorter steps are not needed."""
 RATIO = 16.0
 """Factor by which the leading error falls from step to step: the square of their ratio."""
@@ -42,7 +42,7 @@ def extrapolated(
         differences: central differences (f(h) − f(−h)) / 2h, for steps that fall by a factor of 4.
         noise: standard deviation of f.
     """
-    rounding = [CERTAIN * noise / (2**0.5 * h) for h in steps]
+    rounding = [NOISE_MULTIPLE * noise / (2**0.5 * h) for h in steps]
     doubts = _doubts(differences, rounding)
     candidates: list[tuple[float, float]] = []
     row, factor = list(differences), RATIO
@@ -53,7 +53,7 @@ def extrapolated(
             # Whatever the order, errors are assumed to fall by 16 per step and no faster.
             change = max(abs(value - row[k]) / RATIO, abs(value - row[k + 1]))
             doubt = max(doubts[k : k + levels])
-            candidates.append((value, 3 * change + DOUBT * doubt + rounding[k + levels]))
+            candidates.append((value, 3 * change + DOUBT_FACTOR * doubt + rounding[k + levels]))
         row, factor = finer, factor * RATIO
     return min(candidates, key=lambda x: x[1])
 
@@ -84,7 +84,7 @@ def kink(bends: Sequence[float], steps: Sequence[float], noise: float = 0.0) -> 
     """
     jumps = [b / h for b, h in zip(bends, steps, strict=True)]
     estimates = [
-        max(abs(4 * fine - coarse) / 3 - CERTAIN * 3.5 * noise / h, 0.0)
+        max(abs(4 * fine - coarse) / 3 - NOISE_MULTIPLE * 3.5 * noise / h, 0.0)
         for (coarse, fine), h in zip(pairwise(jumps), steps[1:], strict=True)
     ]
     return sorted(estimates)[1]
@@ -119,7 +119,7 @@ def slope(
     noise: float,
     *,
     steps: Sequence[float] = STEPS,
-    enough: float = ENOUGH,
+    enough: float = SUFFICIENT_ERROR,
 ) -> Slope:
     """Compare df/dt at t = 0 with its expected value, by steps as long as jumps nearby allow.
 
@@ -135,17 +135,17 @@ def slope(
     def measured(share: float) -> Slope:
         shares = [share * h for h in steps]
         value, error = _central(f, shares, noise)
-        return Slope(value - expected, error, CERTAIN * noise / (2**0.5 * shares[0]))
+        return Slope(value - expected, error, NOISE_MULTIPLE * noise / (2**0.5 * shares[0]))
 
     slopes: list[Slope] = []
-    for share in SHORTER:
-        rounding = CERTAIN * noise / (2**0.5 * share * steps[0])
+    for share in SHORTENING_FACTORS:
+        rounding = NOISE_MULTIPLE * noise / (2**0.5 * share * steps[0])
         if any(rounding > max(abs(x.wrong), x.error) for x in slopes):
             break  # noise hides what shorter steps could show
         slopes.append(measured(share))
         if abs(slopes[-1].wrong) <= slopes[-1].error <= enough:
             break
-    best = _confirmed(slopes, lambda: measured(BESIDE))
+    best = _confirmed(slopes, lambda: measured(CONFIRMING_FACTOR))
     noises = slopes[0].noise + best.noise
     jumps = abs(slopes[0].wrong - best.wrong) > 10 * (enough + noises)
     return replace(best, note=JUMP) if jumps else best
@@ -183,4 +183,4 @@ def _central(
     sides = [(f(-h), f(h)) for h in steps]
     differences = [(b - a) / (2 * h) for (a, b), h in zip(sides, steps, strict=True)]
     value, error = extrapolated(differences, steps, noise)
-    return value, error + DOUBT * kink([a + b - 2 * f(0.0) for a, b in sides], steps, noise)
+    return value, error + DOUBT_FACTOR * kink([a + b - 2 * f(0.0) for a, b in sides], steps, noise)

@@ -5,10 +5,10 @@ Source: Moré and Wild, SIAM J. Sci. Comput. 33, 1292 (2011).
 
 import numpy as np
 
-CERTAIN = 20.0
+NOISE_MULTIPLE = 20.0
 """Number of standard deviations that count as noise: they are known to a factor of two, and the
 rounding errors of hundreds of components, summed in another order, are not normal."""
-ROUNDED = 12**-0.5
+ROUNDING_STD = 12**-0.5
 """Standard deviation of the rounding error, in spacings of the rounded numbers."""
 
 
@@ -24,4 +24,4 @@ def scatter(values: np.ndarray) -> float:
     single = values.astype(np.float32)
     if (single != values).any():
         return sigma
-    return max(sigma, ROUNDED * float(np.spacing(np.abs(single)).max()))
+    return max(sigma, ROUNDING_STD * float(np.spacing(np.abs(single)).max()))

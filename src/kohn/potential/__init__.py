@@ -3,7 +3,7 @@
 from kohn.potential.compiled_model import CompiledModel as CompiledModel
 from kohn.potential.compiled_model import evaluate as evaluate
 from kohn.potential.extrapolation import ExtrapolationWarning as ExtrapolationWarning
-from kohn.potential.extrapolation import Seen as Seen
+from kohn.potential.extrapolation import TrainingDistances as TrainingDistances
 from kohn.potential.files import load as load
 from kohn.potential.files import load_properties as load_properties
 from kohn.potential.files import open_model as open_model

@@ -38,41 +38,41 @@ class ExtrapolationWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingDistances:
     """Distances of the training data.
 
     Attributes:
         shortest: pair of atomic numbers, the smaller first -> Å.
-        loneliest: atomic number -> Å.
+        farthest_nearest: atomic number -> Å.
     """
 
     shortest: dict[tuple[int, int], float]
-    loneliest: dict[int, float]
+    farthest_nearest: dict[int, float]
 
     @classmethod
     def of(cls, structures: Sequence[Structure], rows: Sequence[Neighbourhood]) -> Self:
         """Collect the distances of structures with these neighbourhoods."""
         shortest: dict[tuple[int, int], float] = {}
-        loneliest: dict[int, float] = {}
+        farthest_nearest: dict[int, float] = {}
         for s, h in zip(structures, rows, strict=True):
             pairs, nearest = _distances(s, h)
             for pair, r in pairs.items():
                 shortest[pair] = min(r, shortest.get(pair, np.inf))
             for z, r in nearest.items():
-                loneliest[z] = max(r, loneliest.get(z, 0.0))
-        return cls(shortest, loneliest)
+                farthest_nearest[z] = max(r, farthest_nearest.get(z, 0.0))
+        return cls(shortest, farthest_nearest)
 
-    def joined(self, other: "Seen") -> "Seen":
+    def joined(self, other: "TrainingDistances") -> "TrainingDistances":
         """Return the distances of both sets of training data together."""
         shortest = {
             pair: min(self.shortest.get(pair, np.inf), other.shortest.get(pair, np.inf))
             for pair in self.shortest.keys() | other.shortest.keys()
         }
-        loneliest = {
-            z: max(self.loneliest.get(z, 0.0), other.loneliest.get(z, 0.0))
-            for z in self.loneliest.keys() | other.loneliest.keys()
+        farthest_nearest = {
+            z: max(self.farthest_nearest.get(z, 0.0), other.farthest_nearest.get(z, 0.0))
+            for z in self.farthest_nearest.keys() | other.farthest_nearest.keys()
         }
-        return Seen(shortest, loneliest)
+        return TrainingDistances(shortest, farthest_nearest)
 
     @classmethod
     def from_json(cls, document: Document) -> Self:
@@ -84,7 +84,7 @@ class Seen:
         """Return lists of atomic numbers and distances, Å."""
         return {
             "shortest": [[a, b, r] for (a, b), r in sorted(self.shortest.items())],
-            "loneliest": [[z, r] for z, r in sorted(self.loneliest.items())],
+            "loneliest": [[z, r] for z, r in sorted(self.farthest_nearest.items())],
         }
 
     def outside(self, structure: Structure, rows: Neighbourhood) -> list[str]:
@@ -98,7 +98,7 @@ class Seen:
             elif r < known * (1 - MARGIN):
                 texts.append(f"{name} at {r:.2f} Å, in the training data {known:.2f} Å or more")
         for z, r in nearest.items():
-            known = self.loneliest.get(z)
+            known = self.farthest_nearest.get(z)
             if known is not None and r > known * (1 + MARGIN):
                 texts.append(
                     f"{symbol(z)} without a neighbour within {r:.2f} Å, in the training data "
@@ -117,7 +117,7 @@ class ApplicabilityDomain:
     """
 
     cutoff: float
-    seen: Seen | None = None
+    seen: TrainingDistances | None = None
 
     def rows(self, structure: Structure) -> Neighbourhood:
         """Return the neighbours of a structure within the cutoff.
@@ -177,7 +177,9 @@ class ApplicabilityDomain:
 def domain_of(cutoff: float, provenance: Document) -> ApplicabilityDomain:
     """Return the applicability domain of a model with this provenance."""
     document = provenance.get("seen")
-    return ApplicabilityDomain(cutoff, None if document is None else Seen.from_json(document))
+    return ApplicabilityDomain(
+        cutoff, None if document is None else TrainingDistances.from_json(document)
+    )
 
 
 def _distances(

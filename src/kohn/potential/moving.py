@@ -8,7 +8,7 @@ from typing import Protocol
 import jax
 import numpy as np
 
-from kohn.graphs import Neighbourhood, Verlet, growing
+from kohn.graphs import Neighbourhood, Verlet, growing_shape
 from kohn.graphs.verlet import Shapes
 from kohn.models import Derived
 from kohn.potential.compiled_model import CompiledModel
@@ -16,7 +16,7 @@ from kohn.potential.extrapolation import ApplicabilityDomain, ExtrapolationWarni
 from kohn.structures import Prediction, Structure
 
 
-class Evaluated(Protocol):
+class PotentialForMoving(Protocol):
     """The part of a potential that `MovingPotential` needs."""
 
     @property
@@ -50,10 +50,10 @@ class MovingPotential:
 
     def __init__(
         self,
-        potential: Evaluated,
+        potential: PotentialForMoving,
         *,
         skin: float = 0.2,
-        padded: Shapes = growing,
+        padded: Shapes = growing_shape,
         elements: Sequence[int] = (),
         checked: bool = True,
     ):
@@ -80,7 +80,7 @@ class MovingPotential:
             verlet.forget()
 
     def __call__(self, structure: Structure) -> Prediction:
-        """Compute energy, forces and stress; see `kohn.structures.Moving`."""
+        """Compute energy, forces and stress; see `kohn.structures.MovingModel`."""
         p, n = self.potential, len(structure)
         present = {*np.unique(structure.numbers).tolist(), *self._elements}
         model = p.compiled(tuple(sorted(present)))

@@ -143,7 +143,7 @@ def remarks(document: Document) -> list[str]:
     return texts
 
 
-def said_of(document: Document) -> list[str]:
+def verdict_sentences(document: Document) -> list[str]:
     """Return sentences: the verdict, what was audited, and whether measurements are missing."""
     missing = unfinished(document)
     result = sentence(document)

@@ -45,7 +45,7 @@ def hull_page(document: Document, out: str | Path) -> Path:
 
 def sentence(document: Document) -> str:
     """Return the result in one or two sentences."""
-    own, candidates = parted(document)
+    own, candidates = entries_and_candidates(document)
     stable, below = (sum(e["stable"] for e in rows) for rows in (own, candidates))
     text = f"{stable:,} of {plural(len(own), 'entry', 'entries')} {_is(len(own))} stable."
     if candidates:
@@ -58,7 +58,7 @@ def _is(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
-def parted(document: Document) -> tuple[list[Document], list[Document]]:
+def entries_and_candidates(document: Document) -> tuple[list[Document], list[Document]]:
     """Return the entries of the hull itself, and the candidates."""
     entries = document["entries"]
     own = [e for e in entries if not e.get("candidate")]
@@ -67,7 +67,7 @@ def parted(document: Document) -> tuple[list[Document], list[Document]]:
 
 def tables(document: Document) -> list[Table]:
     """Return tables of candidates, stable entries and entries above the hull; no empty ones."""
-    own, candidates = parted(document)
+    own, candidates = entries_and_candidates(document)
     stable = [e for e in own if e["stable"]]
     all_tables = [
         _table("Candidates", sorted(candidates, key=_height), "from the hull, eV/atom"),

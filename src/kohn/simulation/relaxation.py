@@ -28,7 +28,7 @@ from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
 from kohn.errors import InputError
-from kohn.graphs import check_geometry, on_rungs, species_index
+from kohn.graphs import check_geometry, ladder_shape, species_index
 from kohn.interfaces.ase_calculator import results_of
 from kohn.models import NOT_CONSERVATIVE
 from kohn.potential import MovingPotential, Potential, load
@@ -260,7 +260,7 @@ class _CheckedCalculator(Calculator):
         super().__init__()
         self.potential = potential
         self.moving = MovingPotential(
-            potential, skin=SKIN, padded=on_rungs, elements=elements, checked=False
+            potential, skin=SKIN, padded=ladder_shape, elements=elements, checked=False
         )
         self.start: _Point | None = None
         self.last: _Point | None = None

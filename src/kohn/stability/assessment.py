@@ -95,7 +95,7 @@ def assess(
     if deviations is not None or uncertainty.hull > 0:
         sigma = np.zeros(len(x)) if deviations is None else deviations
         # The only entry of an element is stable by definition, whatever its error.
-        sigma = np.where(only_ones(hull, own, len(x)), 0.0, sigma)
+        sigma = np.where(sole_entries_of_an_element(hull, own, len(x)), 0.0, sigma)
         if uncertainty.hull > 0:
             columns |= sampled(hull, x, e, own, sigma, uncertainty)
         else:
@@ -135,7 +135,7 @@ def quantile(freedom: float, level: float | np.ndarray) -> np.ndarray:
     return ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level)
 
 
-def only_ones(
+def sole_entries_of_an_element(
     hull: ConvexHull, own: Mapping[int, Int[np.ndarray, " k"]], count: int
 ) -> Bool[np.ndarray, " M"]:
     """Return which candidates are the hull's only entries of an element."""
@@ -164,7 +164,7 @@ def sampled(
     """
     columns = {name: np.full(len(x), np.nan) for name in QUANTITIES}
     size = max(1, DRAWN // uncertainty.samples)
-    only = only_ones(hull, own, len(x))
+    only = sole_entries_of_an_element(hull, own, len(x))
     others = np.setdiff1d(np.flatnonzero(np.isfinite(e)), list(own))
     alone = [np.array([i]) for i in own if np.isfinite(e[i])]
     for rows in [*np.split(others, range(size, len(others), size)), *alone]:

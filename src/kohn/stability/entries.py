@@ -25,7 +25,7 @@ import numpy as np
 
 from kohn.errors import InputError
 from kohn.stability.formulas import counted, has_isotopes, parse_formula, reduced
-from kohn.stability.provenance import unneeded
+from kohn.stability.provenance import mark_not_needed
 from kohn.structures import Structure
 from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
@@ -291,7 +291,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
         elements=elements,
         counts=counts,
         energies=np.array([r.energy for r in rows]) * times,
-        provenance=tuple(unneeded(r.provenance, r.counts) for r in rows),
+        provenance=tuple(mark_not_needed(r.provenance, r.counts) for r in rows),
         places=tuple(r.place for r in rows),
         structures=tuple(structures) if len(structures) == len(rows) else None,
         unnamed=frozenset(name for name, r in zip(ids, rows, strict=True) if r.id is None),

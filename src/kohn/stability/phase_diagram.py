@@ -28,7 +28,7 @@ from kohn.errors import InputError, nearest
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import reduced
 from kohn.stability.hull import TOLERANCE, Decomposition, LowerHull, Method
-from kohn.stability.provenance import conflicts, groups, notes, refuse_mixed, settled
+from kohn.stability.provenance import conflicts, groups, merge_groups, notes, refuse_mixed
 from kohn.stability.references import ElementalReferences, lowest_elemental
 from kohn.structures.provenance import Provenance
 from kohn.typing import Bool, Document, Float, Int
@@ -343,7 +343,7 @@ class ConvexHull:
 
     def document(self) -> Document:
         """Return the hull as a JSON document: elements, references, provenance, and the rows."""
-        of_kind = settled(self._groups)
+        of_kind = merge_groups(self._groups)
         return {
             "elements": list(self.elements),
             "references": dict(

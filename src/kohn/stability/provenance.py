@@ -41,7 +41,7 @@ FIELDS = {
 }
 
 
-def unneeded(p: Provenance, counts: Mapping[str, float]) -> Provenance:
+def mark_not_needed(p: Provenance, counts: Mapping[str, float]) -> Provenance:
     """Return the provenance of an entry, with 'none needed' in place of 'none' if this holds.
 
     Args:
@@ -103,7 +103,7 @@ def groups(ids: Sequence[str], provenance: Sequence[Provenance]) -> dict[Provena
     return by_provenance
 
 
-def settled(groups: Groups) -> dict[Provenance, list[str]]:
+def merge_groups(groups: Groups) -> dict[Provenance, list[str]]:
     """Return groups in which entries that need no scheme are joined with those that carry it; if
     none carries it, with uncorrected ones."""
     carrier = min((p for p in groups if _name(p) == MP2020), default=Provenance("PBE", NONE))
@@ -117,7 +117,7 @@ def settled(groups: Groups) -> dict[Provenance, list[str]]:
 
 def conflicts(groups: Groups) -> list[str]:
     """Return the conflicts of entries: a sentence for each of functional, scheme and source."""
-    sentences, groups = [], settled(groups)
+    sentences, groups = [], merge_groups(groups)
     for name, plural in FIELDS.items():
         by_value = _by_value(groups, name)
         by_value.pop(UNKNOWN, None)
@@ -130,7 +130,7 @@ def conflicts(groups: Groups) -> list[str]:
 def notes(groups: Groups) -> list[str]:
     """Return notes on what is unknown of some entries and known of others."""
     unknown: dict[tuple[str, ...], list[str]] = {}
-    groups = settled(groups)
+    groups = merge_groups(groups)
     for name in FIELDS:
         by_value = _by_value(groups, name)
         ids = by_value.pop(UNKNOWN, [])

@@ -22,7 +22,7 @@ from kohn.structures.provenance import (
     provenance_of,
     stated,
 )
-from kohn.structures.raw_frames import settled
+from kohn.structures.raw_frames import merge_groups
 from kohn.tables import blocks, columns_of, is_table
 from kohn.typing import Document
 
@@ -131,7 +131,7 @@ def _structure(
     if not computed_entries.is_whole(entry, counts):
         return None
     raw = computed_entries.geometry(entry, counts, place)
-    structure = structure_of(settled(raw), wanted(), {}, KeysUsed())
+    structure = structure_of(merge_groups(raw), wanted(), {}, KeysUsed())
     return structure.with_labels(energy=None) if formation else structure
 
 

@@ -15,7 +15,7 @@ from kohn.stability.entries import (
     refuse_total_energies,
 )
 from kohn.stability.formulas import parse_formula
-from kohn.stability.provenance import UNSTATED, Provenance, reconciled, unneeded
+from kohn.stability.provenance import UNSTATED, Provenance, mark_not_needed, reconciled
 from kohn.stability.reading import csv_columns, read_entries
 from kohn.structures.provenance import UNKNOWN, functional
 from kohn.tables import blocks, columns_of, is_table
@@ -147,7 +147,7 @@ class _Reader:
             named=np.concatenate(self.named),
             formation=self.formation,
         )
-        refuse_twice(candidates)
+        refuse_bad_ids(candidates)
         refuse_some_deviations(candidates)
         refuse_other_quantities(candidates, totals=bool(of_cell[:, 0].all()))
         return candidates
@@ -210,7 +210,7 @@ class _Reader:
         counts = [dict.fromkeys(system, 1.0) for _, system in self.stated]
         provenances = reconciled([p for p, _ in self.stated], counts)
         for p, n, ids in zip(provenances, counts, self.stated.values(), strict=True):
-            self.provenance.setdefault(unneeded(p, n), []).extend(ids)
+            self.provenance.setdefault(mark_not_needed(p, n), []).extend(ids)
         self.stated = {}
 
     def _place(self, line: int) -> str:
@@ -231,7 +231,7 @@ def refuse_some_deviations(candidates: Candidates) -> None:
         )
 
 
-def refuse_twice(candidates: Candidates) -> None:
+def refuse_bad_ids(candidates: Candidates) -> None:
     """Raise InputError if an id is repeated, or has a line break."""
     broken = next((i for i, s in enumerate(candidates.ids) if "\n" in s or "\r" in s), None)
     if broken is not None:

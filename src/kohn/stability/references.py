@@ -26,7 +26,7 @@ from scipy.stats import f as f_distribution
 from kohn.errors import InputError
 from kohn.stability.entries import Entries
 from kohn.stability.formulas import counted
-from kohn.stability.provenance import unneeded
+from kohn.stability.provenance import mark_not_needed
 from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
 
@@ -89,7 +89,9 @@ class ElementalReferences:
             table[symbol] = float(value)
         known = sorted(table)
         values = np.array([table[e] for e in known])
-        return cls(tuple(known), values, tuple(unneeded(provenance, {e: 1.0}) for e in known))
+        return cls(
+            tuple(known), values, tuple(mark_not_needed(provenance, {e: 1.0}) for e in known)
+        )
 
     def over(self, elements: tuple[str, ...]) -> "ElementalReferences":
         """Return the references of elements, in order. Raises InputError naming missing ones."""

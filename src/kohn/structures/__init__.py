@@ -2,7 +2,7 @@
 
 from kohn.structures.ase_conversion import from_ase, to_ase
 from kohn.structures.fingerprints import duplicates, fingerprint, orientation
-from kohn.structures.predictive import Energies, Moving, Prediction, Predictive
+from kohn.structures.predictive import Energies, MovingModel, Prediction, Predictive
 from kohn.structures.properties import PROPERTIES, Property
 from kohn.structures.reading import Readable, files_of, read, scan, structures_of
 from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
@@ -16,7 +16,7 @@ __all__ = [
     "E0s",
     "Energies",
     "Left",
-    "Moving",
+    "MovingModel",
     "Prediction",
     "Predictive",
     "Property",

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kohn.errors import InputError, Place
-from kohn.structures.labels import KeysUsed, LabelPolicy, structure_of, wanted
+from kohn.structures.labels import KeysUsed, LabelPolicy, keys_to_read, structure_of
 from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
-from kohn.structures.raw_frames import RawFrame, settled
+from kohn.structures.raw_frames import RawFrame, validated
 from kohn.structures.structure import Structure
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def from_ase(
             are for other positions.
     """
     raw = raw_from_ase(atoms, place or Place(), results=labels != "none")
-    return structure_of(settled(raw), wanted(keys), {}, KeysUsed(), labels)
+    return structure_of(validated(raw), keys_to_read(keys), {}, KeysUsed(), labels)
 
 
 def to_ase(structure: Structure) -> "Atoms":

@@ -50,7 +50,7 @@ class _NotFinite(InputError):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class KeysToRead:
     """The keys to look for.
 
     Attributes:
@@ -62,7 +62,7 @@ class Wanted:
     names: dict[str, tuple[str, ...]]
 
 
-def wanted(keys: dict[str, str] | None = None, energy: str = "energy") -> Wanted:
+def keys_to_read(keys: dict[str, str] | None = None, energy: str = "energy") -> KeysToRead:
     """Return the keys to look for if the user names some of them.
 
     Args:
@@ -93,12 +93,12 @@ def wanted(keys: dict[str, str] | None = None, energy: str = "energy") -> Wanted
             expected="'energy' or 'free_energy'",
             received=repr(energy),
         )
-    return Wanted(keys, names)
+    return KeysToRead(keys, names)
 
 
 def structure_of(
     raw: RawFrame,
-    want: Wanted,
+    want: KeysToRead,
     weights: dict[str, float],
     tally: KeysUsed,
     policy: LabelPolicy = "all",
@@ -154,7 +154,7 @@ def structure_of(
 
 
 def _labels(
-    raw: RawFrame, want: Wanted, tally: KeysUsed, policy: LabelPolicy
+    raw: RawFrame, want: KeysToRead, tally: KeysUsed, policy: LabelPolicy
 ) -> tuple[dict[str, np.ndarray], dict[str, str], set[str]]:
     """Return the labels of a frame, the key that each was read from, and keys that are left out."""
     labels: dict[str, np.ndarray] = {}
@@ -189,7 +189,7 @@ def _labels(
     return labels, used, dropped
 
 
-def _readable(p: Property, want: Wanted, raw: RawFrame) -> tuple[str, ...]:
+def _readable(p: Property, want: KeysToRead, raw: RawFrame) -> tuple[str, ...]:
     """Return the keys to try; for a frame with predictions, those that hold no prediction."""
     if PREDICTED_BY not in raw.info or p.name in want.keys:
         return want.names[p.name]

@@ -72,7 +72,7 @@ class Energies:
     freedom: float = np.inf
 
 
-class Moving(Protocol):
+class MovingModel(Protocol):
     """A model for moving atoms: it reuses data of one geometry for the next if it can."""
 
     @property
@@ -165,7 +165,7 @@ class Predictive(Protocol):
         """
         ...
 
-    def moving(self, *, skin: float = 0.2) -> Moving:
+    def moving(self, *, skin: float = 0.2) -> MovingModel:
         """Return the model for moving atoms, with a skin of the neighbour lists, Å."""
         ...
 

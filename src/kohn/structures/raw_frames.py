@@ -66,7 +66,7 @@ def raw_of(structure: Structure) -> RawFrame:
     )
 
 
-def settled(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
+def validated(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
     """Return `raw` with the periodic flags that the user wants, and refuse a wrong geometry.
 
     Raises:

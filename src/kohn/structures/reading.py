@@ -12,8 +12,15 @@ from kohn.errors import InputError, Place, nearest
 from kohn.records import checksum
 from kohn.structures import ase_conversion, ase_formats, computed_entries, extxyz
 from kohn.structures.folders import calculations_below
-from kohn.structures.labels import KeysUsed, LabelPolicy, Wanted, near_keys, structure_of, wanted
-from kohn.structures.raw_frames import RawFrame, raw_of, settled
+from kohn.structures.labels import (
+    KeysToRead,
+    KeysUsed,
+    LabelPolicy,
+    keys_to_read,
+    near_keys,
+    structure_of,
+)
+from kohn.structures.raw_frames import RawFrame, raw_of, validated
 from kohn.structures.structure import Dataset, Left, Source, Structure
 
 if TYPE_CHECKING:
@@ -65,7 +72,7 @@ def read(
     """
     if isinstance(paths, Dataset):
         return paths
-    want = wanted(keys, energy)
+    want = keys_to_read(keys, energy)
     if labels not in get_args(LabelPolicy):
         raise InputError(
             "this treatment of labels is not known",
@@ -104,11 +111,11 @@ def scan(
 
     Arguments and errors are those of `read`, for files alone.
     """
-    want, tally = wanted(None, "energy"), KeysUsed()
+    want, tally = keys_to_read(None, "energy"), KeysUsed()
     for file in files_of(_items(paths)):
         _checksum(file, str(file))
         for raw in _opened(file, str(file))[0]:
-            yield structure_of(settled(raw, periodic), want, {}, tally, labels)
+            yield structure_of(validated(raw, periodic), want, {}, tally, labels)
 
 
 def files_of(paths: "Iterable[str | Path]") -> list[Path]:
@@ -158,7 +165,7 @@ Part: TypeAlias = tuple[list[Structure], Source, KeysUsed]
 class _Reading:
     """How files are read, and the files of folders that were not read."""
 
-    want: Wanted
+    want: KeysToRead
     weights: dict[str, float]
     periodic: bool | None
     labels: LabelPolicy
@@ -204,7 +211,7 @@ class _Reading:
     ) -> Part:
         tally = KeysUsed()
         structures = [
-            structure_of(settled(raw, self.periodic), self.want, self.weights, tally, self.labels)
+            structure_of(validated(raw, self.periodic), self.want, self.weights, tally, self.labels)
             for raw in stream
         ]
         if not structures:
@@ -281,7 +288,7 @@ def _notes_on_format(name: str) -> tuple[str, ...]:
     return ()
 
 
-def _named_keys_exist(want: Wanted, tallies: list[KeysUsed], sources: Sequence[Source]) -> None:
+def _named_keys_exist(want: KeysToRead, tallies: list[KeysUsed], sources: Sequence[Source]) -> None:
     for name, key in want.keys.items():
         if any(tally.used.get(name) for tally in tallies):
             continue

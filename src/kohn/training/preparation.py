@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from kohn.checks import FIRM, Report, check, refuse_varying_charge
+from kohn.checks import NOT_FOR_TRAINING, Report, check, refuse_varying_charge
 from kohn.compilation import jax_has_started
 from kohn.errors import ConfigError, InputError
 from kohn.jobs import FORMAT
 from kohn.models import FAMILIES
 from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
-from kohn.potential import Potential, PropertyModel, Reference, Seen, load
+from kohn.potential import Potential, PropertyModel, Reference, TrainingDistances, load
 from kohn.records import to_json
 from kohn.structures import (
     PROPERTIES,
@@ -84,7 +84,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     everything = _read(data, data.train)
     parts = _parts(settings, everything)
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
-    allowed = [kind for kind in data.allow if kind not in FIRM]
+    allowed = [kind for kind in data.allow if kind not in NOT_FOR_TRAINING]
     check_sets = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
     prepare_task = _energies if settings.of_energies else _properties
     potential, task, report, loaders = prepare_task(settings, everything, parts, check_sets)
@@ -372,7 +372,7 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
 
 def _seen(loader: Loader, start: Potential | None) -> Document:
     """Return the distances of the training data and of those of the start model."""
-    seen = Seen.of(loader.structures, loader.neighbourhoods)
+    seen = TrainingDistances.of(loader.structures, loader.neighbourhoods)
     earlier = None if start is None else start.domain.seen
     return {"seen": (seen if earlier is None else seen.joined(earlier)).to_json()}
 
