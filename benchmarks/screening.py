@@ -270,7 +270,7 @@ def real(sizes: Sizes, seed: int) -> dict[str, Any]:
         out = place / f"{name}.csv"
         out.unlink(missing_ok=True)
         arguments = ("--hull", files["learn"], "-o", out, *options, "--json")
-        return run("screen", model, files[name], *arguments)
+        return run("screen", files[name], "--model", model, *arguments)
 
     factor = screened("scale")["document"]["metrics"]["mean_z2"] ** 0.5
     scale = ("--scale", f"{factor}")

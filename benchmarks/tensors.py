@@ -62,7 +62,7 @@ def measure(target: str, steps: int) -> dict[str, Any]:
     told = Progress(record=lambda r: print(target, r["step"], r["valid_loss"], file=sys.stderr))
     train(parse(settings), out=run, resume=run.exists(), progress=told)
     spent = time.process_time() - cpu
-    model, test = kohn.load_properties(run), parts["test"]
+    model, test = kohn.load(run), parts["test"]
     found = np.stack([p[target] for p in model.predict(test.structures)])
     known = np.stack([s.labels[target] for s in test])
     mean = np.stack([s.labels[target] for s in parts["train"]]).mean(axis=0)

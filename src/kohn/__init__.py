@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from kohn.potential import Potential as Potential
     from kohn.potential import PropertyModel as PropertyModel
     from kohn.potential import load as load
-    from kohn.potential import load_properties as load_properties
     from kohn.simulation import relax as relax
     from kohn.stability.documents import hull as hull
     from kohn.structures import read as read
@@ -54,7 +53,6 @@ _PUBLIC = {
     "audit": "kohn.audits",
     "train": "kohn.training",
     "load": "kohn.potential",
-    "load_properties": "kohn.potential",
     "Potential": "kohn.potential",
     "PropertyModel": "kohn.potential",
     "evaluate": "kohn.evaluation",
@@ -71,7 +69,6 @@ __all__ = [
     "evaluate",
     "hull",
     "load",
-    "load_properties",
     "read",
     "relax",
     "screen",

@@ -192,20 +192,20 @@ def test_clean_data_have_no_findings(clean):
 @pytest.mark.parametrize("kind", ["energy-units", "short-distance", "duplicate-between"])
 def test_overrides_are_recorded(kind):
     data = MOLECULES[kind][1]
-    report = check(data, override=(kind,))
+    report = check(data, allow=(kind,))
     (found,) = report.of_kind(kind)
     assert (found.severity, found.overridden) == ("warning", True)
     assert report.overrides == (kind,)
     assert report.ok
     with pytest.raises(InputError, match="did you mean 'energy-units'"):
-        check(data, override=("energy-unit",))
+        check(data, allow=("energy-unit",))
 
 
 def test_failed_check_says_everything():
     with pytest.raises(CheckFailed) as caught:
         check(scaled(ETHANOL, energy=1 / KCAL_PER_MOL)).raise_if_failed()
     text = str(caught.value)
-    for word in ("energy-units", "kcal/mol", "convert", "override"):
+    for word in ("energy-units", "kcal/mol", "convert", "allow"):
         assert word in text
     assert caught.value.exit_code == 1
 

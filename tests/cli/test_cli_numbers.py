@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from kohn.cli.hulls import hull_table
-from kohn.cli.screening import print_remarks, show
+from kohn.cli.screening import print_summary, print_table
 from kohn.cli.training import epoch_line
 from kohn.discovery.ranking import Screening
 
@@ -106,7 +106,7 @@ def screened():
 
 
 def test_a_screening_says_its_errors_in_mev_and_the_scale_that_suits(screened):
-    said = " ".join(printed(lambda console: print_remarks(screened, console)).split())
+    said = " ".join(printed(lambda console: print_summary(screened, console)).split())
     assert (
         "by 1,234 labels: MAE 46 meV/atom, precision 0.80, recall 0.60, F1 0.69, DAF 2.50; "
         "P(stable): Brier 0.123, calibration error 0.045; mean (error/σ)² 2.25, so --scale 1.5 "
@@ -115,7 +115,7 @@ def test_a_screening_says_its_errors_in_mev_and_the_scale_that_suits(screened):
 
 
 def test_a_screening_shows_distances_in_electronvolts(screened):
-    text = printed(lambda console: show(screened, console))
+    text = printed(lambda console: print_table(screened, console))
     counted = "12 of 2,345 candidates on the hull or below it; 10.3 expected to be stable"
     assert counted in " ".join(text.split())
     lines = text.splitlines()

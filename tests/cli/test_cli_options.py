@@ -85,7 +85,7 @@ CASES: dict[tuple[str, str], Case] = {
     ("check", "--not-periodic"): Case(("--not-periodic",), "check.reading.periodic", False),
     ("check", "--allow"): Case(
         ("--allow", "no-labels", "--allow", "force-sign"),
-        "check.override",
+        "check.allow",
         ["no-labels", "force-sign"],
     ),
     ("check", "--json"): JSON,
@@ -159,8 +159,8 @@ CASES: dict[tuple[str, str], Case] = {
         "hull.result.candidates.0.formation_energy_per_atom",
         -2.0,
     ),
-    ("hull", "--refs"): Case(
-        ("--refs", "refs.json"), "hull.result.references", {"Li": -2.5, "O": -6.0}
+    ("hull", "--reference-energies"): Case(
+        ("--reference-energies", "refs.json"), "hull.result.references", {"Li": -2.5, "O": -6.0}
     ),
     ("hull", "--out"): Case(PARQUET, "files.other.parquet", True),
     ("hull", "--plot"): Case(("--plot", "there.html"), "files.there.html", True),
@@ -193,7 +193,12 @@ CASES: dict[tuple[str, str], Case] = {
         ("--hull", "more.csv"), "screen.hull", [Path("hull.csv"), Path("more.csv")]
     ),
     ("screen", "--out"): Case(("--out", "there.csv"), "screen.out", Path("there.csv")),
-    ("screen", "--refs"): Case(("--refs", "refs.json"), "screen.references", Path("refs.json")),
+    ("screen", "--model"): Case(
+        ("--model", "m.safetensors"), "screen.models", [Path("m.safetensors")]
+    ),
+    ("screen", "--reference-energies"): Case(
+        ("--reference-energies", "refs.json"), "screen.reference_energies", Path("refs.json")
+    ),
     ("screen", "--plot"): Case(("--plot", "a.html"), "screening_page.out", Path("a.html")),
     ("screen", "--relax"): Case(("--relax",), "screen.options.relaxation.fmax", 0.05),
     ("screen", "--fmax"): Case(
@@ -330,7 +335,7 @@ def recorder(monkeypatch, tmp_path):
     made.replace(kohn, "read", call=True)
     made.replace(kohn, "write")
     made.replace(kohn.interfaces.opening, "Calculator", "a calculator")
-    made.replace(kohn.potential, "open_model", Model())
+    made.replace(kohn.potential, "load", Model())
     made.replace(Model, "predict", call=True)
     made.replace(kohn.training, "train", Model())
     made.replace(kohn.reports, "report", Path("report.html"))

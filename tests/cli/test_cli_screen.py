@@ -78,7 +78,7 @@ def test_of_nothing_that_is_predicted_stable_there_is_no_precision(models, kohn_
     some = structure([[0, 0, 0], [1.7, 0, 0]], [3, 8]).with_labels(energy=-9.0)
     write([some], models / "labelled.extxyz")
     (models / "deep.csv").write_text("id,formula,energy\na,Li,-2\nb,O,-5\ny,LiO,-100\n")
-    command = ("a.safetensors", "labelled.extxyz", "--hull", "deep.csv", "-o", "o.csv")
+    command = ("labelled.extxyz", "--model", "a.safetensors", "--hull", "deep.csv", "-o", "o.csv")
     code, _, said = kohn_cli("screen", *command)
     assert code == 0
     assert "precision –" in said
@@ -119,28 +119,24 @@ def test_options_arrive(tables, kohn_cli):
     assert json.loads(one)["head"] == json.loads(two)["head"]
 
 
-def test_models_come_first(models, kohn_cli):
-    command = ("screen", "a.safetensors", "b.safetensors", "new.extxyz", "--hull", "hull.csv")
-    code, out, _ = kohn_cli(*command, "-o", "o.csv", "--json")
+def test_models_are_named_by_their_option(models, kohn_cli):
+    command = ("screen", "new.extxyz", "--model", "a.safetensors", "--model", "b.safetensors")
+    code, out, _ = kohn_cli(*command, "--hull", "hull.csv", "-o", "o.csv", "--json")
     assert code == 0
     assert json.loads(out)["expected_stable"] is not None
-    for wrong, fix in (
-        (("new.extxyz", "a.safetensors"), "put all models first"),
-        (("a.safetensors", "new.extxyz", "b.safetensors"), "put all models first"),
-        (("a.safetensors",), "name a file of candidates"),
-    ):
-        code, _, said = kohn_cli("screen", *wrong, "--hull", "hull.csv", "-o", "q.csv")
-        assert code == 2
-        assert "models come first" in said
-        assert fix in said
-        assert not list(models.glob("q.csv*"))
+    command = ("screen", "new.extxyz", "a.safetensors", "--hull", "hull.csv", "-o", "q.csv")
+    code, _, said = kohn_cli(*command)
+    assert code == 2
+    assert "a model is among the candidates" in said
+    assert "--model a.safetensors" in said
+    assert not list(models.glob("q.csv*"))
 
 
 def test_the_folder_of_a_run_is_a_model(models, kohn_cli):
     (models / "run").mkdir()
     (models / "a.safetensors").rename(models / "run" / "model.safetensors")
     code, out, said = kohn_cli(
-        "screen", "run", "new.extxyz", "--hull", "hull.csv", "-o", "o.csv", "--json"
+        "screen", "new.extxyz", "--model", "run", "--hull", "hull.csv", "-o", "o.csv", "--json"
     )
     assert code == 0
     assert json.loads(out)["ranked_by"] == "distance"
@@ -155,7 +151,14 @@ def test_a_model_of_properties_is_refused(models, kohn_cli):
     )
     save(PropertyModel(model), models / "dipole.safetensors")
     code, _, said = kohn_cli(
-        "screen", "dipole.safetensors", "new.extxyz", "--hull", "hull.csv", "-o", "o.csv"
+        "screen",
+        "new.extxyz",
+        "--model",
+        "dipole.safetensors",
+        "--hull",
+        "hull.csv",
+        "-o",
+        "o.csv",
     )
     assert code == 2
     assert "model of dipole, not of energies" in said
@@ -171,7 +174,7 @@ def test_a_model_of_properties_is_refused(models, kohn_cli):
         (NEW, ("--by", "age"), "cannot rank by this"),
         (NEW, ("--error", "-1"), "--error"),
         (NEW, ("--relax",), "only a model can relax"),
-        (NEW, ("--refs", "none.json"), "no such file"),
+        (NEW, ("--reference-energies", "none.json"), "no such file"),
     ],
 )
 def test_bad_input_is_refused(new, arguments, said, tables, kohn_cli):
@@ -274,7 +277,16 @@ def test_killed_and_resumed_is_the_same(many):
 def test_rows_without_energy_are_shown(models, kohn_cli):
     broken = structure([[0, 0, 0], [0, 0, 0]], [3, 8])
     write([structure([[0, 0, 0], [1.7, 0, 0]], [3, 8]), broken], models / "new.extxyz")
-    command = ("screen", "a.safetensors", "new.extxyz", "--hull", "hull.csv", "-o", "o.csv")
+    command = (
+        "screen",
+        "new.extxyz",
+        "--model",
+        "a.safetensors",
+        "--hull",
+        "hull.csv",
+        "-o",
+        "o.csv",
+    )
     code, out, _ = kohn_cli(*command, "--relax", "--relax-steps", "1", "--fmax", "99")
     assert code == 0
     assert "candidates on the hull" in out

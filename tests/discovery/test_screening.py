@@ -369,7 +369,9 @@ def test_references_stand_in_for_elements(tmp_path):
     (tmp_path / "h.csv").write_text("id,formula,energy\nx,Li2O,-15\n")
     (tmp_path / "c.csv").write_text("id,formula,energy\np,LiO,-10.2\n")
     out = tmp_path / "o.csv"
-    screen([tmp_path / "c.csv"], [tmp_path / "h.csv"], out, references=tmp_path / "refs.json")
+    screen(
+        [tmp_path / "c.csv"], [tmp_path / "h.csv"], out, reference_energies=tmp_path / "refs.json"
+    )
     assert toys.by_id(out)["p"]["distance"] == pytest.approx(-1.6 + 1.5, abs=1e-12)
     with pytest.raises(InputError, match="elements that the hull lacks"):
         screen([tmp_path / "c.csv"], [tmp_path / "h.csv"], tmp_path / "p.csv")

@@ -232,7 +232,7 @@ def test_another_plan_is_refused_and_named(differs, said, files, tmp_path, monke
         hull.write_text(hull.read_text().replace("h59,", "i59,"))
     elif differs == "references":
         (tmp_path / "refs.json").write_text(json.dumps(toys.MU))
-        more = {"references": tmp_path / "refs.json"}
+        more = {"reference_energies": tmp_path / "refs.json"}
     else:
         monkeypatch.setattr("kohn.discovery.screening.__version__", "0.0.0-other")
     with pytest.raises(InputError, match="of another screening") as error:

@@ -39,7 +39,7 @@ def predicted(numbers, energy=0.0, forces=0.0, stress=0.0):
     """A prediction with the same force component everywhere, unless arrays are given."""
     n = len(numbers)
     full = None if stress is None else np.broadcast_to(stress, (3, 3))
-    return Prediction(energy, np.zeros(n), np.broadcast_to(forces, (n, 3)), full)
+    return Prediction.of_energy(energy, np.zeros(n), np.broadcast_to(forces, (n, 3)), full)
 
 
 class Fake:

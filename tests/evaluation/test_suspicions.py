@@ -24,7 +24,7 @@ def pairs(order=(0, 1, 2), kind="AIMD", count=8, noise=0.1):
         s = structure(np.zeros((1, 3)), cell=np.eye(3), periodic=True)
         s = replace(s.with_labels(stress=full(moved)), config_type=kind)
         stress = full(shear + noise * rng.normal(size=3))
-        found.append((s, Prediction(0.0, np.zeros(1), np.zeros((1, 3)), stress)))
+        found.append((s, Prediction.of_energy(0.0, np.zeros(1), np.zeros((1, 3)), stress)))
     return found
 
 
@@ -61,7 +61,7 @@ def half_swapped(u, count=5):
         return np.array([[0.0, 0.0, xz], [0.0, 0.0, yz], [xz, yz, 0.0]])
 
     s = structure(np.zeros((1, 3)), cell=np.eye(3), periodic=True).with_labels(stress=full(1, 0))
-    said = Prediction(0.0, np.zeros(1), np.zeros((1, 3)), full(u, 1 - u))
+    said = Prediction.of_energy(0.0, np.zeros(1), np.zeros((1, 3)), full(u, 1 - u))
     return [(s, said)] * count
 
 

@@ -24,7 +24,7 @@ def cheaper(structure):
     """A baseline: half an electronvolt an atom, a force along x, and a pressure."""
     n = len(structure)
     forces = np.tile([1.0, 0.0, 0.0], (n, 1))
-    return Prediction(0.5 * n, np.full(n, 0.5), forces, 0.125 * np.eye(3))
+    return Prediction.of_energy(0.5 * n, np.full(n, 0.5), forces, 0.125 * np.eye(3))
 
 
 def test_e0s_are_added_to_what_the_model_says():

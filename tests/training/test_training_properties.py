@@ -65,7 +65,7 @@ def run(files):
 
 @pytest.mark.slow
 def test_a_run_learns_all_and_beats_a_constant(run, files):
-    model = kohn.load_properties(run)
+    model = kohn.load(run)
     assert model.targets == tuple(TARGETS)
     found = kohn.evaluate(model, read(files / "test.extxyz"))
     for name in (*TARGETS, "polarizability_l0", "polarizability_l2"):
@@ -76,14 +76,14 @@ def test_a_run_learns_all_and_beats_a_constant(run, files):
 
 @pytest.mark.slow
 def test_the_saved_model_is_the_trained_one_and_says_what_it_is(run, files):
-    model = kohn.load_properties(run)
+    model = kohn.load(run)
     assert model.units == {"dipole": "e·Å", "polarizability": "Å³", "gap": "", "size": ""}
     copy = run / "copy.safetensors"
     from kohn.potential import save
 
     save(model, copy)
     assert copy.read_bytes() == (run / "model.safetensors").read_bytes()
-    again = kohn.load_properties(copy).predict(WATERS[:3])
+    again = kohn.load(copy).predict(WATERS[:3])
     for a, b in zip(model.predict(WATERS[:3]), again, strict=True):
         for name in TARGETS:
             np.testing.assert_array_equal(a[name], b[name])
@@ -218,7 +218,7 @@ def test_dipoles_of_ions_have_the_origin_of_their_files(tmp_path):
         heads = {"dipole_origin": origin}
         sections = {**SMALL, "targets": ["dipole"], "heads": heads}
         train(file, out=tmp_path / origin, run={"epochs": 2}, **sections)
-        model = kohn.load_properties(tmp_path / origin)
+        model = kohn.load(tmp_path / origin)
         found[origin] = np.stack([p["dipole"] for p in model.predict(ions)])
     centres = np.stack([s.centre_of_mass for s in ions])
     np.testing.assert_allclose(found["positions"] - found["mass"], 2.0 * centres, rtol=0, atol=1e-4)
@@ -226,7 +226,7 @@ def test_dipoles_of_ions_have_the_origin_of_their_files(tmp_path):
 
 @pytest.mark.slow
 def test_a_dataset_without_the_labels_is_not_evaluated(run):
-    model = kohn.load_properties(run)
+    model = kohn.load(run)
     bare = structure([[0, 0, 0], [1.0, 0, 0]], [8, 1])
     with pytest.raises(InputError, match="nothing to compare"):
         kohn.evaluate(model, Dataset((bare,)))

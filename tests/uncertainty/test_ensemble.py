@@ -34,7 +34,7 @@ def members():
 
 def said(energy, force, stress):
     """Of two atoms, by one model."""
-    return Prediction(
+    return Prediction.of_energy(
         energy,
         np.full(2, energy / 2),
         np.full((2, 3), force),

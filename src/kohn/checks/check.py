@@ -24,7 +24,7 @@ def check(
     *,
     keys: dict[str, str] | None = None,
     e0s: Mapping[int | str, float] | E0s | None = None,
-    override: Collection[str] = (),
+    allow: Collection[str] = (),
     geometry_only: Collection[str] = (),
     **reading: Any,
 ) -> Report:
@@ -35,7 +35,7 @@ def check(
             mapping, 'train' (or else the first) is the training set.
         keys: property name -> key in the files.
         e0s: reference energies in eV by symbol or atomic number; None to read or fit them.
-        override: kinds of findings (`KINDS`) that do not fail the check; they are recorded.
+        allow: kinds of findings (`KINDS`) that do not fail the check; they are recorded.
         geometry_only: names of sets whose labels are not checked: test data before training.
         reading: further arguments of `kohn.read`, such as periodic=False.
 
@@ -54,7 +54,7 @@ def check(
     }
     if not sets or not all(len(s) for s in sets.values()):
         raise InputError("there is nothing to check", expected="at least one structure")
-    arrange((), override)  # refuse an unknown override before any work
+    arrange((), allow)  # refuse an unknown kind before any work
     train = "train" if "train" in sets else next(iter(sets))
     references, findings = e0s_and_findings(sets, train, e0s)
     findings += composition_findings(sets, train)
@@ -70,7 +70,7 @@ def check(
             value_findings = _value_findings(part, references, name)
             findings += [f if f.where else replace(f, where=files) for f in value_findings]
         summaries.append(_summary(name, part, references, shortest, within[name]))
-    ordered, overrides = arrange([*findings, *repeats], override)
+    ordered, overrides = arrange([*findings, *repeats], allow)
     return Report(ordered, tuple(summaries), references, between, overrides)
 
 

@@ -169,7 +169,7 @@ class Report:
         allowed = [kind for kind in kinds if kind not in NOT_FOR_TRAINING]
         way_on = (
             f"if the data are right as they are, allow {', '.join(allowed)} (data.allow or "
-            "--allow; override=[…] of kohn.check)"
+            "--allow; allow=[…] of kohn.check)"
         )
         raise CheckFailed(
             f"the data cannot be trusted [{first.kind}]: {first.message}",
@@ -202,32 +202,32 @@ class Report:
 
 
 def arrange(
-    findings: Iterable[Finding], override: Collection[str]
+    findings: Iterable[Finding], allow: Collection[str]
 ) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """Sort findings, worst first, and turn errors of the kinds in `override` into warnings.
+    """Sort findings, worst first, and turn errors of the kinds in `allow` into warnings.
 
     Returns:
         The findings, and the overrides, sorted.
 
     Raises:
-        InputError: an override is not a kind of finding.
+        InputError: an allowed kind is not a kind of finding.
     """
-    for kind in override:
+    for kind in allow:
         if kind not in KINDS:
             guess = nearest(kind, KINDS)
             raise InputError(
-                f"the override {kind!r} is not a kind of finding",
+                f"{kind!r} is not a kind of finding, so it cannot be allowed",
                 expected=f"some of {', '.join(KINDS)}",
                 fix=f"did you mean {guess!r}?" if guess else None,
             )
     weakened = [
         replace(f, severity="warning", overridden=True)
-        if f.severity == "error" and f.kind in override
+        if f.severity == "error" and f.kind in allow
         else f
         for f in findings
     ]
     order = {"error": 0, "warning": 1, "note": 2}
-    return tuple(sorted(weakened, key=lambda f: order[f.severity])), tuple(sorted(set(override)))
+    return tuple(sorted(weakened, key=lambda f: order[f.severity])), tuple(sorted(set(allow)))
 
 
 def _finding_json(finding: Finding) -> Document:

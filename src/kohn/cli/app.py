@@ -59,7 +59,7 @@ def check(
     report = kohn.check(
         sets,
         keys=parse_keys(key) or None,
-        override=allow or (),
+        allow=allow or (),
         periodic=False if not_periodic else None,
     )
     if json:
@@ -101,7 +101,9 @@ def train(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="folder of the run; default runs/NAME, named after the first file"),
+        typer.Option(
+            "--out", "-o", help="folder of the run; default runs/NAME, named after the first file"
+        ),
     ] = None,
     test: Annotated[list[Path] | None, typer.Option(help="files to evaluate on at the end")] = None,
     key: Keys = None,
@@ -180,7 +182,8 @@ def audit_laws(
     temperature: Annotated[float, typer.Option(help="temperature of dynamics, K")] = 300.0,
     dtype: Annotated[str, typer.Option(help="precision of MODEL: float64 or float32")] = "float64",
     out: Annotated[
-        Path | None, typer.Option(help="folder for records and a page; continues an audit in it")
+        Path | None,
+        typer.Option("--out", "-o", help="folder for records and a page; continues an audit in it"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -224,10 +227,10 @@ def evaluate(
     import kohn
     from kohn.cli.progress import bar
     from kohn.cli.training import show_left_out, show_suspicions, warn_of_forces
-    from kohn.potential import Potential, open_model
+    from kohn.potential import Potential, load
     from kohn.reports.terminal import evaluation_table
 
-    potential = open_model(model)
+    potential = load(model)
     data = kohn.read(
         [str(f) for f in files],
         keys=parse_keys(key) or None,
@@ -281,10 +284,10 @@ def predict(
     import kohn
     from kohn.cli.progress import bar
     from kohn.cli.training import show_left_out, warn_of_forces
-    from kohn.potential import PropertyModel, open_model
+    from kohn.potential import PropertyModel, load
 
     check_new_file(out, (".extxyz", ".xyz"))
-    potential = open_model(model)
+    potential = load(model)
     warn_of_forces(potential, stderr)
     data = kohn.read(
         [str(f) for f in files], periodic=False if not_periodic else None, labels="usable"
@@ -292,25 +295,17 @@ def predict(
     show_left_out(data, stderr)
     document: Document = {"file": str(out), "structures": len(data)}
     with bar(stderr, "predicting", len(data)) as advance:
-        if isinstance(potential, PropertyModel):
-            if uncertainty:
-                raise ConfigError(
-                    "models of properties give no uncertainty", fix="leave out --uncertainty"
-                )
-            labels = potential.predict(data.structures, advance=advance)
-            document |= {t: [values[t].tolist() for values in labels] for t in potential.targets}
-        else:
-            predictions = potential.predict(
-                data.structures, uncertainty=uncertainty, advance=advance
-            )
-            labels = [p.as_labels() for p in predictions]
-            document["energies"] = [p.energy for p in predictions]
-            document["outside"] = [i for i, p in enumerate(predictions) if p.outside]
-            if uncertainty:
-                document["energy_std"] = [p.energy_std for p in predictions]
+        predictions = potential.predict(data.structures, uncertainty=uncertainty, advance=advance)
+    if isinstance(potential, PropertyModel):
+        document |= {t: [p[t].tolist() for p in predictions] for t in potential.targets}
+    else:
+        document["energies"] = [p.energy for p in predictions]
+        if uncertainty:
+            document["energy_std"] = [p.energy_std for p in predictions]
+    document["outside"] = [i for i, p in enumerate(predictions) if p.outside]
     name = (model if model.is_dir() else model.parent / model.stem).resolve().name
     columns = kohn.write(
-        data, out, predictions=labels, predicted_by=f"kohn {kohn.__version__}: {name}"
+        data, out, predictions=predictions, predicted_by=f"kohn {kohn.__version__}: {name}"
     )
     if columns:
         stderr.print(
@@ -405,7 +400,7 @@ app.command(
 )(stability.hull)
 app.command(
     "screen",
-    epilog="Examples: `kohn screen runs/a runs/b new.xyz --hull entries.json.gz -o ranked.csv` · "
+    epilog="Examples: `kohn screen new.xyz --model runs/a --hull entries.json.gz -o ranked.csv` · "
     "`kohn screen predicted.csv --hull entries.json.gz -o ranked.parquet`",
 )(stability.screen)
 
@@ -413,7 +408,9 @@ app.command(
 @app.command(epilog="Example: `kohn report runs/first`")
 def report(
     run: Annotated[Path, typer.Argument(help="run folder, finished or not")],
-    out: Annotated[Path | None, typer.Option(help="HTML file; default RUN/report.html")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="HTML file; default RUN/report.html")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw the report of a run: one HTML page that opens offline."""
@@ -428,7 +425,9 @@ def report(
 
 @app.command(epilog="Example: `kohn demo --out runs/demo`")
 def demo(
-    out: Annotated[Path, typer.Option(help="folder for the runs")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder for the runs")] = Path(
+        "runs/demo"
+    ),
     json: Json = False,
 ) -> None:
     """Train on real data that comes with Kohn: ethanol, and silicon with stress."""

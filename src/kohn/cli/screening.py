@@ -22,24 +22,31 @@ OF_ENTRY = re.compile(r" \(.*?\)(?= \+ \d|$)")
 
 
 def run_screen(
-    paths: Sequence[Path],
+    candidates: Sequence[Path],
+    models: Sequence[Path],
     hull: Sequence[Path],
     out: Path,
-    references: Path | None,
+    reference_energies: Path | None,
     options: Options,
     console: Console,
 ) -> Screening:
     """Screen with progress.
 
     Args:
-        paths: models, if any, followed by candidates.
-        hull, out, references, options: as in `kohn.discovery.screen`.
+        candidates, models, hull, out, reference_energies, options: as in `kohn.discovery.screen`.
 
     Raises:
-        ConfigError: there are no candidates, or a model follows them.
+        ConfigError: a model is among the candidates.
         InputError, ModelFileError: see `kohn.discovery.screen`.
     """
-    models, candidates = split(paths)
+    for path in candidates:
+        if path.suffix == ".safetensors" or (path / "model.safetensors").is_file():
+            raise ConfigError(
+                "a model is among the candidates",
+                expected="kohn screen CANDIDATES... --model MODEL --hull ENTRIES -o ranked.csv",
+                received=str(path),
+                fix=f"name it as --model {path}",
+            )
     if Path(f"{out}.work").is_dir() and not out.exists():
         console.print(Text(f"going on with {out}.work"), soft_wrap=True)
     with progress_bars(console) as progress:
@@ -48,24 +55,10 @@ def run_screen(
             hull,
             out,
             models=models,
-            references=references,
+            reference_energies=reference_energies,
             options=options,
             progress=progress,
         )
-
-
-def split(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Return the models and the candidates after them. Raises ConfigError."""
-    is_model = [p.suffix == ".safetensors" or (p / "model.safetensors").is_file() for p in paths]
-    first = is_model.index(False) if False in is_model else len(paths)
-    if first == len(paths) or any(is_model[first:]):
-        raise ConfigError(
-            "models come first, and then candidates",
-            expected="kohn screen [MODEL...] CANDIDATES... --hull ENTRIES -o ranked.csv",
-            received=" ".join(map(str, paths)),
-            fix="name a file of candidates" if first == len(paths) else "put all models first",
-        )
-    return list(paths[:first]), list(paths[first:])
 
 
 def print_table(screening: Screening, console: Console) -> None:

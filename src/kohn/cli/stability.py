@@ -22,7 +22,7 @@ def hull(
     candidates: Annotated[
         list[Path] | None, typer.Option(help="entries to compare with the hull; repeatable")
     ] = None,
-    refs: Annotated[
+    reference_energies: Annotated[
         Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
     ] = None,
     out: Annotated[
@@ -73,7 +73,7 @@ def hull(
     document = documents.hull(
         files,
         candidates or (),
-        references=refs,
+        reference_energies=reference_energies,
         formation=formation,
         allow_mixed=allow_mixed,
         tolerance=tolerance,
@@ -97,19 +97,22 @@ def hull(
 
 
 def screen(
-    paths: Annotated[
+    candidates: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[MODEL...] CANDIDATES...",
-            help="a potential, or several as an ensemble, and files of structures; or tables "
-            "(CSV, Parquet) with energies",
+            metavar="CANDIDATES...",
+            help="files of structures; or tables (CSV, Parquet) with energies, without a model",
         ),
     ],
     hull: Annotated[
         list[Path], typer.Option(help="hull entries of any number of chemical systems; repeatable")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="table to write: .csv or .parquet")],
-    refs: Annotated[
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="potential that predicts energies; several are an ensemble; repeatable"),
+    ] = None,
+    reference_energies: Annotated[
         Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="HTML file for the pictures")] = None,
@@ -171,7 +174,7 @@ def screen(
         relaxation=Relaxation(fmax, relax_steps, cell) if relax else None,
         periodic=False if not_periodic else None,
     )
-    result = run_screen(paths, hull, out, refs, options, stderr)
+    result = run_screen(candidates, model or (), hull, out, reference_energies, options, stderr)
     print_summary(result, stderr)
     if plot is not None:
         from kohn.reports.screening import screening_page

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import Potential, load
+from kohn.potential import Potential, load_potential
 from kohn.stability.provenance import UNSTATED, Provenance, reconciled
 from kohn.structures import Predictive
 from kohn.uncertainty import Ensemble
@@ -35,7 +35,7 @@ def open_models(paths: Sequence[Path]) -> Models:
     Raises:
         ModelFileError: a file is no potential.
     """
-    potentials = [load(path) for path in paths]
+    potentials = [load_potential(path) for path in paths]
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}
     remarks = [
         f"{path}: {NOT_CONSERVATIVE}"

@@ -53,7 +53,7 @@ def screen(
     out: str | Path,
     *,
     models: str | Path | Sequence[str | Path] = (),
-    references: str | Path | None = None,
+    reference_energies: str | Path | None = None,
     options: Options = DEFAULT,
     progress: Progress | None = None,
 ) -> Screening:
@@ -65,7 +65,7 @@ def screen(
         hull: files of entries, of any number of chemical systems.
         out: the table to write, .csv or .parquet. A run that was stopped is resumed.
         models: model files, or folders of runs; several models form an ensemble.
-        references: file of energies of elements, eV/atom.
+        reference_energies: file of energies of elements, eV/atom.
         options: see `Options`.
         progress: called as each kind of work proceeds.
 
@@ -87,7 +87,7 @@ def screen(
             key: [[str(p), checksum(_file_of(p))] for p in paths]
             for key, paths in (("candidates", files), ("hull", hull_files), ("models", model_files))
         },
-        "references": None if references is None else checksum(Path(references)),
+        "references": None if reference_energies is None else checksum(Path(reference_energies)),
         "options": asdict(options),
     }
     refuse_output(target, *([relaxed_file(target)] if options.relaxation else []))
@@ -104,7 +104,14 @@ def screen(
         work.begin(plan)
         try:
             return _screened(
-                files, hull_files, model_files, target, work.path, references, options, progress
+                files,
+                hull_files,
+                model_files,
+                target,
+                work.path,
+                reference_energies,
+                options,
+                progress,
             )
         except KohnError:
             if not _begun(work):  # there is nothing to resume
@@ -132,14 +139,14 @@ def _screened(
     model_files: list[Path],
     target: Path,
     work: Path,
-    references: str | Path | None,
+    reference_energies: str | Path | None,
     options: Options,
     progress: Progress,
 ) -> Screening:
     """Read the files and write the table; see `screen`."""
     progress.work("reading the hull", 0, None)
     entries = read_entries(hull_files, formation=options.formation)
-    given = None if references is None else ElementalReferences.given(references)
+    given = None if reference_energies is None else ElementalReferences.given(reference_energies)
     hulls = SystemHulls(entries, given, tolerance=options.tolerance)
 
     def compare(candidates: Candidates) -> tuple[list[str], list[str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kohn.evaluation.metrics import Evaluation, evaluate_potential
 from kohn.evaluation.properties import evaluate_properties
-from kohn.potential import PropertyModel, open_model
+from kohn.potential import PropertyModel, load
 from kohn.structures import Predictive, Readable, read
 
 
@@ -29,7 +29,7 @@ def evaluate(
     Raises:
         InputError: no structure is labelled; others as in the model's `predict`.
     """
-    model = open_model(model) if isinstance(model, (str, Path)) else model
+    model = load(model) if isinstance(model, (str, Path)) else model
     data = read(data)
     if isinstance(model, PropertyModel):
         return evaluate_properties(model, data, name=name, advance=advance)

@@ -159,7 +159,7 @@ def evaluate_potential(
 
 def _baseline(structure: Structure, e0: float, mean: float) -> Prediction:
     n = len(structure)
-    return Prediction(e0 + mean * n, np.full(n, mean), np.zeros((n, 3)), np.zeros((3, 3)))
+    return Prediction.of_energy(e0 + mean * n, np.full(n, mean), np.zeros((n, 3)), np.zeros((3, 3)))
 
 
 def errors_of(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:

@@ -45,7 +45,8 @@ def evaluate_properties(
             where=data.sources[0].file if data.sources else None,
             fix="name the keys of the labels, or use `kohn predict`",
         )
-    pairs = list(zip(data.structures, model.predict(data.structures, advance=advance), strict=True))
+    predictions = model.predict(data.structures, advance=advance)
+    pairs = [(s, p.values) for s, p in zip(data.structures, predictions, strict=True)]
     means = {t: np.asarray(x) for t, x in model.provenance.get("means", {}).items()}
     kinds = sorted({s.config_type for s in data})
     return Evaluation(

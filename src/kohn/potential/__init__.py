@@ -5,8 +5,7 @@ from kohn.potential.compiled_model import evaluate as evaluate
 from kohn.potential.extrapolation import ExtrapolationWarning as ExtrapolationWarning
 from kohn.potential.extrapolation import TrainingDistances as TrainingDistances
 from kohn.potential.files import load as load
-from kohn.potential.files import load_properties as load_properties
-from kohn.potential.files import open_model as open_model
+from kohn.potential.files import load_potential as load_potential
 from kohn.potential.files import save as save
 from kohn.potential.files import to_bytes as to_bytes
 from kohn.potential.moving import MovingPotential as MovingPotential

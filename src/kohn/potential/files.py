@@ -57,7 +57,7 @@ def metadata(potential: Potential | PropertyModel) -> Document:
     }
 
 
-def open_model(path: str | Path) -> Potential | PropertyModel:
+def load(path: str | Path) -> Potential | PropertyModel:
     """Open a potential or a model of properties.
 
     Raises:
@@ -108,36 +108,20 @@ def _in_words(error: Exception) -> str:
     return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def load(path: str | Path) -> Potential:
+def load_potential(path: str | Path) -> Potential:
     """Open a potential.
 
     Raises:
-        ModelFileError: see `open_model`; or the file is a model of properties.
+        ModelFileError: see `load`; or the file is a model of properties.
     """
-    potential = open_model(path)
+    potential = load(path)
     if isinstance(potential, PropertyModel):
         raise ModelFileError(
             f"this is a model of {' and '.join(potential.targets)}, not of energies",
             where=Place(file=path),
-            fix="open it with kohn.load_properties, or use `kohn predict` and `kohn eval`",
+            fix="name a potential; `kohn predict` and `kohn eval` take models of properties",
         )
     return potential
-
-
-def load_properties(path: str | Path) -> PropertyModel:
-    """Open a model of properties.
-
-    Raises:
-        ModelFileError: see `open_model`; or the file is a potential.
-    """
-    model = open_model(path)
-    if isinstance(model, Potential):
-        raise ModelFileError(
-            "this is a potential, not a model of other properties",
-            where=Place(file=path),
-            fix="open it with kohn.load",
-        )
-    return model
 
 
 def arrays_by_name(tree: Tree) -> dict[str, np.ndarray]:

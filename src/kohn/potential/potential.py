@@ -6,7 +6,7 @@ the derivatives of E, unless the model predicts forces directly (`Potential.cons
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import jax
@@ -152,12 +152,14 @@ class Potential(TrainedNetwork):
             start = 0
             for g, (i, h) in enumerate(zip(indices, neighbourhoods, strict=True)):
                 rows = slice(start, start + len(structures[i]))
-                result = self.complete(structures[i], derived, g, rows)
-                result = replace(result, outside=self.domain.outside(structures[i], h))
+                values = self.complete(structures[i], derived, g, rows).values
                 if confidence is not None:
                     v = confidence.variances(structures[i])
-                    result = replace(result, energy_std=v.energy**0.5, forces_std=np.sqrt(v.forces))
-                results[i] = result
+                    values |= {
+                        "energy_std": np.asarray(np.sqrt(v.energy)),
+                        "forces_std": np.sqrt(v.forces),
+                    }
+                results[i] = Prediction(values, self.domain.outside(structures[i], h))
                 start = rows.stop
             if advance is not None:
                 advance(len(indices))

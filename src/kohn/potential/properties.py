@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from kohn.compilation import compiled
-from kohn.errors import InputError
+from kohn.errors import ConfigError, InputError
 from kohn.graphs import check_geometry, species_index
 from kohn.models.heads.properties import PropertyNetwork, cartesian
 from kohn.potential.potential import batched, warn_of_extrapolation
 from kohn.potential.trained_network import TrainedNetwork
-from kohn.structures import Readable, Structure, structures_of
+from kohn.structures import Prediction, Readable, Structure, structures_of
 from kohn.structures.properties import PREDICTED_BY
 from kohn.typing import Document, Float
 
@@ -68,19 +68,26 @@ class PropertyModel(TrainedNetwork):
         structures: Readable,
         *,
         slots: int = 65_536,
+        uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
-    ) -> list[dict[str, np.ndarray]]:
-        """Predict properties by name, float64, of structures in their order: dipoles [3],
+    ) -> list[Prediction]:
+        """Predict properties, float64, of structures in their order: dipoles [3],
         polarizabilities [3, 3], scalars [], in `units`.
 
         Args:
             structures: anything that `kohn.read` takes; computed in batches of similar size.
             slots: number of edges in a batch, which bounds memory.
+            uncertainty: no model of properties has any yet.
             advance: called with the number of structures done since the last call.
 
         Raises:
             InputError: an element that the model has not seen; an impossible geometry.
+            ConfigError: `uncertainty`.
         """
+        if uncertainty:
+            raise ConfigError(
+                "models of properties give no uncertainty", fix="leave the uncertainty out"
+            )
         structures = structures_of(structures)
         for s in structures:  # before any computation
             species_index(s, self.elements)
@@ -109,7 +116,7 @@ class PropertyModel(TrainedNetwork):
             if advance is not None:
                 advance(len(indices))
         warn_of_extrapolation(structures, outside)
-        return properties
+        return [Prediction(v, o) for v, o in zip(properties, outside, strict=True)]
 
 
 def label_of(structure: Structure, target: str) -> np.ndarray | None:

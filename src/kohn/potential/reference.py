@@ -68,7 +68,7 @@ class Reference:
             stress: whether the model predicts stress; returned for structures with a volume.
         """
         e0 = self.atoms(structure)
-        learned = Prediction(
+        learned = Prediction.of_energy(
             energy=float(e0.sum() + np.float64(d.energy[g])),
             energies=e0 + np.asarray(d.atom_energies[rows], np.float64),
             forces=np.asarray(d.forces[rows], np.float64),
@@ -77,7 +77,7 @@ class Reference:
         if self.baseline is None:
             return learned
         baseline = self.baseline(structure)
-        return Prediction(
+        return Prediction.of_energy(
             energy=learned.energy + baseline.energy,
             energies=learned.energies + baseline.energies,
             forces=learned.forces + baseline.forces,

@@ -18,7 +18,7 @@ def hull(
     files: Sequence[str | Path],
     candidates: Sequence[str | Path] = (),
     *,
-    references: str | Path | None = None,
+    reference_energies: str | Path | None = None,
     formation: bool = False,
     allow_mixed: bool = False,
     tolerance: float = 1e-8,
@@ -31,7 +31,7 @@ def hull(
     Args:
         files: files of entries.
         candidates: files of candidates to compare with the hull.
-        references: file of the energies of elements, eV/atom.
+        reference_energies: file of the energies of elements, eV/atom.
         formation: energies are formation energies, eV/atom.
         allow_mixed: do not refuse energies that were computed in different ways.
         tolerance: a compound within this distance of the hull is stable, eV/atom.
@@ -45,7 +45,9 @@ def hull(
         InputError, ConfigError: see `read_entries` and `ConvexHull`.
     """
     entries = read_entries(files, formation=formation)
-    given = None if references is None else ElementalReferences.given(Path(references))
+    given = (
+        None if reference_energies is None else ElementalReferences.given(Path(reference_energies))
+    )
     phases = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
     remarks = [f"Mixed, as allowed: {c}" for c in phases.conflicts] + phases.notes
     remarks += isotopes(entries)

@@ -16,43 +16,88 @@ from kohn.typing import Document, Float
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
-    """The prediction of a potential for one structure.
+    """The prediction of a model for one structure.
+
+    A value has the name that it has in the label table: `prediction["dipole"]`. Those of a
+    potential are properties too: `prediction.energy`.
 
     Attributes:
-        energy: eV, E0s included.
-        energies: eV, [n], of each atom, E0 included.
-        forces: eV/Å, [n, 3].
-        stress: eV/Å³, [3, 3], positive in tension, for a structure that is periodic in some
-            direction in a cell with a volume; None otherwise, and for a potential that is not
-            conservative.
-        energy_std: expected standard deviation of the error of the energy, eV, for models that
-            are `confident`.
-        forces_std: the same for each force component, eV/Å, [n, 3].
+        values: name -> float64 array in Kohn's units; what the model does not predict is missing.
         outside: how the structure differs from the training data, in words.
     """
 
-    energy: float
-    energies: np.ndarray
-    forces: np.ndarray
-    stress: np.ndarray | None
-    energy_std: float | None = None
-    forces_std: np.ndarray | None = None
+    values: dict[str, np.ndarray]
     outside: tuple[str, ...] = ()
 
+    @classmethod
+    def of_energy(
+        cls,
+        energy: float,
+        energies: np.ndarray,
+        forces: np.ndarray,
+        stress: np.ndarray | None = None,
+        *,
+        energy_std: float | None = None,
+        forces_std: np.ndarray | None = None,
+        outside: tuple[str, ...] = (),
+    ) -> "Prediction":
+        """Collect the values of a potential; those that are None are missing."""
+        values = {
+            "energy": energy,
+            "energies": energies,
+            "forces": forces,
+            "stress": stress,
+            "energy_std": energy_std,
+            "forces_std": forces_std,
+        }
+        return cls({k: np.asarray(v) for k, v in values.items() if v is not None}, outside)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.values:
+            raise KeyError(f"{name}: the model predicts {', '.join(self.values)}")
+        return self.values[name]
+
+    @property
+    def energy(self) -> float:
+        """The energy, eV, E0s included."""
+        return float(self["energy"])
+
+    @property
+    def energies(self) -> np.ndarray:
+        """The energy of each atom, eV, [n], E0 included."""
+        return self["energies"]
+
+    @property
+    def forces(self) -> np.ndarray:
+        """Forces, eV/Å, [n, 3]."""
+        return self["forces"]
+
+    @property
+    def stress(self) -> np.ndarray | None:
+        """Stress, eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
+        direction in a cell with a volume; None otherwise, and if forces are predicted directly."""
+        return self.values.get("stress")
+
+    @property
+    def energy_std(self) -> float | None:
+        """Expected standard deviation of the error of the energy, eV, of `confident` models."""
+        std = self.values.get("energy_std")
+        return None if std is None else float(std)
+
+    @property
+    def forces_std(self) -> np.ndarray | None:
+        """The same for each force component, eV/Å, [n, 3]."""
+        return self.values.get("forces_std")
+
     def __repr__(self) -> str:
-        force = np.linalg.norm(self.forces, axis=1).max(initial=0.0)
-        parts = [f"energy {self.energy:.6g} eV", f"{len(self.energies)} atoms"]
-        parts += [f"largest force {force:.4g} eV/Å"]
-        parts += ["with stress"] if self.stress is not None else []
-        parts += [f"σ {self.energy_std:.3g} eV"] if self.energy_std is not None else []
+        parts = [f"{k} {v:.6g}" for k, v in self.values.items() if v.ndim == 0]
+        parts += [f"{k} {list(v.shape)}" for k, v in self.values.items() if v.ndim > 0]
         parts += ["outside the training data"] if self.outside else []
         return f"Prediction({'; '.join(parts)})"
 
     def as_labels(self) -> dict[str, np.ndarray]:
-        """Return the prediction under the names of the label table."""
-        names = ("energy", "energies", "forces", "stress", "energy_std", "forces_std")
-        values = {name: getattr(self, name) for name in names}
-        return {name: np.asarray(v) for name, v in values.items() if v is not None}
+        """Return the values by their names in the label table."""
+        return dict(self.values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from kohn.records import write_atomically
 from kohn.structures.comment_line import pair
 from kohn.structures.elements import symbol
 from kohn.structures.extxyz import PLAIN
+from kohn.structures.predictive import Prediction
 from kohn.structures.properties import PREDICTED_BY, PREDICTOR, PROPERTIES
 from kohn.structures.raw_frames import raw_of
 from kohn.structures.reading import Readable, read
@@ -22,7 +23,7 @@ def write(
     structures: Readable,
     path: str | Path,
     *,
-    predictions: Sequence[Document] | None = None,
+    predictions: Sequence[Prediction | Document] | None = None,
     predicted_by: str = PREDICTOR,
 ) -> tuple[str, ...]:
     """Write extended XYZ, with enough digits to read all numbers back exactly.
@@ -35,7 +36,8 @@ def write(
     Args:
         structures: anything that `kohn.read` takes.
         path: the file; it is replaced at once when everything is written.
-        predictions: property name -> value, for each structure; earlier predictions are dropped.
+        predictions: of a model, or property name -> value, for each structure; earlier predictions
+            are dropped.
         predicted_by: name of the model.
 
     Returns:
@@ -52,7 +54,9 @@ def write(
             expected=str(len(items)),
             received=str(len(predictions)),
         )
-    extra = predictions if predictions is not None else [None] * len(items)
+    extra: list[Document | None] = [None] * len(items)
+    if predictions is not None:
+        extra = [p.as_labels() if isinstance(p, Prediction) else p for p in predictions]
     frames = (frame_text(s, p, predicted_by) for s, p in zip(items, extra, strict=True))
     write_atomically(path, "".join(frames).encode())
     return tuple(sorted({name for s in items for name in _unwritable(s)}))

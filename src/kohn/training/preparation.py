@@ -17,7 +17,7 @@ from kohn.errors import ConfigError, InputError
 from kohn.jobs import FORMAT
 from kohn.models import FAMILIES
 from kohn.models.heads.properties import PropertyConfig, PropertyNetwork
-from kohn.potential import Potential, PropertyModel, Reference, TrainingDistances, load
+from kohn.potential import Potential, PropertyModel, Reference, TrainingDistances, load_potential
 from kohn.records import to_json
 from kohn.structures import (
     PROPERTIES,
@@ -85,7 +85,7 @@ def prepare(settings: TrainSettings) -> Prepared:
     parts = _parts(settings, everything)
     tests = {"test": _geometries(_read(data, data.test))} if data.test else {}
     allowed = [kind for kind in data.allow if kind not in NOT_FOR_TRAINING]
-    check_sets = partial(check, {**parts, **tests}, override=allowed, geometry_only=tests)
+    check_sets = partial(check, {**parts, **tests}, allow=allowed, geometry_only=tests)
     prepare_task = _energies if settings.of_energies else _properties
     potential, task, report, loaders = prepare_task(settings, everything, parts, check_sets)
     fingerprint = _fingerprint(settings, everything, parts)
@@ -120,7 +120,7 @@ def _energies(
     torques = settings.loss.penalties.torque > 0
     zero = Reference(e0s.values)
     task = EnergyTask(zero, _numbers(weights), _numbers(late), _huber(settings), torques)
-    start = None if settings.run.init_from is None else load(settings.run.init_from)
+    start = None if settings.run.init_from is None else load_potential(settings.run.init_from)
     loaders = _loaders(settings, task, train, valid, start)
     potential = Potential(
         _model(settings, loaders[0], start),

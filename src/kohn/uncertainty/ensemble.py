@@ -131,7 +131,7 @@ def mean(predictions: Sequence[Prediction], uncertainty: bool) -> Prediction:
     energies = np.array([p.energy for p in predictions])
     forces = np.stack([p.forces for p in predictions])
     stresses = [p.stress for p in predictions if p.stress is not None]
-    return Prediction(
+    return Prediction.of_energy(
         energy=float(energies.mean()),
         energies=np.mean([p.energies for p in predictions], axis=0),
         forces=forces.mean(axis=0),
