@@ -277,14 +277,14 @@ def test_a_law_measures_the_same_alone_and_among_others():
 
 def test_a_folder_with_another_audit_is_refused(tmp_path):
     kohn.audit(Planted(planted.honest), MOLECULE, laws=FEW, out=tmp_path)
-    with pytest.raises(InputError, match="of another audit"):
+    with pytest.raises(InputError, match="belongs to another audit"):
         kohn.audit(Planted(planted.honest), MOLECULE, laws=FEW, seed=1, out=tmp_path)
 
 
 def test_other_structures_under_the_same_name_are_another_audit(tmp_path):
     kohn.audit(Planted(planted.honest), MOLECULE, laws=FEW, out=tmp_path)
     moved = replace(MOLECULE, positions=MOLECULE.positions * 1.01)
-    with pytest.raises(InputError, match="of another audit"):
+    with pytest.raises(InputError, match="belongs to another audit"):
         kohn.audit(Planted(planted.honest), moved, laws=FEW, out=tmp_path)
 
 

@@ -176,7 +176,7 @@ def test_blocks_are_seamless(config, monkeypatch, rng):
     def value(c):
         return c.mean() if config.kind == "average" else (match(c, config.gamma) * c).sum()
 
-    monkeypatch.setattr(kernels, "ROWS", 7)
+    monkeypatch.setattr(kernels, "MAX_ENVIRONMENTS", 7)
     counted: list[int] = []
     found = kernel_matrix(a, b, config, advance=counted.append)
     assert np.abs(found - one_by_one(a, b, value)).max() < TOLERANCE
@@ -249,7 +249,7 @@ def test_memory_is_bounded(config, monkeypatch):
         def __iter__(self):
             return (np.random.default_rng(i).random((2, 2**16)) for i in range(64))
 
-    monkeypatch.setattr(kernels, "NUMBERS", 2**19)
+    monkeypatch.setattr(kernels, "MAX_FEATURES", 2**19)
     tracemalloc.start()
     k = kernel_matrix(Made(), Made(), config)
     peak = tracemalloc.get_traced_memory()[1]

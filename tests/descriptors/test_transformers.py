@@ -22,7 +22,7 @@ from kohn.descriptors.coulomb_matrix import (
     sorted_coulomb_matrix,
 )
 from kohn.descriptors.soap_stream import soap_features as describe_soap
-from kohn.descriptors.structure_factor import soap_features as describe_structure_factor
+from kohn.descriptors.structure_factor import structure_factors as describe_structure_factor
 from kohn.descriptors.transformers import (
     CoulombMatrix,
     Soap,

@@ -17,7 +17,7 @@ import kohn.discovery.models
 from kohn.descriptors import polynomial_cutoff
 from kohn.descriptors.soap import SoapConfig
 from kohn.discovery import screen
-from kohn.discovery.candidate_energies import Predictor, Relaxation, listed
+from kohn.discovery.candidate_energies import Predictor, Relaxation, read_contents
 from kohn.discovery.options import Options
 from kohn.errors import ConfigError, InputError, KohnError
 from kohn.graphs import gather_neighbours, neighbourhood
@@ -94,7 +94,7 @@ def opened():
 @pytest.fixture(autouse=True)
 def opened_once(opened, monkeypatch):
     """What is compiled is kept from test to test."""
-    monkeypatch.setattr(kohn.discovery.models, "load", opened)
+    monkeypatch.setattr(kohn.discovery.models, "load_potential", opened)
 
 
 @pytest.fixture(scope="module")
@@ -267,9 +267,9 @@ def test_names_of_structures(folder, tmp_path):
     given = [{"id": "x"}, {"name": "y"}, {"material_id": "mp-1"}, {"id": "z", "name": "no"}]
     some = [replace(s, info=i) for s, i in zip(STRUCTURES, given, strict=False)]
     write(some, tmp_path / "a.extxyz")
-    assert listed([tmp_path / "a.extxyz"]).candidates.ids == ["x", "y", "mp-1", "z"]
+    assert read_contents([tmp_path / "a.extxyz"]).candidates.ids == ["x", "y", "mp-1", "z"]
     write([replace(s, info={}) for s in some], tmp_path / "b.extxyz")
-    found = listed([tmp_path / "b.extxyz", tmp_path / "b.extxyz"]).candidates
+    found = read_contents([tmp_path / "b.extxyz", tmp_path / "b.extxyz"]).candidates
     assert not found.named.any()
     assert found.ids[:4] == [f"{tmp_path / 'b.extxyz'}:{k}" for k in range(4)]
 
@@ -409,7 +409,7 @@ def test_variances_of_energies_are_those_with_forces(process, opened, monkeypatc
     posterior = Posterior(opened(path).model)
     expected = np.array([posterior.variances(s).energy for s in asked])
     for atoms in (1, 9, 1024):
-        monkeypatch.setattr("kohn.models.posterior.ATOMS", atoms)
+        monkeypatch.setattr("kohn.models.posterior.BATCH_ATOMS", atoms)
         found = posterior.energy_variances(asked)
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
     sizes = np.array([len(s) for s in asked])
@@ -482,7 +482,7 @@ def copper(k):
 def metals(tmp_path, opened, monkeypatch):
     """A Morse potential that a made-up file stands for."""
     potential = Potential(Morse(jnp.array(0.35)), {28: -1.0, 29: -2.0})
-    monkeypatch.setattr(kohn.discovery.models, "load", lambda path: potential)
+    monkeypatch.setattr(kohn.discovery.models, "load_potential", lambda path: potential)
     (tmp_path / "morse.safetensors").write_bytes(b"stands for a potential")
     write([copper(k) for k in range(6)], tmp_path / "metals.extxyz")
     (tmp_path / "hull.csv").write_text("id,formula,energy\nn,Ni,-3\nc,Cu,-4\nx,NiCu,-7.1\n")

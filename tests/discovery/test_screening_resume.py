@@ -235,7 +235,7 @@ def test_another_plan_is_refused_and_named(differs, said, files, tmp_path, monke
         more = {"reference_energies": tmp_path / "refs.json"}
     else:
         monkeypatch.setattr("kohn.discovery.screening.__version__", "0.0.0-other")
-    with pytest.raises(InputError, match="of another screening") as error:
+    with pytest.raises(InputError, match="belongs to another screening") as error:
         screen(candidates, [hull], out, options=options, **more)
     names = [part.split(":")[0] for part in error.value.received.split("; ")]
     assert names == [said]

@@ -273,17 +273,16 @@ class FakeProperties:
     provenance = {"means": {"dipole": [1.0, 0.0, 0.0], "polarizability": np.eye(3).tolist()}}
 
     def predict(self, structures, *, advance=None):
-        return [
-            {"dipole": np.array([0.3, 0.0, -0.4]), "polarizability": np.diag([2.0, 2.0, 5.0])}
-            for _ in structures
-        ]
+        values = {"dipole": np.array([0.3, 0.0, -0.4]), "polarizability": np.diag([2.0, 2.0, 5.0])}
+        return [Prediction(values) for _ in structures]
 
 
 def test_errors_of_properties_are_of_components_and_of_degrees():
     """Δα = diag(1, 1, 4): degree 0 is 6/√3, degree 2 the length √6 of diag(−1, −1, 2) in five
     components."""
     s = labelled(WATER, dipole=np.zeros(3), polarizability=np.diag([1.0, 1.0, 1.0]))
-    pairs = [(s, *FakeProperties().predict([s])), (labelled(WATER), *FakeProperties().predict([s]))]
+    (prediction,) = FakeProperties().predict([s])
+    pairs = [(s, prediction.values), (labelled(WATER), prediction.values)]
     found = errors_of_properties(pairs)
     assert found["dipole"] == Errors(pytest.approx(0.7 / 3), pytest.approx((0.25 / 3) ** 0.5), 3)
     assert found["polarizability"].count == 9

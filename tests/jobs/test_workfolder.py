@@ -47,7 +47,7 @@ def test_another_plan_is_refused_with_what_differs(work, plan, names):
     with work.held():
         work.begin(PLAN)
         before = work.records.read_bytes()
-        with pytest.raises(InputError, match="of another labelling") as refused:
+        with pytest.raises(InputError, match="belongs to another labelling") as refused:
             work.begin(plan)
     for text in (refused.value.expected, refused.value.received):
         assert [part.split(":")[0] for part in text.split("; ")] == names.split()

@@ -255,7 +255,7 @@ def test_shapes_that_do_not_fit_are_refused(rng):
         fitted("laplacian", x[0], y)
     with pytest.raises(InputError, match="not an array of numbers"):
         fitted("laplacian", [["H"]], [1.0])  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="other features"):
+    with pytest.raises(InputError, match="number of features differs"):
         fitted("laplacian", x, y).predict(x[:, :2])
 
 

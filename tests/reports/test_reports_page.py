@@ -304,7 +304,7 @@ def test_a_file_or_the_folder_above_is_refused_with_the_right_one(run):
     with pytest.raises(InputError, match="a file, not a run folder") as caught:
         report(run / "model.safetensors")
     assert str(run) in (caught.value.fix or "")
-    with pytest.raises(InputError, match="not of a run") as caught:
+    with pytest.raises(InputError, match="not a run folder") as caught:
         report(run.parent)
     assert "first" in (caught.value.fix or "")
 

@@ -318,8 +318,8 @@ def test_bad_values_of_parquet_are_named_by_row(tmp_path):
         ("id,formula\na,Li\n", "no column energy"),
         ("id,formula,energy,energy_per_atom\na,Li2O,-14,-4.7\n", "two columns of energies"),
         ("id,formula,formation_energy_per_atom\na,Li2O,-2\n", "only formation energies"),
-        ("id,formula,energy\na,Li2O\n", "not as many fields"),
-        ("id,formula,energy\na,Li2O,-14,1\n", "not as many fields"),
+        ("id,formula,energy\na,Li2O\n", "not have as many fields"),
+        ("id,formula,energy\na,Li2O,-14,1\n", "not have as many fields"),
         ('id,formula,energy\n"a\nb",Li2O,-14\n', "line break"),
     ],
 )
@@ -398,7 +398,7 @@ def test_deviations_that_some_files_lack_are_not_zero(first, tmp_path):
 
 def test_a_ragged_row_is_named_by_its_line(tmp_path):
     file = text(tmp_path, "a.csv", "id,formula,energy\n" + GOOD + "x,Li2O\n" + GOOD)
-    with pytest.raises(InputError, match="not as many fields") as error:
+    with pytest.raises(InputError, match="not have as many fields") as error:
         read_candidates(file)
     assert str(error.value.where).endswith("line 7")
 

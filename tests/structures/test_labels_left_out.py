@@ -79,7 +79,7 @@ def test_check_says_what_is_not_finite_and_can_be_told_to_go_on(given):
     assert finding.count == 4
     assert "dipole, energy, forces, stress" in finding.message
     assert "line" in str(finding.where[0])
-    (allowed,) = check(path, override=["nonfinite-label"]).of_kind("nonfinite-label")
+    (allowed,) = check(path, allow=["nonfinite-label"]).of_kind("nonfinite-label")
     assert allowed.severity == "warning"
 
 

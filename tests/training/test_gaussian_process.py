@@ -30,7 +30,7 @@ from kohn.models import (
 )
 from kohn.models.gaussian_process import lone_atoms, normalised
 from kohn.models.label_covariances import KINDS, Inducing, centres, compiled_kernels, unit_features
-from kohn.models.posterior import WIDTH, Posterior, prior_variances
+from kohn.models.posterior import WIDTH_STEP, Posterior, prior_variances
 from kohn.potential import Potential, load, save
 from kohn.potential.files import arrays_by_name, metadata
 from kohn.structures import read, to_ase, write
@@ -273,7 +273,7 @@ def test_variances_are_those_of_the_process_without_approximation():
 def environments(s):
     """p̂ of the centres of a structure, and their elements."""
     features, _ = compiled_kernels(expansion(CONFIG.soap, ELEMENTS), CONFIG.zeta)
-    block = centres([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, 2 * WIDTH)
+    block = centres([s], [neighbourhood(s, CONFIG.cutoff)], ELEMENTS, 2 * WIDTH_STEP)
     return unit_features(block, np.arange(len(s)), features), block.centre
 
 

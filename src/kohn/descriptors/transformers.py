@@ -309,7 +309,9 @@ class StructureFactor(StructureTransformer):
             pass
 
     def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
-        return structure_factor.soap_features(self._known(structures), self.config, self.elements_)
+        return structure_factor.structure_factors(
+            self._known(structures), self.config, self.elements_
+        )
 
     def _names(self) -> list[str]:
         return structure_factor.feature_names(self.config, self.elements_)

@@ -39,7 +39,7 @@ from kohn.records import checksum, refuse_output
 from kohn.stability import ElementalReferences, element_bias, read_entries
 from kohn.stability.candidates import Candidates
 from kohn.stability.entries import Entries
-from kohn.stability.reading_candidates import read_candidates, refuse_twice
+from kohn.stability.reading_candidates import read_candidates, refuse_bad_ids
 from kohn.stability.systems import SystemHulls
 from kohn.structures import files_of
 from kohn.version import __version__
@@ -187,7 +187,7 @@ def _by_models(
     models = open_models(paths)
     progress.work("reading structures", 0, None)
     contents = read_contents(files, periodic=options.periodic)
-    refuse_twice(contents.candidates)
+    refuse_bad_ids(contents.candidates)
     unpredicted = replace(
         contents.candidates, provenance=dict.fromkeys(models.provenance, contents.candidates.ids)
     )

@@ -63,7 +63,7 @@ def fields_of(run: Run) -> dict[str, Any]:
         ],
         findings=sections.findings(run),
         laws=[audit.line(row) for row in run.audit.get("rows", ())],
-        audited=audit.said_of(run.audit) if run.audit else [],
+        audited=audit.verdict_sentences(run.audit) if run.audit else [],
         timings=summary.timings(run),
         model=summary.model_facts(run),
         versions=summary.versions(run),

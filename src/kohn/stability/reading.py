@@ -12,7 +12,7 @@ from kohn.stability.formulas import has_isotopes, parse_formula
 from kohn.stability.provenance import reconciled
 from kohn.structures import Structure, computed_entries, read
 from kohn.structures.computed_entries import number
-from kohn.structures.labels import KeysUsed, structure_of, wanted
+from kohn.structures.labels import KeysUsed, keys_to_read, structure_of
 from kohn.structures.properties import PREDICTED_BY
 from kohn.structures.provenance import (
     UNKNOWN,
@@ -22,7 +22,7 @@ from kohn.structures.provenance import (
     provenance_of,
     stated,
 )
-from kohn.structures.raw_frames import merge_groups
+from kohn.structures.raw_frames import validated
 from kohn.tables import blocks, columns_of, is_table
 from kohn.typing import Document
 
@@ -131,7 +131,7 @@ def _structure(
     if not computed_entries.is_whole(entry, counts):
         return None
     raw = computed_entries.geometry(entry, counts, place)
-    structure = structure_of(merge_groups(raw), wanted(), {}, KeysUsed())
+    structure = structure_of(validated(raw), keys_to_read(), {}, KeysUsed())
     return structure.with_labels(energy=None) if formation else structure
 
 
