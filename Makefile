@@ -1,13 +1,14 @@
 # make setup   .venv with everything pinned      make demo    train on real data, two to four minutes
 # make test    the whole suite                   make lint    ruff, pyright, import-linter
-# make peers   environments for the benchmarks   make lock    pin anew from pyproject.toml
+# make docs    the site, into docs/_build/html   make lock    pin again from pyproject.toml
+# make peers   environments for the benchmarks
 # make .venv-jax-0.10.2/.done   the pins with another jax, for benchmarks.versions
 
 PYTHON ?= python3
 BIN := .venv/bin
 PINNED := .venv/.pinned
 
-.PHONY: setup demo test fast lint peers lock clean
+.PHONY: setup demo test fast lint docs peers lock clean
 
 setup: $(PINNED)
 
@@ -38,6 +39,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# Warnings are errors: broken links, missing pages, failing cells. No network is needed.
+docs: setup
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
 	.venv-peers-schnetpack/.done .venv-peers-nequip/.done .venv-peers-tblite/.done \
@@ -90,9 +96,9 @@ peers: .venv-peers/.done .venv-peers-mlip/.done .venv-peers-descriptors/.done \
 	@touch $@
 
 lock: setup
-	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --extra test --extra materials --strip-extras --allow-unsafe \
+	$(BIN)/pip-compile --quiet --upgrade --generate-hashes --extra test --extra docs --extra materials --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
 		--output-file requirements.txt pyproject.toml
 
 clean:
-	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist runs
+	rm -rf .venv .cache .pytest_cache .ruff_cache .hypothesis build dist runs docs/_build

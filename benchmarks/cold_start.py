@@ -56,7 +56,7 @@ def make_case() -> tuple[Path, Path]:
 
     model, file = FOLDERS.work / "cold-start.safetensors", FOLDERS.work / "cold-start.extxyz"
     elements = (1, 6, 8)
-    mace = Mace.random(jax.random.key(0), MaceConfig(), elements, neighbours=8.0)
+    mace = Mace.init(jax.random.key(0), MaceConfig(), elements, neighbours=8.0)
     save(kohn.Potential(mace, dict.fromkeys(elements, 0.0)), model)
     folder = next(iter(kohn.data.__path__))
     kohn.write(kohn.read(f"{folder}/ethanol/test.extxyz").select(range(10)), file)

@@ -93,7 +93,7 @@ class Worker(worker.Worker):
         from kohn.models import FAMILIES as MODELS
         from kohn.potential import Potential
 
-        model = MODELS[command["family"]][1].random(
+        model = MODELS[command["family"]][1].init(
             jax.random.key(0),
             configuration(command["family"]),
             ELEMENTS,

@@ -99,7 +99,7 @@ def network(kind: str, elements: tuple[int, ...], scale: float) -> Callable[[Any
     key = jax.random.key(0)
     if kind == "equivariant":
         body = NequipConfig(channels=CHANNELS // 2, l_max=1, layers=2, radial_widths=(32,))
-        model = PropertyNetwork.random(
+        model = PropertyNetwork.init(
             key,
             PropertyConfig(body=body, targets=("dipole",)),
             elements,
@@ -109,15 +109,15 @@ def network(kind: str, elements: tuple[int, ...], scale: float) -> Callable[[Any
         return _Cartesian(model, cartesian)
     laboratory = kind.startswith("laboratory")
     config = SchNetConfig(channels=CHANNELS, layers=2, n_gaussians=20)
-    net = SchNet.random(key, config, elements, neighbours=8.0)
+    net = SchNet.init(key, config, elements, neighbours=8.0)
     if laboratory:
-        wide = Linear.random(key, (4 * config.n_gaussians, CHANNELS), np.float32)
+        wide = Linear.init(key, (4 * config.n_gaussians, CHANNELS), np.float32)
         net = eqx.tree_at(
             lambda n: [layer.filters[0] for layer in n.interactions],
             net,
             [wide] * config.layers,
         )
-    head = Linear.random(jax.random.key(1), (CHANNELS, 3), np.float32)
+    head = Linear.init(jax.random.key(1), (CHANNELS, 3), np.float32)
     return FromInvariants(net, head, laboratory)
 
 

@@ -29,7 +29,7 @@ def measure(cells: int) -> dict[str, float]:
     atoms = bulk("Si", cubic=True).repeat(cells)
     atoms.rattle(0.05, seed=0)
     config = MaceConfig(channels=64, hidden_l_max=0)
-    mace = Mace.random(jax.random.key(0), config, (14,), neighbours=46.0)
+    mace = Mace.init(jax.random.key(0), config, (14,), neighbours=46.0)
     atoms.calc = kohn.Calculator(kohn.Potential(mace, {14: 0.0}))
     started = time.perf_counter()
     atoms.get_forces()

@@ -1,7 +1,7 @@
 """Structures that every side of the benchmarks computes: numpy and ASE only, the same everywhere.
 
 Imported by our own benchmarks and by the scripts in `benchmarks/peers`, which run in other
-environments. Only `Generator.random` is drawn from, and coordinates are rounded to what extended
+environments. Only `Generator.init` is drawn from, and coordinates are rounded to what extended
 XYZ keeps, so that a structure made in memory equals the one read back from its file.
 
     python -m benchmarks.structures OUT_FOLDER

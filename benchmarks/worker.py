@@ -34,7 +34,7 @@ class Worker:
             from kohn.models import Mace, MaceConfig
 
             config, elements = MaceConfig(channels=64, hidden_l_max=0), (1, 6, 7, 8)
-            model = Mace.random(jax.random.key(0), config, elements, neighbours=14.375, dtype=dtype)
+            model = Mace.init(jax.random.key(0), config, elements, neighbours=14.375, dtype=dtype)
             self.potential = kohn.Potential(model, dict.fromkeys(elements, 0.0))
         else:
             from kohn.interfaces.mace_torch import from_mace_torch

@@ -1,4 +1,4 @@
-"""How the site is built: Sphinx with MyST, tutorials executed, reference pages written from code."""
+"""Build the site with Sphinx: tutorials are executed, reference pages written from the code."""
 
 import os
 import sys

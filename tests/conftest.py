@@ -1,5 +1,6 @@
 """What all tests share: compiled functions, strict dtypes, and Hypothesis runs that repeat."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ COMPILING = {
 }
 for name, value in COMPILING.items():  # read on import, here and in children
     os.environ.setdefault(name, value)
+
+# Tracing makes many objects and little garbage: collecting as often as by default takes a tenth.
+gc.set_threshold(100_000, 50, 50)
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

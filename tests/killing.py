@@ -1,5 +1,10 @@
-"""Ends `kohn train` by SIGKILL at a named stage: `python killing.py STAGE SETTINGS FOLDER`."""
+"""Ends `kohn train` by SIGKILL at each named stage: `python killing.py SETTINGS FOLDER`.
 
+The run of a stage is in FOLDER/STAGE, and has a process of its own: a fork of one that has imported
+everything and computed nothing, so that importing is paid once.
+"""
+
+import json
 import os
 import signal
 import sys
@@ -40,12 +45,27 @@ def fatal(function: Callable, nth: int, file: str, where: str) -> Callable:
     return call
 
 
-if __name__ == "__main__":
-    stage, settings, folder = sys.argv[1:]
+def run_until_killed(stage: str, settings: str, folder: str) -> None:
+    """Train in this process, which does not survive it."""
+    import kohn
+
     path, nth, file, where = STAGES[stage]
     module, name = path.split(":")
     home = import_module(module)
     setattr(home, name, fatal(getattr(home, name), nth, file, where))
-    import kohn
-
     kohn.train(settings, out=folder)
+
+
+if __name__ == "__main__":
+    settings, folder = sys.argv[1:]
+    for path, *_ in STAGES.values():
+        import_module(path.split(":")[0])
+    ends = {}
+    for stage in STAGES:
+        child = os.fork()
+        if child == 0:
+            run_until_killed(stage, settings, os.path.join(folder, stage))
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        ends[stage] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    print(json.dumps(ends))

@@ -50,6 +50,7 @@ def write_pages(app: Any) -> None:
         "commands.md": commands_page(),
         "labels.md": labels_page(),
         "../concepts/equations.md": equations_page(Path(app.srcdir) / "equations.yaml"),
+        "../benchmarks.md": benchmarks_page(Path(app.srcdir).parent / "benchmarks" / "README.md"),
     }
     for name, text in pages.items():
         file = folder / name
@@ -153,16 +154,17 @@ def item(line: str, section: str) -> str:
 def escaped(text: str) -> str:
     """Text whose signs Markdown would take for its own."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(p if p.startswith("`") else re.sub(r"([*_<>|\\$\[\]])", r"\\\1", p) for p in parts)
+    signs = re.compile(r"([*_<>|\\$\[\]])")
+    return "".join(p if p.startswith("`") else signs.sub(r"\\\1", p) for p in parts)
 
 
 def around_indented(lines: list[str]) -> Iterator[str]:
     """The lines with blank ones around those that are indented, which are code blocks."""
     before = ""
     for line in lines:
-        if line.startswith("    ") and before and not before.startswith("    "):
-            yield ""
-        elif line and not line.startswith(" ") and before.startswith("    "):
+        begins = line.startswith("    ") and before and not before.startswith("    ")
+        ends = line and not line.startswith(" ") and before.startswith("    ")
+        if begins or ends:
             yield ""
         yield line
         before = line
@@ -211,14 +213,14 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Progress and messages go to stderr; `--json` puts one document on stdout. Exit code 0 means",
-        "done, 1 that a check failed, 2 bad input or usage.",
+        "Progress and messages go to stderr; `--json` puts one document on stdout. Exit code 0",
+        "means done, 1 that a check failed, 2 bad input or usage.",
         "",
     ]
     for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
         lines += [f"## kohn {name}", "", *help_text(command.help or "")]
-        usage = [p.make_metavar(None) if p.param_type_name == "argument" else "" for p in command.params]
-        lines += ["```", " ".join(["kohn", name, *[u for u in usage if u], "[OPTIONS]"]), "```", ""]
+        usage = [p.make_metavar(None) for p in command.params if p.param_type_name == "argument"]
+        lines += ["```", " ".join(["kohn", name, *usage, "[OPTIONS]"]), "```", ""]
         lines += ["| argument or option | default | meaning |", "| --- | --- | --- |"]
         for parameter in command.params:
             lines.append(parameter_row(parameter))
@@ -283,9 +285,15 @@ def equations_page(file: Path) -> str:
     for section in yaml.safe_load(file.read_text(encoding="utf-8")):
         lines += [f"## {section['title']}", ""]
         for row in section["equations"]:
-            lines += [f"**{row['name']}.** {row.get('text', '')}", "", "$$", row["tex"].strip(), "$$"]
-            lines += ["", f"Code: `{row['code']}`.", ""]
+            lines += [f"**{row['name']}.** {row.get('text', '')}", "", "$$", row["tex"], "$$", ""]
+            lines += [f"Code: `{row['code']}`.", ""]
     return "\n".join(lines)
+
+
+def benchmarks_page(file: Path) -> str:
+    """The tables of the benchmarks as they are, with links that hold from here."""
+    text = file.read_text(encoding="utf-8")
+    return re.sub(r"\]\((?!https?:|#)([^)]+)\)", r"](../benchmarks/\1)", text)
 
 
 if __name__ == "__main__":

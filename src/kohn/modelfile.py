@@ -101,10 +101,10 @@ def _other_kind(path: Path) -> tuple[str, str]:
     if start.startswith(b"PK\x03\x04"):
         return (
             "a PyTorch or other zip file",
-            "models of mace-torch can be converted: docs/mace-torch.md",
+            "models of mace-torch can be converted: docs/howto/mace-torch.md",
         )
     if start.startswith(b"\x80"):
-        return "a pickle", "Kohn reads no pickles: convert the model, see docs/mace-torch.md"
+        return "a pickle", "Kohn reads no pickles: convert the model, see docs/howto/mace-torch.md"
     if start.startswith(b"\x89HDF"):
         return "an HDF5 file", "name a model that Kohn trained"
     if start.startswith((b"SQLite", b"- of Ulm")):

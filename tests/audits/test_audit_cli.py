@@ -110,7 +110,7 @@ def test_a_model(kohn_cli, tmp_path):
     config = MaceConfig(
         channels=4, hidden_l_max=0, l_max=1, correlation=2, radial_widths=(8,), cutoff=4.0
     )
-    mace = Mace.random(jax.random.key(0), config, (1, 8), neighbours=8.0, dtype=np.float32)
+    mace = Mace.init(jax.random.key(0), config, (1, 8), neighbours=8.0, dtype=np.float32)
     save(Potential(mace, {1: -13.6, 8: -2040.0}), tmp_path / "model.safetensors")
     write(tmp_path / "water.xyz", molecule("H2O"))
     for dtype in ("float64", "float32"):

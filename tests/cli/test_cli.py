@@ -37,7 +37,7 @@ def model(tmp_path_factory) -> Path:
     config = MaceConfig(
         channels=4, hidden_l_max=0, l_max=1, correlation=2, radial_widths=(8,), cutoff=4.0
     )
-    mace = Mace.random(jax.random.key(0), config, (1, 6, 8), neighbours=8.0, dtype=np.float32)
+    mace = Mace.init(jax.random.key(0), config, (1, 6, 8), neighbours=8.0, dtype=np.float32)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
     save(Potential(mace, {1: -13.6, 6: -1030.0, 8: -2040.0}), path)
     return path

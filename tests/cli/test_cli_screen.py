@@ -34,7 +34,7 @@ def models(tables):
     """Two potentials and structures of lithium and oxygen."""
     config = SchNetConfig(cutoff=3.0, channels=4, layers=1, n_gaussians=4)
     for k, name in enumerate("ab"):
-        model = SchNet.random(
+        model = SchNet.init(
             jax.random.key(k), config, (3, 8), neighbours=3.0, scale=0.3, dtype=np.float64
         )
         save(Potential(model, {3: -2.0, 8: -5.0}), tables / f"{name}.safetensors")
@@ -146,7 +146,7 @@ def test_the_folder_of_a_run_is_a_model(models, kohn_cli):
 def test_a_model_of_properties_is_refused(models, kohn_cli):
     body = NequipConfig(cutoff=3.0, channels=2, l_max=1, layers=1, radial_widths=(4,))
     config = PropertyConfig(body=body, targets=("dipole",), extensive=("dipole",), charges=True)
-    model = PropertyNetwork.random(
+    model = PropertyNetwork.init(
         jax.random.key(0), config, (3, 8), neighbours=2.0, atoms={}, dtype=np.float64
     )
     save(PropertyModel(model), models / "dipole.safetensors")

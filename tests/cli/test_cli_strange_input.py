@@ -20,7 +20,7 @@ ROWS = "Cu 0 0 0\nCu 2 2 2\n"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
     config = SchNetConfig(channels=4, layers=1, cutoff=3.0)
-    network = SchNet.random(jax.random.key(0), config, (29,), neighbours=8.0, dtype=np.float32)
+    network = SchNet.init(jax.random.key(0), config, (29,), neighbours=8.0, dtype=np.float32)
     path = tmp_path_factory.mktemp("model") / "toy.safetensors"
     save(Potential(network, {29: -3.0}), path)
     return path

@@ -244,7 +244,7 @@ def test_elements_can_be_said(kind):
     here = [list(names).index(name) for name in few]
     values = given.transform(SILICON)
     np.testing.assert_allclose(values[:, here], alone.transform(SILICON), rtol=0, atol=1e-12)
-    with pytest.raises(InputError, match=r"there is Si(.|\n)*only H, O"):
+    with pytest.raises(InputError, match=r"contain Si(.|\n)*only H, O"):
         kind(elements="H,O").fit(SILICON)
     with pytest.raises(InputError, match="not a chemical element"):
         kind(elements="Q").fit(SILICON)

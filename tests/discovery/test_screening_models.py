@@ -35,7 +35,7 @@ HULL = "id,formula,energy\nh,H,-3.1\no,O,-5.1\nsi,Si,-4.1\nw,H2O,-12.1\nq,SiO2,-
 
 
 def network(seed, dtype=np.float64, provenance=None):
-    model = SchNet.random(
+    model = SchNet.init(
         jax.random.key(seed), CONFIG, tuple(E0S), neighbours=4.0, scale=0.3, dtype=dtype
     )
     return Potential(model, E0S, provenance or {})

@@ -38,7 +38,7 @@ def chain(steps: str):
 
 def energies(family: str, chains: list[str]) -> np.ndarray:
     """Energies by random weights in float64, eV."""
-    model = FAMILIES[family][1].random(
+    model = FAMILIES[family][1].init(
         jax.random.key(0), CONFIGS[family], ELEMENTS, neighbours=2.0, dtype=np.float64
     )
     structures = [chain(steps) for steps in chains]

@@ -41,7 +41,7 @@ def violation(layer, q) -> float:
 
 @pytest.fixture(scope="module")
 def layer():
-    return Bilinear.random(jax.random.key(0), IRREPS, IRREPS, IRREPS, CHANNELS, np.float64)
+    return Bilinear.init(jax.random.key(0), IRREPS, IRREPS, IRREPS, CHANNELS, np.float64)
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -40,7 +40,7 @@ def model_of(net_force="removed", elements=ELEMENTS, dtype=np.float64) -> Direct
     config = DirectConfig(
         cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8,), net_force=net_force
     )
-    return Direct.random(
+    return Direct.init(
         jax.random.key(1), config, elements, neighbours=5.0, scale=100.0, dtype=dtype
     )
 
@@ -49,7 +49,7 @@ def mace_of(net_force="free") -> Direct:
     config = MaceDirectConfig(
         cutoff=CUTOFF, channels=4, hidden_l_max=0, l_max=2, radial_widths=(8,), net_force=net_force
     )
-    return Direct.random(
+    return Direct.init(
         jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=100.0, dtype=np.float64
     )
 

@@ -39,9 +39,7 @@ def model(request):
 
 def random_model(config, elements=ELEMENTS, dtype=np.float64):
     family = FAMILIES[config.family][1]
-    return family.random(
-        jax.random.key(1), config, elements, neighbours=5.0, scale=3.0, dtype=dtype
-    )
+    return family.init(jax.random.key(1), config, elements, neighbours=5.0, scale=3.0, dtype=dtype)
 
 
 def energies_and_forces(model, elements=ELEMENTS, shape=None):
@@ -93,7 +91,7 @@ def test_the_file_opens_as_it_was(model, tmp_path):
 
 def three_body(rng, n: int, k: int, l_max: int):
     config = DimeNetConfig(channels=5, angular_channels=3, l_max=l_max)
-    layer = Interaction.random(jax.random.key(2), config, np.float64)
+    layer = Interaction.init(jax.random.key(2), config, np.float64)
     u = rng.normal(size=(n, k, 3))
     u /= np.linalg.norm(u, axis=-1, keepdims=True)
     m, basis = rng.normal(size=(n, k, 5)), rng.normal(size=(n, k, config.n_bessel))

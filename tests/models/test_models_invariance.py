@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-STUDY = Path(__file__).parents[2] / "docs" / "invariance.md"
+STUDY = Path(__file__).parents[2] / "docs" / "tutorials" / "invariance.md"
 
 
 @pytest.mark.slow
 def test_an_invariant_model_ends_at_the_mean_and_an_equivariant_one_does_not():
-    """The program in docs/invariance.md, and what it says of its result."""
-    blocks = re.findall(r"```python\n(.*?)```", STUDY.read_text(encoding="utf-8"), re.DOTALL)
+    """The program in docs/tutorials/invariance.md, and what it says of its result."""
+    blocks = re.findall(
+        r"```\{code-cell\} python\n(.*?)```", STUDY.read_text(encoding="utf-8"), re.DOTALL
+    )
     found = {}
     exec("\n".join(blocks), found)
     blind, mean = found["blind"], found["dipoles"].mean(axis=0)

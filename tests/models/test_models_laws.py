@@ -131,7 +131,7 @@ def random_model(config):
     if not isinstance(config, GaussianProcessConfig):
         family = KNOWN[config.family][1]
         scale = SCALES.get(config.family, 30.0)
-        return family.random(key, config, tuple(E0S), neighbours=3.0, scale=scale, dtype=np.float64)
+        return family.init(key, config, tuple(E0S), neighbours=3.0, scale=scale, dtype=np.float64)
     points = jax.random.normal(key, (6, expansion(config.soap, tuple(E0S)).size)) ** 2
     points = points / jax.numpy.linalg.norm(points, axis=1, keepdims=True)
     weights = 1e4 * jax.random.normal(jax.random.key(4), (6,))

@@ -38,7 +38,7 @@ TINY = MaceConfig(
 
 
 def tiny(config=TINY, dtype=np.float64, elements=ELEMENTS) -> Mace:
-    return Mace.random(jax.random.key(1), config, elements, neighbours=3.0, scale=10.0, dtype=dtype)
+    return Mace.init(jax.random.key(1), config, elements, neighbours=3.0, scale=10.0, dtype=dtype)
 
 
 def some_structures():
@@ -413,7 +413,7 @@ def test_families_are_explicit():
 
 def test_isolated_atoms_in_the_default_architecture():
     """The published size: exactly zero above E0, in the default dtype."""
-    model = Mace.random(jax.random.key(0), MaceConfig(), ELEMENTS, neighbours=10.0)
+    model = Mace.init(jax.random.key(0), MaceConfig(), ELEMENTS, neighbours=10.0)
     alone = [structure([[0.1, 0.2, 0.3]], [z]) for z in ELEMENTS]
     d = evaluate(model, collate(alone, [neighbourhood(s, 5.0) for s in alone], ELEMENTS))
     assert d.atom_energies.dtype == np.float32

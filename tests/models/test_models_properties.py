@@ -31,7 +31,7 @@ CONFIG = PropertyConfig(
 @pytest.fixture(scope="module")
 def model():
     atoms = dict.fromkeys(TARGETS[1:], np.array([0.3, 0.7]))
-    return PropertyNetwork.random(
+    return PropertyNetwork.init(
         jax.random.key(0), CONFIG, ELEMENTS, neighbours=4.0, atoms=atoms, dtype=np.float64
     )
 

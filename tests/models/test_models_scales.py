@@ -41,7 +41,7 @@ def graph_of(s):
 
 
 def model_of(family, config):
-    return family.random(
+    return family.init(
         jax.random.key(0), config, ELEMENTS, neighbours=1.0, scale=1.0, dtype=np.float64
     )
 

@@ -97,7 +97,7 @@ def test_in_a_model(factor):
     outcomes = []
     for zbl in (False, True):
         chosen = config.model_copy(update={"zbl": zbl, "zbl_factor": factor})
-        model = Mace.random(
+        model = Mace.init(
             jax.random.key(0), chosen, (1, 8, 14), neighbours=2.0, scale=7.0, dtype=np.float64
         )
         outcomes.append(evaluate(model, graph))

@@ -51,7 +51,7 @@ def worst(found, expected):
 
 def random_model(dtype=np.float64, seed=1):
     config = SchNetConfig(cutoff=CUTOFF, channels=6, layers=2, n_gaussians=12)
-    return SchNet.random(
+    return SchNet.init(
         jax.random.key(seed), config, ELEMENTS, neighbours=5.0, scale=3.0, dtype=dtype
     )
 
@@ -217,9 +217,7 @@ SHAPES = {
 
 def equivariant(name, dtype=np.float64):
     family, config = SHAPES[name]
-    return family.random(
-        jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=3.0, dtype=dtype
-    )
+    return family.init(jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=3.0, dtype=dtype)
 
 
 def interactions(model):

@@ -43,7 +43,7 @@ def potential(seen) -> Potential:
     import jax
 
     config = SchNetConfig(channels=4, layers=1, cutoff=CUTOFF)
-    model = SchNet.random(
+    model = SchNet.init(
         jax.random.key(0), config, (1, 8, 29), neighbours=2.0, scale=0.1, dtype=np.float64
     )
     e0s = {1: -13.6, 8: -2040.0, 29: -3.0}

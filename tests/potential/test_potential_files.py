@@ -23,7 +23,7 @@ CONFIG = MaceConfig(
 
 
 def potential(dtype=np.float32, seed: int = 0, **changes) -> Potential:
-    model = Mace.random(
+    model = Mace.init(
         jax.random.key(seed),
         CONFIG.model_copy(update=changes),
         (1, 8),

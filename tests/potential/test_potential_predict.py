@@ -18,7 +18,7 @@ CONFIG = MaceConfig(cutoff=3.0, channels=2, l_max=1, correlation=2, radial_width
 
 
 def potential(dtype=np.float64) -> Potential:
-    model = Mace.random(
+    model = Mace.init(
         jax.random.key(0), CONFIG, tuple(E0S), neighbours=3.0, scale=5.0, dtype=np.float64
     )
     return Potential(model, E0S).astype(dtype)

@@ -48,7 +48,7 @@ def test_every_structure_is_asked_whether_it_is_like_the_training_data():
     near, far = (structure([[0, 0, 0], [0, 0, r]], [8, 1]) for r in (0.97, 1.9))
     body = NequipConfig(cutoff=3.0, channels=2, l_max=1, layers=1, radial_widths=(4,))
     config = PropertyConfig(body=body, targets=("dipole",), extensive=("dipole",), charges=True)
-    network = PropertyNetwork.random(
+    network = PropertyNetwork.init(
         jax.random.key(0), config, (1, 8), neighbours=1.0, atoms={}, dtype=np.float64
     )
     seen = TrainingDistances.of([near], [neighbourhood(near, 3.0)]).to_json()

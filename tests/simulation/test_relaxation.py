@@ -353,7 +353,7 @@ def test_forces_that_are_no_derivative_are_refused():
 def test_a_network_of_many_elements():
     """Random weights: wherever it goes, it says so."""
     config = SchNetConfig(cutoff=4.0, channels=4, layers=1, n_gaussians=6)
-    model = SchNet.random(
+    model = SchNet.init(
         jax.random.key(0), config, (1, 6, 8, 14), neighbours=8.0, scale=0.3, dtype=np.float64
     )
     potential = Potential(model, {1: -13.6, 6: -1030.0, 8: -2040.0, 14: -5.0})
@@ -377,7 +377,7 @@ def test_atoms_that_come_together_have_not_fallen_apart():
 def test_a_file_and_atoms_can_be_named(tmp_path):
     """As everything beside it in `kohn` takes them."""
     config = SchNetConfig(cutoff=3.5, channels=4, layers=1, n_gaussians=4)
-    model = SchNet.random(
+    model = SchNet.init(
         jax.random.key(0), config, (1, 8), neighbours=2.0, scale=0.1, dtype=np.float64
     )
     save(Potential(model, {1: -13.6, 8: -2040.0}), tmp_path / "model.safetensors")

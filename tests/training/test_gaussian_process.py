@@ -571,7 +571,7 @@ def test_more_inducing_points_than_environments_are_refused():
 
 
 def test_a_network_has_no_posterior():
-    model = Mace.random(
+    model = Mace.init(
         jax.random.key(0), MaceConfig(channels=2, radial_widths=(4,)), (1, 8), neighbours=1.0
     )
     with pytest.raises(ConfigError, match="no posterior"):

@@ -36,7 +36,7 @@ SHAPE = {"cutoff": CUTOFF, "channels": 4, "l_max": 1, "layers": 2, "radial_width
 
 
 def random_model(family, config, dtype=np.float64, scale=300.0):
-    return family.random(
+    return family.init(
         jax.random.key(1), config, ELEMENTS, neighbours=5.0, scale=scale, dtype=dtype
     )
 

@@ -119,7 +119,7 @@ class Drawn:
     """Stands for a family: says what it was asked for."""
 
     @classmethod
-    def random(cls, key, config, elements, **more):
+    def init(cls, key, config, elements, **more):
         return {"key": jax.random.key_data(key).tolist(), "elements": elements, **more}
 
 

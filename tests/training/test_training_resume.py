@@ -3,6 +3,7 @@
 Thirty and more kills at random moments are a benchmark: `python -m benchmarks.kills`.
 """
 
+import json
 import signal
 import subprocess
 import sys
@@ -40,14 +41,23 @@ def epochs(folder):
     return [{k: v for k, v in r.items() if k not in vary} for r in rows]
 
 
+@pytest.fixture(scope="module")
+def killed(alone, tmp_path_factory):
+    """A folder with the run of each stage, and which signal ended it."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, killing.__file__, alone[0], folder]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert process.returncode == 0, process.stderr
+    return folder, json.loads(process.stdout.splitlines()[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", killing.STAGES)
-def test_killed_and_resumed_is_the_same(alone, tmp_path, stage):
+def test_killed_and_resumed_is_the_same(alone, killed, stage):
     settings, expected = alone
-    out = tmp_path / "run"
-    command = [sys.executable, killing.__file__, stage, settings, out]
-    killed = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    folder, signals = killed
+    out = folder / stage
+    assert signals[stage] == signal.SIGKILL
     kohn.train(settings, out=out, resume=(out / SETTINGS).exists())
     for name in ("model.safetensors", "last.safetensors", "evaluation-valid.json"):
         assert (out / name).read_bytes() == (expected / name).read_bytes()

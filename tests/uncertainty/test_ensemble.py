@@ -21,7 +21,7 @@ CRYSTAL = structure([[0, 0, 0], [1.4, 1.3, 1.2]], [1, 8], 3.1 * np.eye(3), True)
 
 
 def potential(seed, elements=(1, 8)):
-    model = SchNet.random(
+    model = SchNet.init(
         jax.random.key(seed), CONFIG, elements, neighbours=4.0, scale=3.0, dtype=np.float64
     )
     return Potential(model, dict.fromkeys(elements, -1.0 * seed), {"seed": seed})

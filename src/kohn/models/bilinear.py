@@ -48,7 +48,7 @@ class Bilinear(eqx.Module):
     weights: tuple[Float[Array, " C"], ...]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         left: Sequence[Irrep],

@@ -60,11 +60,11 @@ class Output(eqx.Module):
     out: Linear
 
     @classmethod
-    def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Output":
+    def init(cls, key: Array, config: DimeNetConfig, dtype) -> "Output":
         """Draw weights from N(0, 1)."""
         c, keys = config.channels, jax.random.split(key, 3)
         shapes = ((config.n_bessel, c), (c, c), (c, 1))
-        return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
+        return cls(*(Linear.init(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, "N C"]:
         """Compute the hidden layer of atoms."""
@@ -86,12 +86,12 @@ class Interaction(eqx.Module):
     up: Linear  # W_s
 
     @classmethod
-    def random(cls, key: Array, config: DimeNetConfig, dtype) -> "Interaction":
+    def init(cls, key: Array, config: DimeNetConfig, dtype) -> "Interaction":
         """Draw weights from N(0, 1)."""
         c, a, n = config.channels, config.angular_channels, config.n_bessel
         shapes = ((c, a), (n, a), (n, (config.l_max + 1) * a), (c, c), (a, c))
         keys = jax.random.split(key, len(shapes))
-        return cls(*(Linear.random(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
+        return cls(*(Linear.init(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, y: Array, graph: Graph, scale: float) -> Array:
         """Compute m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
@@ -126,7 +126,7 @@ class DimeNet(Network):
     scale: Float[Array, ""]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: DimeNetConfig,
@@ -136,7 +136,7 @@ class DimeNet(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "DimeNet":
-        """Return an untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.init`."""
         s, c, rounds = len(elements), config.channels, config.layers
         keys = iter(jax.random.split(key, 4 + 2 * rounds))
         return cls(
@@ -144,14 +144,12 @@ class DimeNet(Network):
             elements=tuple(elements),
             neighbours=float(neighbours),
             embedding=(
-                Linear.random(next(keys), (s, c), dtype),
-                Linear.random(next(keys), (s, c), dtype),
+                Linear.init(next(keys), (s, c), dtype),
+                Linear.init(next(keys), (s, c), dtype),
             ),
-            first=Linear.random(next(keys), (config.n_bessel, c), dtype),
-            interactions=tuple(
-                Interaction.random(next(keys), config, dtype) for _ in range(rounds)
-            ),
-            outputs=tuple(Output.random(next(keys), config, dtype) for _ in range(rounds + 1)),
+            first=Linear.init(next(keys), (config.n_bessel, c), dtype),
+            interactions=tuple(Interaction.init(next(keys), config, dtype) for _ in range(rounds)),
+            outputs=tuple(Output.init(next(keys), config, dtype) for _ in range(rounds + 1)),
             scale=jnp.asarray(scale, dtype),
         )
 

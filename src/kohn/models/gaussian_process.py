@@ -135,7 +135,7 @@ class GaussianProcess(eqx.Module):
     neighbours: float = eqx.field(static=True)
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: GaussianProcessConfig,
@@ -173,7 +173,7 @@ class GaussianProcess(eqx.Module):
         """Return a model with these inducing environments, unit vectors by element, in float64."""
         counts = {symbol(z): len(p) for z, p in zip(elements, points, strict=True)}
         config = config.model_copy(update={"inducing_by_element": counts})
-        prior = cls.random(None, config, elements, neighbours=0.0, scale=config.signal)  # type: ignore[arg-type]
+        prior = cls.init(None, config, elements, neighbours=0.0, scale=config.signal)  # type: ignore[arg-type]
         lone = lone_atoms(config.soap, elements)
         zero = [(np.asarray(p) @ z) ** config.zeta for p, z in zip(points, lone, strict=True)]
         return replace(

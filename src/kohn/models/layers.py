@@ -48,7 +48,7 @@ class Linear(eqx.Module):
     weight: Float[Array, "... n_in n_out"]
 
     @classmethod
-    def random(cls, key: Array, shape: tuple[int, ...], dtype) -> "Linear":
+    def init(cls, key: Array, shape: tuple[int, ...], dtype) -> "Linear":
         """Draw weights from N(0, 1)."""
         return cls(normal(key, shape, dtype))
 
@@ -67,12 +67,12 @@ class RadialNetwork(eqx.Module):
     layers: tuple[Linear, ...]
 
     @classmethod
-    def random(cls, key: Array, n_in: int, widths: tuple[int, ...], dtype) -> "RadialNetwork":
+    def init(cls, key: Array, n_in: int, widths: tuple[int, ...], dtype) -> "RadialNetwork":
         """Draw layers n_in -> widths[0] -> widths[1] …"""
         sizes = (n_in, *widths)
         keys = jax.random.split(key, len(widths))
         pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
-        return cls(tuple(Linear.random(k, (a, b), dtype) for k, a, b in pairs))
+        return cls(tuple(Linear.init(k, (a, b), dtype) for k, a, b in pairs))
 
     def __call__(self, x: Float[Array, "edges n_in"]) -> Float[Array, "edges hidden"]:
         for layer in self.layers:

@@ -99,7 +99,7 @@ class Product(eqx.Module):
     skip: tuple[ElementLinear, ...]  # by degree L; empty without self-connection
 
     @classmethod
-    def random(
+    def init(
         cls, key: Array, config: MaceConfig, layer: int, n_species: int, dtype, highest: int = 0
     ) -> "Product":
         """Draw weights from N(0, 1); those of products are divided by the number of paths."""
@@ -111,7 +111,7 @@ class Product(eqx.Module):
             weights.append(
                 tuple(normal(next(keys), (n_species, len(p), c), dtype) / len(p) for p in paths)
             )
-            linear.append(Linear.random(next(keys), (c, c), dtype))
+            linear.append(Linear.init(next(keys), (c, c), dtype))
             if (layer > 0 and degree <= config.hidden_l_max) or (
                 config.residual_first and degree == 0
             ):
@@ -158,7 +158,7 @@ class Mace(Network):
     scale: Float[Array, ""]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: MaceConfig,
@@ -186,22 +186,21 @@ class Mace(Network):
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            embedding=Linear.random(next(keys), (s, c), dtype),
+            embedding=Linear.init(next(keys), (s, c), dtype),
             select=tuple(ElementLinear(normal(next(keys), (s, c, c), dtype)) for _ in select),
             interactions=tuple(
-                Interaction.random(next(keys), config, t, (c,) * (config.l_max + 1), dtype)
+                Interaction.init(next(keys), config, t, (c,) * (config.l_max + 1), dtype)
                 for t in range(config.layers)
             ),
             products=tuple(
-                Product.random(next(keys), config, t, s, dtype, highest)
-                for t in range(config.layers)
+                Product.init(next(keys), config, t, s, dtype, highest) for t in range(config.layers)
             ),
             readouts=tuple(
-                Linear.random(next(keys), (c, 1), dtype) for _ in range(config.layers - 1)
+                Linear.init(next(keys), (c, 1), dtype) for _ in range(config.layers - 1)
             ),
             last_readout=(
-                Linear.random(next(keys), (c, config.readout_width), dtype),
-                Linear.random(next(keys), (config.readout_width, 1), dtype),
+                Linear.init(next(keys), (c, config.readout_width), dtype),
+                Linear.init(next(keys), (config.readout_width, 1), dtype),
             ),
             scale=jnp.asarray(scale, dtype),
         )
@@ -224,9 +223,7 @@ class Mace(Network):
                 expected=f"at most l_max, {config.l_max}",
                 fix="raise model.l_max",
             )
-        return cls.random(
-            key, config, elements, neighbours=neighbours, dtype=dtype, highest=highest
-        )
+        return cls.init(key, config, elements, neighbours=neighbours, dtype=dtype, highest=highest)
 
     @property
     def widths(self) -> tuple[int, ...]:

@@ -119,7 +119,7 @@ class Interaction(eqx.Module):
     table: RadialTable | None = None
 
     @classmethod
-    def random(
+    def init(
         cls, key: Array, config: Messages, layer: int, outputs: tuple[int, ...], dtype
     ) -> "Interaction":
         """Draw weights from N(0, 1); `outputs`: channels of A by degree."""
@@ -127,11 +127,11 @@ class Interaction(eqx.Module):
         n_up = 1 + max(l1 for l1, _, _ in paths)
         keys = iter(jax.random.split(key, 2 + n_up + len(outputs)))
         return cls(
-            tuple(Linear.random(next(keys), (c, c), dtype) for _ in range(n_up)),
-            RadialNetwork.random(next(keys), config.n_bessel, config.radial_widths, dtype),
-            Linear.random(next(keys), (config.radial_widths[-1], len(paths) * c), dtype),
+            tuple(Linear.init(next(keys), (c, c), dtype) for _ in range(n_up)),
+            RadialNetwork.init(next(keys), config.n_bessel, config.radial_widths, dtype),
+            Linear.init(next(keys), (config.radial_widths[-1], len(paths) * c), dtype),
             tuple(
-                Linear.random(next(keys), (c * sum(p[2] == l for p in paths), n), dtype)
+                Linear.init(next(keys), (c * sum(p[2] == l for p in paths), n), dtype)
                 for l, n in enumerate(outputs)
             ),
         )

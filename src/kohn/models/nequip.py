@@ -73,7 +73,7 @@ class Layer(eqx.Module):
     skip: tuple[ElementLinear, ...]  # by degree
 
     @classmethod
-    def random(
+    def init(
         cls, key: Array, config: BodyConfig, layer: int, highest: int, n_species: int, dtype
     ) -> "Layer":
         """Draw weights from N(0, 1); results, with scalars as gates, reach degree `highest`."""
@@ -82,7 +82,7 @@ class Layer(eqx.Module):
         first, *rest = jax.random.split(key, 1 + len(outputs))
         known = 1 if layer == 0 else len(outputs)
         return cls(
-            Interaction.random(first, config, layer, outputs, dtype),
+            Interaction.init(first, config, layer, outputs, dtype),
             tuple(
                 ElementLinear(normal(k, (n_species, c, n), dtype))
                 for k, n in zip(rest[:known], outputs[:known], strict=True)
@@ -120,7 +120,7 @@ class Body(eqx.Module):
     neighbours: float = eqx.field(static=True)
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: BodyConfig,
@@ -133,9 +133,9 @@ class Body(eqx.Module):
         first, *rest = jax.random.split(key, 1 + config.layers)
         degrees = [config.l_max] * (config.layers - 1) + [highest]
         return cls(
-            Linear.random(first, (n_species, config.channels), dtype),
+            Linear.init(first, (n_species, config.channels), dtype),
             tuple(
-                Layer.random(k, config, t, l, n_species, dtype)
+                Layer.init(k, config, t, l, n_species, dtype)
                 for t, (k, l) in enumerate(zip(rest, degrees, strict=True))
             ),
             config,
@@ -190,7 +190,7 @@ class Nequip(Network):
     scale: Float[Array, ""]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: NequipConfig,
@@ -200,16 +200,16 @@ class Nequip(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "Nequip":
-        """Return an untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.init`."""
         c, keys = config.channels, jax.random.split(key, 3)
         return cls(
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            body=Body.random(keys[0], config, len(elements), neighbours, dtype),
+            body=Body.init(keys[0], config, len(elements), neighbours, dtype),
             readout=(
-                Linear.random(keys[1], (c, max(1, c // 2)), dtype),
-                Linear.random(keys[2], (max(1, c // 2), 1), dtype),
+                Linear.init(keys[1], (c, max(1, c // 2)), dtype),
+                Linear.init(keys[2], (max(1, c // 2), 1), dtype),
             ),
             scale=jnp.asarray(scale, dtype),
         )
@@ -226,7 +226,7 @@ class Nequip(Network):
         highest: int,
     ) -> Body:
         """Return the body alone; see `Network.for_heads`."""
-        return Body.random(key, config, len(elements), neighbours, dtype, highest)
+        return Body.init(key, config, len(elements), neighbours, dtype, highest)
 
     def features(self, graph: Graph) -> Features:
         """Return the features of the body."""

@@ -46,7 +46,7 @@ class Features(eqx.Module):
 
 
 class Network(eqx.Module):
-    """A model with weights from N(0, 1), drawn by `random` for a list of elements.
+    """A model with weights from N(0, 1), drawn by `init` for a list of elements.
 
     Families implement `features` and `read`.
 
@@ -108,7 +108,7 @@ class Network(eqx.Module):
                 f"the family {config.family} is invariant: vectors need an equivariant model",
                 expected="an equivariant family, such as nequip or mace",
             )
-        return cls.random(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]
+        return cls.init(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]
 
     def for_elements(self, elements: tuple[int, ...], key: Array) -> Self:
         """Return the same function for known elements, with random weights for new ones.
@@ -117,7 +117,7 @@ class Network(eqx.Module):
             elements: atomic numbers; known elements that are missing here are dropped.
             key: JAX random key.
         """
-        fresh = type(self).random(  # type: ignore[attr-defined]
+        fresh = type(self).init(  # type: ignore[attr-defined]
             key, self.config, elements, neighbours=self.neighbours, dtype=self.scale.dtype
         )
         known = np.array([i for i, z in enumerate(elements) if z in self.elements], np.int32)

@@ -75,12 +75,12 @@ class Interaction(eqx.Module):
     update: tuple[Linear, Linear]
 
     @classmethod
-    def random(cls, key: Array, config: SchNetConfig, dtype) -> "Interaction":
+    def init(cls, key: Array, config: SchNetConfig, dtype) -> "Interaction":
         """Draw weights from N(0, 1)."""
         c, keys = config.channels, jax.random.split(key, 5)
         shapes = [(config.n_gaussians, c), *[(c, c)] * 4]
         first, second, incoming, *update = (
-            Linear.random(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)
+            Linear.init(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)
         )
         return cls((first, second), incoming, (update[0], update[1]))
 
@@ -131,7 +131,7 @@ class SchNet(Network):
         return bool(self.tables)
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: SchNetConfig,
@@ -141,20 +141,20 @@ class SchNet(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "SchNet":
-        """Return an untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.init`."""
         s, c = len(elements), config.channels
         keys = iter(jax.random.split(key, 3 + config.layers))
         return cls(
             config=config,
             elements=tuple(elements),
             neighbours=float(neighbours),
-            embedding=Linear.random(next(keys), (s, c), dtype),
+            embedding=Linear.init(next(keys), (s, c), dtype),
             interactions=tuple(
-                Interaction.random(next(keys), config, dtype) for _ in range(config.layers)
+                Interaction.init(next(keys), config, dtype) for _ in range(config.layers)
             ),
             readout=(
-                Linear.random(next(keys), (c, c // 2), dtype),
-                Linear.random(next(keys), (c // 2, 1), dtype),
+                Linear.init(next(keys), (c, c // 2), dtype),
+                Linear.init(next(keys), (c // 2, 1), dtype),
             ),
             scale=jnp.asarray(scale, dtype),
         )

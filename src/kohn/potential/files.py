@@ -78,7 +78,7 @@ def load(path: str | Path) -> Potential | PropertyModel:
         families = {"properties": (PropertyConfig, PropertyNetwork)} if of_properties else FAMILIES
         config_type, model_type = families[meta["config"]["family"]]
         skeleton = eqx.filter_eval_shape(
-            model_type.random,
+            model_type.init,
             jax.random.key(0),
             config_type.model_validate(meta["config"]),
             tuple(meta["elements"]),

@@ -17,8 +17,8 @@ from kohn.training import checkpoints
 from kohn.training.checkpoints import Reached
 from kohn.training.loader import Batch, Loader
 from kohn.training.optimiser import (
-    Report,
     State,
+    StepReport,
     flatten,
     initial_state,
     learning_rate,
@@ -127,7 +127,7 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
     """Make one pass through the data; the loss of a step is read while the next step runs."""
     loader = trainer.prepared.train
     total, count = 0.0, 0
-    pending: tuple[State, Batch, Report] | None = None
+    pending: tuple[State, Batch, StepReport] | None = None
     first = epoch * loader.steps
     for i, batch in enumerate(loader.epoch(trainer.settings.run.seed, epoch)):
         weights = trainer.weights(first + i)
@@ -142,7 +142,7 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
     return state, total / max(count, 1)
 
 
-def _checked(trainer: Trainer, before: State, batch: Batch, report: Report) -> float:
+def _checked(trainer: Trainer, before: State, batch: Batch, report: StepReport) -> float:
     """Return the loss of a step; raise an error that names the frame if it is not finite."""
     value, norm = float(report.loss), float(report.gradient_norm)
     if np.isfinite(value) and np.isfinite(norm):

@@ -36,7 +36,7 @@ class State(NamedTuple):
     step: Array
 
 
-class Report(NamedTuple):
+class StepReport(NamedTuple):
     """Results of a step: the loss, its parts by label, and the norm of the gradient before
     clipping."""
 
@@ -104,7 +104,7 @@ def objective_of(task: Task, unravel: Unravel) -> Objective:
 
 def make_step(
     objective: Objective, transformation: optax.GradientTransformation, *, ema: float, seed: int = 0
-) -> Callable[[State, Graph, Tree, Tree], tuple[State, Report]]:
+) -> Callable[[State, Graph, Tree, Tree], tuple[State, StepReport]]:
     """Return the function of one training step, compiled once for each shape of batch.
 
     Args:
@@ -113,7 +113,7 @@ def make_step(
             resumed run draws the same numbers again.
     """
 
-    def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, Report]:
+    def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, StepReport]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         (total, parts), gradient = jax.value_and_grad(objective, has_aux=True)(
             state.theta, graph, t, w, key
@@ -127,7 +127,7 @@ def make_step(
         t_ = count.astype(theta.dtype)
         decay = jnp.minimum(jnp.asarray(ema, theta.dtype), (1.0 + t_) / (10.0 + t_))
         average = decay * state.average + (1.0 - decay) * theta
-        return State(theta, average, moments, count), Report(total, parts, norm)
+        return State(theta, average, moments, count), StepReport(total, parts, norm)
 
     return compiled(step)
 

@@ -162,7 +162,7 @@ def _properties(
     statistics = Statistics.of(train, elements, config, ions, composition=heads.composition)
     task = PropertyTask(config, statistics.scales, ions, _huber(settings))
     loaders = _loaders(settings, task, train, valid, None)
-    network = PropertyNetwork.random(
+    network = PropertyNetwork.init(
         jax.random.key(settings.run.seed),
         config,
         elements,
@@ -327,7 +327,7 @@ def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> 
     _, family = FAMILIES[settings.model.family]
     forces = [s.labels["forces"] for s in loader.structures if "forces" in s.labels]
     rms = float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 1.0
-    return family.random(
+    return family.init(
         key,
         settings.model,
         elements,

@@ -102,7 +102,7 @@ class Direct(Network):
     scale: Float[Array, ""]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: DirectConfig | MaceDirectConfig,
@@ -112,7 +112,7 @@ class Direct(Network):
         scale: float = 1.0,
         dtype: DTypeLike = np.float32,
     ) -> "Direct":
-        """Return an untrained model; arguments as for `Mace.random`."""
+        """Return an untrained model; arguments as for `Mace.init`."""
         keys = jax.random.split(key, 4)
         body = body_of(
             keys[0],
@@ -130,10 +130,10 @@ class Direct(Network):
             neighbours=float(neighbours),
             body=body,
             readout=(
-                Linear.random(keys[1], (scalars, hidden), dtype),
-                Linear.random(keys[2], (hidden, 1), dtype),
+                Linear.init(keys[1], (scalars, hidden), dtype),
+                Linear.init(keys[2], (hidden, 1), dtype),
             ),
-            head=Linear.random(keys[3], (vectors, 1), dtype),
+            head=Linear.init(keys[3], (vectors, 1), dtype),
             scale=jnp.asarray(scale, dtype),
         )
 

@@ -125,7 +125,7 @@ class PropertyNetwork(eqx.Module):
     atoms: dict[str, Float[Array, " S"]]
 
     @classmethod
-    def random(
+    def init(
         cls,
         key: Array,
         config: PropertyConfig,
@@ -155,7 +155,7 @@ class PropertyNetwork(eqx.Module):
         )
         heads: dict[str, dict[int, Linear]] = {target: {} for target in targets}
         for (target, l), k in zip(pairs, rest, strict=True):
-            heads[target][l] = Linear.random(k, (body.widths[l], 1), dtype)
+            heads[target][l] = Linear.init(k, (body.widths[l], 1), dtype)
         k = jax.random.fold_in(key, 1)
         scales = scales or {t: dict.fromkeys(degrees_of(t), 1.0) for t in targets}
         zeros = {t: np.zeros(len(elements)) for t in targets if 0 in degrees_of(t)}
@@ -165,7 +165,7 @@ class PropertyNetwork(eqx.Module):
             neighbours=float(neighbours),
             body=body,
             heads=heads,
-            charge=Linear.random(k, (body.widths[0], 1), dtype) if config.charged else None,
+            charge=Linear.init(k, (body.widths[0], 1), dtype) if config.charged else None,
             scales={t: {l: jnp.asarray(s, dtype) for l, s in scales[t].items()} for t in targets},
             atoms={t: jnp.asarray(a, dtype) for t, a in (atoms or zeros).items()},
         )
