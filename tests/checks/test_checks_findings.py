@@ -8,7 +8,7 @@ import pytest
 
 from kohn.checks import KINDS, check, refuse_varying_charge
 from kohn.errors import CheckFailed, InputError
-from kohn.structures import Dataset, Left, Structure, read, write
+from kohn.structures import Dataset, Structure, UnreadFile, read, write
 from kohn.units import BOHR, GPA, HARTREE, KBAR, KCAL_PER_MOL
 
 DATA = Path(__file__).parents[1] / "data"
@@ -131,7 +131,10 @@ MOLECULES = {
     ),
     "reference-energies": ("error", Dataset((*ETHANOL, ATOMS[0], atom(1, -12.0)))),
     "too-few-frames": ("warning", ETHANOL[:5]),
-    "file-left-out": ("warning", replace(ETHANOL, left=(Left("x.xyz", "broken", broken=True),))),
+    "file-left-out": (
+        "warning",
+        replace(ETHANOL, unread=(UnreadFile("x.xyz", "broken", broken=True),)),
+    ),
     "unseen-element": (
         "error",
         {

@@ -46,17 +46,17 @@ def test_what_is_taken_and_left(folder):
     taken = [Path(source.file).relative_to(folder).as_posix() for source in data.sources]
     assert taken == ["a/relax/vasprun.xml", "b/md.traj", "c/ethanol.extxyz"]
     assert [source.frames for source in data.sources] == [1, 2, 3]
-    left = {Path(x.file).name: x.reason for x in data.left}
+    left = {Path(x.file).name: x.reason for x in data.unread}
     assert set(left) == {"INCAR", "OUTCAR", "POSCAR"}
     assert "same calculation" in left["OUTCAR"]
-    assert not any(x.broken for x in data.left)
+    assert not any(x.broken for x in data.unread)
     assert [len(s) for s in scan(folder)] == [len(s) for s in data]
 
 
 def test_a_broken_file_is_left_and_said(folder):
     (folder / "d.extxyz").write_text("3\nenergy=-1\nH 0 0 0\n")
     data = read(folder)
-    (broken,) = [x for x in data.left if x.broken]
+    (broken,) = [x for x in data.unread if x.broken]
     assert Path(broken.file).name == "d.extxyz"
     assert "truncated" in broken.reason
     assert "line" in broken.reason
@@ -81,7 +81,7 @@ def test_folders_of_structures_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing\n")
     data = read(tmp_path, labels="none")
     assert len(data) == 2
-    assert [Path(x.file).name for x in data.left] == ["notes.txt"]
+    assert [Path(x.file).name for x in data.unread] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("files", [(), ("notes.txt",)])

@@ -129,7 +129,7 @@ def _summary(
         stress=_statistics(stress),
         shortest=shortest,
         duplicates=repeated,
-        left=data.left,
+        unread=data.unread,
     )
 
 

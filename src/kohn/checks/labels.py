@@ -192,7 +192,7 @@ def _not_finite(data: Dataset, name: str) -> list[Finding]:
 
 
 def _files_left_out(data: Dataset, name: str) -> list[Finding]:
-    unread = [left for left in data.left if left.broken]
+    unread = [file for file in data.unread if file.broken]
     if not unread:
         return []
     return [

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kohn.errors import CheckFailed, InputError, Place, nearest
-from kohn.structures import E0s, Left, Source
+from kohn.structures import E0s, Source, UnreadFile
 from kohn.structures.elements import symbol
 from kohn.typing import Document
 from kohn.units import GPA
@@ -110,7 +110,7 @@ class SetSummary:
         stress: statistics of the components, eV/Å³.
         shortest: 'C-H' -> (shortest distance in Å, its place).
         duplicates: number of frames that repeat another frame.
-        left: files of folders that were not read.
+        unread: files of folders that were not read.
     """
 
     name: str
@@ -129,7 +129,7 @@ class SetSummary:
     stress: Statistics | None
     shortest: dict[str, tuple[float, Place]]
     duplicates: int
-    left: tuple[Left, ...] = ()
+    unread: tuple[UnreadFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,7 @@ def _set_json(s: SetSummary) -> Document:
             k: {"distance": r, "where": _place_json(p)} for k, (r, p) in s.shortest.items()
         },
         "duplicates": s.duplicates,
-        "left": [asdict(left) for left in s.left],
+        "left": [asdict(file) for file in s.unread],
     }
 
 
@@ -290,7 +290,7 @@ def _keys_of(s: SetSummary, name: str) -> dict[str, int]:
 def render(report: Report) -> RenderableType:
     """Return the report as tables for a terminal (rich)."""
     parts: list[RenderableType] = [_sets_table(report), _labels_table(report)]
-    if any(s.left or len(s.sources) > 1 for s in report.sets):
+    if any(s.unread or len(s.sources) > 1 for s in report.sets):
         parts.append(_files_table(report))
     if report.e0s is not None:
         parts.append(_e0_line(report.e0s))
@@ -395,7 +395,7 @@ def _files_table(report: Report) -> Table:
     """Return the numbers of frames of files, and the files of folders that were not read."""
     table = _table("\nFiles", ["", "frames", ""])
     rows = [(source.file, str(source.frames), "") for s in report.sets for source in s.sources]
-    left = [(x.file, "", f"not read: {x.reason}") for s in report.sets for x in s.left]
+    left = [(x.file, "", f"not read: {x.reason}") for s in report.sets for x in s.unread]
     for part in (rows, left):
         for row in part[:MOST_FILES]:
             table.add_row(*map(Text, row))

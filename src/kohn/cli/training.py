@@ -79,7 +79,7 @@ def show_left_out(data: Dataset, console: Console) -> None:
         if len(source.unusable) > 3:
             more = len(source.unusable) - 3
             console.print(f"note: left out: {more} more labels of {source.file}", markup=False)
-    for skipped in data.left:
+    for skipped in data.unread:
         console.print(f"note: not read: {skipped.file}: {skipped.reason}", markup=False)
 
 

@@ -7,7 +7,7 @@ from kohn.structures.properties import PROPERTIES, Property
 from kohn.structures.reading import Readable, files_of, read, scan, structures_of
 from kohn.structures.reference_energies import E0s, is_isolated_atom, reference_energies
 from kohn.structures.splits import split
-from kohn.structures.structure import Dataset, Left, Source, Structure, Unusable
+from kohn.structures.structure import Dataset, Source, Structure, UnreadFile, Unusable
 from kohn.structures.writing import write
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Dataset",
     "E0s",
     "Energies",
-    "Left",
     "MovingModel",
     "Prediction",
     "Predictive",
@@ -23,6 +22,7 @@ __all__ = [
     "Readable",
     "Source",
     "Structure",
+    "UnreadFile",
     "Unusable",
     "duplicates",
     "files_of",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kohn.errors import InputError, Place
 from kohn.structures import computed_entries, extxyz
-from kohn.structures.structure import Left
+from kohn.structures.structure import UnreadFile
 
 WITH_RESULTS = frozenset(
     {
@@ -24,7 +24,7 @@ GEOMETRIES = frozenset(
 """ASE's names of formats that hold structures alone, read if a folder has nothing else."""
 
 
-def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[Left]]:
+def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[UnreadFile]]:
     """Return the files below a folder that hold structures with results, or else structures alone.
 
     Of a VASP calculation, vasprun.xml is read and OUTCAR is not. Hidden files are ignored.
@@ -49,7 +49,7 @@ def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[Left]]
             for path in _repeats(taken):
                 left[path] = "the same calculation as vasprun.xml next to it"
             read = [path for path in taken if path not in left]
-            return read, [Left(str(path), reason) for path, reason in left.items()]
+            return read, [UnreadFile(str(path), reason) for path, reason in left.items()]
     examples = ", ".join(str(path.relative_to(folder)) for path in list(kinds)[:5])
     raise InputError(
         "the folder has nothing that can be read",

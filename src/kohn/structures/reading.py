@@ -21,7 +21,7 @@ from kohn.structures.labels import (
     structure_of,
 )
 from kohn.structures.raw_frames import RawFrame, raw_of, validated
-from kohn.structures.structure import Dataset, Left, Source, Structure
+from kohn.structures.structure import Dataset, Source, Structure, UnreadFile
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -51,7 +51,7 @@ def read(
         paths: a file or several: extended XYZ, ASE databases, vasprun.xml, OUTCAR, pymatgen's
             structures and ComputedStructureEntry dicts (.json, .json.gz; energies with their
             corrections), and other formats that ASE reads; a folder, of which every file below it
-            that holds results is read (`Dataset.left` lists the others); or `ase.Atoms`,
+            that holds results is read (`Dataset.unread` lists the others); or `ase.Atoms`,
             `Structure`, pymatgen's structures, or a list of them.
         keys: property name -> key in the file, to read the property from that key.
         config_weights: config_type -> weight in losses; multiplies `config_weight` of a frame.
@@ -84,7 +84,7 @@ def read(
     data = Dataset(
         tuple(s for structures, *_ in parts for s in structures),
         tuple(source for _, source, _ in parts),
-        tuple(reading.left),
+        tuple(reading.unread),
     )
     if labels != "none":
         _named_keys_exist(want, [tally for *_, tally in parts], data.sources)
@@ -169,7 +169,7 @@ class _Reading:
     weights: dict[str, float]
     periodic: bool | None
     labels: LabelPolicy
-    left: list[Left] = field(default_factory=list)
+    unread: list[UnreadFile] = field(default_factory=list)
 
     def parts(self, item: Any) -> list[Part]:
         """Return the parts of a file, a folder, or a list in memory."""
@@ -177,7 +177,7 @@ class _Reading:
             return [self._of_memory(item)]
         if not Path(item).is_dir():
             return [self._of_file(Path(item), str(item))]
-        files, left = calculations_below(Path(item), str(item))
+        files, unread = calculations_below(Path(item), str(item))
         parts: list[Part] = []
         for file in files:
             try:
@@ -186,15 +186,15 @@ class _Reading:
                 if len(files) == 1:
                     raise
                 place = f" ({error.where})" if str(error.where or "") != str(file) else ""
-                left.append(Left(str(file), f"{error.message}{place}", broken=True))
+                unread.append(UnreadFile(str(file), f"{error.message}{place}", broken=True))
         if not parts:
             raise InputError(
                 "no file of the folder can be read",
                 where=Place(str(item)),
-                received=f"{left[-1].file}: {left[-1].reason}",
+                received=f"{unread[-1].file}: {unread[-1].reason}",
                 fix="read one of them alone, to see its error",
             )
-        self.left += left
+        self.unread += unread
         return parts
 
     def _of_file(self, path: Path, name: str) -> Part:

@@ -126,7 +126,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Left:
+class UnreadFile:
     """A file of a folder that was not read.
 
     Attributes:
@@ -147,12 +147,12 @@ class Dataset(Sequence[Structure]):
     Attributes:
         structures: in the order of their files.
         sources: the record of each file.
-        left: files of folders that were not read.
+        unread: files of folders that were not read.
     """
 
     structures: tuple[Structure, ...]
     sources: tuple[Source, ...] = ()
-    left: tuple[Left, ...] = ()
+    unread: tuple[UnreadFile, ...] = ()
 
     def __len__(self) -> int:
         return len(self.structures)

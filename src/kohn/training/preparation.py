@@ -251,7 +251,7 @@ def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
     parts = split(rest, {"train": len(rest) - count, "valid": count}, settings.run.seed)
     isolated = tuple(everything[i] for i in atoms)
     train = replace(everything, structures=isolated + parts["train"].structures)
-    return {"train": train, "valid": replace(parts["valid"], left=())}
+    return {"train": train, "valid": replace(parts["valid"], unread=())}
 
 
 def _without_atoms(data: Dataset) -> Dataset:
