@@ -1,6 +1,6 @@
 """Ends `kohn train` by SIGKILL at each named stage: `python killing.py SETTINGS FOLDER`.
 
-The run of a stage is in FOLDER/STAGE, and has a process of its own: a fork of one that has imported
+The run of the nth stage is in FOLDER/n, and has a process of its own: a fork of one that has imported
 everything and computed nothing, so that importing is paid once.
 """
 
@@ -61,10 +61,10 @@ if __name__ == "__main__":
     for path, *_ in STAGES.values():
         import_module(path.split(":")[0])
     ends = {}
-    for stage in STAGES:
+    for n, stage in enumerate(STAGES):
         child = os.fork()
         if child == 0:
-            run_until_killed(stage, settings, os.path.join(folder, stage))
+            run_until_killed(stage, settings, os.path.join(folder, str(n)))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         ends[stage] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0

@@ -219,7 +219,7 @@ def commands_page() -> str:
     ]
     for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
         lines += [f"## kohn {name}", "", *help_text(command.help or "")]
-        usage = [p.make_metavar(None) for p in command.params if p.param_type_name == "argument"]
+        usage = [metavar(p) for p in command.params if p.param_type_name == "argument"]
         lines += ["```", " ".join(["kohn", name, *usage, "[OPTIONS]"]), "```", ""]
         lines += ["| argument or option | default | meaning |", "| --- | --- | --- |"]
         for parameter in command.params:
@@ -235,10 +235,16 @@ def help_text(text: str) -> list[str]:
     return [*inspect.cleandoc(text).splitlines(), ""]
 
 
+def metavar(argument: Any) -> str:
+    """The name of an argument as its help shows it."""
+    name = argument.metavar or (argument.name or "").upper()
+    return name if argument.required or name.startswith("[") else f"[{name}]"
+
+
 def parameter_row(parameter: Any) -> str:
     """One row of the table of a command."""
     if parameter.param_type_name == "argument":
-        names = parameter.make_metavar(None)
+        names = metavar(parameter)
     else:
         names = ", ".join(parameter.opts)
     default = parameter.default

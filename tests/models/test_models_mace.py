@@ -408,7 +408,7 @@ def test_the_same_key_gives_the_same_weights():
 def test_families_are_explicit():
     for name, (config, model) in FAMILIES.items():
         assert config().family == name
-        assert callable(model.random)
+        assert callable(model.init)
 
 
 def test_isolated_atoms_in_the_default_architecture():

@@ -486,6 +486,7 @@ def run(tmp_path_factory):
             "family": "gaussian-process",
             "soap": {"r_cut": 3.0, "n_max": 3, "l_max": 2},
             "zeta": 2,
+            "inducing": 30,
         },
     }
     train(parse(settings), out=folder / "run")

@@ -56,7 +56,7 @@ def killed(alone, tmp_path_factory):
 def test_killed_and_resumed_is_the_same(alone, killed, stage):
     settings, expected = alone
     folder, signals = killed
-    out = folder / stage
+    out = folder / str(list(killing.STAGES).index(stage))
     assert signals[stage] == signal.SIGKILL
     kohn.train(settings, out=out, resume=(out / SETTINGS).exists())
     for name in ("model.safetensors", "last.safetensors", "evaluation-valid.json"):

@@ -19,7 +19,7 @@ from kohn.training.settings import parse, to_yaml
 @pytest.fixture(scope="module")
 def tiny(tiny):
     """The family that is trained by default."""
-    small = {"channels": 4, "hidden_l_max": 1, "l_max": 2, "correlation": 2, "n_bessel": 4}
+    small = {"channels": 4, "hidden_l_max": 0, "l_max": 1, "correlation": 2, "n_bessel": 4}
     return {**tiny, "model": {**small, "radial_widths": [8], "cutoff": 4.0}}
 
 
