@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from kohn.version import __version__  # noqa: E402
 
 project = "Kohn"
-author = "the Kohn developers"
+author = copyright = "the Kohn developers"
 version = release = __version__
 extensions = ["myst_nb", "sphinx-mathjax-offline", "from_code"]
 exclude_patterns = ["_build", "jupyter_execute", ".jupyter_cache"]

@@ -1,7 +1,7 @@
 """Ends `kohn train` by SIGKILL at each named stage: `python killing.py SETTINGS FOLDER`.
 
-The run of the nth stage is in FOLDER/n, and has a process of its own: a fork of one that has imported
-everything and computed nothing, so that importing is paid once.
+The run of the nth stage is in FOLDER/n, and has a process of its own: a fork of one that has
+imported everything and computed nothing, so that importing is paid once.
 """
 
 import json
@@ -16,7 +16,7 @@ STAGES: dict[str, tuple[str, int, str, str]] = {
     # what a stage is: a function, which of its calls, of those that name a file, and where in it
     "before the settings are written": ("kohn.training.train:write_atomically", 1, "", "before"),
     "before the records begin": ("kohn.training.train:_write_start", 1, "", "before"),
-    "in the middle of an epoch": ("kohn.training.loop:_checked", 3, "", "after"),
+    "in the middle of an epoch": ("kohn.training.loop:_finite_loss", 3, "", "after"),
     "before the first checkpoint has its name": ("os:replace", 1, "checkpoint", "before"),
     "between a record and its checkpoint": ("kohn.jobs.workfolder:append_record", 5, "", "after"),
     "half a record later": ("kohn.jobs.workfolder:append_record", 6, "", "half"),

@@ -118,11 +118,25 @@ def signature(name: str, thing: Any) -> list[str]:
         return []
     text = re.sub(r"<(class|function) '?([\w.]+)'?[^>]*>", r"\2", text)
     text = re.sub(r" at 0x[0-9a-f]+", "", text)
-    text = re.sub(r"\b(?:collections\.abc|typing|numpy|kohn(?:\.\w+)+|jax)\.(?=\w)", "", text)
+    text = re.sub(
+        r"\b(?:collections\.abc|typing|numpy|jaxtyping|kohn(?:\.\w+)+|jax)\.(?=\w)", "", text
+    )
     if len(text) > 70:
-        arguments = re.split(r", (?![^\[(]*[\])])", text[1 : text.rindex(")")])
+        arguments = split_arguments(text[1 : text.rindex(")")])
         text = "(\n    " + ",\n    ".join(arguments) + ",\n)" + text[text.rindex(")") + 1 :]
     return ["```python", f"{name}{text}", "```", ""]
+
+
+def split_arguments(text: str) -> list[str]:
+    """The arguments between commas that stand in no bracket."""
+    parts, depth = [""], 0
+    for sign in text:
+        depth += (sign in "[(") - (sign in "])")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part.strip() for part in parts]
 
 
 def markdown(doc: str) -> list[str]:

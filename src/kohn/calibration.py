@@ -1,7 +1,7 @@
-"""Compare probabilities with outcomes: p is the probability of an event, y = 1 if it happened:
+"""Compare probabilities p of events with outcomes y: 1 if the event happened, else 0.
 
     Brier = mean (p − y)²          log score = −mean [y ln p + (1 − y) ln (1 − p)]
-    ECE = Σ_b n_b/n |p̄_b − ȳ_b|    b: bins of p; p̄_b, ȳ_b: the means in bin b
+    ECE = Σ_b n_b/n |p̄_b − ȳ_b|    n_b of n events have p in bin b; p̄_b, ȳ_b: their means
 
 Source: Wilson, J. Am. Stat. Assoc. 22, 209 (1927), for intervals of ȳ_b; Naeini et al., AAAI 2015,
 for ECE.
@@ -18,17 +18,17 @@ from kohn.typing import Float, Int
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The agreement of probabilities with outcomes. Values of empty bins are NaN.
+    """The agreement of probabilities p with outcomes y (1 if an event happened, else 0).
 
     Attributes:
-        brier: mean squared error of p.
-        log_score: mean −ln of the probability of the outcome; infinite if one of them was 0.
-        expected_error: ECE, with these bins.
-        edges: of the bins, [B + 1]; a bin includes its lower edge, the last bin both edges.
-        counts: n_b, [B].
-        predicted: p̄_b, [B].
-        observed: ȳ_b, [B].
-        interval: the Wilson interval of ȳ_b, [B, 2].
+        brier: mean of (p − y)².
+        log_score: mean −ln of the probability of what happened; infinite if one of these is 0.
+        expected_error: expected calibration error, Σ_b n_b/n |p̄_b − ȳ_b| over bins b of p.
+        edges: edges of the bins, [B + 1]; a bin includes its lower edge, the last bin both edges.
+        counts: number n_b of events in each bin, [B].
+        predicted: mean probability p̄_b in each bin, [B]; NaN in empty bins.
+        observed: share ȳ_b of the events in each bin that happened, [B]; NaN in empty bins.
+        interval: Wilson's confidence interval of ȳ_b, [B, 2]; NaN in empty bins.
     """
 
     brier: float
@@ -49,15 +49,15 @@ def calibration(
     confidence: float = 0.95,
     samples: int | None = None,
 ) -> Calibration:
-    """Compute the calibration of the probabilities of events.
+    """Compute how well the probabilities of events agree with what happened.
 
     Args:
-        probability: p of each event.
+        probability: probability p of each event.
         happened: whether each event happened.
         bins: number of bins of equal width.
         confidence: confidence level of the intervals.
-        samples: number of samples from which p was counted, S. Then 0 and 1 are not certain: in
-            the log score, p is replaced by (S p + ½)/(S + 1).
+        samples: number S of samples, if each p is a share of samples. Shares 0 and 1 are then not
+            certain, so that the log score replaces p by (S p + ½)/(S + 1).
 
     Raises:
         InputError: there are no events, shapes differ, or a probability is not between 0 and 1.
@@ -96,7 +96,7 @@ def calibration(
 def wilson(
     share: Float[np.ndarray, " B"], counts: Int[np.ndarray, " B"], confidence: float = 0.95
 ) -> Float[np.ndarray, "B 2"]:
-    """Return the interval that contains the true share with this confidence; NaN without counts."""
+    """Return Wilson's confidence interval of each share [B]; NaN if it is a share of 0 events."""
     z2 = float(ndtri(0.5 + confidence / 2)) ** 2
     n = np.where(counts > 0, counts, np.nan)
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)

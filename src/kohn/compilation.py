@@ -33,8 +33,8 @@ def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
     """Return `jax.jit(function)`; on CPU with XLA's older loop fusion unless `newer_fusion`.
 
     The newer fusion emitters (jaxlib 0.10) take twice as long to compile a training step (17 s
-    against 9 s for a two-layer MACE), and the code is no faster. In prediction the tables of a
-    SchNet gain 9 to 21 %; large batches of NequIP and MACE lose about 6 %.
+    against 9 s for a two-layer MACE), and the code is no faster. In prediction they make the tables
+    of a SchNet 9 to 21 % faster, and large batches of NequIP and MACE about 6 % slower.
     """
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_cpu_use_fusion_emitters": newer_fusion} if on_cpu else None
@@ -42,7 +42,7 @@ def compiled(function: Callable, *, newer_fusion: bool = False) -> Any:
 
 
 def jax_has_started() -> bool:
-    """Return whether JAX has taken its devices, and with them the cores on which it runs."""
+    """Return whether JAX has initialised its devices; its number of CPU cores is then fixed."""
     from jax._src import xla_bridge  # no public function reports it
 
     return xla_bridge.backends_are_initialized()
@@ -51,9 +51,9 @@ def jax_has_started() -> bool:
 def keep_compiled() -> None:
     """Keep compiled functions on disk, so that the next process need not compile them again.
 
-    They are in $XDG_CACHE_HOME/kohn, in one folder for each kind of processor: code compiled for
-    one may not run on another that shares the home directory. A folder set before
-    (JAX_COMPILATION_CACHE_DIR) is not changed; a home that cannot be written is not an error.
+    They are stored in $XDG_CACHE_HOME/kohn (by default ~/.cache/kohn), in one folder for each kind
+    of processor, because computers with different processors may share a home directory. A folder
+    set before (JAX_COMPILATION_CACHE_DIR) is used; without write permission nothing is stored.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
@@ -68,7 +68,7 @@ def keep_compiled() -> None:
 
 
 def _processor() -> str:
-    """Return a name of this kind of processor, from its features if the system lists them."""
+    """Return a name for this kind of processor, derived from its features if Linux lists them."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         features = {x for x in lines if x.startswith(("flags", "Features", "model name"))}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Place:
-    """The place of data: a file, a frame (counted from 0) and a line (counted from 1)."""
+    """The source of data: a file, a frame (counted from 0) and a line (counted from 1)."""
 
     file: str | Path | None = None
     frame: int | None = None
@@ -29,7 +29,7 @@ class KohnError(Exception):
     Args:
         message: what is wrong, in one sentence.
         expected: what would have been right.
-        received: what was there instead.
+        received: what was given instead.
         where: file, frame and line, if known.
         fix: what the user can do about it.
     """
@@ -78,7 +78,7 @@ class ConfigError(KohnError):
 
 
 class ModelFileError(KohnError):
-    """A model file is damaged, or was written by a version that this version cannot read."""
+    """A model file is damaged, or this version of Kohn cannot read it."""
 
 
 class CheckFailed(KohnError):
@@ -92,7 +92,7 @@ class TrainingError(KohnError):
 
 
 def nearest(word: str, candidates, *, cutoff: float = 0.6) -> str | None:
-    """Return the candidate most similar to `word`, or None, for 'did you mean' messages."""
+    """Return the candidate most similar to `word`, for 'did you mean'; None if none is similar."""
     from difflib import get_close_matches
 
     by_lower = {str(c).lower(): str(c) for c in candidates}

@@ -5,7 +5,7 @@ safetensors writes several keys in no fixed order; so a model always gives the s
 
 Format 1 (`FORMAT`):
     arrays     name -> array; dots separate the levels of the model's tree
-    metadata   {"format": 1, "kohn": version, "sha256": of arrays and other metadata, ...}
+    metadata   {"format": 1, "kohn": version, "sha256": hash of arrays and other metadata, ...}
 """
 
 import hashlib
@@ -26,8 +26,8 @@ _KEY = "kohn"
 
 
 def checksum(arrays: dict[str, np.ndarray], metadata: Document) -> str:
-    """Return the SHA-256 of the metadata, and of names, shapes, dtypes and bytes of the arrays in
-    the order of their names."""
+    """Return the SHA-256 of metadata and arrays: of the name, shape, dtype and bytes of each array,
+    sorted by name. A key 'sha256' of the metadata is not included."""
     document = {key: value for key, value in metadata.items() if key != "sha256"}
     digest = hashlib.sha256(to_json(document).encode())
     for name in sorted(arrays):
@@ -93,7 +93,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Document]:
 
 
 def _other_kind(path: Path) -> tuple[str, str]:
-    """Return the kind of a file that is not a model file, and a fix; both are empty if unknown."""
+    """Return which kind of file was given instead of a model, and a fix; empty texts if unknown."""
     start = path.read_bytes()[:4096]
     swapped = "name the model first, then the structures"
     if start[8:9] == b"{":  # follows the length of the header: safetensors, but damaged

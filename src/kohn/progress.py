@@ -1,4 +1,4 @@
-"""Functions by which a long computation reports its progress."""
+"""Report the progress of a long computation to functions that the caller provides."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ class Progress:
     """Functions that are called during a long computation; by default they do nothing.
 
     Attributes:
-        work: called with the kind of work, how much more of it is done, and its total amount
-            (None if unknown).
+        work: called with the kind of work, the amount done since the last call, and the total
+            amount (None if unknown).
         record: called with each record that was written.
     """
 
-    work: Callable[[str, int, int | None], None] = lambda what, done, total: None
+    work: Callable[[str, int, int | None], None] = lambda kind, done, total: None
     record: Callable[[dict[str, Any]], None] = lambda record: None
 
-    def of(self, what: str, total: int | None = None) -> Callable[[int], None]:
-        """Return a function that reports how much more of one kind of work is done."""
-        return lambda done: self.work(what, done, total)
+    def of(self, kind: str, total: int | None = None) -> Callable[[int], None]:
+        """Return a function (amount done since its last call) that reports this kind of work."""
+        return lambda done: self.work(kind, done, total)

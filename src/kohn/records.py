@@ -1,4 +1,4 @@
-"""Records: JSON lines that are appended, and files that are replaced whole or not at all.
+"""Append records (lines of JSON) to files, and replace files whole or not at all.
 
 Long computations write their results as records; tables, reports and resumed runs read them.
 A reader of either kind of file sees a complete earlier state or a complete later state, never
@@ -20,14 +20,14 @@ from kohn.errors import InputError, Place, TrainingError
 from kohn.typing import Document
 
 WRITING = ".kohn-"
-"""A part of the names of files that are being written."""
+"""Text in the names of temporary files: a file is written under such a name, then renamed."""
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write `data` to `path`, which holds either the old or the new bytes, never a part.
 
-    The bytes go to a temporary file in the same folder and are flushed to the disk; one rename
-    gives it the name; then the folder is flushed, so that the rename survives a power cut.
+    The bytes go to a temporary file in the same folder and are flushed to the disk; the temporary
+    file is renamed to `path`; then the folder is flushed, so that a power cut does not undo this.
 
     Raises:
         TrainingError: the disk is full or read-only; the old file is unchanged.
@@ -38,7 +38,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """Yield a stream; at the end of the block `path` gets all of its bytes, or none.
+    """Yield a stream for new bytes of `path`; at the end of the block it gets all of them, or none.
 
     Raises:
         TrainingError: the file cannot be written; the old file is unchanged.
@@ -73,7 +73,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of a writer (see `replacing`) that was killed."""
+    """Remove the temporary files (see `replacing`) that killed processes left in a folder."""
     for path in folder.glob(f".*{WRITING}*"):
         if path.is_file():
             path.unlink()
@@ -124,12 +124,12 @@ def plain(value: Any) -> Any:
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return sorted JSON of `value` (see `plain`); the same value always gives the same text."""
+    """Return `value` as JSON with sorted keys; the same value always gives the same text."""
     return json.dumps(plain(value), sort_keys=True, indent=indent, allow_nan=False)
 
 
 def append_record(path: str | Path, record: Document) -> None:
-    """Append one record as a line of JSON; a killed writer leaves at most half a last line."""
+    """Append one record as a line of JSON; if the process is killed, the line may be incomplete."""
     line = (to_json(record) + "\n").encode()
     try:
         with open(path, "ab") as stream:
@@ -143,7 +143,7 @@ def append_record(path: str | Path, record: Document) -> None:
 
 
 def read_records(path: str | Path) -> Iterator[Document]:
-    """Yield the records of a JSON-lines file in order, without an unfinished last line.
+    """Yield the records of a file of JSON lines in order; skip an incomplete last line.
 
     Raises:
         InputError: a line other than the last is not JSON.

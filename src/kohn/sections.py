@@ -1,4 +1,4 @@
-"""Sections of settings: refuse unknown keys, complete partial sections, explain errors."""
+"""Check sections of settings: refuse unknown keys, complete partial sections, explain errors."""
 
 import re
 from typing import Any
@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Section(BaseModel):
-    """Settings that belong together.
+    """A group of settings, which may contain other sections.
 
-    If a section inside it is given in part, its other settings keep the defaults that the outer
-    section states, which may differ from the defaults of its class.
+    If an inner section is given in part, its other settings take the defaults that the outer
+    section states for them, which may differ from the defaults of the inner class.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -34,7 +34,8 @@ class Section(BaseModel):
 
 
 def merged(document: Any, values: Any) -> Any:
-    """Return a document with some values replaced, section by section and key by key."""
+    """Return nested settings with some values replaced; a section of another family is replaced
+    whole, other sections key by key."""
     if not (isinstance(document, dict) and isinstance(values, dict)):
         return values
     if values.get("family", document.get("family")) != document.get("family"):
@@ -73,7 +74,7 @@ _WORDS = {
     "union_tag_invalid": "there is no {tag!r}: one of {expected_tags} is needed",
     "union_tag_not_found": "the key {discriminator} is missing, which selects the kind of section",
 }
-"""pydantic's names of errors -> messages for users."""
+"""pydantic's type of an error -> message for users."""
 
 
 def _is_number(value: Any) -> bool:
@@ -81,7 +82,7 @@ def _is_number(value: Any) -> bool:
 
 
 def in_words(error: Any) -> str:
-    """Return what is wrong with a setting, in words.
+    """Return a message for users that says what is wrong with a setting.
 
     Args:
         error: one of pydantic's `ValidationError.errors()`.

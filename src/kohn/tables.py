@@ -1,5 +1,4 @@
-"""Read and write tables block by block: CSV with Python's own module, Parquet with pyarrow; and
-shorten ids for tables in reports."""
+"""Read and write tables (CSV, or Parquet with pyarrow) block by block, and shorten ids in them."""
 
 import csv
 import re
@@ -16,19 +15,17 @@ from kohn.records import replacing
 from kohn.typing import Document, Int
 
 ROWS = 16_384
-"""Rows in a block."""
+"""Number of rows in a block."""
 SUFFIXES = (".csv", ".parquet")
 HEAD = 100
 """Number of rows of a sorted table that `reorder_tables` returns."""
-
-
-BREAK = re.compile(r"[\r\n]+")
+LINE_BREAKS = re.compile(r"[\r\n]+")
 Block = Mapping[str, Sequence[Any]]
-"""Columns by name."""
+"""Name of a column -> its values."""
 
 
 def is_table(file: Path) -> bool:
-    """Return whether the name of a file is that of a table."""
+    """Return whether the name of a file ends in .csv or .parquet."""
     return file.suffix.lower() in SUFFIXES
 
 
@@ -46,7 +43,7 @@ def pyarrow(name: str) -> Any:
 
 
 def columns_of(file: Path) -> list[str]:
-    """Read the names of the columns.
+    """Read the names of the columns of a table.
 
     Raises:
         InputError: the file does not exist or cannot be read.
@@ -64,7 +61,7 @@ def columns_of(file: Path) -> list[str]:
 
 def blocks(file: Path, columns: Sequence[str]) -> Iterator[tuple[Block, Int[np.ndarray, " m"]]]:
     """Yield some columns of a table, `ROWS` rows at a time, with the line number of each row (in
-    Parquet the row number), from 1. CSV gives text; empty lines are skipped.
+    Parquet the row number), from 1. Values of CSV are texts; empty lines are skipped.
 
     Raises:
         InputError: the file cannot be read, or a row has more or fewer fields than the header.
@@ -134,10 +131,10 @@ def _parquet(file: Path) -> Any:
 
 
 def refuse_non_table(out: Path, more: str = "") -> None:
-    """Raise ConfigError if an output is not a table, and InputError if Parquet lacks pyarrow.
+    """Raise ConfigError if an output file is not CSV or Parquet; InputError if pyarrow is missing.
 
     Args:
-        more: text about other formats, appended to the fix.
+        more: text about other formats, appended to the fix in the message.
     """
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(
@@ -155,13 +152,13 @@ def write_table(file: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     breaks become spaces, so that each row is one line.
 
     Raises:
-        InputError: Parquet without pyarrow.
+        InputError: the file is Parquet, and pyarrow is not installed.
         TrainingError: the file cannot be written.
     """
     if file.suffix.lower() == ".parquet":
         _write_parquet(file, pyarrow("pyarrow").table(dict(columns)))
         return
-    rows = zip(*(_plain(column) for column in columns.values()), strict=True)
+    rows = zip(*(_csv_values(column) for column in columns.values()), strict=True)
     with replacing(file) as stream:
         text = TextIOWrapper(stream, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
@@ -181,10 +178,10 @@ def reorder_tables(
     """Join tables and write their rows in another order.
 
     Args:
-        parts: tables of the same columns that `write_table` wrote.
-        order: rows, counted through all parts, in the order in which they are written.
-        out: file of the result, a table of the same kind.
-        text: columns that stay text even if they look like numbers.
+        parts: tables with the same columns, written by `write_table`.
+        order: indices of the rows, counted through all parts, in their new order.
+        out: file of the joined table, in the same format.
+        text: columns whose values are returned as texts even if they look like numbers.
         rank: name of the new first column, which counts the rows from 1.
 
     Returns:
@@ -211,13 +208,13 @@ def reorder_tables(
             stream.write("".join([f"{n},{lines[i]}" for n, i in numbered]).encode())
     first = csv.DictReader([header, *(lines[i] for i in order[:HEAD].tolist())])
     return [
-        {rank: n, **{k: v if k in text else _value(v) for k, v in row.items()}}
+        {rank: n, **{k: v if k in text else _parsed_field(v) for k, v in row.items()}}
         for n, row in enumerate(first, start=1)
     ]
 
 
-def _plain(column: Sequence[Any]) -> Sequence[Any]:
-    """Return a column as CSV writes it: numbers in full, nothing for NaN, true and false."""
+def _csv_values(column: Sequence[Any]) -> Sequence[Any]:
+    """Return a column for CSV: numbers in full, NaN empty, booleans as true or false, one line."""
     if isinstance(column, np.ndarray) and column.dtype == bool:
         return np.where(column, "true", "false").tolist()
     if isinstance(column, np.ndarray) and column.dtype.kind == "f" and np.isnan(column).any():
@@ -227,11 +224,11 @@ def _plain(column: Sequence[Any]) -> Sequence[Any]:
     whole = "".join([v for v in column if isinstance(v, str)])
     if "\n" not in whole and "\r" not in whole:
         return column
-    return [BREAK.sub(" ", v) if isinstance(v, str) else v for v in column]
+    return [LINE_BREAKS.sub(" ", v) if isinstance(v, str) else v for v in column]
 
 
-def _value(text: str) -> Any:
-    """Return the value of a field of CSV."""
+def _parsed_field(text: str) -> Any:
+    """Return the value of a field of CSV: true, false, a number, a text, or None if empty."""
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -246,7 +243,7 @@ def _write_parquet(file: Path, table: Any) -> None:
 
 
 def shortened(text: str, width: int) -> str:
-    """Shorten a text to `width` characters: keep its start and its end, where ids differ."""
+    """Shorten a text to `width` characters: cut its middle, and keep the end, where ids differ."""
     text = " ".join(text.split())
     if len(text) <= width:
         return text

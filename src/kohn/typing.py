@@ -1,4 +1,4 @@
-"""Types for signatures; shapes of arrays are written as in jaxtyping, 'atoms 3'."""
+"""Define types for signatures; array shapes are written as in jaxtyping, e.g. 'atoms 3'."""
 
 from typing import Any, TypeAlias
 
@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 Array: TypeAlias = jax.Array
 ArrayLike: TypeAlias = jax.Array | np.ndarray
 Document: TypeAlias = dict[str, Any]
-"""The content of a JSON object: settings, records, results. Its maker documents its keys."""
+"""A JSON object (settings, records, results); the function that makes it documents its keys."""
 Tree: TypeAlias = Any
-"""A tree of arrays whose structure only its maker uses."""
+"""A pytree of arrays; only the code that makes the pytree depends on its layout."""
 
 __all__ = ["Array", "ArrayLike", "Bool", "Document", "Float", "Int", "Tree"]

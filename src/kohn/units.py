@@ -42,7 +42,7 @@ UNIT_NAMES: dict[str, float] = {
 }
 """Name of a unit in files -> its value in Kohn's units."""
 ATOMIC_UNITS = ("a.u.", "au", "AU")
-"""Names for hartree, bohr or quotients of them that do not say which of these is meant."""
+"""Ambiguous names: each may mean hartree, bohr, or a quotient of powers of both."""
 _TERM = r"(?P<name>[A-Za-zÅ_]+0?)\^?(?P<power>[0-9]?)"
 
 
@@ -50,7 +50,7 @@ def factor(unit: str) -> float | None:
     """Return the value of a unit in Kohn's units; None if a name in it is unknown.
 
     Args:
-        unit: products and quotients of `UNIT_NAMES` and their powers, read from left to right:
+        unit: product or quotient of powers of `UNIT_NAMES`, read from left to right, such as
             'Hartree/Bohr', 'kcal/mol/Ang', 'eV/Ang^3', 'e*Bohr'; '1' or '' for no unit.
     """
     text = unit.strip().replace("**", "^").replace("³", "3")

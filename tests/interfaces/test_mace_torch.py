@@ -17,7 +17,7 @@ from brute_force import structure
 
 from kohn.errors import ModelFileError
 from kohn.interfaces import mace_torch
-from kohn.interfaces.mace_torch import _sign, _their_chains, from_mace_torch, projection
+from kohn.interfaces.mace_torch import _mace_torch_chains, _sign, from_mace_torch, projection
 from kohn.o3 import (
     clebsch_gordan,
     degree_slice,
@@ -155,7 +155,7 @@ def dense(chain, l_max, coupling):
 @pytest.mark.parametrize("l_max", [1, 2, 3])
 def test_projection_is_exact(l_max, degree, order):
     """Symmetrised, each of their products is the combination of ours that is claimed."""
-    theirs = _their_chains(l_max, degree, order)
+    theirs = _mace_torch_chains(l_max, degree, order)
     ours = symmetric_product(l_max, degree, order).paths[order - 1]
     p = projection(l_max, degree, order)
     assert p.shape == (len(theirs), len(ours))
@@ -176,7 +176,7 @@ def products_error(sign) -> float:
             for order in (1, 2, 3):
                 ours = symmetric_product(3, degree, order).paths[order - 1]
                 values = np.stack([np.stack(evaluate_chain(c, a))[:, 0] for c in ours], -1)
-                signs = [sign(c) * _sign(c) for c in _their_chains(3, degree, order)]
+                signs = [sign(c) * _sign(c) for c in _mace_torch_chains(3, degree, order)]
                 theirs = to_e3nn(degree) @ values @ (projection(3, degree, order).T * signs)
                 error = np.abs(theirs - reference[f"values_{degree}_{order}"]).max()
                 worst_of_all = max(worst_of_all, error)
@@ -190,8 +190,8 @@ def test_products_are_those_of_their_u_matrices():
 
 
 def test_their_numbers_of_products():
-    assert [len(_their_chains(3, 0, n)) for n in (1, 2, 3)] == [1, 4, 23]
-    assert [len(_their_chains(3, 1, n)) for n in (1, 2, 3)] == [1, 6, 51]
+    assert [len(_mace_torch_chains(3, 0, n)) for n in (1, 2, 3)] == [1, 4, 23]
+    assert [len(_mace_torch_chains(3, 1, n)) for n in (1, 2, 3)] == [1, 6, 51]
 
 
 def test_the_published_weights_have_their_sizes():

@@ -78,11 +78,11 @@ def test_files_that_say_nothing(tmp_path):
 
 def test_a_stale_lock_is_no_run(tmp_path):
     """A folder with nothing but what a killed process left can be used."""
-    from kohn.training.train import _may_use
+    from kohn.training.train import _refuse_unusable_folder
 
     (tmp_path / LOCK).write_text("{}")
     work = WorkFolder(tmp_path, "training")
-    _may_use(work, resume=False)
+    _refuse_unusable_folder(work, resume=False)
     work.records.write_text("")
     with pytest.raises(ConfigError, match="exists already"):
-        _may_use(work, resume=False)
+        _refuse_unusable_folder(work, resume=False)

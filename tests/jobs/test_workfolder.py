@@ -76,12 +76,12 @@ def test_what_killed_writers_left_goes_and_what_is_the_users_stays(work):
 
 
 def test_a_folder_is_empty_but_for_its_lock_and_what_is_known(work):
-    assert not work.holds()
+    assert not work.has_other_files()
     with work.held():
-        assert not work.holds()
+        assert not work.has_other_files()
         (work.path / "structures.extxyz").write_text("")
-        assert work.holds()
-        assert not work.holds("structures.extxyz")
+        assert work.has_other_files()
+        assert not work.has_other_files("structures.extxyz")
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path):

@@ -149,7 +149,7 @@ def test_words_and_mixed_energies(tmp_path):
     mixed = "Mixed, as allowed: functional is PBE and r2SCAN"
     page = drawn(tmp_path, columns(labels=D), remarks=[mixed, "other"])
     assert "2 of 5 candidates are on the hull or below it, and 1.45 are expected" in page.text
-    assert "By labels, 2 of 5 are; 2 of these are among the 2 predicted" in page.text
+    assert "By labels, 2 of 5 are stable, 2 of them among the 2 that are predicted" in page.text
     errors = [a for tag, a in page.tags if tag == "li" and a.get("class") == "error"]
     assert len(errors) == 1
     assert mixed in page.text

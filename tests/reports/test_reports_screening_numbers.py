@@ -104,7 +104,7 @@ def test_notes_of_the_figures(figures):
 def test_words_count_what_is_stable_by_labels():
     assert sentence(SUMMARY) == (
         "1 of 3 candidates is on the hull or below it, and 1.40 are expected to be stable. "
-        "By labels, 2 of 2 are; 1 of these is among the 1 predicted on it or below it."
+        "By labels, 2 of 2 are stable, 1 of them among the 1 that is predicted to be stable."
     )
     assert facts(SUMMARY) == [
         ("Ranked by", "P(stable), then distance"),

@@ -369,9 +369,9 @@ def test_a_network_of_many_elements():
 
 def test_atoms_that_come_together_have_not_fallen_apart():
     near, far = (Atoms("H2", [[0, 0, 0], [0, 0, r]]) for r in (0.8, 20.0))
-    _Limits.of(from_ase(far), 5.0).hold(near)
+    _Limits.of(from_ase(far), 5.0).check(near)
     with pytest.raises(_Stopped, match="fell apart: 2 groups, 1 at the start"):
-        _Limits.of(from_ase(near), 5.0).hold(far)
+        _Limits.of(from_ase(near), 5.0).check(far)
 
 
 def test_a_file_and_atoms_can_be_named(tmp_path):

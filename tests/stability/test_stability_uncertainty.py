@@ -9,7 +9,7 @@ from kohn.errors import InputError
 from kohn.stability.facets import (
     below_their_elements,
     cheapest_mixtures,
-    elements_of,
+    elemental_start,
     highest,
     lower_facets,
 )
@@ -51,7 +51,7 @@ def test_facets_mixtures_and_programs_agree(elements):
     at = system(elements, 200, seed=1)[0] if elements > 1 else np.ones((3, 1))
     _, planes, _ = lower_facets(x, e)
     heights, facets = highest(planes, at)
-    start = elements_of(x, e, np.full(len(at), -1))
+    start = elemental_start(x, e, np.full(len(at), -1))
     mixed, entries, shares = cheapest_mixtures(x, e, at, start)
     np.testing.assert_allclose(heights, (at @ planes.T).max(axis=1), atol=1e-13)
     np.testing.assert_array_equal(facets, (at @ planes.T).argmax(axis=1))
@@ -84,7 +84,7 @@ def test_facets_between_dilute_compositions_are_kept():
     x = np.vstack([np.eye(3), [[1 - 3e-6, 1e-6, 2e-6], [1 - 3e-6, 2e-6, 1e-6]]])
     e = np.array([0.0, 0.0, 0.0, -1e-5, -1e-5])
     at = np.array([[1 - 2e-6, 1e-6, 1e-6], [0.9, 0.05, 0.05]])
-    start = elements_of(x, e, np.full(2, -1))
+    start = elemental_start(x, e, np.full(2, -1))
     expected, _, _ = cheapest_mixtures(x, e, at, start)
     np.testing.assert_allclose(highest(lower_facets(x, e)[1], at)[0], expected, atol=1e-12)
     assert expected[0] < -6e-6
@@ -113,7 +113,7 @@ def test_the_simplex_method_ends_where_many_mixtures_are_equal():
     x = np.repeat(system(4, 60)[0], 3, axis=0)
     at = system(4, 100, seed=1)[0]
     e = x @ np.array([1.0, -2.0, 0.5, 3.0])
-    heights, _, _ = cheapest_mixtures(x, e, at, elements_of(x, e, np.full(len(at), -1)))
+    heights, _, _ = cheapest_mixtures(x, e, at, elemental_start(x, e, np.full(len(at), -1)))
     np.testing.assert_allclose(heights, at @ np.array([1.0, -2.0, 0.5, 3.0]), atol=1e-13)
 
 
@@ -121,7 +121,7 @@ def test_the_order_that_ends_for_sure_ends_too(monkeypatch):
     monkeypatch.setattr("kohn.stability.facets.GREEDY", 0)
     x, e = system(3, 100)
     at = system(3, 50, seed=1)[0]
-    heights, _, _ = cheapest_mixtures(x, e, at, elements_of(x, e, np.full(len(at), -1)))
+    heights, _, _ = cheapest_mixtures(x, e, at, elemental_start(x, e, np.full(len(at), -1)))
     np.testing.assert_allclose(heights, highest(lower_facets(x, e)[1], at)[0], atol=1e-13)
 
 

@@ -104,7 +104,7 @@ def test_hulls_are_built_once(rng, monkeypatch):
     assert hulls.of(["Li", "Fe"]) is first
     assert hulls.of(iter(("Fe", "Li"))) is first
     assert hulls.of(("Fe",)) is not first
-    monkeypatch.setattr(hulls, "_built", None)  # nothing more can be built
+    monkeypatch.setattr(hulls, "_build", None)  # nothing more can be built
     assert hulls.of(("Fe", "Li")) is first
 
 

@@ -38,7 +38,7 @@ from kohn.training import train
 from kohn.training.gaussian_process import (
     Scales,
     accumulate,
-    choose,
+    choose_inducing,
     fit,
     negative_log_likelihood,
     solve,
@@ -189,7 +189,7 @@ def with_all_left(model):
 def test_what_labels_leave_of_the_prior_is_not_counted_twice(fitted):
     """s of the learned labels has κ² in it: c² max(u − κ², 0), c = min(1, s/κ), is added."""
     config = fitted.config
-    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    inducing = choose_inducing(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
     sharp = np.zeros((sum(inducing.counts),) * 2)
     sharp[np.diag_indices_from(sharp)] = 1e8  # labels leave nothing of the inducing environments
     sharp = jnp.asarray(sharp[np.tril_indices_from(sharp)])
@@ -310,7 +310,7 @@ def test_lone_atoms_are_known(fitted):
 @pytest.fixture(scope="module")
 def before(fitted, tmp_path_factory):
     """A model, and its file, as they were before lone atoms were inducing environments."""
-    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    inducing = choose_inducing(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
     inducing = Inducing.at([p[1:] for p in inducing.points], CONFIG, ELEMENTS)
     sums = accumulate(STRUCTURES, HOODS, E0, ELEMENTS, CONFIG, inducing, KINDS)
     noise = {k: getattr(CONFIG, f"noise_{k}") for k in KINDS}
@@ -363,7 +363,7 @@ def test_files_without_lone_atoms_take_them_for_certain(before):
 
 def test_more_labels_leave_less_variance(fitted):
     """With the same inducing environments, of anything, and never more than the prior."""
-    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    inducing = choose_inducing(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
     scales = Scales(CONFIG.signal, {k: getattr(CONFIG, f"noise_{k}") for k in KINDS})
     for asked in (some(20), STRUCTURES[0]):
         h = neighbourhood(asked, CONFIG.cutoff)
@@ -382,7 +382,7 @@ def test_more_labels_leave_less_variance(fitted):
 
 def test_the_likelihood_is_that_of_a_multivariate_normal(dense):
     k_mm, k_nm, y, noise = dense
-    inducing = choose(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
+    inducing = choose_inducing(STRUCTURES, HOODS, ELEMENTS, CONFIG, 0)
     kinds = KINDS
     sums = accumulate(STRUCTURES, HOODS, E0, ELEMENTS, CONFIG, inducing, kinds)
     scales = Scales(CONFIG.signal, {k: getattr(CONFIG, f"noise_{k}") for k in kinds})

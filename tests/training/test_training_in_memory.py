@@ -25,7 +25,7 @@ def test_atoms_in_memory(ethanol, tiny, tmp_path):
     with pytest.raises(ConfigError, match="not those that the run began with"):
         train(frames[:7], out=tmp_path / "run", resume=True, **tiny)
     # Distances of what was learned are in the file, and these frames are within them.
-    seen = kohn.load(tmp_path / "run").domain.seen
+    seen = kohn.load(tmp_path / "run").domain.distances
     assert seen is not None
     assert seen.shortest.keys() == {(1, 1), (1, 6), (6, 6), (1, 8), (6, 8)}
     assert not any(p.outside for p in potential.predict(frames))

@@ -20,7 +20,7 @@ from kohn.jobs import RECORDS, WorkFolder
 from kohn.progress import Progress
 from kohn.records import read_records
 from kohn.training import checkpoints, loop
-from kohn.training.checkpoints import Reached
+from kohn.training.checkpoints import RunProgress
 from kohn.training.loader import Batch
 from kohn.training.optimiser import initial_state
 from kohn.training.preparation import Prepared
@@ -297,7 +297,7 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
     leaves, structure = jax.tree.flatten(like)
     counted = [jnp.full_like(x, 3 + k) for k, x in enumerate(leaves)]
     state = jax.tree.unflatten(structure, counted)
-    progress = Reached(epoch=5, best_loss=0.1, best_epoch=3, stale=2, stopped=True)
+    progress = RunProgress(epoch=5, best_loss=0.1, best_epoch=3, stale=2, stopped=True)
     checkpoints.save(tmp_path, state, jnp.asarray([8.0, 9.0]), progress, "mine")
     found, best, there = checkpoints.load(tmp_path, like, "mine")
     np.testing.assert_array_equal(best, [8.0, 9.0])
@@ -312,8 +312,8 @@ def test_a_checkpoint_gives_back_what_was_saved(tmp_path):
 
 def test_before_the_first_validation_the_best_loss_is_infinite(tmp_path):
     state = initial_state(jnp.zeros(1), optax.sgd(0.1))
-    checkpoints.save(tmp_path, state, jnp.zeros(1), Reached(), "mine")
-    assert checkpoints.load(tmp_path, state, "mine")[2] == Reached()
+    checkpoints.save(tmp_path, state, jnp.zeros(1), RunProgress(), "mine")
+    assert checkpoints.load(tmp_path, state, "mine")[2] == RunProgress()
 
 
 def test_records_after_the_checkpoint_are_forgotten(tmp_path):

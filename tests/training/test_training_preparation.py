@@ -17,11 +17,11 @@ from kohn.records import read_records
 from kohn.structures import Dataset, reference_energies
 from kohn.training.preparation import (
     STRESS_WEIGHT,
-    _huber,
-    _labels_present,
+    _distances,
+    _huber_delta,
     _parts,
     _provenance_of_energies,
-    _seen,
+    _refuse_missing_labels,
     prepare,
     resolved,
 )
@@ -85,7 +85,7 @@ def test_stress_is_wanted_by_default_where_every_frame_has_one():
 
 def test_huber_s_loss_is_used_where_it_is_asked_for():
     def found(loss):
-        return _huber(parse({"data": {"train": ["x"]}, "loss": loss}))
+        return _huber_delta(parse({"data": {"train": ["x"]}, "loss": loss}))
 
     assert found({"kind": "huber", "huber_delta": 0.02}) == 0.02
     assert found({"kind": "mse", "huber_delta": 0.02}) is None
@@ -103,13 +103,13 @@ def test_the_mean_energy_is_of_an_atom_above_the_e0s():
 def test_labels_are_asked_for_by_early_and_by_late_weights():
     data = Dataset((numbered(0), numbered(1)))
     alone, both = Weights(energy=1, forces=0, stress=0), Weights(energy=1, forces=1, stress=0)
-    _labels_present(data, data, alone, alone)
+    _refuse_missing_labels(data, data, alone, alone)
     for weights in ((both, alone), (alone, both)):
         with pytest.raises(InputError, match="the loss wants forces, and no training structure"):
-            _labels_present(data, data, *weights)
+            _refuse_missing_labels(data, data, *weights)
     forced = Dataset((numbered(0).with_labels(forces=np.zeros((2, 3))),))
     with pytest.raises(InputError, match="no validation structure"):
-        _labels_present(forced, data, both, both)
+        _refuse_missing_labels(forced, data, both, both)
 
 
 # From settings to a run
@@ -195,8 +195,9 @@ def test_distances_that_a_model_has_seen_count_when_it_learns_more():
     pair = structure([[0, 0, 0], [0, 0, 2.2]], [14, 14])
     loader = SimpleNamespace(structures=[pair], neighbourhoods=[neighbourhood(pair, 4.0)])
     earlier = TrainingDistances({(14, 14): 2.4, (6, 14): 1.9}, {14: 2.6})
-    start = SimpleNamespace(domain=SimpleNamespace(seen=earlier))
-    alone, both = (TrainingDistances.from_json(_seen(loader, s)["seen"]) for s in (None, start))
+    start = SimpleNamespace(domain=SimpleNamespace(distances=earlier))
+    documents = (_distances(loader, s)["seen"] for s in (None, start))
+    alone, both = map(TrainingDistances.from_json, documents)
     assert alone.shortest == {(14, 14): pytest.approx(2.2, abs=1e-9)}
     assert both.shortest == {**alone.shortest, (6, 14): 1.9}
     assert both.farthest_nearest == {14: 2.6}

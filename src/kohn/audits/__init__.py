@@ -1,4 +1,4 @@
-"""Measure how far any ASE calculator breaks the laws of physics.
+"""Measure how strongly any ASE calculator violates the laws of physics.
 
 audit = kohn.audit(EMT(), "copper.xyz")
 print(audit)

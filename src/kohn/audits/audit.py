@@ -1,4 +1,4 @@
-"""Measure every law on every structure, keep one record of each, and summarise the records."""
+"""Measure each law of physics on each structure, record the results and summarise them."""
 
 import inspect
 import sys
@@ -32,10 +32,10 @@ VERDICTS = (FAILED, PASSED, UNMEASURED, DIAGNOSTIC)
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of an audit.
+    """The result of an audit: how strongly a calculator violates the laws of physics.
 
     Attributes:
-        header: the calculator, the structures and the laws, as in the first record.
+        header: the first record, which names the calculator, the structures and the laws.
         records: one record for each law and structure.
     """
 
@@ -44,22 +44,22 @@ class Audit:
 
     @property
     def ok(self) -> bool:
-        """Whether no law fails."""
+        """True if no law failed."""
         return not any(r["verdict"] == FAILED for r in self.records)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """Names of the laws that fail."""
+        """The names of the laws that failed."""
         return tuple(r["law"] for r in self.rows if r["verdict"] == FAILED)
 
     @property
     def rows(self) -> list[Document]:
-        """One row for each law: its worst record, and in how many structures it was measured."""
-        return [_row([r for r in self.records if r["law"] == name]) for name in self._laws]
+        """One row for each law: its worst record, and the number of structures measured."""
+        return [_worst_record([r for r in self.records if r["law"] == name]) for name in self._laws]
 
     @property
     def raised(self) -> dict[str, int]:
-        """Exception of the calculator, as text -> number of structures that caused it."""
+        """The text of each exception of the calculator -> number of structures that caused it."""
         raised = {(r["raised"], r["index"]) for r in self.records if r.get("raised")}
         return dict(sorted(Counter(text for text, _ in raised).items()))
 
@@ -70,10 +70,10 @@ class Audit:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Audit":
-        """Read the audit in a folder, finished or not.
+        """Read an audit, finished or not, from the folder that `audit` received as `out`.
 
         Raises:
-            InputError: the folder holds no audit.
+            InputError: the folder contains no audit.
         """
         path = Path(folder) / RECORDS
         header, *records = (list(read_records(path)) if path.is_file() else []) or [{}]
@@ -86,7 +86,7 @@ class Audit:
         return cls(header, tuple(records))
 
     def to_json(self) -> Document:
-        """Return the whole audit as a document."""
+        """Return header, rows and records of the audit as one dictionary for JSON."""
         return {
             **self.header,
             "ok": self.ok,
@@ -115,31 +115,32 @@ def audit(
     name: str | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Audit:
-    """Measure how far a calculator breaks the laws of physics.
+    """Measure how strongly a calculator violates the laws of physics.
 
     Args:
-        calculator: any ASE calculator, or a `CalculatorProcess`, which runs one in a process of
-            its own that does not import Kohn. Importing Kohn switches JAX to 64-bit numbers; a
-            warning names a calculator of this process that is written with JAX.
-        structures: anything that `kohn.read` reads: a file, files, `ase.Atoms`, a list of them.
-        laws: names from `kohn.audits.NAMES`; all of them by default.
-        thresholds: law -> largest violation that passes, in the units of the law; replaces the
-            threshold of the table, and does not rise with noise.
-        frames: number of structures to take, evenly spaced; all by default.
+        calculator: any ASE calculator, or a `CalculatorProcess`, which runs the calculator in a
+            separate process without Kohn. Importing Kohn switches JAX to 64-bit numbers in this
+            process, so a calculator of this process that is written with JAX gives a warning.
+        structures: anything that `kohn.read` accepts: one file or several, ASE atoms, a list.
+        laws: names from `kohn.audits.NAMES`; all laws by default.
+        thresholds: law -> largest violation that passes, in the units of the law. It replaces the
+            threshold in `kohn.audits.TABLE`, and numerical noise does not raise it.
+        frames: number of structures to audit, evenly spaced among those given; all by default.
         seed: seed of random directions, rotations and velocities.
-        temperature: temperature of the dynamics, K.
-        out: a folder for `records.jsonl`. A killed audit is resumed from it; the same seed gives
-            the same bytes.
-        name: name of the calculator in the records.
-        advance: called with the number of records added since the last call.
+        temperature: temperature of the molecular dynamics, K.
+        out: a folder for `records.jsonl`, from which a killed audit is resumed; the same seed
+            gives the same bytes.
+        name: name of the calculator in the records; by default "module:Class".
+        advance: called with the number of records added since the last call, to show progress.
 
     Returns:
         The audit; `audit.ok` is True if no law fails.
 
     Raises:
-        ConfigError: an unknown law, an invalid threshold or an invalid temperature.
-        InputError: structures that cannot be read; a calculator that computes none of them; a
-            folder that holds another audit, or in which another process works.
+        ConfigError: an unknown law; an invalid threshold, temperature or number of frames; another
+            process works in the folder `out`.
+        InputError: the structures cannot be read; the calculator computes none of them; `out`
+            holds another audit.
     """
     chosen = _laws_of(laws, thresholds or {})
     if not (np.isfinite(temperature) and temperature > 0):
@@ -165,7 +166,7 @@ def _all_records(
     work: WorkFolder | None,
     advance: Callable[[int], None] | None,
 ) -> list[Document]:
-    """Compute the missing records; return them after the records of the work folder."""
+    """Compute the records that the work folder lacks; return its records and the new ones."""
     records = [] if work is None else work.begin(header)
     done = {(r["law"], r["index"]) for r in records}
     counted = CountedCalculator(calculator)
@@ -193,7 +194,7 @@ def _records(
     seed: int,
     temperature: float,
 ) -> Iterator[Document]:
-    """Yield one record for each law on one structure."""
+    """Yield the record of each law for the structure s."""
     if not laws:
         return
     try:
@@ -212,7 +213,7 @@ def _records(
 
 
 def _verdict(law: Law, case: Case, failure: Exception | None) -> Document:
-    """Return the verdict of a law on a structure, also if the calculator fails."""
+    """Measure a law on one structure and return the verdict, also if the calculator fails."""
     try:
         if failure is not None:
             raise failure
@@ -230,11 +231,11 @@ def _verdict(law: Law, case: Case, failure: Exception | None) -> Document:
 
 
 def verdict_of(law: Law, measured: Sequence[Measurement]) -> Document:
-    """Return the verdict of a law from its worst measurement.
+    """Return the verdict of a law from its measurements on one structure.
 
-    A violation fails if it exceeds both the threshold and its own error. If that error exceeds
-    the law's ceiling, and the violation does not exceed the error, it was not measured. A law that
-    does not fail passes if all its parts were measured; the record names the parts.
+    The law fails if one violation exceeds both the threshold and its own error. A measurement does
+    not count if its error exceeds both the ceiling of the law and the violation. A law that does
+    not fail passes if each of its parts has a measurement that counts; the verdict lists the parts.
     """
     if law.threshold is None:
         (m,) = measured
@@ -266,7 +267,7 @@ def verdict_of(law: Law, measured: Sequence[Measurement]) -> Document:
 
 
 def _reasons(measurements: Sequence[Measurement], certain: Sequence[int]) -> dict[str, str]:
-    """Return for each part of a law why it was not measured; empty if it was."""
+    """Return a dictionary: part of a law -> why the part was not measured, '' if it was."""
     reasons: dict[str, str] = {}
     for part in dict.fromkeys(m.part or m.quantity for m in measurements):
         indices = [k for k, m in enumerate(measurements) if (m.part or m.quantity) == part]
@@ -276,20 +277,20 @@ def _reasons(measurements: Sequence[Measurement], certain: Sequence[int]) -> dic
 
 
 def _reason(m: Measurement) -> str:
-    """Return why a part of which this is the best measurement counts as not measured."""
+    """Return why a part of a law counts as not measured; m is its most accurate measurement."""
     if not np.isfinite(m.error):
         return m.note
     cause = m.note if "jump" in m.note else "noise, or jumps nearby"
     return f"{m.quantity} uncertain by {m.error:.2g} {m.unit}: {cause}"
 
 
-def _row(records: Sequence[Document]) -> Document:
-    """Return the worst record of one law: failures first, then by share of the threshold."""
+def _worst_record(records: Sequence[Document]) -> Document:
+    """Return the worst record of a law, by verdict and then violation / threshold, with totals."""
 
     def badness(r: Document) -> tuple[int, float]:
         violation, limit = r.get("violation"), r.get("threshold") or 1.0
         share = np.inf if violation is None else violation / limit
-        # Among diagnostics, holes rank first, by depth; without a hole, the largest value.
+        # Among diagnostics the deepest hole (a negative energy) is worst, else the largest value.
         if r["verdict"] == DIAGNOSTIC and violation is not None and violation < 0:
             share = 1e300 * -violation
         return -VERDICTS.index(r["verdict"]), share
@@ -304,7 +305,7 @@ def _row(records: Sequence[Document]) -> Document:
 
 
 def _laws_of(names: Sequence[str] | None, thresholds: Mapping[str, float]) -> list[Law]:
-    """Return the laws of these names in the order of the table, with the given thresholds."""
+    """Return the named laws (all if None) in the order of `TABLE`, with the given thresholds."""
     for name in (*(names or ()), *thresholds):
         if name not in NAMES:
             guess = nearest(name, NAMES)
@@ -335,7 +336,7 @@ def _with_threshold(law: Law, value: float | None) -> Law:
 
 
 def _indices(n: int, frames: int | None) -> list[int]:
-    """Return the indices of the structures to take, evenly spaced from the first to the last."""
+    """Return at most `frames` indices of n structures, evenly spaced from first to last."""
     if n == 0:
         raise InputError("there are no structures to audit", expected="at least one")
     if frames is not None and frames < 1:
@@ -361,7 +362,7 @@ def _check_calculator(calculator: Any) -> None:
 
 
 def _is_written_with_jax(kind: type) -> bool:
-    """Return whether a module of its classes, Kohn's own aside, has imported from JAX."""
+    """Return whether a module of the class or its bases, other than Kohn's, has imported JAX."""
     for base in kind.__mro__:
         package = base.__module__.split(".")[0]
         if package in ("ase", "builtins", "kohn"):
@@ -374,7 +375,7 @@ def _is_written_with_jax(kind: type) -> bool:
 
 
 def _header(calculator, name, data, indices, laws, seed, temperature) -> Document:
-    """Return the first record: everything on which the other records depend."""
+    """Return the first record of an audit: everything on which the other records depend."""
     kind = type(calculator)
     process_name = isinstance(calculator, CalculatorProcess) and calculator.name
     table = [{k: v for k, v in vars(law).items() if k != "measure"} for law in laws]
@@ -393,7 +394,7 @@ def _header(calculator, name, data, indices, laws, seed, temperature) -> Documen
 
 
 def _refuse_nothing_computed(result: Audit) -> None:
-    """Refuse an audit whose calculator raised on every structure."""
+    """Raise InputError if the calculator raised an exception on every structure."""
     all_raised = all(r.get("raised") and r["calls"] == 0 for r in result.records)
     if result.records and all_raised:
         first = result.records[0]

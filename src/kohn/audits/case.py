@@ -1,4 +1,4 @@
-"""Define the input and the result of a law; change structures, and compare outcomes."""
+"""Define the input and the result of a law; change structures, and compare their results."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ from kohn.numerics.noise import NOISE_MULTIPLE
 from kohn.structures import Structure
 
 VACUUM = 50.0
-"""Å between atoms in a box and their images: more than any cutoff in use."""
+"""Å between atoms in a box and their periodic images: more than any cutoff in use."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard deviations of the noise that rounding and convergence add to single numbers.
+    """Standard deviations of the numerical noise that rounding and convergence cause.
 
     Attributes:
-        energy: eV. forces: eV/Å, of the noisiest component. stress: eV/Å³, likewise.
+        energy: of the total energy, eV. forces, stress: of the noisiest component, eV/Å, eV/Å³.
     """
 
     energy: float
@@ -39,17 +39,17 @@ class Noise:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One violation of a law.
+    """One measurement of how much a calculator violates a law.
 
     Attributes:
-        quantity: the quantity that differs from its expected value.
-        value: the difference.
+        quantity: the name of the quantity that is compared with its expected value.
+        value: the violation: the difference of the quantity from its expected value.
         unit: the unit of `value` and `error`.
-        error: how much of the value could be noise, or the error of a numerical derivative;
-            infinite if the quantity could not be measured.
-        note: the place or the size, in words; or why it was not measured.
-        part: the part of the law to which it belongs; the quantity unless the law names another.
-            A law passes only if all its parts were measured.
+        error: the part of `value` that noise or a numerical derivative may have caused; infinite
+            if the quantity could not be measured.
+        note: where or how large the violation is, in words; or why there is no measurement.
+        part: the part of the law that is measured; '' if the quantity itself is the part. A law
+            passes only if all its parts were measured.
     """
 
     quantity: str
@@ -61,7 +61,7 @@ class Measurement:
 
 
 def not_measured(part: str, why: object) -> Measurement:
-    """Return the measurement of a part of a law that could not be measured."""
+    """Return a `Measurement` that states why a part of a law could not be measured."""
     return Measurement(part, 0.0, "", np.inf, str(why), part)
 
 
@@ -70,11 +70,11 @@ class Case:
     """The input of a law: one structure, its calculator and random numbers.
 
     Attributes:
-        ask: the calculator.
+        ask: the calculator, a function of a structure.
         s: the structure.
-        here: the outcome of the calculator for the structure.
-        noise: the noise of the calculator at this structure.
-        rng: the random numbers of this law and structure.
+        here: energy, forces and stress of the structure, as the calculator gives them.
+        noise: the numerical noise of the calculator at the structure.
+        rng: the generator of random numbers for this law and structure.
         index: the index of the structure in the audit.
         temperature: the temperature of the dynamics, K.
     """
@@ -89,12 +89,12 @@ class Case:
 
     @property
     def forces(self) -> np.ndarray:
-        """Forces of the structure, eV/Å, [n, 3]."""
+        """The forces on the atoms, eV/Å, [n, 3]; raises Unmeasured if the calculator gives none."""
         return forces_of(self.here)
 
     @property
     def stress(self) -> np.ndarray:
-        """Stress of the structure, eV/Å³, [3, 3]."""
+        """The stress, eV/Å³, [3, 3]; raises Unmeasured if structure or calculator have none."""
         if not has_stress(self.s):
             raise Unmeasured("not periodic, or without a volume")
         if self.here.stress is None:
@@ -104,25 +104,25 @@ class Case:
 
 
 def needs_lattice(s: Structure) -> None:
-    """Refuse a structure that is not periodic along all three vectors."""
+    """Raise Unmeasured unless the structure is periodic along all three cell vectors."""
     if not (s.periodic.all() and s.volume > 0):
         raise Unmeasured("not periodic in three directions")
 
 
 def needs_period(s: Structure) -> None:
-    """Refuse a structure that is not periodic at all."""
+    """Raise Unmeasured unless the structure is periodic along at least one cell vector."""
     if not s.periodic.any():
         raise Unmeasured("not periodic")
 
 
 def needs_atoms(s: Structure, least: int = 2) -> None:
-    """Refuse a structure of fewer than `least` atoms."""
+    """Raise Unmeasured if the structure has fewer than `least` atoms."""
     if len(s) < least:
         raise Unmeasured("one atom" if len(s) == 1 else f"{len(s)} atoms")
 
 
 def needs_no_charge(s: Structure) -> None:
-    """Refuse a charged structure: the charge of a multiple of it is not stated."""
+    """Raise Unmeasured if the structure is charged: the charge of two copies is not known."""
     if np.any(np.asarray(s.info.get("charge", 0)) != 0):
         raise Unmeasured("charged: the charge of two copies is not stated")
 
@@ -130,12 +130,12 @@ def needs_no_charge(s: Structure) -> None:
 def compare(
     case: Case, expected: Outcome, got: Outcome, *, growth: float = 1.0
 ) -> list[Measurement]:
-    """Compare the outcomes of two descriptions of the same structure.
+    """Compare energy, forces and stress of two equivalent descriptions of one structure.
 
-    A quantity that the calculator gives for one and not for the other is not measured.
+    A quantity that the calculator gives for only one of the two counts as not measured.
 
     Args:
-        growth: the factor by which the rounding of positions has grown, see `growth`.
+        growth: the factor by which rounding errors have grown, from the function `growth`.
     """
     n = len(got.forces) if got.forces is not None else len(case.s)
     noise, scale = case.noise, NOISE_MULTIPLE * growth
@@ -155,40 +155,40 @@ def compare(
 
 
 def growth(before: Structure, after: Structure) -> float:
-    """Return how much farther from the origin the atoms are, as a factor of at least 1. Rounding
-    of a position grows with its distance from the origin, and so does noise in float32."""
+    """Return the factor, at least 1, by which the largest coordinate grows from before to after.
+    Rounding errors of positions, and with them noise in float32, grow with the coordinates."""
     old, new = (max(1.0, float(np.abs(s.positions).max())) for s in (before, after))
     return max(1.0, new / old)
 
 
 def moved(s: Structure, positions: np.ndarray) -> Structure:
-    """Return the structure with these positions."""
+    """Return the structure s with its atoms at the given positions, Å."""
     return replace(s, positions=positions)
 
 
 def take(s: Structure, which: np.ndarray) -> Structure:
-    """Return the structure of these atoms, in this order; atoms may repeat."""
+    """Return the structure of the atoms with indices `which`, in this order; atoms may repeat."""
     arrays = {k: np.asarray(v)[which] for k, v in s.arrays.items()}
     return replace(s, numbers=s.numbers[which], positions=s.positions[which], arrays=arrays)
 
 
 def deformed(s: Structure, f: np.ndarray) -> Structure:
-    """Return the structure with positions and cell under the linear map x → F x."""
+    """Return the structure after the linear map x → F x of its positions and cell vectors."""
     return replace(s, positions=s.positions @ f.T, cell=s.cell @ f.T)
 
 
-def freed(s: Structure) -> Structure:
-    """Return the same atoms without a cell."""
+def without_cell(s: Structure) -> Structure:
+    """Return the atoms of s at the same positions, without a cell."""
     return replace(s, cell=np.zeros((3, 3)), periodic=np.zeros(3, bool))
 
 
 def cluster(s: Structure, size: int, centre: int) -> Structure:
-    """Cut out an atom and the atoms nearest to it, images included, at most `size` in all.
+    """Cut out the atom `centre` and the atoms nearest to it, at most `size` atoms, without a cell.
 
-    A molecule of at most `size` atoms stays whole.
+    Periodic images count as atoms. A molecule of at most `size` atoms stays whole.
     """
     if not s.periodic.any() and len(s) <= size:
-        return freed(s)
+        return without_cell(s)
     needs_atoms(s, 1)
     radius, largest = 3.0, 24.0
     while True:
@@ -199,11 +199,11 @@ def cluster(s: Structure, size: int, centre: int) -> Structure:
         radius *= 1.5
     nearest = edges[np.argsort(np.linalg.norm(d[edges], axis=1), kind="stable")][: size - 1]
     atoms = np.concatenate([[centre], j[nearest]]).astype(int)
-    return freed(moved(take(s, atoms), np.vstack([np.zeros(3), d[nearest]])))
+    return without_cell(moved(take(s, atoms), np.vstack([np.zeros(3), d[nearest]])))
 
 
 def boxed(s: Structure, room: float) -> Structure:
-    """Return the same atoms in a periodic cube in which they may move by `room`, Å."""
+    """Return the atoms of s in a periodic cube, large enough for moves by `room`, Å."""
     side = float(np.ptp(s.positions, axis=0).max()) + 2 * room + VACUUM
     positions = s.positions - s.positions.min(0) + room
     return replace(
@@ -212,16 +212,16 @@ def boxed(s: Structure, room: float) -> Structure:
 
 
 def alone(s: Structure, measure: Callable[[Structure], T], room: float = 0.0) -> tuple[T, str]:
-    """Measure atoms in vacuum or, if the calculator refuses that, in a large periodic box.
+    """Measure atoms in vacuum or, if the calculator refuses vacuum, in a large periodic box.
 
     Args:
-        room: how far the atoms move, Å.
+        room: the distance by which `measure` moves atoms at most, Å.
 
     Returns:
-        The measurement, and a note on the box for the record, empty in vacuum.
+        The result of `measure`, and a note on the box for the record, '' in vacuum.
 
     Raises:
-        Unmeasured, Raised: both are refused; the message gives the reason in vacuum first.
+        Unmeasured, Raised: the calculator refuses both; the message has both reasons.
     """
     try:
         return measure(s), ""
@@ -238,7 +238,7 @@ def alone(s: Structure, measure: Callable[[Structure], T], room: float = 0.0) ->
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Return a uniformly drawn rotation, [3, 3] (Mezzadri, Notices AMS 54, 592 (2007))."""
+    """Return a uniformly random rotation matrix, [3, 3] (Mezzadri, Notices AMS 54, 592 (2007))."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q = q * np.sign(np.diag(r))
     return q * np.linalg.det(q)

@@ -1,4 +1,4 @@
-"""Count the calls of a calculator, and separate quantities it lacks from errors it raises."""
+"""Call a calculator, count the calls, and distinguish missing quantities from errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from kohn.interfaces.calculator_process import CalculatorProcess, Raised
 from kohn.structures import Structure, to_ase
 
 ORDER = ("stress", "forces", "energy")
-"""Stress first: calculators keep the forces and energy that they compute for it."""
+"""The usual order of requests, stress first: calculators then have forces and energy stored."""
 
 
 class Unmeasured(Exception):
@@ -30,11 +30,11 @@ class Outcome:
     """The results of a calculator for one structure.
 
     Attributes:
-        energy: eV.
-        forces: eV/Å, [n, 3]; None if it gives none.
-        stress: eV/Å³, [3, 3], positive in tension; None if it, or the structure, has none. For
-            slabs and wires, components off their periodic vectors have no meaning and are 0.
-        lacks: quantity -> why the calculator does not give it.
+        energy: the total energy, eV.
+        forces: eV/Å, [n, 3]; None if the calculator gives none.
+        stress: eV/Å³, [3, 3], positive in tension; None if the calculator or structure has none.
+            Components off the periodic vectors of slabs and wires have no meaning and are 0.
+        lacks: missing quantity -> why the calculator does not give it.
     """
 
     energy: float
@@ -44,10 +44,10 @@ class Outcome:
 
 
 class CountedCalculator:
-    """A calculator that counts its calls.
+    """A calculator with a counter of its calls.
 
-    Each call gets atoms of its own, without constraints, so a calculator that changes them
-    disturbs no other call.
+    Each call gets a new copy of the atoms, without constraints, so that a calculator that changes
+    its atoms does not disturb other calls.
 
     Args:
         calculator: anything with ASE's interface, or a `CalculatorProcess`.
@@ -72,14 +72,14 @@ class CountedCalculator:
         stress: bool = True,
         order: Sequence[str] = ORDER,
     ) -> Outcome:
-        """Compute the energy, and forces and stress if wanted and available.
+        """Compute the energy, and forces and stress if they are wanted and available.
 
         Args:
             order: the order in which the quantities are requested, one after the other.
 
         Raises:
             Raised: the calculator raised an exception.
-            NotANumber: it returned a value that is not finite.
+            NotANumber: the calculator returned a value that is not finite.
         """
         unwanted = {"forces": not forces, "stress": not (stress and has_stress(s))}
         wanted = [name for name in order if not unwanted.get(name)]
@@ -99,7 +99,7 @@ class CountedCalculator:
             return replace(outcome, lacks={**outcome.lacks, "stress": str(error)})
 
     def _without_stress(self, s: Structure, wanted: Sequence[str]) -> Outcome:
-        """Return the outcome for a slab whose stress the calculator refuses."""
+        """Compute the other wanted quantities of a slab whose stress the calculator refuses."""
         outcome = self.of(atoms_of(s), [name for name in wanted if name != "stress"])
         return replace(outcome, lacks={**outcome.lacks, "stress": self._no_stress_of_slabs})
 
@@ -123,52 +123,44 @@ class CountedCalculator:
         return outcome
 
     def forces(self, s: Structure) -> np.ndarray:
-        """Compute the forces alone, eV/Å, [n, 3].
-
-        Raises:
-            Unmeasured: the calculator gives none; others as above.
-        """
+        """Compute only the forces, eV/Å, [n, 3]; raise Unmeasured if the calculator gives none."""
         return forces_of(self(s, stress=False))
 
     def reset(self) -> None:
-        """Make the calculator forget its last results, so that the next call computes."""
+        """Make the calculator forget its last results, so that the next call computes again."""
         raised = self._reset()
         if raised is not None:
             raise Raised(raised)
 
 
 def forces_of(outcome: Outcome) -> np.ndarray:
-    """Return the forces of an outcome, eV/Å, [n, 3].
-
-    Raises:
-        Unmeasured: the outcome has none; with the calculator's reason if it gave one.
-    """
+    """Return the forces, eV/Å, [n, 3]; raise Unmeasured, with the reason, if there are none."""
     if outcome.forces is None:
         raise Unmeasured(lacking("forces", outcome))
     return outcome.forces
 
 
 def lacking(name: str, outcome: Outcome, of: str = "") -> str:
-    """Return 'the calculator gives no stress of slabs', with its reason if it gave one."""
+    """Return 'the calculator gives no {name}{of}', followed by the calculator's reason, if any."""
     reason = outcome.lacks.get(name, "")
     reason = "" if reason.startswith("PropertyNotImplementedError") else reason
     return f"the calculator gives no {name}{of}" + (f": {reason}" if reason else "")
 
 
 def atoms_of(s: Structure) -> Atoms:
-    """Return fresh atoms without labels, results or constraints."""
+    """Return the structure as new ASE atoms, without labels, results or constraints."""
     return to_ase(replace(s, labels={}))
 
 
 def has_stress(s: Structure) -> bool:
-    """Return whether stress has a meaning: at least one periodic vector, and a volume.
+    """Return whether a stress is defined: the structure has a periodic vector and a volume.
 
-    The energy is smooth in the strain along periodic vectors; the volume is that of the cell as
-    given, vacuum included, as in ASE.
+    The energy is a smooth function of the strain along periodic vectors; the volume is that of the
+    cell as given, vacuum included, as in ASE.
     """
     return bool(s.periodic.any()) and s.volume > 0
 
 
 def periodic_directions(periodic: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """Return orthonormal columns that span the periodic vectors, [3, 3] or, for slabs, [3, 2]."""
+    """Return orthonormal columns, [3, number of periodic vectors], that span these vectors."""
     return np.eye(3) if periodic.all() else np.linalg.qr(cell[periodic].T)[0]

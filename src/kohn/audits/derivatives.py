@@ -1,7 +1,7 @@
 """Measure whether forces and stress are derivatives of the energy, and forces have no curl.
 
-Derivatives are those of `kohn.numerics.derivatives`: a violation counts only beyond their error.
-Jumps of the energy are measured by the law of smoothness, not here.
+`kohn.numerics.derivatives` computes derivatives with their errors; a violation counts only if it
+exceeds the error. The law of smoothness, not this module, measures jumps of the energy.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,17 @@ from kohn.numerics.noise import NOISE_MULTIPLE, ROUNDING_STD, scatter
 from kohn.structures import Structure
 
 SIZE = 5.0
-"""Å: a strain of h / 5 Å moves an atom at a distance of 5 Å by h."""
+"""Å: a step h becomes the strain h / SIZE, which moves an atom 5 Å from the origin by h."""
 
 
 def noise_of(ask: CountedCalculator, s: Structure) -> Noise:
-    """Return the noise of energy, forces and stress at a structure, from fourth differences.
+    """Estimate the noise of energy, forces and stress near a structure, from fourth differences.
 
-    The structures lie on a line with steps of 1e-4 Å. If energies do not change from one step to
-    the next, rounding hides their change, and the steps are made 8 and 64 times longer.
+    The differences are taken over nine structures on a line, at steps of 1e-4 Å. If energies do not
+    change from one step to the next, rounding hides the change, and steps 8 and 64 times longer
+    are tried.
     """
-    rng = np.random.default_rng(0)  # noise belongs to the calculator, not to the seed
+    rng = np.random.default_rng(0)  # the noise must not depend on the seed of the audit
     v = rng.normal(size=s.positions.shape)
 
     def line(step: float) -> list[Structure]:
@@ -50,14 +51,14 @@ def noise_of(ask: CountedCalculator, s: Structure) -> Noise:
 
 
 def noise(case: Case) -> list[Measurement]:
-    """Return σ of the energy, by `noise_of`; thresholds rise with it."""
+    """Report the standard deviation σ of the energy's noise; the thresholds of laws rise with σ."""
     n = case.noise
     note = f"forces {n.forces:.1g} eV/Å, stress {n.stress:.1g} eV/Å³"
     return [Measurement("noise of the energy", n.energy, "eV", note=note)]
 
 
 def energy_slope(case: Case, path: Callable[[float], Structure], expected: float) -> Slope:
-    """Return dE/dt at t = 0 along a path from the structure, compared with its expected value."""
+    """Compare dE/dt at t = 0 with its expected value, along a path that begins at the structure."""
 
     def energy(t: float) -> float:
         if t == 0.0:
@@ -68,10 +69,10 @@ def energy_slope(case: Case, path: Callable[[float], Structure], expected: float
 
 
 def forces(case: Case) -> list[Measurement]:
-    """Measure −F · v = dE/dt along x + t v, for two random v of all atoms and one of one atom.
+    """Measure whether −F · v = dE/dt along x + t v: two random v move all atoms, a third moves one.
 
-    The difference is divided by |v|: it is the root mean square of the error of a component times
-    the share of v in it.
+    The difference is divided by |v|, which gives the error of the forces F along v. Its root mean
+    square over random v is that of the errors of components.
     """
     f, s = case.forces, case.s
     single = np.zeros_like(f)
@@ -87,10 +88,11 @@ def forces(case: Case) -> list[Measurement]:
 
 
 def stress(case: Case) -> list[Measurement]:
-    """Measure V σ : ε = dE/dt along (1 + t ε) of cell and positions, for two random symmetric ε.
+    """Measure whether V σ : ε = dE/dt along the strain 1 + t ε of cell and positions.
 
-    For a slab ε lies in its plane, for a wire along it, and V is the volume of the cell as given,
-    vacuum included, as in ASE; other components of σ have no meaning and are not measured.
+    σ is the stress, ε one of two random symmetric matrices, and V the volume of the cell as given,
+    vacuum included, as in ASE. For slabs and wires ε lies along the periodic vectors: the other
+    components of σ have no meaning and are not measured.
     """
     s, sigma = case.s, case.stress
     p = periodic_directions(s.periodic, s.cell)
@@ -112,11 +114,11 @@ def stress(case: Case) -> list[Measurement]:
 
 
 def jacobian(case: Case) -> list[Measurement]:
-    """Measure u · J v = v · J u with J = ∂F/∂x: forces of any energy have a symmetric Jacobian.
+    """Measure whether the Jacobian J = ∂F/∂x of the forces F is symmetric: u · J v = v · J u.
 
-    So the slope of v · F(x + t u) − u · F(x + t v) at t = 0 is zero, for each of three pairs of
-    random directions. |u · (J − Jᵀ) v| over √(3 n) is the root mean square, over coordinates, of
-    a row of J − Jᵀ (Hutchinson's estimate).
+    If F is the derivative of an energy, v · F(x + t u) − u · F(x + t v) has the slope 0 at t = 0;
+    u and v are three pairs of random directions. |u · (J − Jᵀ) v| / √(3 n), n atoms, estimates the
+    root mean square norm of the rows of J − Jᵀ (Hutchinson's estimate).
     """
     needs_atoms(case.s)
     f, s = case.forces, case.s
@@ -145,11 +147,11 @@ def jacobian(case: Case) -> list[Measurement]:
 
 
 def loops(case: Case) -> list[Measurement]:
-    """Measure ∮ F · dx = 0 around a circle of 0.05 Å in the space of all coordinates.
+    """Measure whether ∮ F · dx = 0 around a circle of 0.05 Å in the space of all coordinates x.
 
-    The value is a share of ∮ |F · dx|. The rule of equidistant points is exact up to exponentially
-    small terms if F is smooth; the error is three times the difference between quarters of the
-    points. Points are doubled until the work is below the threshold or well above the error.
+    The work is divided by ∮ |F · dx|. A sum over equidistant points is exact up to exponentially
+    small terms if F is smooth; its error is three times the change if only every fourth point is
+    used. Points are doubled until the work is below the threshold or well above the error.
     """
     needs_atoms(case.s)
     s, radius = case.s, 0.05

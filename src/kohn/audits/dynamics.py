@@ -11,19 +11,19 @@ from kohn.units import FEMTOSECOND
 BOLTZMANN = 8.617330337217213e-05
 """eV/K, CODATA 2014 as in `ase.units`."""
 STEPS = 50
-"""Number of longer time steps; the shorter ones are twice as many."""
+"""Number of time steps of the first run; each further run halves the step, doubles the number."""
 LONGEST = 4.0
-"""fs: the time step for copper and heavier atoms; it falls as the root of the least mass."""
+"""fs: the time step if no atom is lighter than copper; otherwise shorter, as √(smallest mass)."""
 
 
 def drift(case: Case) -> list[Measurement]:
-    """Measure d(E + K)/dt = 0 along velocity Verlet at constant energy, in meV/atom/ps.
+    """Measure whether d(E + K)/dt = 0 in molecular dynamics, in meV/atom/ps; K is kinetic energy.
 
-    The integrator's error I Δt² falls by a factor of 4 as the step is halved; the drift D of the
-    model does not. The slopes of E + K are s(Δt) = 4 I + D and s(Δt/2) = I + D, so
-    D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D exceeds that error and
-    the threshold, the step is halved again, at most twice: the terms of Δt⁴ that stiff bonds have
-    become small, and the drift of the model stays.
+    The error of the integrator (velocity Verlet) falls by a factor of 4, from 4 I to I, as the time
+    step Δt is halved; the drift D of the model does not. The slopes of E + K are s(Δt) = 4 I + D
+    and s(Δt/2) = I + D, so D = (4 s(Δt/2) − s(Δt)) / 3; a fifth of I is counted as error. While D
+    exceeds that error and the threshold, the step is halved again, at most twice: the terms of Δt⁴
+    that stiff bonds have become small, and the drift of the model stays.
     """
     needs_atoms(case.s)
     n, masses = len(case.s), atomic_masses[case.s.numbers][:, None]
@@ -51,7 +51,7 @@ def drift(case: Case) -> list[Measurement]:
 
 
 def _thermal_velocities(case: Case, masses: np.ndarray) -> np.ndarray:
-    """Return velocities at the temperature, without total momentum; ASE's units."""
+    """Return random velocities at the temperature, without total momentum, in ASE's units."""
     v = (
         case.rng.normal(size=case.s.positions.shape)
         * (BOLTZMANN * case.temperature / masses) ** 0.5
@@ -62,7 +62,7 @@ def _thermal_velocities(case: Case, masses: np.ndarray) -> np.ndarray:
 def _total_energies(
     case: Case, v: np.ndarray, masses: np.ndarray, femtoseconds: float, steps: int
 ) -> np.ndarray:
-    """Return E + K at each step, eV, [steps + 1]."""
+    """Return the total energy (potential + kinetic) at each time step, eV, [steps + 1]."""
     dt, x, f = femtoseconds * FEMTOSECOND, case.s.positions, case.forces
     start = case.here.energy + 0.5 * float((masses * v**2).sum())
     energies = [start]

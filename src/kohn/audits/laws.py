@@ -1,4 +1,4 @@
-"""List the laws in one table: their statements, their thresholds, and the reasons for them."""
+"""List all laws in one table: statements, thresholds, and the reasons for the thresholds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,16 +9,16 @@ from kohn.audits.case import Case, Measurement
 
 @dataclass(frozen=True)
 class Law:
-    """One law.
+    """One law of physics, how it is measured, and when a calculator fails it.
 
     Attributes:
-        name: as in `--laws`.
-        measure: the function that measures it; its docstring has the equation.
+        name: the name of the law, as in the option `--laws`.
+        measure: the function that measures the law; its docstring has the equation.
         says: the statement that must hold, in words.
         threshold: the largest violation that passes, in the units of the law; None for a
             diagnostic, which has no verdict.
-        ceiling: the largest value to which the threshold may rise if numerical noise exceeds it;
-            if noise exceeds the ceiling, the law is not measured.
+        ceiling: the largest value to which the threshold may rise if numerical noise exceeds the
+            threshold; if noise exceeds the ceiling, the law is not measured.
         reason: the reason for the threshold.
         breaks: the usual causes of a violation.
     """

@@ -1,4 +1,4 @@
-"""Compare energy, forces and stress of descriptions that symmetry makes equivalent."""
+"""Compare energy, forces and stress of descriptions that are equivalent by symmetry."""
 
 from dataclasses import replace
 
@@ -22,18 +22,21 @@ from kohn.structures import Structure
 
 
 def translation(case: Case) -> list[Measurement]:
-    """E(x + t) = E(x), F(x + t) = F(x), σ(x + t) = σ(x)."""
+    """E(x + t) = E(x), F(x + t) = F(x), σ(x + t) = σ(x) for energy E, forces F and stress σ at
+    positions x, and a random shift t of all atoms."""
     s = moved(case.s, case.s.positions + case.rng.normal(size=3) * 3.0)
     return compare(case, case.here, case.ask(s), growth=growth(case.s, s))
 
 
 def rotation(case: Case) -> list[Measurement]:
-    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = 1."""
+    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ for energy E, forces F and stress σ at
+    positions x, and a random rotation Q: det Q = 1."""
     return _compare_rotated(case, random_rotation(case.rng))
 
 
 def reflection(case: Case) -> list[Measurement]:
-    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ, with det Q = −1."""
+    """E(Q x) = E(x), F(Q x) = Q F(x), σ(Q x) = Q σ(x) Qᵀ for energy E, forces F and stress σ at
+    positions x, and a random improper rotation Q: det Q = −1."""
     return _compare_rotated(case, -random_rotation(case.rng))
 
 
@@ -45,7 +48,7 @@ def _compare_rotated(case: Case, q: np.ndarray) -> list[Measurement]:
 
 
 def permutation(case: Case) -> list[Measurement]:
-    """E(P x) = E(x), F(P x) = P F(x): the order of the atoms does not matter."""
+    """E(P x) = E(x), F(P x) = P F(x): the order P of atoms changes only the order of forces F."""
     needs_atoms(case.s)
     p = case.rng.permutation(len(case.s))
     if (p == np.arange(len(p))).all():
@@ -55,7 +58,7 @@ def permutation(case: Case) -> list[Measurement]:
 
 
 def lattice_shift(case: Case) -> list[Measurement]:
-    """E(…, x_i + n · cell, …) = E(x): an atom and its image are the same atom."""
+    """E(…, x_i + n · cell, …) = E(x), n integers: an atom and its periodic image are one atom."""
     needs_period(case.s)
     positions = case.s.positions.copy()
     shift = case.rng.choice([-3, -2, 2, 3], 3) * case.s.periodic
@@ -65,7 +68,7 @@ def lattice_shift(case: Case) -> list[Measurement]:
 
 
 def unwrapped(case: Case) -> list[Measurement]:
-    """Compare a crystal as given, with all atoms in the cell, and with all in random images."""
+    """Compare a crystal as given, with all atoms wrapped into the cell, and in random images."""
     needs_period(case.s)
     wrapped = _wrapped(case.s)
     images = case.rng.integers(-2, 3, (len(wrapped), 3)) * wrapped.periodic
@@ -85,7 +88,7 @@ def _wrapped(s: Structure) -> Structure:
 
 
 def supercell(case: Case) -> list[Measurement]:
-    """E(2 cells) = 2 E, with the forces of each atom and the stress unchanged."""
+    """E(2 cells) = 2 E(1 cell); the forces on each atom and the stress do not change."""
     s = case.s
     needs_period(s)
     needs_no_charge(s)
@@ -103,8 +106,8 @@ def supercell(case: Case) -> list[Measurement]:
 
 
 def cell_choice(case: Case) -> list[Measurement]:
-    """E(M cell) = E(cell), and σ likewise, with an integer matrix M and det M = ±1: a lattice has
-    many cells, some of them skewed and half of them left-handed."""
+    """E(M cell) = E(cell), and likewise the stress, for integer matrices M with det M = ±1: a
+    lattice has many cells, some of them skewed and half of them left-handed."""
     needs_lattice(case.s)
     skewed = np.eye(3, dtype=int)
     for _ in range(2):

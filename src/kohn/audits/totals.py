@@ -1,4 +1,4 @@
-"""Measure sums over atoms, the independence of separate parts, and effects of earlier calls."""
+"""Measure sums of forces, the independence of fragments, and the effects of earlier calls."""
 
 from dataclasses import replace
 
@@ -22,22 +22,22 @@ from kohn.numerics.noise import NOISE_MULTIPLE
 from kohn.structures import Structure
 
 APART = 50.0
-"""Å between fragments: more than any cutoff in use."""
+"""Å between the two fragments: more than any cutoff in use."""
 WHOLE = 40
-"""Largest number of atoms of a molecule that is not cut."""
+"""A molecule of at most this number of atoms is a fragment as a whole."""
 FORCES_FIRST = ("forces", "stress", "energy")
 ENERGY_FIRST = ("energy", "forces", "stress")
-"""Orders of requests other than the usual one, which begins with the stress."""
+"""Orders of requests that differ from the usual one, `ORDER`, which begins with the stress."""
 CUT = 8
-"""Number of atoms of a cluster that is cut out of something larger."""
+"""Number of atoms of a cluster that is cut out of a crystal or of a larger molecule."""
 
 
 def fragments(case: Case) -> list[Measurement]:
-    """Measure E(A + B) = E(A) + E(B), and the same of forces, for A and B 50 Å apart in vacuum.
+    """Measure whether E(A + B) = E(A) + E(B), and likewise forces, for fragments A, B 50 Å apart.
 
-    B is a rotated copy of A: an error common to identical parts would otherwise cancel. For
-    crystals and large molecules, A is a cluster cut out of them. A calculator that refuses vacuum
-    is called again with a large periodic box.
+    B is a rotated copy of A, because an error common to identical fragments would cancel. If the
+    structure is a crystal or a large molecule, A is a cluster cut out of it. The fragments are in
+    vacuum or, if the calculator refuses vacuum, in a large periodic box.
     """
     needs_no_charge(case.s)
     whole = not case.s.periodic.any() and len(case.s) <= WHOLE
@@ -63,7 +63,7 @@ def fragments(case: Case) -> list[Measurement]:
 
 
 def net_force(case: Case) -> list[Measurement]:
-    """Σ F_i = 0: no net force acts on the structure."""
+    """Σ F_i = 0: the sum of the forces F_i on all atoms i vanishes."""
     total = float(np.abs(case.forces.sum(0)).max())
     return [
         Measurement(
@@ -73,7 +73,7 @@ def net_force(case: Case) -> list[Measurement]:
 
 
 def net_torque(case: Case) -> list[Measurement]:
-    """Σ r_i × F_i = 0: no net torque acts; over the radius of the structure, it is a force."""
+    """Σ r_i × F_i = 0: the net torque vanishes; it is divided by the radius, to be in eV/Å."""
     if case.s.periodic.any():
         raise Unmeasured("periodic: a torque has no meaning")
     r = case.s.positions - case.s.positions.mean(0)
@@ -84,11 +84,11 @@ def net_torque(case: Case) -> list[Measurement]:
 
 
 def determinism(case: Case) -> list[Measurement]:
-    """Compare repeated results for one structure: at once, and after another structure.
+    """Compare repeated results for one structure: two calls in a row, and after other structures.
 
-    Energy, forces and stress are requested in several orders: a later one is often looked up in
-    stored results, which may belong to the structure before. One of the other structures has
-    other positions, the second has another cell too.
+    Energy, forces and stress are requested in several orders: quantities requested last are often
+    looked up in stored results, which may belong to the previous structure. One of the other
+    structures differs in its positions, the second also in its cell.
     """
     ask, s = case.ask, case.s
     displaced = moved(s, s.positions + 0.05 * case.rng.normal(size=s.positions.shape))
@@ -108,7 +108,7 @@ def determinism(case: Case) -> list[Measurement]:
 
 
 def mutation(case: Case) -> list[Measurement]:
-    """Measure how much the calculator changes the atoms that it is given."""
+    """Measure by how much, in Å, the calculator changes the atoms that it is given."""
     atoms, before = atoms_of(case.s), atoms_of(case.s)
     case.ask.reset()
     case.ask.of(atoms, ORDER if case.here.stress is not None else ORDER[1:])

@@ -1,4 +1,4 @@
-"""Check structures and labels with one call, before they are used."""
+"""Check structures and their labels with one call, before models are trained on them."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -31,16 +31,16 @@ def check(
     """Summarise the data, and report everything in them that cannot be trusted.
 
     Args:
-        data: a `Dataset`, anything that `kohn.read` takes, or a mapping of names to these. In a
-            mapping, 'train' (or else the first) is the training set.
+        data: a `Dataset`, anything that `kohn.read` takes, or a dict {name of set: data}. The
+            training set is the set named 'train', or else the first set.
         keys: property name -> key in the files.
         e0s: reference energies in eV by symbol or atomic number; None to read or fit them.
         allow: kinds of findings (`KINDS`) that do not fail the check; they are recorded.
-        geometry_only: names of sets whose labels are not checked: test data before training.
+        geometry_only: names of sets whose labels are not checked, as test data before training.
         reading: further arguments of `kohn.read`, such as periodic=False.
 
     Returns:
-        The report. `raise_if_failed` turns its errors into an exception.
+        The report. Its method `raise_if_failed` raises an exception if the report has errors.
 
     Raises:
         InputError: data cannot be read at all; the message has file, frame and line.
@@ -58,7 +58,7 @@ def check(
     train = "train" if "train" in sets else next(iter(sets))
     references, findings = e0s_and_findings(sets, train, e0s)
     findings += composition_findings(sets, train)
-    groups = _groups(sets)
+    groups = _copy_numbers(sets)
     repeats, within, between = repeat_findings(sets, groups)
     summaries = []
     for name, part in sets.items():
@@ -75,7 +75,7 @@ def check(
 
 
 def _value_findings(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
-    """Return the findings on finite values of labels; other values have their own finding."""
+    """Return the findings on the values of labels, in the frames whose labels are all finite."""
     usable = [
         s
         for s in data
@@ -89,8 +89,8 @@ def _value_findings(data: Dataset, e0s: E0s | None, name: str) -> list[Finding]:
     ]
 
 
-def _groups(sets: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
-    """Number the distinct structures of all sets, per set and frame; -1 if not compared."""
+def _copy_numbers(sets: Mapping[str, Dataset]) -> dict[str, np.ndarray]:
+    """Return, for each set, one number per frame: the same for copies, -1 for skipped frames."""
     structures = [s for data in sets.values() for s in data]
     compared = [k for k, s in enumerate(structures) if not (not_compared(s) or unusable_cell(s))]
     numbers = np.full(len(structures), -1, dtype=np.int64)
@@ -119,10 +119,10 @@ def _summary(
         isolated_atoms=len(data) - len(frames),
         atoms=(min(sizes), max(sizes)),
         elements=_elements(data),
-        periodic=_counted(int(s.periodic.sum()) for s in data),
+        periodic=_counts(int(s.periodic.sum()) for s in data),
         volume_per_atom=(min(volumes), max(volumes)) if volumes else None,
         config_types=_config_types(data),
-        labels=_counted(label for s in data for label in s.labels),
+        labels=_counts(label for s in data for label in s.labels),
         energy_per_atom=_statistics([binding_energies(frames, e0s)] if e0s is not None else []),
         forces=_statistics([f.ravel() for f in forces]),
         largest_force=largest,
@@ -150,7 +150,7 @@ def _config_types(data: Dataset) -> dict[str, tuple[int, float, float]]:
     return {k: (len(w), min(w), max(w)) for k, w in sorted(weights.items())}
 
 
-def _counted(items: Any) -> dict[Any, int]:
+def _counts(items: Any) -> dict[Any, int]:
     counts: dict[Any, int] = {}
     for item in items:
         counts[item] = counts.get(item, 0) + 1

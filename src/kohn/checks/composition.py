@@ -12,7 +12,7 @@ from kohn.structures import Dataset, E0s, Structure, is_isolated_atom, reference
 from kohn.structures.elements import symbol
 
 FEW = 20
-"""A training set with fewer frames than this gives a warning."""
+"""A training set with fewer frames than this, without isolated atoms, gives a warning."""
 
 # The neutral values of each key: a frame without the key is taken to have one of them.
 _NEUTRAL: dict[str, tuple[float, ...]] = {
@@ -26,10 +26,10 @@ _NEUTRAL: dict[str, tuple[float, ...]] = {
 
 
 def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
-    """Return the findings on numbers of frames, elements and charges of all sets together."""
+    """Return the findings on too few training frames, unseen elements, and varying charges."""
     return [
         *_too_few(sets[train], train),
-        *_unseen(sets, train),
+        *_unseen_elements(sets, train),
         *_charges([s for data in sets.values() for s in data]),
     ]
 
@@ -37,17 +37,17 @@ def composition_findings(sets: Mapping[str, Dataset], train: str) -> list[Findin
 def e0s_and_findings(
     sets: Mapping[str, Dataset], train: str, given: Mapping[int | str, float] | E0s | None
 ) -> tuple[E0s | None, list[Finding]]:
-    """Return the reference energies of the training set, and the findings on them."""
+    """Return the E0s of the training set, or None if it has none, and the findings on them."""
     data = sets[train]
     # Nothing is learned from a test set, not even the zero of energy.
-    others = Dataset(tuple(s for name, part in sets.items() if name != "test" for s in part))
+    not_test = Dataset(tuple(s for name, part in sets.items() if name != "test" for s in part))
     if isinstance(given, E0s):
         e0s = given
     elif given is None and data.count("energy") == 0:
         return None, []
     else:
         try:
-            e0s = reference_energies(data, given, isolated=others)
+            e0s = reference_energies(data, given, isolated=not_test)
         except InputError as error:
             return None, [
                 Finding(
@@ -74,10 +74,10 @@ def e0s_and_findings(
 
 
 def refuse_varying_charge(data: Sequence[Structure]) -> None:
-    """Refuse data whose charge or spin differ between frames: no model here takes them as input.
+    """Refuse data whose charge or spin differs between frames: no model takes them as input.
 
     Raises:
-        InputError: charge or spin differ; the message has the first frames that differ.
+        InputError: the charge or spin differs; the message names the first such frames.
     """
     for finding in _charges(data):
         raise InputError(
@@ -104,7 +104,7 @@ def _too_few(data: Dataset, name: str) -> list[Finding]:
     ]
 
 
-def _unseen(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
+def _unseen_elements(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
     known = set(sets[train].elements)
     findings = []
     for name, data in sets.items():
@@ -128,12 +128,12 @@ def _unseen(sets: Mapping[str, Dataset], train: str) -> list[Finding]:
 def _charges(structures: Sequence[Structure]) -> list[Finding]:
     findings = []
     frames = [s for s in structures if not is_isolated_atom(s)]
-    keys = {k for s in frames for k in s.info if _plain(k) in _NEUTRAL}
+    keys = {k for s in frames for k in s.info if _without_separators(k) in _NEUTRAL}
     for key in sorted(keys):
         values: dict[object, Structure] = {}
         for s in frames:
-            values.setdefault(_value(s.info[key]) if key in s.info else None, s)
-        if None in values and any(v in _NEUTRAL[_plain(key)] for v in values):
+            values.setdefault(_number_or_text(s.info[key]) if key in s.info else None, s)
+        if None in values and any(v in _NEUTRAL[_without_separators(key)] for v in values):
             del values[None]  # a value that is not stated is neutral
         if len(values) < 2:
             continue
@@ -152,11 +152,11 @@ def _charges(structures: Sequence[Structure]) -> list[Finding]:
     return findings
 
 
-def _plain(key: str) -> str:
+def _without_separators(key: str) -> str:
     return key.lower().replace("_", "").replace("-", "")
 
 
-def _value(x: object) -> object:
+def _number_or_text(x: object) -> object:
     try:
         return float(np.asarray(x).item())  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -164,7 +164,7 @@ def _value(x: object) -> object:
 
 
 def _inconsistent_e0s(data: Dataset, e0s: E0s) -> list[Finding]:
-    """Report median binding energies that no matter has: mace#581 and others met this late."""
+    """Warn if no matter has the median binding energy; mace#581 and others noticed this late."""
     if "least squares" in e0s.source:
         return []
     frames = [s for s in data if not is_isolated_atom(s)]

@@ -1,4 +1,4 @@
-"""Check distances and cells."""
+"""Check the distances between atoms, and the cells."""
 
 from collections.abc import Sequence
 
@@ -14,33 +14,33 @@ from kohn.structures.neighbours import pairs
 SEARCH = 3.0
 """The cutoff of the search for shortest distances, Å."""
 IMPOSSIBLE = 0.3
-"""Atoms closer than this are an error, Å."""
+"""Two atoms closer than this distance, Å, are reported as an error."""
 SHORT = 0.55
-"""Atoms closer than this share of the sum of their covalent radii are a warning."""
+"""Two atoms closer than this fraction of the sum of their covalent radii give a warning."""
 
 
 def shortest_distances(
     structures: Sequence[Structure],
 ) -> tuple[dict[str, tuple[float, Place]], list[tuple[float, float]]]:
-    """Return the shortest distances of a set.
+    """Return the shortest distances between atoms in the structures of a set.
 
     Returns:
-        'C-H' -> (distance in Å, its place), for pairs of elements closer than `SEARCH`;
-        and for each structure its shortest distance in Å, and the smallest ratio of a distance
-        to the sum of covalent radii (both infinite if no atoms are closer than `SEARCH`).
+        A dict 'C-H' -> (shortest distance in Å, file and frame) of pairs of elements closer than
+        `SEARCH`; and for each structure the shortest distance in Å, and the smallest ratio of a
+        distance to the sum of covalent radii (both infinite if no distance is below `SEARCH`).
     """
     shortest: dict[tuple[int, int], tuple[float, Place]] = {}
-    each = []
+    distances = []
     for s in structures:
         if unusable_cell(s):
-            each.append((np.inf, np.inf))
+            distances.append((np.inf, np.inf))
             continue
         i, j, r = pairs(s, SEARCH)
         if len(r) == 0:
-            each.append((np.inf, np.inf))
+            distances.append((np.inf, np.inf))
             continue
         radii = covalent_radii(s.numbers)
-        each.append((float(r.min()), float((r / (radii[i] + radii[j])).min())))
+        distances.append((float(r.min()), float((r / (radii[i] + radii[j])).min())))
         low = np.minimum(s.numbers[i], s.numbers[j]).astype(np.int64)
         code = low * 256 + np.maximum(s.numbers[i], s.numbers[j])
         for value in np.unique(code):
@@ -48,22 +48,22 @@ def shortest_distances(
             distance = float(r[code == value].min())
             if bond not in shortest or distance < shortest[bond][0]:
                 shortest[bond] = (distance, s.place)
-    return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(shortest.items())}, each
+    return {f"{symbol(a)}-{symbol(b)}": v for (a, b), v in sorted(shortest.items())}, distances
 
 
 def geometry_findings(
-    structures: Sequence[Structure], each: Sequence[tuple[float, float]], name: str
+    structures: Sequence[Structure], distances: Sequence[tuple[float, float]], name: str
 ) -> list[Finding]:
-    """Return the findings on distances (of `shortest_distances`) and cells of one set."""
-    close = [s for s, (r, _) in zip(structures, each, strict=True) if r < IMPOSSIBLE]
+    """Return the findings on cells and on the distances (from `shortest_distances`) of one set."""
+    close = [s for s, (r, _) in zip(structures, distances, strict=True) if r < IMPOSSIBLE]
     short = [
         s
-        for s, (r, share) in zip(structures, each, strict=True)
+        for s, (r, share) in zip(structures, distances, strict=True)
         if r >= IMPOSSIBLE and share < SHORT
     ]
     unusable = [s for s in structures if unusable_cell(s)]
     left_handed = [s for s in structures if s.periodic.any() and np.linalg.det(s.cell) < -1e-6]
-    shortest = min((r for r, _ in each), default=np.inf)
+    shortest = min((r for r, _ in distances), default=np.inf)
     findings = [
         _finding(
             close,
@@ -106,6 +106,6 @@ def _finding(
 
 
 def unusable_cell(s: Structure) -> bool:
-    """Return whether a structure is periodic along vectors that are zero or not independent."""
+    """Return whether a structure is periodic along zero or linearly dependent cell vectors."""
     vectors = s.cell[s.periodic]
     return len(vectors) > 0 and bool(np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors))

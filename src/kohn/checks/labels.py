@@ -1,4 +1,4 @@
-"""Check which labels the data have, under which keys, and whether any is missing or not finite."""
+"""Check labels: which keys they were read from, and which are missing or not finite."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,22 @@ WORDS = ("energy", "force", "stress", "virial", "dipole")
 
 
 def label_findings(data: Dataset, name: str) -> list[Finding]:
-    """Return the findings on the presence of labels in one set."""
+    """Return the findings on labels of one set that are missing, unread or not finite."""
     return [
         *_missing(data, name),
         *_partial(data, name),
         *_near_keys(data, name),
-        *_unread(data, name),
+        *_unread_keys(data, name),
         *_units_assumed(data, name),
         *_free_energy(data, name),
         *_not_finite(data, name),
         *_zero_forces(data, name),
-        *_files_left_out(data, name),
+        *_unread_files(data, name),
     ]
 
 
 def first_places(structures: Sequence[Structure], n: int = 3) -> tuple[Place, ...]:
-    """Return the places of the first few structures."""
+    """Return the file, frame and line of each of the first n structures."""
     return tuple(s.place for s in structures[:n])
 
 
@@ -98,7 +98,7 @@ def _near_keys(data: Dataset, name: str) -> list[Finding]:
     return findings
 
 
-def _unread(data: Dataset, name: str) -> list[Finding]:
+def _unread_keys(data: Dataset, name: str) -> list[Finding]:
     findings = []
     for source in data.sources:
         likely = [
@@ -169,14 +169,14 @@ def _free_energy(data: Dataset, name: str) -> list[Finding]:
 
 
 def _not_finite(data: Dataset, name: str) -> list[Finding]:
-    """Report labels that are not finite: those that reading left out, and those in memory."""
+    """Report labels that are not finite: labels that `read` skipped, and labels in memory."""
     frames = {s.place for s in data}
-    left_out = [u for source in data.sources for u in source.unusable if u.place in frames]
+    skipped = [u for source in data.sources for u in source.unusable if u.place in frames]
     in_memory = [(k, s) for s in data for k, v in s.labels.items() if not np.isfinite(v).all()]
-    labels = sorted({u.label for u in left_out} | {k for k, _ in in_memory})
+    labels = sorted({u.label for u in skipped} | {k for k, _ in in_memory})
     if not labels:
         return []
-    exact = [u.where if isinstance(u.where, Place) else u.place for u in left_out]
+    exact = [u.where if isinstance(u.where, Place) else u.place for u in skipped]
     places = dict.fromkeys([*exact, *(s.place for _, s in in_memory)])
     return [
         Finding(
@@ -184,14 +184,14 @@ def _not_finite(data: Dataset, name: str) -> list[Finding]:
             severity="error",
             message=f"{name}: labels that are not finite: {', '.join(labels)}",
             where=tuple(places)[:3],
-            count=len({u.place for u in left_out} | {s.place for _, s in in_memory}),
+            count=len({u.place for u in skipped} | {s.place for _, s in in_memory}),
             fix="compute these labels again, or remove them; if this is intended, allow "
             "nonfinite-label, and they are left out",
         )
     ]
 
 
-def _files_left_out(data: Dataset, name: str) -> list[Finding]:
+def _unread_files(data: Dataset, name: str) -> list[Finding]:
     unread = [file for file in data.unread if file.broken]
     if not unread:
         return []
@@ -200,9 +200,9 @@ def _files_left_out(data: Dataset, name: str) -> list[Finding]:
             kind="file-left-out",
             severity="warning",
             message=f"{name}: {len(unread)} files of the folder cannot be read",
-            where=tuple(Place(left.file) for left in unread[:3]),
+            where=tuple(Place(file.file) for file in unread[:3]),
             count=len(unread),
-            evidence=tuple(f"{left.file}: {left.reason}" for left in unread[:3]),
+            evidence=tuple(f"{file.file}: {file.reason}" for file in unread[:3]),
             fix="repair them, or move them out of the folder",
         )
     ]

@@ -1,13 +1,13 @@
-"""Compare labels of neighbouring frames: pairs of similar structures as finite differences.
+"""Compare energies with forces and stresses by finite differences between similar frames.
 
-For two frames of the same atoms, with displacement dx and strain e from one to the other,
+Between two frames of the same atoms, with displacements dx and strain e, the energy changes by
 
     dE  =  -F . dx + V s : e,
 
-where F, s and V are means of both ends (the trapezoidal rule, exact for springs). So the ratio
-dE / (-F . dx) is 1 for any system if energy and forces belong together; 23 or 1/27 are the marks
-of kcal/mol and hartree, and a negative ratio is that of a wrong sign. The same frames give a
-curvature  -dF . dx / |dx|^2,  which does not depend on energies.
+where the forces F, stress s and volume V are means of both frames (the trapezoidal rule, exact for
+springs). Without strain dE / (-F . dx) is 1 for any system if energy and forces belong together,
+23 or 1/27 if energies are in kcal/mol or hartree, and negative if the sign of the forces is wrong.
+The difference dF of the forces gives a curvature  -dF . dx / |dx|^2  without energies.
 """
 
 from collections.abc import Sequence
@@ -18,24 +18,24 @@ import numpy as np
 from kohn.structures import Structure
 
 FRAMES = 300
-"""The largest number of frames of a composition that are compared with each other."""
+"""The largest number of frames of one composition that are compared with each other."""
 GROUPS = 6
-"""The largest number of compositions."""
+"""The largest number of compositions that are checked; those with most frames."""
 FAR = 0.5
-"""Frames whose positions differ by more than this (rms, Å) are not neighbours."""
+"""Frames whose atoms are displaced by more than this (rms, Å) are not compared."""
 
 
 @dataclass(frozen=True)
 class FramePairs:
-    """Differences between neighbouring frames, one row per pair.
+    """Differences between two neighbouring frames, one row for each pair of frames.
 
     Attributes:
-        energy: dE, eV; NaN without energies.
-        work: -F . dx, eV; NaN without forces.
-        strain_work: V s : e, eV; NaN if cells differ and a stress is missing.
-        curvature: -dF . dx / |dx|^2, eV/Å²; NaN without forces.
-        distance: rms displacement, Å.
-        strain: largest component of e.
+        energy: the energy change dE, eV; NaN without energies.
+        work: -F . dx, the dE that the forces F predict, eV; NaN without forces, and for copies.
+        strain_work: V s : e, the dE that the stress s predicts, eV; NaN if cells differ without s.
+        curvature: -dF . dx / |dx|^2, eV/Å²; NaN without forces, and if the cells differ.
+        distance: the rms displacement of the atoms, Å.
+        strain: the largest component of the strain e.
     """
 
     energy: np.ndarray
@@ -46,7 +46,7 @@ class FramePairs:
     strain: np.ndarray
 
     def nearest(self, rows: np.ndarray, fraction: float = 1 / 3, least: int = 8) -> np.ndarray:
-        """Return the indices of the nearest pairs among `rows` (a mask)."""
+        """Return the indices of the nearest pairs (of smallest `distance`) in the mask `rows`."""
         indices = np.flatnonzero(rows & (self.distance < FAR))
         order = np.argsort(self.distance[indices], kind="stable")
         return indices[order[: max(int(len(order) * fraction), least)]]
@@ -54,13 +54,13 @@ class FramePairs:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The change of energy relative to the prediction of forces (or stress), or a curvature.
+    """The median over pairs of frames of energy change / predicted change, or of the curvature.
 
     Attributes:
-        value: median of the ratio.
-        pairs: number of pairs.
-        agreement: share of pairs whose ratio has the sign of the median.
-        distance: median rms displacement, Å.
+        value: the median.
+        pairs: number of pairs of frames.
+        agreement: share of the pairs whose value has the sign of the median.
+        distance: median over the pairs of the rms displacement of the atoms, Å.
     """
 
     value: float
@@ -70,12 +70,12 @@ class Ratio:
 
     @property
     def trusted(self) -> bool:
-        """Whether the pairs are enough in number and agree in sign."""
+        """Whether there are 8 pairs or more, and at least 80% of them agree in sign."""
         return self.pairs >= 8 and self.agreement >= 0.8
 
 
 def frame_pairs(structures: Sequence[Structure]) -> FramePairs:
-    """Pair each frame with its nearest neighbour among the frames of the same atoms."""
+    """Return the differences between each frame and the most similar frame of the same atoms."""
     groups: dict[bytes, list[Structure]] = {}
     for s in structures:
         if len(s) > 1 and s.periodic.all() == s.periodic.any():  # in three directions, or none
@@ -89,7 +89,7 @@ def frame_pairs(structures: Sequence[Structure]) -> FramePairs:
 
 
 def energy_over_work(pairs: FramePairs) -> Ratio | None:
-    """Return dE / (-F . dx) of the nearest pairs in which forces do most of the work."""
+    """Return the ratio energy / work of near `FramePairs` with little strain, or None."""
     strained = np.nan_to_num(pairs.strain_work, nan=np.inf)
     rows = np.isfinite(pairs.energy) & np.isfinite(pairs.work) & (pairs.work != 0)
     rows &= np.abs(strained) <= 0.1 * np.abs(np.nan_to_num(pairs.work))
@@ -97,18 +97,17 @@ def energy_over_work(pairs: FramePairs) -> Ratio | None:
 
 
 def energy_over_strain_work(pairs: FramePairs) -> Ratio | None:
-    """Return (dE + F . dx) / (V s : e) of the nearest pairs in which the strain matters."""
+    """Return the ratio (energy - work) / strain_work of near, strained `FramePairs`, or None."""
     work = np.nan_to_num(pairs.work)
     rows = np.isfinite(pairs.energy) & np.isfinite(pairs.strain_work) & (pairs.strain > 1e-3)
-    # The work of forces must be small next to the change of energy, not next to the work of a
-    # stress whose unit is in doubt.
+    # Compare work with the energy change: the unit of stress, and so of strain_work, is in doubt.
     rows &= np.abs(work) <= 0.3 * np.abs(np.nan_to_num(pairs.energy))
     rows &= np.nan_to_num(pairs.strain_work) != 0
     return _ratio(pairs, pairs.energy - work, pairs.strain_work, rows)
 
 
 def curvature(pairs: FramePairs) -> Ratio | None:
-    """Return the median curvature, eV/Å²; it is positive if forces pull atoms back."""
+    """Return the median curvature, eV/Å², positive if forces pull atoms back, or None."""
     rows = np.isfinite(pairs.curvature)
     return _ratio(pairs, pairs.curvature, np.ones(len(pairs.curvature)), rows)
 
@@ -126,7 +125,7 @@ def _ratio(
 
 
 def _pairs_of_group(group: list[Structure]) -> np.ndarray:
-    """Return the rows of `FramePairs` for frames of the same atoms."""
+    """Pair frames of the same atoms; return an array [pairs, 6] of the fields of `FramePairs`."""
     n = len(group[0])
     group = group[: max(3, min(FRAMES, int(np.sqrt(2e7 / n))))]
     x = np.stack([s.positions for s in group])
@@ -173,7 +172,7 @@ def _labels(group: list[Structure], name: str, shape: tuple[int, ...]) -> np.nda
 
 
 def _nearest_molecule(x: np.ndarray) -> np.ndarray:
-    """Return, for each frame, the frame with the most similar interatomic distances."""
+    """Return, for each frame, the index of the frame with the most similar atomic distances."""
     from scipy.spatial.distance import cdist
 
     atoms = np.linspace(0, x.shape[1] - 1, min(x.shape[1], 40)).astype(int)
@@ -193,7 +192,7 @@ def _superpose(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
 
 
 def _nearest_in_cell(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Return, for each frame, the frame with the nearest atoms and the nearest cell."""
+    """Return, for each frame, the index of the frame with the most similar positions and cell."""
     nearest = np.empty(len(x), dtype=int)
     indices = np.arange(len(x))
     for k in indices:
@@ -208,7 +207,7 @@ def _nearest_in_cell(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
 def _displacement_in_cell(
     x: np.ndarray, cells: np.ndarray, i: np.ndarray, j: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return displacements to nearest images in the mean cell, the strain, and its volume."""
+    """Return displacements to nearest images in the mean cell, strains, and mean cell volumes."""
     inverse = np.linalg.inv(cells)
     fractional = x @ inverse
     ds = fractional[j] - fractional[i]

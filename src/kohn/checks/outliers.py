@@ -1,4 +1,4 @@
-"""Find energies and forces far from all others."""
+"""Find frames whose energies or forces are far from those of all other frames."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from kohn.structures import E0s, Structure, is_isolated_atom
 from kohn.structures.elements import formula
 
 RARE = 0.05
-"""The largest share of outliers among the frames that they are compared with."""
+"""If a larger share of the values is far from the median, none of them is an outlier."""
 
 
 def outlier_findings(structures: Sequence[Structure], e0s: E0s | None, name: str) -> list[Finding]:
-    """Return the findings on outlying frames of one set."""
+    """Return the findings on outlying energies and forces of one set."""
     frames = [s for s in structures if not is_isolated_atom(s)]
     energies, forces = outlying_energies(frames, e0s), outlying_forces(frames)
     findings = []
@@ -46,10 +46,11 @@ def outlier_findings(structures: Sequence[Structure], e0s: E0s | None, name: str
 
 
 def outlying_energies(frames: Sequence[Structure], e0s: E0s | None) -> list[Structure]:
-    """Return frames whose energy per atom is far from those of its composition, or of all others.
+    """Return the frames whose energy per atom is far from the median of similar frames.
 
-    Far is 12 robust standard deviations (from the median absolute deviation), and at least
-    0.3 eV per atom within a composition of 8 frames or more, else 2 eV per atom.
+    Far is 12 robust standard deviations (from the median absolute deviation), and at least 0.3 eV
+    per atom among 8 or more frames of one composition. Frames of rarer compositions are compared
+    with each other, relative to E0; there far is at least 2 eV per atom.
     """
     groups: dict[str, list[Structure]] = {}
     for s in frames:
@@ -61,17 +62,17 @@ def outlying_energies(frames: Sequence[Structure], e0s: E0s | None) -> list[Stru
             rest += group
             continue
         energies = np.array([float(s.labels["energy"]) / len(s) for s in group])
-        outliers += [group[k] for k in _far(energies, 0.3)]
+        outliers += [group[k] for k in _far_from_median(energies, 0.3)]
     if e0s is not None:
         rest = [s for s in rest if all(int(z) in e0s.values for z in s.numbers)]
         if len(rest) >= 8:
             energies = np.array([(float(s.labels["energy"]) - e0s.total(s)) / len(s) for s in rest])
-            outliers += [rest[k] for k in _far(energies, 2.0)]
+            outliers += [rest[k] for k in _far_from_median(energies, 2.0)]
     return outliers
 
 
 def outlying_forces(frames: Sequence[Structure]) -> list[Structure]:
-    """Return frames with a force above 20 eV/Å and above 20 times the typical rms force."""
+    """Return the frames with a force above 20 eV/Å and above 20 times the median rms force."""
     labelled = [s for s in frames if "forces" in s.labels]
     if len(labelled) < 8:
         return []
@@ -80,8 +81,8 @@ def outlying_forces(frames: Sequence[Structure]) -> list[Structure]:
     return [s for s in labelled if np.linalg.norm(s.labels["forces"], axis=1).max() > limit]
 
 
-def _far(x: np.ndarray, least: float) -> np.ndarray:
-    """Return the indices of values far from the median; none, if they are not rare."""
+def _far_from_median(x: np.ndarray, least: float) -> np.ndarray:
+    """Return the indices of values far from the median, or none if such values are not rare."""
     distance = np.abs(x - np.median(x))
     limit = max(12 * 1.4826 * float(np.median(distance)), least)
     far = np.flatnonzero(distance > limit)

@@ -20,30 +20,30 @@ def repeat_findings(
     """Return the findings on duplicates, and the numbers of duplicates.
 
     Args:
-        sets: the sets.
-        groups: for each set the numbers from `structures.duplicates` of all sets together;
-            -1 for structures that are not compared.
+        sets: name of the set -> its structures.
+        groups: name of the set -> the number of each structure by `structures.duplicates` of all
+            sets together; -1 for structures that are not compared.
 
     Returns:
-        The findings; the number of repeated frames in each set; (set, set) -> the number of
-        frames of the second that are also in the first.
+        The findings; set -> the number of frames that repeat another frame; (set, set) -> the
+        number of frames of the second set that are also in the first.
     """
     findings, within, between = [], {}, {}
     for name, data in sets.items():
-        set_findings, within[name] = _within(data, groups[name], name)
+        set_findings, within[name] = _repeats_within(data, groups[name], name)
         findings += set_findings
     for a, b in combinations(sets, 2):
-        pair_findings, between[a, b] = _between(sets, groups, a, b)
+        pair_findings, between[a, b] = _repeats_between(sets, groups, a, b)
         findings += pair_findings
     return [*findings, *_contradictory(sets, groups)], within, between
 
 
 def not_compared(s: Structure) -> bool:
-    """Return whether a structure is an isolated atom, which may be in several files."""
+    """Return whether a structure is not compared: isolated atoms may be in several files."""
     return is_isolated_atom(s)
 
 
-def _within(data: Dataset, groups: np.ndarray, name: str) -> tuple[list[Finding], int]:
+def _repeats_within(data: Dataset, groups: np.ndarray, name: str) -> tuple[list[Finding], int]:
     _, first = np.unique(groups, return_index=True)
     repeated = np.setdiff1d(np.flatnonzero(groups >= 0), first)
     if len(repeated) == 0:
@@ -60,7 +60,7 @@ def _within(data: Dataset, groups: np.ndarray, name: str) -> tuple[list[Finding]
     return [finding], len(repeated)
 
 
-def _between(
+def _repeats_between(
     sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray], a: str, b: str
 ) -> tuple[list[Finding], int]:
     shared = np.intersect1d(groups[a], groups[b])
@@ -102,7 +102,7 @@ def _between(
 
 
 def _contradictory(sets: Mapping[str, Dataset], groups: Mapping[str, np.ndarray]) -> list[Finding]:
-    """Report copies whose energies differ, over all sets."""
+    """Report copies of one structure, in any of the sets, that have different energies."""
     members: dict[int, list[Structure]] = {}
     for name, data in sets.items():
         for s, group in zip(data, groups[name], strict=True):

@@ -51,20 +51,20 @@ KINDS: dict[str, str] = {
 }
 """The kinds of findings and their meanings."""
 NOT_FOR_TRAINING = frozenset({"no-labels", "unseen-element", "varying-charge"})
-"""Kinds that may be overridden in `check`, but not in training."""
+"""Kinds of findings that the user may allow in `check`, but not in training."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding of a check.
+    """One observation of a check about the data.
 
     Attributes:
         kind: one of `KINDS`.
         severity: an error fails the check; a warning needs attention; a note is for the record.
         message: the observation, in one sentence.
-        where: the first few places.
+        where: file, frame and line of the first few frames concerned.
         count: number of frames (or files) concerned.
-        evidence: the independent observations that support it, if it is an inference.
+        evidence: the independent observations from which the finding was inferred, if any.
         fix: what the user can do.
         overridden: whether the user turned this error into a warning.
     """
@@ -92,23 +92,23 @@ class Statistics:
 
 @dataclass(frozen=True)
 class SetSummary:
-    """The contents of one set.
+    """A summary of one set of structures.
 
     Attributes:
         name: name of the set.
         sources: the files, with the keys that were read.
         frames, isolated_atoms: numbers of structures, and of isolated atoms among them.
         atoms: smallest and largest number of atoms in a frame.
-        elements: symbol -> (frames, atoms).
-        periodic: number of periodic directions -> frames.
+        elements: symbol -> (number of frames, number of atoms).
+        periodic: number of periodic directions -> number of frames.
         volume_per_atom: smallest and largest, Å³, of frames periodic in three directions.
-        config_types: config_type -> (frames, smallest and largest weight).
+        config_types: config_type -> (number of frames, smallest weight, largest weight).
         labels: property -> number of frames with this label.
-        energy_per_atom: (E - sum of E0) / atoms, eV.
-        forces: statistics of the components, eV/Å.
-        largest_force: longest force vector, eV/Å.
-        stress: statistics of the components, eV/Å³.
-        shortest: 'C-H' -> (shortest distance in Å, its place).
+        energy_per_atom: statistics of (E - sum of E0) / number of atoms, eV (E: total energy).
+        forces: statistics of the force components, eV/Å.
+        largest_force: length of the longest force vector, eV/Å.
+        stress: statistics of the stress components, eV/Å³.
+        shortest: pair of elements such as 'C-H' -> (shortest distance in Å, file and frame).
         duplicates: number of frames that repeat another frame.
         unread: files of folders that were not read.
     """
@@ -137,11 +137,11 @@ class Report:
     """The result of `check`.
 
     Attributes:
-        findings: worst first.
+        findings: the findings, worst first.
         sets: a summary of each set.
         e0s: the reference energies that were used, or None.
-        between: (set, set) -> number of structures of the second that occur in the first.
-        overrides: kinds whose errors the user turned into warnings.
+        between: (set, set) -> number of structures of the second set that occur in the first.
+        overrides: kinds of findings whose errors the user turned into warnings.
     """
 
     findings: tuple[Finding, ...]
@@ -160,14 +160,14 @@ class Report:
         return tuple(f for f in self.findings if f.kind == kind)
 
     def raise_if_failed(self) -> None:
-        """Raise CheckFailed if any finding is an error; its message has all errors."""
+        """Raise CheckFailed, whose message has all errors, if any finding is an error."""
         errors = [f for f in self.findings if f.severity == "error"]
         if not errors:
             return
         first, kinds = errors[0], sorted({f.kind for f in errors})
         others = [f"also [{f.kind}]: {f.message}: {f.fix}" for f in errors[1:]]
         allowed = [kind for kind in kinds if kind not in NOT_FOR_TRAINING]
-        way_on = (
+        advice = (
             f"if the data are right as they are, allow {', '.join(allowed)} (data.allow or "
             "--allow; allow=[…] of kohn.check)"
         )
@@ -175,11 +175,11 @@ class Report:
             f"the data cannot be trusted [{first.kind}]: {first.message}",
             where="; ".join(str(p) for p in first.where) or None,
             received="; ".join(first.evidence) or None,
-            fix="; ".join([first.fix, *others, *([way_on] if allowed else [])]),
+            fix="; ".join([first.fix, *others, *([advice] if allowed else [])]),
         )
 
     def to_json(self) -> Document:
-        """Return plain data with full words as keys; units are eV and Å, or stated in the key."""
+        """Return the report as plain data, keys in full words; units: eV, Å, or as in the key."""
         return {
             "ok": self.ok,
             "findings": [_finding_json(f) for f in self.findings],
@@ -207,7 +207,7 @@ def arrange(
     """Sort findings, worst first, and turn errors of the kinds in `allow` into warnings.
 
     Returns:
-        The findings, and the overrides, sorted.
+        The sorted findings, and the sorted kinds that are allowed.
 
     Raises:
         InputError: an allowed kind is not a kind of finding.
@@ -388,15 +388,15 @@ def _finding_text(finding: Finding) -> Text:
 
 
 MOST_FILES = 20
-"""The largest number of files that a table shows of each kind; the JSON has all files."""
+"""The largest number of read, and of unread, files in the table; the JSON has all files."""
 
 
 def _files_table(report: Report) -> Table:
-    """Return the numbers of frames of files, and the files of folders that were not read."""
+    """Return a table of files with their numbers of frames, and of files that were not read."""
     table = _table("\nFiles", ["", "frames", ""])
     rows = [(source.file, str(source.frames), "") for s in report.sets for source in s.sources]
-    left = [(x.file, "", f"not read: {x.reason}") for s in report.sets for x in s.unread]
-    for part in (rows, left):
+    unread = [(x.file, "", f"not read: {x.reason}") for s in report.sets for x in s.unread]
+    for part in (rows, unread):
         for row in part[:MOST_FILES]:
             table.add_row(*map(Text, row))
         if len(part) > MOST_FILES:

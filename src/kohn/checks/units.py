@@ -5,12 +5,12 @@ No single observation proves that numbers are in another unit. Each function her
 
     absolute    total energies against the all-electron energies of the atoms
     binding     energies against those of isolated atoms
-    spread      the spread of the energies of similar structures
+    spread      how much the energies of similar structures spread
     neighbours  energy differences of neighbouring frames against forces
     strain      energy differences of strained frames against stresses
     magnitude   the size of forces (or the curvature they imply), or of stresses
     restoring   whether forces pull atoms back
-    volume      the change of stress with the volume
+    volume      the change of stress with the volume of the cell
 
 Two observations make an error, one makes a warning.
 """
@@ -47,14 +47,14 @@ ENERGY_UNITS = {
     "kcal/mol": KCAL_PER_MOL,
     "kJ/mol": KJ_PER_MOL,
 }
-"""The size of each unit, eV."""
+"""Unit of energy -> its size, eV."""
 BOLTZMANN = 8.617333e-5
 """The Boltzmann constant, eV/K."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One observation: its name, its description, and the unit that it points to (if any)."""
+    """One observation on units: its name, its text, and the unit that it points to, if any."""
 
     observation: str
     text: str
@@ -102,11 +102,11 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
     if not frames:
         return []
     ratio = energy_over_strain_work(pairs)
-    volume = bulk_modulus(frames)
+    modulus = bulk_modulus(frames)
     # If energies contradict forces by the same factor, the energies are wrong.
     wrong_energies = _also_against_stress(energy_over_work(pairs), ratio) is not None
     strain_unit = None if wrong_energies else _strain_unit_evidence(ratio)
-    units = [stress_size_evidence(frames, volume), strain_unit]
+    units = [stress_size_evidence(frames, modulus), strain_unit]
     findings = [_finding_of_evidence("stress-units", "stresses", "eV/Å³", units, name)]
     evidence: list[Evidence] = []
     if ratio is not None and ratio.trusted and ratio.value < 0:
@@ -117,12 +117,12 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
                 f"{ratio.value:.3g} over {ratio.pairs} pairs of frames, where 1 is right",
             )
         )
-    if volume is not None and volume < 0:
+    if modulus is not None and modulus < 0:
         evidence.append(
             Evidence(
                 "volume",
                 "stress falls as the volume grows, which implies a negative bulk modulus "
-                f"({volume / GPA:.3g} GPa)",
+                f"({modulus / GPA:.3g} GPa)",
             )
         )
     if evidence:
@@ -143,9 +143,9 @@ def stress_findings(structures: Sequence[Structure], pairs: FramePairs, name: st
 
 
 def absolute_evidence(frames: Sequence[Structure]) -> Evidence | None:
-    """Return the unit in which total energies equal all-electron energies of the atoms, if any.
+    """Report the unit in which total energies equal the all-electron energies of the atoms.
 
-    Pseudopotentials leave core electrons out, so their energies match no unit: no evidence.
+    Return None if no unit fits, as with pseudopotentials, which leave core electrons out.
     """
     ratios = []
     for s in frames[:: max(1, len(frames) // 500)]:
@@ -167,7 +167,7 @@ def absolute_evidence(frames: Sequence[Structure]) -> Evidence | None:
 
 
 def binding_evidence(frames: Sequence[Structure], e0s: E0s | None) -> Evidence | None:
-    """Report atoms bound more strongly than in solids, relative to isolated atoms or given E0s."""
+    """Report binding energies, relative to isolated atoms or given E0s, above those of solids."""
     if e0s is None or "least squares" in e0s.source:
         return None
     binding = binding_energies(frames, e0s)
@@ -182,7 +182,7 @@ def binding_evidence(frames: Sequence[Structure], e0s: E0s | None) -> Evidence |
 
 
 def binding_energies(frames: Sequence[Structure], e0s: E0s) -> np.ndarray:
-    """Return (E - sum of E0) / atoms, eV, of frames with an energy and known elements."""
+    """Return (energy - sum of E0) / number of atoms, eV, of frames with an energy and all E0s."""
     known = [
         s
         for s in frames
@@ -192,11 +192,11 @@ def binding_energies(frames: Sequence[Structure], e0s: E0s) -> np.ndarray:
 
 
 def spread_evidence(frames: Sequence[Structure]) -> Evidence | None:
-    """Report energies of similar structures that are too far apart or close for any temperature.
+    """Report energies of similar structures that spread too much or too little to be in eV.
 
-    The energies of a molecule of n atoms that vibrates classically at T spread by
-    sqrt(3 n / 2) k T. Over many compositions, energies per atom stay within about 0.3 eV of a
-    sum over the elements.
+    The energies of a molecule of n atoms that vibrates classically at the temperature T have the
+    standard deviation sqrt(3 n / 2) k T. Over many compositions, energies per atom stay within
+    about 0.3 eV of a sum over the elements.
     """
     temperatures = []
     groups: dict[bytes, list[Structure]] = {}
@@ -246,7 +246,7 @@ def _residual_evidence(frames: list[Structure], compositions: int) -> Evidence |
 
 
 def _spread(x: np.ndarray) -> float:
-    """Return a standard deviation that a few outliers do not change (from the quartiles)."""
+    """Return a standard deviation of x from its quartiles, which a few outliers do not change."""
     low, high = np.percentile(x, [25, 75])
     return float((high - low) / 1.349)
 
@@ -254,14 +254,14 @@ def _spread(x: np.ndarray) -> float:
 # Forces --------------------------------------------------------------------------------------
 
 
-def force_size_evidence(frames: Sequence[Structure], bent: Ratio | None) -> Evidence | None:
-    """Report forces or curvatures larger than in any matter, or too small for organic molecules."""
+def force_size_evidence(frames: Sequence[Structure], stiffness: Ratio | None) -> Evidence | None:
+    """Report forces or curvatures too large for any matter, or too small for organic molecules."""
     forces = [s.labels["forces"].ravel() for s in frames if "forces" in s.labels]
     if not forces:
         return None
     # The median over frames, because a few broken structures may have any forces.
     typical = float(np.median([np.sqrt(np.mean(f**2)) for f in forces]))
-    stiff = bent.value if bent is not None and bent.trusted else None
+    stiff = stiffness.value if stiffness is not None and stiffness.trusted else None
     if typical > 15 or (stiff is not None and stiff > 80):
         text = f"forces are typically {typical:.3g} eV/Å"
         text += "" if stiff is None else f" and change by {stiff:.3g} eV/Å²"
@@ -277,7 +277,7 @@ def force_size_evidence(frames: Sequence[Structure], bent: Ratio | None) -> Evid
 
 
 def neighbour_evidence(ratio: Ratio | None) -> Evidence | None:
-    """Report energies that change by another factor than the forces predict."""
+    """Report that energies change much more, or much less, than the forces predict."""
     if ratio is None or not ratio.trusted or 0.4 < abs(ratio.value) < 2.5:
         return None
     return Evidence(
@@ -288,7 +288,7 @@ def neighbour_evidence(ratio: Ratio | None) -> Evidence | None:
 
 
 def _mixed_units(value: float) -> str:
-    """Return the mixtures of units that explain a ratio of energy to work, in words."""
+    """Return in words the mixtures of units that explain a ratio energy / work; '' if none does."""
     size = abs(value)
     names = {
         "kcal/mol for eV": 1 / KCAL_PER_MOL,
@@ -304,7 +304,7 @@ def _mixed_units(value: float) -> str:
 
 
 def _atomic_units_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evidence | None:
-    """Report hartree with hartree/bohr: energies change by 1/0.529 = 1.89 times -F . dx (in Å)."""
+    """Report hartree with hartree/bohr: energies change by 1/0.529 = 1.89 times the work."""
     if absolute is None or absolute.unit != "hartree" or ratio is None or not ratio.trusted:
         return None
     if ratio.pairs < 15 or not 1.5 < ratio.value < 2.4:
@@ -317,7 +317,7 @@ def _atomic_units_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Ev
 
 
 def _same_unit_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evidence | None:
-    """Report forces that are not in eV/Å, because they belong to energies that are not in eV."""
+    """Report that forces are not in eV/Å if they agree with energies that are not in eV."""
     if absolute is None or absolute.unit == "eV" or ratio is None or not ratio.trusted:
         return None
     atomic = _atomic_units_evidence(absolute, ratio)
@@ -332,7 +332,7 @@ def _same_unit_evidence(absolute: Evidence | None, ratio: Ratio | None) -> Evide
 
 
 def _energy_agrees_with_stress(strain_ratio: Ratio | None) -> Evidence | None:
-    """Report energies that change under strain as the stress predicts, and so are right."""
+    """Report that energies are right if they change under strain as the stress predicts."""
     if strain_ratio is None or not strain_ratio.trusted or not 0.4 < strain_ratio.value < 2.5:
         return None
     return Evidence(
@@ -343,7 +343,7 @@ def _energy_agrees_with_stress(strain_ratio: Ratio | None) -> Evidence | None:
 
 
 def _also_against_stress(ratio: Ratio | None, strain_ratio: Ratio | None) -> Evidence | None:
-    """Report energies that contradict forces and stress by the same factor."""
+    """Report that energies contradict forces and stress by the same factor."""
     if neighbour_evidence(ratio) is None or ratio is None or strain_ratio is None:
         return None
     if not strain_ratio.trusted or not 1 / 1.6 < strain_ratio.value / ratio.value < 1.6:
@@ -405,9 +405,9 @@ def _inconsistent(ratio: Ratio | None, mismatch: Evidence | None, name: str) -> 
 
 
 def bulk_modulus(frames: Sequence[Structure]) -> float | None:
-    """Return V dp/dV of the mean normal stress p, a bulk modulus in eV/Å³; None if unclear.
+    """Return the bulk modulus V dp/dV, eV/Å³, from the volume V and the mean normal stress p.
 
-    It is the median over compositions whose volumes differ and whose stresses follow them.
+    It is the median over the compositions in which p depends clearly on V; None without these.
     """
     groups: dict[bytes, list[Structure]] = {}
     for s in frames:
@@ -425,19 +425,19 @@ def bulk_modulus(frames: Sequence[Structure]) -> float | None:
     return float(np.median(moduli)) if moduli else None
 
 
-def stress_size_evidence(frames: Sequence[Structure], volume: float | None) -> Evidence | None:
-    """Report stresses, or a bulk modulus, larger than in any matter that is computed often."""
+def stress_size_evidence(frames: Sequence[Structure], modulus: float | None) -> Evidence | None:
+    """Report stresses or a bulk modulus larger than in any matter that is often computed."""
     typical = float(np.median([np.abs(s.labels["stress"]).max() for s in frames]))
-    if typical < 0.5 and (volume is None or abs(volume) < 1000 * GPA):
+    if typical < 0.5 and (modulus is None or abs(modulus) < 1000 * GPA):
         return None
     text = f"stresses are typically {typical:.3g} eV/Å³ ({typical / GPA:.3g} GPa)"
-    if volume is not None:
-        text += f", and imply a bulk modulus of {abs(volume) / GPA:.3g} GPa (diamond has 440)"
+    if modulus is not None:
+        text += f", and imply a bulk modulus of {abs(modulus) / GPA:.3g} GPa (diamond has 440)"
     return Evidence("magnitude", text, "GPa or kbar")
 
 
 def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
-    """Report energies that change under strain by another factor than the stresses predict."""
+    """Report that energies change under strain much more, or less, than the stresses predict."""
     if ratio is None or not ratio.trusted or 0.2 < abs(ratio.value) < 5:
         return None
     size = abs(ratio.value)
@@ -456,7 +456,7 @@ def _strain_unit_evidence(ratio: Ratio | None) -> Evidence | None:
 def _finding_of_evidence(
     kind: str, quantity: str, unit: str, evidence: Sequence[Evidence | None], name: str
 ) -> Finding | None:
-    """Return an error for two independent observations, a warning for one, None for none."""
+    """Return an error for two or more independent observations, a warning for one, else None."""
     observations = {e.observation: e for e in evidence if e is not None}
     if not observations:
         return None

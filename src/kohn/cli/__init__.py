@@ -1,3 +1,3 @@
-"""The command line: a thin layer over the importable API."""
+"""Provide the command line of Kohn: its commands call functions that can also be imported."""
 
 from kohn.cli.app import main as main

@@ -2,7 +2,7 @@
 `hull`, `screen`, `report` and `demo`.
 
 Progress and messages go to stderr. With `--json` one document goes to stdout. Exit code 0:
-done; 1: a check failed; 2: bad input or usage.
+done; 1: a check or an audit failed; 2: bad input or usage; 130: stopped by Ctrl-C.
 """
 
 import os
@@ -50,7 +50,7 @@ def check(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Report the contents of files, and the data in them that cannot be trusted."""
+    """Report what files of labelled structures contain, and which data cannot be trusted."""
     import kohn
 
     sets = {"train": [str(f) for f in files]}
@@ -124,7 +124,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="continue a stopped run")] = False,
     json: Json = False,
 ) -> None:
-    """Train a potential, or a model of properties with --target, and keep the run in a folder."""
+    """Train a potential, or with --target a model of properties, and write the run to a folder."""
     from kohn.cli.training import run_training
 
     folder = out or _folder_for(source)
@@ -154,7 +154,7 @@ def train(
 
 
 def _folder_for(source: list[Path]) -> Path:
-    """Return runs/NAME, named after the configuration or the first file."""
+    """Return runs/NAME, the default folder of a run: the name of the first file without suffix."""
     return Path("runs") / source[0].stem
 
 
@@ -226,7 +226,7 @@ def evaluate(
     """Compute the errors of a model on labelled structures."""
     import kohn
     from kohn.cli.progress import bar
-    from kohn.cli.training import show_left_out, show_suspicions, warn_of_forces
+    from kohn.cli.training import show_skipped, show_suspicions, warn_of_forces
     from kohn.potential import Potential, load
     from kohn.reports.terminal import evaluation_table
 
@@ -237,7 +237,7 @@ def evaluate(
         periodic=False if not_periodic else None,
         labels="finite",
     )
-    show_left_out(data, stderr)
+    show_skipped(data, stderr)
     e0s: dict[int | str, float] | None = (
         {**potential.e0s} if isinstance(potential, Potential) else None
     )
@@ -278,12 +278,12 @@ def predict(
 ) -> None:
     """Predict energies, forces and stresses, or properties, and write them with the structures.
 
-    A model of properties writes those it was trained on, e.g. dipole (e·Å), polarizability (Å³).
-    Labels of the files are kept under their REF_ keys, except those that cannot be used.
+    A model of properties predicts its targets, e.g. dipole (e·Å) or polarizability (Å³). Labels of
+    the files are also written, under REF_ keys, except labels that cannot be used.
     """
     import kohn
     from kohn.cli.progress import bar
-    from kohn.cli.training import show_left_out, warn_of_forces
+    from kohn.cli.training import show_skipped, warn_of_forces
     from kohn.potential import PropertyModel, load
 
     check_new_file(out, (".extxyz", ".xyz"))
@@ -292,7 +292,7 @@ def predict(
     data = kohn.read(
         [str(f) for f in files], periodic=False if not_periodic else None, labels="usable"
     )
-    show_left_out(data, stderr)
+    show_skipped(data, stderr)
     document: Document = {"file": str(out), "structures": len(data)}
     with bar(stderr, "predicting", len(data)) as advance:
         predictions = potential.predict(data.structures, uncertainty=uncertainty, advance=advance)
@@ -330,12 +330,12 @@ def describe_files(
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:
-    """Write features of structures that obey the symmetries, for your own models.
+    """Compute features of structures for your own models; the features obey the symmetries.
 
     The npz file holds these arrays, and is read without pickle:
 
-    - `features` float64 [rows, D]: one row for each structure; with SOAP one for each atom, unless
-      `--set average=outer` or `inner`
+    - `features` float64 [rows, D]: a row of D features for each structure; with SOAP for each
+      atom, unless `--set average=outer` or `inner`
     - `names` [D]: names of the features; columns depend on the elements (and the largest molecule)
       of the files, so describe files that belong together in one call
     - `structure` int [rows]: index of the row's structure, counted from 0 through all files
@@ -373,8 +373,8 @@ def similarity(
 ) -> None:
     """Compare every structure of A with every structure of B by SOAP: 1 if they are the same.
 
-    `average` compares all atoms with all, `rematch` each atom with those that match it best. The
-    settings are those of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
+    `average` compares all atoms with all atoms, `rematch` each atom with its best matches. --set
+    takes the settings of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
     """
     from kohn.cli.describing import TABLE, run_similarity, show_similarity
 
@@ -413,7 +413,7 @@ def report(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw the report of a run: one HTML page that opens offline."""
+    """Draw the report of a training run: one HTML page that opens offline."""
     from kohn.reports import report as draw
 
     path = draw(run, out)

@@ -33,17 +33,17 @@ def run_audit(
     out: Path | None,
     console: Console,
 ) -> Document:
-    """Audit with progress, and draw the page if there is a folder for it.
+    """Run `kohn.audit`, show its progress, and draw the HTML page if `out` is given.
 
     Args:
-        paths: a model, or "module:Class" of a calculator, which runs in a process of its own, and
-            files of structures; only the files if `calculator` is given.
-        calculator: "module:Class". arguments: its arguments, as a JSON object.
-        laws: names, separated by commas.
+        paths: a model, or "module:Class" of a calculator, which runs in a process of its own; then
+            files of structures. Only the files if `calculator` is given.
+        calculator: "module:Class". arguments: arguments of the calculator, as a JSON object.
+        laws: names of laws, separated by commas; all laws if None.
         thresholds: "law=value". The other arguments are those of `kohn.audit`.
 
     Returns:
-        The document of the audit.
+        `Audit.to_json()`, with the path of the page as "report" if `out` is given.
 
     Raises:
         ConfigError, InputError, ModelFileError: an argument or a file that cannot be used.
@@ -88,7 +88,7 @@ def run_audit(
 
 
 def parse_thresholds(texts: Sequence[str]) -> dict[str, float]:
-    """Return ["rotation=1e-5"] as a dictionary of numbers."""
+    """Return the threshold of each law: ["rotation=1e-5"] gives {"rotation": 1e-5}."""
     values = assignments(
         texts,
         "--threshold",
@@ -144,7 +144,7 @@ def _arguments(text: str) -> Document:
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what calculators print (from Fortran too) to stderr: stdout is for results."""
+    """Send the prints of calculators, also of Fortran code, to stderr: stdout is for results."""
     sys.stdout.flush()
     original = os.dup(1)
     os.dup2(2, 1)

@@ -15,7 +15,7 @@ from kohn.version import __version__
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that prints the names of users verbatim: [brackets] and :colons: too."""
+    """Return a console that prints text verbatim: [brackets] and :colons: are not markup."""
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
@@ -83,7 +83,7 @@ def check_new_file(path: Path, suffixes: Sequence[str]) -> None:
 
 
 def parse_keys(keys: list[str] | None) -> dict[str, str]:
-    """Return ['energy=dft_energy'] as a dictionary."""
+    """Return the key of each label: ['energy=dft_energy'] gives {'energy': 'dft_energy'}."""
     return assignments(
         keys or [],
         "--key",

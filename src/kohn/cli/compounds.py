@@ -11,11 +11,11 @@ from rich.text import Text
 from kohn.tables import shortened
 
 LONG = 0.35
-"""Largest share of the width for words that long formulas get."""
+"""Largest share of the width of all text columns that the column of formulas gets."""
 LEAST = {"formula": 10, "id": 8, "falls into": 16}
-"""Smallest widths of the columns of words, if the terminal has room for them."""
+"""Smallest widths of the columns of text, if the terminal has room for them, characters."""
 ID = 12
-"""Smallest width of ids, if decompositions have twice their smallest width as well."""
+"""Smallest width of ids if decompositions then still get twice their smallest width."""
 GAP = 2
 """Characters between columns."""
 ELEMENT = re.compile(r"[A-Z][a-z]?[\d.]*|.")
@@ -26,12 +26,12 @@ class Compound:
     """A row of a table of compounds.
 
     Attributes:
-        formula: as shown.
+        formula: the formula as text.
         id: id of the entry or candidate.
-        numbers: texts of the columns of numbers.
-        falls_into: parts with their shares, '0.25 Li2O', or one word.
-        stable: whether it is on the hull or below it.
-        rank: number before the formula, or empty.
+        numbers: the numbers of the row as texts, one for each column of numbers.
+        falls_into: parts of the decomposition with their shares, '0.25 Li2O', or one word.
+        stable: whether the compound is on the hull or below the hull.
+        rank: rank of the compound, shown before the formula; empty without a ranking.
     """
 
     formula: str
@@ -51,7 +51,7 @@ def compound_table(
     falls_into: str = "falls into",
     caption: str = "",
 ) -> Table:
-    """Return a table of compounds.
+    """Return a table of compounds that fits a terminal of `width` characters.
 
     Args:
         title: text above the table.
@@ -86,7 +86,7 @@ def compound_table(
 
 
 def _widths(rows: Sequence[Compound], room: int) -> tuple[int, int, int]:
-    """Return the widths of formulas, ids and decompositions; ids get what the others leave."""
+    """Return the widths of formulas, ids and decompositions; ids get the width that remains."""
     formula, name, parts = (
         max([least, *map(len, texts)])
         for least, texts in (

@@ -13,7 +13,7 @@ ETHANOL_ATOMS = {"H": -13.5684, "C": -1027.2635, "O": -2038.5320}
 """Energies of isolated atoms, eV: unrestricted PBE/def2-SVP by PySCF, like the labels."""
 CRYSTAL_SILICON = {"Si": -5.0414}
 """Mean energy of an atom in the crystals of the training data, eV: no isolated atom was computed.
-One element has one offset, and no energy of a crystal depends on it."""
+With one element, E0 is only an offset: no predicted energy of a crystal depends on its value."""
 
 CASES: dict[str, Document] = {
     "ethanol": {
@@ -25,19 +25,19 @@ CASES: dict[str, Document] = {
         "data": {"e0s": CRYSTAL_SILICON},
         "model": {"channels": 16, "hidden_l_max": 0, "radial_widths": [32, 32], "cutoff": 4.5},
         "run": {"steps": 900, "batch_size": 2, "evaluate_every": 2, "checkpoint_every": 10},
-        # Energies of crystals count from the start: in a short run, late weights come too late.
+        # Crystals need energy weights from the start: in a short run, late weights come too late.
         "loss": {"weights": {"energy": 100.0, "forces": 100.0}, "late_from": 0.5},
     },
 }
-"""Folder of the data -> settings that differ from the defaults: small models, short runs."""
+"""Name of a data folder -> settings that are not defaults, for small models and short runs."""
 ORIGINS = {"ethanol": "molecular dynamics", "silicon": "strained, defective and hot crystals"}
 
 
 def run_demo(folder: Path, console: Console) -> Document:
-    """Train and evaluate each case, and draw its report.
+    """Train and evaluate a model on each of the data in `CASES`, and draw the reports.
 
     Returns:
-        Case -> the document of `run_training`.
+        Name in `CASES` -> the document of `run_training`.
     """
     documents = {}
     with as_file(files("kohn.data")) as data:

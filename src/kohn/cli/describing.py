@@ -1,4 +1,4 @@
-"""Run `kohn describe` and `kohn similarity`: progress, settings from text, and output."""
+"""Run `kohn describe` and `kohn similarity`: parse settings, show progress, print results."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def run_describe(
     periodic: bool | None,
     console: Console,
 ) -> Document:
-    """Run `kohn.describe` with progress."""
+    """Run `kohn.describe`, show its progress, and return its document."""
     chosen = parse_settings(settings)
     with progress_bars(console) as progress:
         document = describe(
@@ -55,7 +55,7 @@ def run_similarity(
     max_structures: tuple[int, int] | None,
     console: Console,
 ) -> Document:
-    """Run `kohn.similarity` with progress."""
+    """Run `kohn.similarity`, show its progress, and return its document."""
     chosen = parse_settings(settings)
     with progress_bars(console) as progress:
         document = similarity(
@@ -75,22 +75,22 @@ def run_similarity(
     return document
 
 
-def show_similarity(k: np.ndarray, console: Console) -> None:
-    """Print a single similarity as a number, several as a table."""
-    if k.size == 1:
-        console.print(f"{k[0, 0]:.6f}")
+def show_similarity(similarities: np.ndarray, console: Console) -> None:
+    """Print a matrix of similarities as a table, or as a number if it has one element."""
+    if similarities.size == 1:
+        console.print(f"{similarities[0, 0]:.6f}")
         return
-    table = Table("", *map(str, range(len(k[0]))), box=None, pad_edge=False)
-    for index, row in enumerate(k):
+    table = Table("", *map(str, range(len(similarities[0]))), box=None, pad_edge=False)
+    for index, row in enumerate(similarities):
         table.add_row(str(index), *(f"{value:.6f}" for value in row))
     console.print(table)
 
 
 def parse_settings(settings: Sequence[str]) -> Document:
-    """Return ["r_cut=5"] as a dictionary.
+    """Return the value of each setting: ["r_cut=5"] gives {"r_cut": 5}.
 
     Raises:
-        ConfigError: a value is missing, or a name comes twice.
+        ConfigError: a name or a value is missing, or a name is repeated.
     """
     values = assignments(
         settings,
@@ -103,7 +103,7 @@ def parse_settings(settings: Sequence[str]) -> Document:
 
 
 def scalar(text: str) -> Any:
-    """Return a number, None, or the text unchanged.
+    """Return the value of a setting: a number, None, or the text unchanged.
 
     YAML reads `off` as false and 1e-3 as text; here `off` is text and 1e-3 is a number.
     """

@@ -20,7 +20,7 @@ SHOWN = 40
 
 
 def page_document(document: Document) -> Document:
-    """Return the document of `reports.hull_page`: candidates in entries, shares by formula."""
+    """Return the input of `hull_page`: candidates among the entries, decompositions by formula."""
     formulas = {e["id"]: e["formula"] for e in document["entries"]}
     entries = []
     for row in [*document["entries"], *document["candidates"]]:
@@ -32,7 +32,7 @@ def page_document(document: Document) -> Document:
 
 
 def hull_table(document: Document, width: int) -> Table:
-    """Return a table of candidates, or else of entries, nearest to the hull first, `width` wide."""
+    """Return a table of the first `SHOWN` rows of `table_rows`, `width` characters wide."""
     rows, kind = table_rows(document), "candidates" if document["candidates"] else "entries"
     stable = sum(row["stable"] for row in rows)
     formulas = {e["id"]: e["formula"] for e in document["entries"]}
@@ -60,18 +60,18 @@ def hull_table(document: Document, width: int) -> Table:
 
 
 def table_rows(document: Document) -> list[Document]:
-    """Return the rows to show and to write: the candidates, or the entries if there are none."""
+    """Return the candidates, or the entries without candidates; the nearest to the hull first."""
     return document["candidates"] or sorted(document["entries"], key=lambda e: e["e_above_hull"])
 
 
 def check_output(out: Path) -> None:
-    """Refuse, before any work, an output that could not be written. Raises InputError."""
+    """Refuse an output file that cannot be written, before any work begins. Raises InputError."""
     refuse_non_table(out, " (--plot writes HTML, --json prints JSON)")
     refuse_output(out)
 
 
 def write_hull(document: Document, out: Path) -> None:
-    """Write all rows in eV/atom and shares of atoms. Raises TrainingError if the disk refuses."""
+    """Write `table_rows` in eV/atom and shares of atoms. Raises TrainingError if this fails."""
     rows, formulas = table_rows(document), {e["id"]: e["formula"] for e in document["entries"]}
     parts = [
         [f"{share:.4g} {formulas[i]} ({i})" for i, share in row["decomposition"].items()]
@@ -85,17 +85,17 @@ def write_hull(document: Document, out: Path) -> None:
 
 
 def print_remarks(document: Document, console: Console) -> None:
-    """Print the remarks of a document."""
+    """Print the remarks in the document of a hull, as notes."""
     for remark in document["remarks"]:
         console.print(Text(f"note: {remark}"))
 
 
 def reservoirs(texts: Mapping[str, str]) -> dict[str, float]:
-    """Return open elements -> μ, eV/atom.
+    """Return open elements -> chemical potential μ, eV/atom.
 
     Raises:
         ConfigError: a chemical potential is not a number.
-        InputError: an element is not a formula.
+        InputError: the name of an element cannot be read as a formula.
     """
     mu = {}
     for element, text in texts.items():

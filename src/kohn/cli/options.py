@@ -8,14 +8,14 @@ from kohn.errors import ConfigError
 def assignments(
     texts: Iterable[str], option: str, example: str, *, twice: str, nothing: str
 ) -> dict[str, str]:
-    """Return ['r_cut=5'] as a dictionary.
+    """Return name=value texts as a dictionary: ['r_cut=5'] gives {'r_cut': '5'}.
 
     Args:
-        texts: what the user gave. option: its name, e.g. '--set'. example: a value, in words.
-        twice, nothing: messages for a name that comes twice, and for half an assignment.
+        texts: values of one option. option: name of that option. example: a valid value, in words.
+        twice, nothing: error messages for a repeated name, and for a missing name or value.
 
     Raises:
-        ConfigError: a name or a value is missing, or a name comes twice.
+        ConfigError: a name or a value is missing, or a name is repeated.
     """
     values: dict[str, str] = {}
     for text in texts:

@@ -11,7 +11,7 @@ from kohn.progress import Progress
 
 @contextmanager
 def progress_bars(console: Console) -> Iterator[Progress]:
-    """Show work as bars; a bar without a known total is removed when the next work begins."""
+    """Show a bar for each kind of work; bars without a total end when the next work begins."""
     bars = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),

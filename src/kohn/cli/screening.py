@@ -1,4 +1,4 @@
-"""Run `kohn screen`: separate models from candidates, show progress, and print the result."""
+"""Run `kohn screen`: refuse models among candidates, show progress, and print the result."""
 
 import re
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from kohn.typing import Document
 
 SHOWN = 25
 """Largest number of rows of the table in the terminal."""
-OF_ENTRY = re.compile(r" \(.*?\)(?= \+ \d|$)")
-"""Ids in a decomposition, which only the file shows."""
+ENTRY_ID = re.compile(r" \(.*?\)(?= \+ \d|$)")
+"""Pattern of the entry ids in a decomposition, which the terminal does not show."""
 
 
 def run_screen(
@@ -30,7 +30,7 @@ def run_screen(
     options: Options,
     console: Console,
 ) -> Screening:
-    """Screen with progress.
+    """Run `kohn.discovery.screen`, and show its progress.
 
     Args:
         candidates, models, hull, out, reference_energies, options: as in `kohn.discovery.screen`.
@@ -62,7 +62,7 @@ def run_screen(
 
 
 def print_table(screening: Screening, console: Console) -> None:
-    """Print the first rows, and the number of stable candidates."""
+    """Print the number of stable candidates, and the first rows of the ranked table."""
     title = f"{screening.stable:,} of {screening.candidates:,} candidates on the hull or below it"
     if screening.expected_stable is not None:
         title += f"; {screening.expected_stable:,.1f} expected to be stable"
@@ -72,7 +72,7 @@ def print_table(screening: Screening, console: Console) -> None:
     for row in screening.head[:SHOWN]:
         numbers = [number(row["distance"], 4)]
         numbers += [number(row[n], 3) for n in ("distance_std", "probability_stable") if with_sigma]
-        parts = OF_ENTRY.sub("", row["decomposition"] or "").split(" + ")
+        parts = ENTRY_ID.sub("", row["decomposition"] or "").split(" + ")
         rows.append(
             Compound(row["formula"], row["id"], numbers, parts, row["stable"], str(row["rank"]))
         )
@@ -80,12 +80,12 @@ def print_table(screening: Screening, console: Console) -> None:
 
 
 def number(value: float | None, digits: int) -> str:
-    """Return a number as text, or a dash if there is none."""
+    """Return a number with `digits` decimals as text, or a dash for None and NaN."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
 def print_summary(screening: Screening, console: Console) -> None:
-    """Print remarks, errors against labels if there are any, and the paths of the files."""
+    """Print remarks, errors against labels if candidates have labels, and paths of the results."""
     for remark in screening.remarks:
         console.print(Text(f"note: {remark}"))
     if screening.metrics is not None:
@@ -111,5 +111,5 @@ def print_summary(screening: Screening, console: Console) -> None:
 
 
 def document(screening: Screening) -> Document:
-    """Return the document that `--json` prints."""
+    """Return the document that `kohn screen --json` prints."""
     return dict(vars(screening))

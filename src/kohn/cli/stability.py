@@ -34,10 +34,10 @@ def hull(
         typer.Option("--open", help="element open to a reservoir: ELEMENT=μ, eV/atom; repeatable"),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="temperature of the reservoir, K; recorded")
+        float | None, typer.Option(help="temperature of the reservoir, K; only recorded")
     ] = None,
     pressure: Annotated[
-        float | None, typer.Option(help="pressure of the reservoir, bar; recorded")
+        float | None, typer.Option(help="pressure of the reservoir, bar; only recorded")
     ] = None,
     formation: Annotated[
         bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
@@ -50,7 +50,7 @@ def hull(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Show the stable compounds, and the distances to the hull and decompositions of the others."""
+    """Show the stable compounds; of other compounds, distances to the hull and decompositions."""
     from kohn.cli.hulls import (
         check_output,
         hull_table,
@@ -124,7 +124,7 @@ def screen(
     fixed_cell: Annotated[bool, typer.Option("--fixed-cell", help="relax atoms only")] = False,
     scale: Annotated[float, typer.Option(min=0, help="factor for the σ of models or tables")] = 1.0,
     error: Annotated[
-        float, typer.Option(min=0, help="σ to add to that of every candidate, eV/atom")
+        float, typer.Option(min=0, help="further σ of each candidate, added in quadrature, eV/atom")
     ] = 0.0,
     hull_error: Annotated[
         float, typer.Option(min=0, help="σ of each entry of the hull, eV/atom; uses joint samples")

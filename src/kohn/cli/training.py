@@ -14,7 +14,7 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 QUIET = 2.0
-"""Seconds between lines if no bar can be drawn."""
+"""Smallest time between two printed lines if no bar can be drawn, s."""
 
 
 def run_training(
@@ -24,10 +24,10 @@ def run_training(
     sections: Document,
     console: Console,
 ) -> Document:
-    """Train with progress, draw the report, and print the errors.
+    """Run `kohn.train`, show its progress, print the evaluations, and draw the report.
 
     Returns:
-        A document with the paths of the model and the report, and the errors.
+        A document with the paths of the run, the model and the report, and the evaluations.
     """
     from kohn.records import read_records
     from kohn.reports import report
@@ -66,13 +66,13 @@ def run_training(
             show_suspicions(result, console)
     warn_of_forces(potential, console)
     console.print(f"model   {document['model']}")
-    document["report"] = str(report(folder))  # last, as nothing depends on it
+    document["report"] = str(report(folder))  # last, as nothing depends on the report
     console.print(f"report  {document['report']}")
     return document
 
 
-def show_left_out(data: Dataset, console: Console) -> None:
-    """Print the labels and files that were left out on reading."""
+def show_skipped(data: Dataset, console: Console) -> None:
+    """Print which labels and files were skipped when the data were read, and why."""
     for source in data.sources:
         for u in source.unusable[:3]:
             console.print(f"note: left out: {u.reason} ({u.where or u.place})", markup=False)
@@ -84,13 +84,13 @@ def show_left_out(data: Dataset, console: Console) -> None:
 
 
 def show_suspicions(result: Document, console: Console) -> None:
-    """Print what an evaluation suspects to be wrong with the labels."""
+    """Print the suspicions of an evaluation that labels are wrong, as warnings."""
     for text in result["suspicions"]:
         console.print(f"warning [{result['name']}] {text}", markup=False)
 
 
 def warn_of_forces(potential: object, console: Console) -> None:
-    """Warn of a potential whose forces are not derivatives of its energy."""
+    """Print a warning if the forces of a potential are not derivatives of its energy."""
     from kohn.models import NOT_CONSERVATIVE, is_conservative
 
     if not is_conservative(potential):
@@ -98,7 +98,7 @@ def warn_of_forces(potential: object, console: Console) -> None:
 
 
 def _show_warnings(folder: Path, console: Console) -> None:
-    """Print the warnings of the check of the data."""
+    """Print the warnings of the data check that a run folder holds."""
     from kohn.training.train import CHECK
 
     for finding in json.loads((folder / CHECK).read_text(encoding="utf-8"))["findings"]:
@@ -110,7 +110,7 @@ def _show_warnings(folder: Path, console: Console) -> None:
 
 
 def epoch_line(record: Document) -> str:
-    """Return one line of text for one validation."""
+    """Return the record of a validation as one line of text: epoch, loss and errors."""
     parts = [f"epoch {record['epoch']:5d}", f"loss {record['train_loss']:.3g}"]
     for key, factor, unit in (
         ("valid_energy_per_atom_mae", 1e3, "meV/atom"),

@@ -1,7 +1,7 @@
 """Describe the surroundings of atoms by functions without learned parameters.
 
-These are descriptors of structures as scikit-learn transformers (`Soap`, `CoulombMatrix`,
-`StructureFactor`), the functions on which they rest, and kernels between structures.
+Descriptors are available as functions and as scikit-learn transformers of structures (`Soap`,
+`CoulombMatrix`, `StructureFactor`). Kernels compare structures by their descriptors.
 """
 
 import importlib

@@ -2,7 +2,8 @@
 
     κ_ab = exp(−(group_a − group_b)²/2σ_g² − (period_a − period_b)²/2σ_p²) = Σ_s λ_s v_as v_bs
 
-The weights of an element in the species channels are √λ_s v_as for the largest λ_s.
+κ_ab is the similarity of elements a and b, with eigenvalues λ_s. Element a has the weight √λ_s v_as
+in species channel s; only the channels of the largest λ_s are kept.
 
 Source: Willatt, Musil, Ceriotti, Phys. Chem. Chem. Phys. 20, 29661 (2018).
 """
@@ -16,10 +17,10 @@ NOBLE_GASES = (2, 10, 18, 36, 54, 86, 118)
 
 
 def species_channels(elements: tuple[int, ...], count: int | None) -> np.ndarray:
-    """Return the weights of elements in channels, [elements, channels]; the identity for None.
+    """Return the weights of elements in species channels, [elements, count]; None: the identity.
 
     Raises:
-        ConfigError: there are more channels than elements.
+        ConfigError: there would be more channels than elements.
     """
     if count is None:
         return np.eye(len(elements))
@@ -30,8 +31,8 @@ def species_channels(elements: tuple[int, ...], count: int | None) -> np.ndarray
             received=str(count),
             fix="lower species_channels, or leave it out",
         )
-    places = np.array([group_and_period(z) for z in elements], float)
-    difference = (places[:, None] - places) / (GROUP_WIDTH, PERIOD_WIDTH)
+    coordinates = np.array([group_and_period(z) for z in elements], float)
+    difference = (coordinates[:, None] - coordinates) / (GROUP_WIDTH, PERIOD_WIDTH)
     values, vectors = np.linalg.eigh(np.exp(-0.5 * (difference**2).sum(-1)))
     values, vectors = values[::-1][:count], vectors[:, ::-1][:, :count]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)])
@@ -39,7 +40,7 @@ def species_channels(elements: tuple[int, ...], count: int | None) -> np.ndarray
 
 
 def group_and_period(z: int) -> tuple[int, int]:
-    """Return the place in the 18-column periodic table; lanthanides, actinides: group 3."""
+    """Return group (1 to 18) and period of atomic number z; lanthanides, actinides: group 3."""
     period = next(p for p, last in enumerate(NOBLE_GASES, 1) if z <= last)
     start = 0 if period == 1 else NOBLE_GASES[period - 2]
     n, length = z - start, NOBLE_GASES[period - 1] - start

@@ -28,7 +28,7 @@ DESCRIPTORS: dict[str, type[StructureTransformer]] = {
     "structure-factor": StructureFactor,
 }
 KERNEL_SETTINGS = ("zeta", "gamma")
-"""Settings of `similarity` that belong to the kernel; the others belong to SOAP."""
+"""The settings of `similarity` that belong to the kernel; all other settings belong to SOAP."""
 
 
 def describe(
@@ -43,19 +43,19 @@ def describe(
     """Write the features of all structures to an npz file while computing them.
 
     Args:
-        structures: any input of `kohn.read`; numbered from 0 through all files.
+        structures: any input of `kohn.read`; structures are numbered from 0 across all files.
         descriptor: a key of `DESCRIPTORS`.
         out: npz file, which must not exist.
         settings: arguments of the descriptor's transformer, by name.
         periodic: as in `kohn.read`.
-        progress: counts the described structures.
+        progress: shows the number of described structures.
 
     Returns:
         A document with the file, the numbers of rows and features, and the settings.
 
     Raises:
         ConfigError: an unknown descriptor, or a setting that is unknown or out of range.
-        InputError: files that cannot be read or described, or an output that cannot be written.
+        InputError: the structures cannot be read or described, or the output cannot be written.
     """
     out = Path(out)
     transformer = transformer_of(descriptor, settings or {})
@@ -100,23 +100,23 @@ def similarity(
     max_structures: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Document:
-    """Compute the SOAP similarities between the structures of two files; 1 if equal.
+    """Compute SOAP similarities, 1 if equal, of the structures of one file with those of another.
 
     Args:
         first, second: files of structures.
         kernel: "average" or "rematch".
-        out: npz file, which must not exist.
+        out: npz file for the result, which must not exist; None: no file is written.
         settings: settings of SOAP and of the kernel, by name.
         same_species: compare only centres of the same species.
         periodic: as in `kohn.read`.
-        most: the largest number of structures of each file.
-        progress: counts the compared pairs.
+        max_structures: the largest allowed numbers of structures in `first` and in `second`.
+        progress: shows the number of compared pairs.
 
     Returns:
-        A document whose `similarity` is the matrix [A, B].
+        A document; its `similarity` is the matrix [structures of first, structures of second].
 
     Raises:
-        ConfigError, InputError: see `describe` and `kernel_matrix`; too many structures.
+        ConfigError, InputError: as for `describe` and `kernel_matrix`, or too many structures.
     """
     first, second = Path(first), Path(second)
     known = Soap(average="off").get_params()
@@ -127,9 +127,9 @@ def similarity(
     target = None if out is None else Path(out)
     if target is not None:
         check_output(target)
-    itself = first.resolve() == second.resolve()
+    same_file = first.resolve() == second.resolve()
     a = read(first, periodic=periodic, labels="none")
-    b = a if itself else read(second, periodic=periodic, labels="none")
+    b = a if same_file else read(second, periodic=periodic, labels="none")
     if max_structures is not None and (len(a) > max_structures[0] or len(b) > max_structures[1]):
         raise InputError(
             "the table of similarities would be too large",
@@ -141,10 +141,10 @@ def similarity(
     species_a, species_b = ([s.numbers for s in x] if same_species else None for x in (a, b))
     k = kernel_matrix(
         StreamedFeatures(transformer, a),
-        None if itself else StreamedFeatures(transformer, b),
+        None if same_file else StreamedFeatures(transformer, b),
         config,
         species_a=species_a,
-        species_b=None if itself else species_b,
+        species_b=None if same_file else species_b,
         advance=(progress or Progress()).of("comparing", len(a) * len(b)),
     )
     used = {**vars(config), **transformer.get_params(), "same_species": same_species}
@@ -166,7 +166,7 @@ def similarity(
 
 @dataclass(frozen=True)
 class StreamedFeatures:
-    """Features of structures, computed at each iteration and never stored."""
+    """The features of each structure of a dataset, computed at each iteration and never stored."""
 
     transformer: StructureTransformer
     data: Dataset
@@ -176,7 +176,7 @@ class StreamedFeatures:
 
 
 def transformer_of(descriptor: str, settings: Document) -> StructureTransformer:
-    """Return the transformer with these settings; SOAP defaults to features of each atom.
+    """Return a transformer with the given settings; by default, SOAP describes each atom.
 
     Raises:
         ConfigError: an unknown descriptor or setting, or a size that is not a positive integer.
@@ -201,7 +201,7 @@ def transformer_of(descriptor: str, settings: Document) -> StructureTransformer:
 
 
 def known_settings(settings: Document, known: Collection[str]) -> Document:
-    """Return a copy of the settings. Raises ConfigError if a name is not known."""
+    """Return a copy of the settings. Raises ConfigError if a name is not in `known`."""
     for name, value in settings.items():
         if name not in known:
             guess = nearest(name, known)
@@ -215,7 +215,7 @@ def known_settings(settings: Document, known: Collection[str]) -> Document:
 
 
 def check_output(out: Path) -> None:
-    """Refuse, before any work, an output that could not be written at its end."""
+    """Refuse an output that exists, is not .npz or whose folder does not exist, before any work."""
     refuse_output(out)
     if out.suffix != ".npz":
         raise InputError(
@@ -233,11 +233,11 @@ def write_npz(
     blocks: Iterable[np.ndarray],
     arrays: dict[str, np.ndarray],
 ) -> None:
-    """Write an npz file, complete or not at all, with one array that is never all in memory.
+    """Write an npz file, complete or not at all; one of its arrays may be larger than memory.
 
     Args:
-        name, shape: of the float64 array whose rows are those of the blocks in order.
-        arrays: the other arrays, by name.
+        name, shape, blocks: the float64 array that may be so large, in blocks of rows.
+        arrays: all other arrays, by name.
     """
     with replacing(out) as stream, zipfile.ZipFile(stream, "w") as archive:
         _write_blocks(archive, name, shape, blocks)
@@ -263,7 +263,7 @@ def _counted(blocks: Iterable[np.ndarray], advance) -> Iterator[np.ndarray]:
 
 
 def _origin(data: Dataset) -> Document:
-    """Return the files of the structures, and the version of Kohn that described them."""
+    """Return the source files of a dataset and the version of Kohn, for the npz file."""
     return {
         "kohn": __version__,
         "files": [{"file": s.file, "sha256": s.sha256, "frames": s.frames} for s in data.sources],

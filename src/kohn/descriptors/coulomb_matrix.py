@@ -3,10 +3,10 @@ r"""Compute the Coulomb matrix of a molecule: its nuclear repulsion by pairs of 
     M_ii = 0.5 Z_i^2.4           (a fit to energies of free atoms, hartree)
     M_ij = Z_i Z_j / |r_i − r_j|
 
-padded with zeros (atoms of charge 0) to a fixed size. With distances in bohr, the default, M is in
-hartree; with distances in Å, `unit="angstrom"`, the diagonal is the same and the numbers equal
-those of DScribe 2.1. All forms are invariant under translations, rotations and reflections. Each
-form has a defect:
+Z_i are atomic numbers. M is padded with zeros (atoms of charge 0) to a fixed size. With distances
+in bohr, the default, M is in hartree; with distances in Å, `unit="angstrom"`, the diagonal is the
+same and M equals that of DScribe 2.1. All forms of M are invariant under translations, rotations
+and reflections. Each form has a defect:
 
     raw       every entry is smooth in positions, but changes when atoms are relabelled.
     sorted    rows and columns by falling row norm: invariant under relabelling, but it jumps where
@@ -38,7 +38,7 @@ from kohn.units import BOHR
 Kind = Literal["raw", "sorted", "spectrum"]
 Unit = Literal["bohr", "angstrom"]
 LENGTHS: dict[str, float] = {"bohr": BOHR, "angstrom": 1.0}
-"""Units of distance, in Å."""
+"""The length of each unit of distance, Å."""
 COINCIDENT = 1e-6
 """Atoms closer than this distance, Å, are in the same place."""
 
@@ -49,10 +49,10 @@ def coulomb_matrix(
     size: int | None = None,
     unit: Unit = "bohr",
 ) -> Float[Array, "size size"]:
-    """M_ii = 0.5 Z_i^2.4, M_ij = Z_i Z_j / r_ij, in the order of the atoms.
+    """Return the Coulomb matrix M_ii = 0.5 Z_i^2.4, M_ij = Z_i Z_j / r_ij, atoms in given order.
 
     Args:
-        positions: Å.
+        positions: Cartesian, Å.
         numbers: atomic numbers.
         size: number of rows of the padded matrix; by default the number of atoms.
         unit: unit of the distances. With bohr, M is in hartree.
@@ -61,7 +61,7 @@ def coulomb_matrix(
         InputError: no atoms, more atoms than `size`, coincident atoms, positions that are not
             finite, or shapes that do not fit. Inside `jax.jit` and similar transformations, values
             are not available and not checked.
-        ConfigError: another unit.
+        ConfigError: an unknown unit.
     """
     check_molecule(positions, numbers, size)
     return _compiled("raw", size, unit)(*_arrays(positions, numbers))
@@ -73,11 +73,10 @@ def sorted_coulomb_matrix(
     size: int | None = None,
     unit: Unit = "bohr",
 ) -> Float[Array, "size size"]:
-    """P M Pᵀ with the permutation P by which row norms fall; equal norms keep their order.
+    """Return the Coulomb matrix with its rows and columns sorted by falling norm of the rows.
 
-    Differentiable where no two norms are equal; jumps where they cross.
-
-    Arguments and errors are as for `coulomb_matrix`.
+    Rows of equal norm keep their order. The result is differentiable if no two norms are equal, and
+    jumps where two norms cross. Arguments and errors are as for `coulomb_matrix`.
     """
     check_molecule(positions, numbers, size)
     return _compiled("sorted", size, unit)(*_arrays(positions, numbers))
@@ -89,11 +88,10 @@ def coulomb_spectrum(
     size: int | None = None,
     unit: Unit = "bohr",
 ) -> Float[Array, " size"]:
-    """λ_1 ≥ … ≥ λ_size: the eigenvalues of the padded matrix in falling order.
+    """Return the eigenvalues λ_1 ≥ … ≥ λ_size of the padded Coulomb matrix.
 
-    Continuous everywhere; differentiable where no two eigenvalues are equal.
-
-    Arguments and errors are as for `coulomb_matrix`.
+    They are continuous everywhere, and differentiable if no two eigenvalues are equal. Arguments
+    and errors are as for `coulomb_matrix`.
     """
     check_molecule(positions, numbers, size)
     return _compiled("spectrum", size, unit)(*_arrays(positions, numbers))
@@ -116,7 +114,7 @@ def features(
     size: int | None,
     unit: Unit,
 ) -> Array:
-    """Compute one of the three forms, without checks and without compilation."""
+    """Compute the form `kind` of a Coulomb matrix, without checks and without compilation."""
     m = matrix(positions, numbers, unit)
     if kind == "spectrum":
         return spectrum(m, size)
@@ -126,7 +124,7 @@ def features(
 def matrix(
     positions: Float[Array, "atoms 3"], numbers: Int[Array, " atoms"], unit: Unit
 ) -> Float[Array, "atoms atoms"]:
-    """Compute M without checks. Atoms of charge 0 may have any position: their rows are 0."""
+    """Compute the Coulomb matrix without checks. Atoms of charge 0, anywhere, have rows of zero."""
     if unit not in LENGTHS:
         raise ConfigError(
             "unknown unit of distances", expected="'bohr' or 'angstrom'", received=repr(unit)
@@ -140,20 +138,20 @@ def matrix(
 
 
 def by_row_norm(m: Float[Array, "n n"]) -> Float[Array, "n n"]:
-    """Sort rows and columns by falling row norm."""
+    """Sort the rows and columns of a matrix by falling norm of the rows."""
     order = jnp.argsort(-jnp.sum(m * m, axis=1), stable=True)
     return m[order][:, order]
 
 
 def spectrum(m: Float[Array, "n n"], size: int | None = None) -> Float[Array, " size"]:
-    """Return the eigenvalues and size − n zeros, in falling order."""
+    """Return the n eigenvalues of a matrix and size − n zeros, all in falling order."""
     values = jnp.linalg.eigvalsh(m)
     missing = 0 if size is None else size - len(m)
     return jnp.sort(jnp.pad(values, (0, missing)))[::-1]
 
 
 def padded(m: Float[Array, "n n"], size: int | None) -> Float[Array, "size size"]:
-    """Append rows and columns of zeros up to `size`."""
+    """Append rows and columns of zeros to a matrix, up to `size` rows; None appends nothing."""
     return m if size is None else jnp.pad(m, (0, size - len(m)))
 
 
@@ -163,7 +161,7 @@ def check_molecule(
     size: int | None = None,
     where: Place | str | None = None,
 ) -> None:
-    """Refuse a molecule that has no Coulomb matrix; see `coulomb_matrix`."""
+    """Refuse a molecule that has no Coulomb matrix, for the reasons listed in `coulomb_matrix`."""
     n = len(numbers)
     if n == 0:
         raise InputError("there are no atoms", expected="at least one", where=where)

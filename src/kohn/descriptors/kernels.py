@@ -1,4 +1,4 @@
-r"""Compute kernels between structures from descriptors p of their atoms (SOAP).
+r"""Compute kernels, the similarities of structures, from descriptors p of their atoms (SOAP).
 
     C_ij(A, B) = (p_i · p_j / |p_i| |p_j|)^ζ                    environments i of A and j of B
 
@@ -9,7 +9,7 @@ r"""Compute kernels between structures from descriptors p of their atoms (SOAP).
     k(A, B) = K(A, B) / √(K(A, A) K(B, B))
 
 so that k(A, A) = 1. Kernels have no unit. They are invariant under every operation that leaves p
-unchanged, under the order of the atoms, and under supercells, because all atoms have equal weight.
+unchanged, under permutations of the atoms, and under supercells, because all atoms weigh the same.
 
 C and the average kernel are positive semi-definite: their eigenvalues are above −1e-12 times the
 largest. REMatch, the regularised-entropy match, in general is not: add jitter before you factorise
@@ -38,22 +38,22 @@ MAX_ENVIRONMENTS = 2048
 MAX_FEATURES = 2**24
 """The largest number of features in a block, unless a single structure has more: 128 MiB."""
 TOLERANCE = 1e-9
-"""Σ_i |Σ_j P_ij − 1/n| at which a match has converged; k is then equally accurate."""
+"""A match P has converged if Σ_i |Σ_j P_ij − 1/n| is at most this; k is then as accurate."""
 STEPS = 1000
-"""The largest number of Newton steps of a match."""
+"""The largest number of Newton steps in which a match P must converge."""
 
 
 @dataclass(frozen=True)
 class KernelConfig:
-    """Settings of a kernel.
+    """Settings of a kernel between structures.
 
     Attributes:
         kind: "average" or "rematch".
-        zeta: ζ, a whole number from 1; a larger ζ separates similar environments more.
-        gamma: γ of "rematch", at least 1e-6: below it, rounding errors exceed `TOLERANCE`.
+        zeta: the power ζ, a whole number from 1; a larger ζ separates similar environments more.
+        gamma: γ, entropy's weight in "rematch", from 1e-6; below, rounding exceeds `TOLERANCE`.
 
     Raises:
-        ConfigError: another kind, or ζ or γ out of range.
+        ConfigError: an unknown kind, or ζ or γ out of range.
     """
 
     kind: Kind = "average"
@@ -89,12 +89,12 @@ def environment_kernel(
     zeta: int = 4,
     species: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """C_ij = (p_i · q_j / |p_i| |q_j|)^ζ, float64 [n, m].
+    """C_ij = (p_i · q_j / |p_i| |q_j|)^ζ, the kernel of the environments i and j, float64 [n, m].
 
     Args:
-        p: [n, D]. q: [m, D]. No row may be zero.
-        species: atomic numbers [n] and [m]: C_ij = 0 where they differ. Without them, centres of
-            all species are compared; their densities contain the species of the centre anyway.
+        p, q: descriptors of environments, [n, D] and [m, D]. No row may be zero.
+        species: atomic numbers of the centres, [n] and [m]; C_ij = 0 if they differ. If None, all
+            centres are compared; the densities of SOAP contain the species of the centre anyway.
     """
     lengths = np.linalg.norm(p, axis=1)[:, None] * np.linalg.norm(q, axis=1)
     c = (p @ q.T / lengths) ** zeta
@@ -102,8 +102,9 @@ def environment_kernel(
 
 
 def match(c: np.ndarray, gamma: float) -> np.ndarray:
-    """P = argmax Σ_ij P_ij C_ij − γ Σ_ij P_ij ln P_ij,  Σ_j P_ij = 1/n,  Σ_i P_ij = 1/m.
+    """Compute the match P of the atoms of two structures; P_ij is the weight of the pair i, j.
 
+    P = argmax Σ_ij P_ij C_ij − γ Σ_ij P_ij ln P_ij,  Σ_j P_ij = 1/n,  Σ_i P_ij = 1/m.
     P_ij = exp(C_ij/γ + f_i)/(m Σ_i' exp(C_i'j/γ + f_i')) has the right sums over i for any f,
     and f maximises the concave F(f) = Σ_i f_i/n − Σ_j ln Σ_i exp(C_ij/γ + f_i)/m:
 
@@ -117,7 +118,7 @@ def match(c: np.ndarray, gamma: float) -> np.ndarray:
         c: environment kernels C of several pairs of structures, [..., n, m]. gamma: γ.
 
     Returns:
-        P, float64 [..., n, m]; |Σ_j P_ij − 1/n| summed over i is at most `TOLERANCE`.
+        P, float64 [..., n, m], with Σ_i |Σ_j P_ij − 1/n| of at most `TOLERANCE`.
 
     Raises:
         ConfigError: the match does not converge in `STEPS` steps.
@@ -125,7 +126,7 @@ def match(c: np.ndarray, gamma: float) -> np.ndarray:
     if c.shape[-2] > c.shape[-1]:  # f belongs to the smaller side
         return np.swapaxes(match(np.swapaxes(c, -1, -2), gamma), -1, -2)
     f, previous, steps = np.zeros((*c.shape[:-1], 1)), 1.0, 0
-    for current in _falling(gamma):
+    for current in _gammas(gamma):
         f, previous = f * (previous / current), current
         tolerance = TOLERANCE if current == gamma else 0.1
         while True:
@@ -147,8 +148,8 @@ def match(c: np.ndarray, gamma: float) -> np.ndarray:
     return p
 
 
-def _falling(gamma: float) -> list[float]:
-    """Return 1, 1/4 … and finally γ; only γ if it is at least 1."""
+def _gammas(gamma: float) -> list[float]:
+    """Return the values of γ to solve for in turn: 1, 1/4 … and finally γ; only γ if γ ≥ 1."""
     steps = [1.0]
     while steps[-1] > gamma:
         steps.append(max(steps[-1] / 4, gamma))
@@ -156,15 +157,15 @@ def _falling(gamma: float) -> list[float]:
 
 
 def _columns_normalised(x: np.ndarray) -> np.ndarray:
-    """exp(x_ij)/(m Σ_i' exp(x_i'j)), computed without overflow."""
+    """Compute exp(x_ij)/(m Σ_i' exp(x_i'j)) without overflow; each column then sums to 1/m."""
     e = np.exp(x - x.max(axis=-2, keepdims=True))
     return e / (e.sum(axis=-2, keepdims=True) * x.shape[-1])
 
 
 def _newton_step(p: np.ndarray, residual: np.ndarray) -> np.ndarray:
-    """Solve (r_i δ_ii' − m Σ_j P_ij P_i'j) d = residual; the constant free in d is 0.
+    """Solve (r_i δ_ii' − m Σ_j P_ij P_i'j) d = residual for d with Σ d = 0, where r_i = Σ_j P_ij.
 
-    1e-13/n is added to the diagonal: P of disconnected blocks makes the matrix singular.
+    1e-13/n is added to the diagonal, because the matrix is singular if P has disconnected blocks.
     """
     n, m = p.shape[-2:]
     curvature = 1 / n**2 - m * (p @ np.swapaxes(p, -1, -2))
@@ -185,18 +186,18 @@ def kernel_matrix(
     species_b: Iterable[np.ndarray] | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """k(A, B) = K(A, B)/√(K(A, A) K(B, B)) for every A and every B, float64 [A, B].
+    """Compute k(A, B) = K(A, B)/√(K(A, A) K(B, B)) for all structures A and B, float64 [A, B].
 
-    Structures are read in blocks of at most `MAX_ENVIRONMENTS` and `MAX_FEATURES`. Memory holds
-    five blocks at a time, and C between two of them. b is read once for each block of a: if it
-    computes its features on demand, it computes them again each time.
+    Structures are read in blocks of at most `MAX_ENVIRONMENTS` atoms and `MAX_FEATURES` numbers.
+    Memory holds five blocks at a time, and the kernels C of two of them. b is read once for each
+    block of a: if b computes its features on demand, it computes them again each time.
 
     Args:
         a, b: features of the atoms of each structure, [n, D]; a list, or another iterable that
-            can be read several times. Without b, a is compared with itself, symmetric to the bit.
+            can be read several times. Without b, a is compared with itself; k is exactly symmetric.
         species_a, species_b: atomic numbers of the atoms [n]; if given, only centres of the same
             species are compared. species_b is needed if and only if species_a and b are given.
-        advance: called with the number of pairs done.
+        advance: called with the number of pairs compared since the previous call.
 
     Raises:
         InputError: no structures; features that cannot be compared, because a structure has no
@@ -205,38 +206,38 @@ def kernel_matrix(
         ConfigError: a match does not converge.
     """
     config, done = config or KernelConfig(), advance or (lambda pairs: None)
-    itself = b is None
-    if (species_b is not None) != (not itself and species_a is not None):
+    symmetric = b is None
+    if (species_b is not None) != (not symmetric and species_a is not None):
         raise InputError("species are given for one side only", fix="give both or none")
-    right = (a, species_a, "a") if itself else (b, species_b, "b")
+    right = (a, species_a, "a") if symmetric else (b, species_b, "b")
     rows, own_a, own_b = [], [], []
     for block in _blocks(a, species_a, "a"):
         parts = []
         for other in _blocks(*right):
             _check_width(block, other)
-            if not itself and not rows:
-                own_b += _with_itself(other, config)
-            mirrored = itself and other.first < block.first
+            if not symmetric and not rows:
+                own_b += _self_kernels(other, config)
+            mirrored = symmetric and other.first < block.first
             zeros = np.zeros((len(block), len(other)))
-            parts.append(zeros if mirrored else _between(block, other, config))
+            parts.append(zeros if mirrored else _block_kernels(block, other, config))
             done(len(block) * len(other))
         rows.append(np.concatenate(parts, axis=1))
-        own_a += [] if itself else _with_itself(block, config)
+        own_a += [] if symmetric else _self_kernels(block, config)
     k = np.concatenate(rows)
-    if itself:
+    if symmetric:
         k = np.triu(k) + np.triu(k, 1).T
         own_a = own_b = np.diagonal(k)
-    return k / (_lengths(own_a)[:, None] * _lengths(own_b))
+    return k / (_norms(own_a)[:, None] * _norms(own_b))
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Several structures.
+    """A block of consecutive structures, whose atoms are the rows of one array of features.
 
     Attributes:
-        first: index of the first structure.
+        first: index of the first structure of the block among all structures.
         features: features of all atoms [N, D]. species: atomic numbers [N], or None.
-        starts: first row of each structure, and the number of rows [structures + 1].
+        starts: the row of the first atom of each structure, then N, [structures + 1].
     """
 
     first: int
@@ -253,44 +254,44 @@ class _Block:
         return np.diff(self.starts)
 
     def rows(self, begin: int, end: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the features and species of atoms begin … end."""
+        """Return the features and the species (or None) of the rows begin … end − 1."""
         return self.features[begin:end], None if self.species is None else self.species[begin:end]
 
 
-def _environments(block: _Block, begin: int, end: int, other: _Block, zeta: int) -> np.ndarray:
-    """C between rows begin … end of a block and all rows of another."""
+def _kernels_of_rows(block: _Block, begin: int, end: int, other: _Block, zeta: int) -> np.ndarray:
+    """Compute the kernels C of the rows begin … end − 1 of a block with all rows of another."""
     features, species = block.rows(begin, end)
     if species is None or other.species is None:
         return environment_kernel(features, other.features, zeta)
     return environment_kernel(features, other.features, zeta, (species, other.species))
 
 
-def _between(block: _Block, other: _Block, config: KernelConfig) -> np.ndarray:
-    """K between the structures of two blocks, not normalised."""
+def _block_kernels(block: _Block, other: _Block, config: KernelConfig) -> np.ndarray:
+    """Compute K, not normalised, of each structure of a block with each structure of another."""
     if config.kind == "average":
-        return _averages(block, other, config.zeta)
-    c = _environments(block, 0, block.starts[-1], other, config.zeta)
+        return _average_kernels(block, other, config.zeta)
+    c = _kernels_of_rows(block, 0, block.starts[-1], other, config.zeta)
     return np.array(
         [
-            _matches(c[begin:end], other, config.gamma)
+            _rematch_kernels(c[begin:end], other, config.gamma)
             for begin, end in zip(block.starts[:-1], block.starts[1:], strict=True)
         ]
     )
 
 
-def _averages(block: _Block, other: _Block, zeta: int) -> np.ndarray:
-    """Σ_ij C_ij / nm, from at most `MAX_ENVIRONMENTS` rows at a time so that C stays small."""
+def _average_kernels(block: _Block, other: _Block, zeta: int) -> np.ndarray:
+    """Compute Σ_ij C_ij / nm, in parts of `MAX_ENVIRONMENTS` rows so that C stays small."""
     structure = np.repeat(np.arange(len(block)), block.sizes)
     total = np.zeros((len(block), len(other)))
     for begin in range(0, len(structure), MAX_ENVIRONMENTS):
-        c = _environments(block, begin, begin + MAX_ENVIRONMENTS, other, zeta)
+        c = _kernels_of_rows(block, begin, begin + MAX_ENVIRONMENTS, other, zeta)
         sums = np.add.reduceat(c, other.starts[:-1], axis=1)
         np.add.at(total, structure[begin : begin + MAX_ENVIRONMENTS], sums)
     return total / block.sizes[:, None] / other.sizes
 
 
-def _matches(c: np.ndarray, other: _Block, gamma: float) -> np.ndarray:
-    """Σ_ij P_ij C_ij between a structure and those of a block, all of equal size at once."""
+def _rematch_kernels(c: np.ndarray, other: _Block, gamma: float) -> np.ndarray:
+    """Compute Σ_ij P_ij C_ij of one structure with each of a block, equal sizes together."""
     values = np.zeros(len(other))
     for size in np.unique(other.sizes):
         selected = np.flatnonzero(other.sizes == size)
@@ -300,17 +301,17 @@ def _matches(c: np.ndarray, other: _Block, gamma: float) -> np.ndarray:
     return values
 
 
-def _with_itself(block: _Block, config: KernelConfig) -> list[float]:
-    """K(A, A) of each structure of a block."""
+def _self_kernels(block: _Block, config: KernelConfig) -> list[float]:
+    """Compute K(A, A), the kernel with itself, for each structure A of a block."""
     values = []
     for begin, end in zip(block.starts[:-1], block.starts[1:], strict=True):
         alone = _Block(0, *block.rows(begin, end), np.array([0, end - begin]))
-        values.append(float(_between(alone, alone, config)[0, 0]))
+        values.append(float(_block_kernels(alone, alone, config)[0, 0]))
     return values
 
 
-def _lengths(own: Sequence[float] | np.ndarray) -> np.ndarray:
-    """√K(A, A), which is at least 1/√n if no dot product is negative."""
+def _norms(own: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return √K(A, A) of each A; at least 1/√n for n atoms if no dot product is negative."""
     if np.min(own) <= 0:
         raise InputError(
             "a structure has no similarity with itself: its environments cancel",
@@ -326,7 +327,7 @@ def _lengths(own: Sequence[float] | np.ndarray) -> np.ndarray:
 def _blocks(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[_Block]:
-    """Yield blocks of at least one structure, up to `MAX_ENVIRONMENTS` and `MAX_FEATURES`."""
+    """Yield blocks of one structure, or of several up to `MAX_ENVIRONMENTS` and `MAX_FEATURES`."""
     if iter(structures) is structures or (species is not None and iter(species) is species):
         raise InputError(
             f"{name} can be read only once",
@@ -340,7 +341,7 @@ def _blocks(
         if waiting and (rows > MAX_ENVIRONMENTS or rows * features.shape[1] > MAX_FEATURES):
             block, waiting, rows = _joined(waiting, first), [], len(features)
             first += len(block)
-            yield block  # the waiting structures are released before it
+            yield block  # the arrays that it joins are no longer held
         waiting.append((features, numbers))
     if not waiting:
         raise InputError(f"there are no structures in {name}", expected="at least one")
@@ -360,7 +361,7 @@ def _joined(waiting: list[tuple[np.ndarray, np.ndarray | None]], first: int) -> 
 def _checked(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
-    """Yield the features, as float64, and the species of each structure."""
+    """Yield the checked features, as float64, and the species (or None) of each structure."""
     numbers, width = None if species is None else iter(species), None
     for index, given in enumerate(structures):
         where, features = f"{name}, structure {index}", np.asarray(given, np.float64)

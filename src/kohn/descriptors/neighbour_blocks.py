@@ -9,17 +9,17 @@ import jax.numpy as jnp
 from kohn.typing import Array
 
 SLOTS, FEATURES = 1024, 90_000
-"""The largest numbers of neighbours and of features that are computed at once."""
+"""The largest numbers of neighbour slots and of features in one block."""
 
 
 def in_blocks(
     function: Callable[..., Any], rows: tuple[Array, ...], size: int, wanted: Array
 ) -> Any:
-    """Compute a function of rows in blocks whose intermediate values fit the processor's caches.
+    """Apply a function to rows in blocks whose intermediate values fit the processor's caches.
 
     Args:
-        function: of rows of K slots and `size` features.
-        rows: displacement, neighbour and mask first, each [N, K, …].
+        function: maps n rows to arrays [n, …], with `size` features for each row on the way.
+        rows: arrays of N rows; the first three, displacement, neighbour and mask, are [N, K, …].
         wanted: bool [N]; a block in which no row is wanted is not computed, and has zeros.
     """
     n, k = rows[1].shape[:2]

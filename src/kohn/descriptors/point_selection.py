@@ -1,6 +1,6 @@
 """Select a few representative points: farthest-point sampling and a CUR-like choice of columns.
 
-Both methods are greedy and nested: the first m points of a longer choice are the choice of m.
+Both methods are greedy and nested: a selection of m points begins every longer selection.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from kohn.errors import ConfigError
 
 
 def farthest_points(kernel: np.ndarray, count: int) -> np.ndarray:
-    """Choose points one by one, each the farthest from all chosen: d² = k_ii + k_jj − 2k_ij.
+    """Choose points one by one, each farthest from all chosen before; d_ij² = k_ii + k_jj − 2k_ij.
 
     Args:
         kernel: [n, n], symmetric and positive semi-definite. count: number of points, at most n.
@@ -29,11 +29,11 @@ def farthest_points(kernel: np.ndarray, count: int) -> np.ndarray:
 
 
 def cur_points(kernel: np.ndarray, count: int) -> np.ndarray:
-    """Choose columns by pivoted Cholesky decomposition: each is the column that those before it
-    explain least. This is CUR's choice of columns, made one by one and without randomness.
+    """Choose points by pivoted Cholesky decomposition of the kernel: each is the one whose column
+    the columns chosen before explain least. This is CUR, one by one and without randomness.
 
-    Arguments and result are as in `farthest_points`; the result is shorter if the residuals of the
-    other points fall below 1e-12 of the largest.
+    Arguments and result are as in `farthest_points`; fewer points are chosen if the residuals of
+    all other points are below 1e-12 of the largest diagonal element.
     """
     _check_count(len(kernel), count)
     residual = np.diagonal(kernel).copy()

@@ -1,4 +1,4 @@
-"""Compute radial bases."""
+"""Compute radial basis functions of the distances between atoms."""
 
 from math import pi, sqrt
 
@@ -8,10 +8,9 @@ from kohn.typing import Array, Float
 
 
 def bessel_basis(r: Float[Array, "..."], cutoff: float, count: int) -> Float[Array, "... count"]:
-    """b_n(r) = sqrt(2/r_c) sin(nπ r/r_c) / r, n = 1 … count; zero at r_c.
+    """b_n(r) = sqrt(2/r_c) sin(nπ r/r_c) / r, n = 1 … count: Bessel functions, zero at r_c.
 
-    The sines of all multiples follow from one sine and one cosine, by
-    sin (n+1)x = 2 cos x sin nx − sin (n−1)x.
+    One sine and one cosine give the sines for all n: sin (n+1)x = 2 cos x sin nx − sin (n−1)x.
 
     Args:
         r: distances, Å, positive. cutoff: r_c, Å. count: number of functions.

@@ -1,12 +1,12 @@
 """Compute orthonormal radial functions g_nl and their overlap with a Gaussian at distance r'.
 
-A Gaussian of width σ at r' expands in spherical harmonics around the origin with
+The expansion of a Gaussian of width σ at r' in g_nl and spherical harmonics has the coefficients
 
     I_nl(r') = 4π ∫ dr r² g_nl(r) exp(−(r² + r'²)/2σ²) i_l(r r'/σ²)
 
 (i_l: modified spherical Bessel functions of the first kind). I_nl is as smooth as a Gaussian of
-width σ, so a Chebyshev series of some 40 terms represents it to rounding; for all n and l together
-it is one matrix product. This module uses NumPy, and runs once for each choice of settings.
+width σ, so a Chebyshev series of some 40 terms is exact up to rounding; for all n and l together it
+is one matrix product. This module uses NumPy, because it runs once for each choice of settings.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ PRECISION = 1e-14
 """Terms of a series below this fraction of the largest term are left out."""
 
 STRIDE = 7
-"""Chebyshev polynomials are computed as products of two: the number of the first factors."""
+"""Chebyshev polynomials are computed as products of T_a and T_(STRIDE·b), with a < STRIDE."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class RadialBasis:
 
     Attributes:
         functions: (l, r [R]) -> g_nl(r) [n_max, R], r in Å, g in Å^(−3/2).
-        extent: distance at which the functions have vanished, Å; integrals go from 0 to it.
+        extent: distance at which the functions have vanished, Å; integrals end there.
     """
 
     functions: Callable[[int, np.ndarray], np.ndarray]
@@ -38,10 +38,10 @@ class RadialBasis:
 
 
 def loewdin(primitives: Callable[[np.ndarray], np.ndarray], extent: float) -> np.ndarray:
-    """B = S^(−1/2) with S_kk' = ∫ dr r² φ_k φ_k', so that B φ is orthonormal.
+    """Return B = S^(−1/2), S_kk' = ∫ dr r² φ_k φ_k', so that Bφ is orthonormal; φ: `primitives`.
 
-    B follows from the singular values of √w r φ on a quadrature grid, without forming S: for eight
-    polynomials the condition number of S is 1e16, and the error grows only with its square root.
+    B follows from the singular values of √w r φ at quadrature points r of weight w, without S: for
+    eight polynomials S has the condition number 1e16, but errors grow only with its square root.
     """
     r, w = gauss_legendre(extent, 400)
     _, s, vt = np.linalg.svd((primitives(r) * np.sqrt(w) * r).T, full_matrices=False)
@@ -49,15 +49,15 @@ def loewdin(primitives: Callable[[np.ndarray], np.ndarray], extent: float) -> np
 
 
 def gauss_legendre(end: float, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points and weights of Gauss–Legendre quadrature on [0, end]."""
+    """Return the `count` points and weights of Gauss–Legendre quadrature on [0, end]."""
     x, w = np.polynomial.legendre.leggauss(count)
     return 0.5 * end * (x + 1), 0.5 * end * w
 
 
 def gto(r_cut: float, n_max: int) -> RadialBasis:
-    """φ_n ∝ r^n exp(−r²/2s_n²), s_n = r_c max(√n, 1)/n_max, n = 0 … n_max − 1, normalised.
+    """Return featomic's basis "Gto": orthonormalised Gaussians, the same for every degree l.
 
-    The functions are the same for every l. This is featomic's "Gto".
+    φ_n ∝ r^n exp(−r²/2s_n²), s_n = r_c max(√n, 1)/n_max, n = 0 … n_max − 1, normalised.
     """
     n = np.arange(n_max)
     s = (r_cut * np.maximum(np.sqrt(n), 1) / n_max)[:, None]
@@ -72,9 +72,9 @@ def gto(r_cut: float, n_max: int) -> RadialBasis:
 
 
 def gto_dscribe(r_cut: float, n_max: int, l_max: int) -> RadialBasis:
-    """φ_nl = r^l exp(−α_nl r²) with φ(R_n) = 10⁻³, R = linspace(1 Å, r_c, n_max), not normalised.
+    """Return DScribe's basis "gto" of φ_nl = r^l exp(−α_nl r²), orthonormalised by `loewdin`.
 
-    This is DScribe's "gto": because the primitives are not normalised before Löwdin's
+    φ_nl(R_n) = 10⁻³ at R = linspace(1 Å, r_c, n_max). Because φ is not normalised before Löwdin's
     orthonormalisation, the basis differs from a normalised one, but spans the same space.
     """
     ends = np.linspace(1.0, r_cut, n_max)
@@ -89,14 +89,14 @@ def gto_dscribe(r_cut: float, n_max: int, l_max: int) -> RadialBasis:
 
 
 def polynomial(r_cut: float, n_max: int) -> RadialBasis:
-    """φ_n = (r_c − r)^(n+2) on [0, r_c], n = 1 … n_max. DScribe's "polynomial"."""
+    """Return DScribe's "polynomial": (r_c − r)^(n+2), r ≤ r_c, n = 1 … n_max, orthonormalised."""
     n = np.arange(1, n_max + 1)[:, None]
     b = loewdin(lambda r: (r_cut - r) ** (n + 2), r_cut)
     return RadialBasis(lambda l, r: b @ (r_cut - r) ** (n + 2), r_cut)
 
 
 def bessel(r_cut: float, n_max: int) -> RadialBasis:
-    """φ_n = j_0(nπ r/r_c) ∝ sin(nπ r/r_c)/r on [0, r_c], n = 1 … n_max: already orthogonal."""
+    """Return j_0(nπ r/r_c) ∝ sin(nπ r/r_c)/r, r ≤ r_c, n = 1 … n_max: orthogonal, normalised."""
     n = np.arange(1, n_max + 1)[:, None]
     norm = n * pi / r_cut * sqrt(2 / r_cut)
     from scipy.special import spherical_jn  # imported late: it takes as long as the rest of Kohn
@@ -105,7 +105,7 @@ def bessel(r_cut: float, n_max: int) -> RadialBasis:
 
 
 def gaussian_integrals(basis: RadialBasis, sigma: float, l: int, r: np.ndarray) -> np.ndarray:
-    """I_nl(r') for Gaussians at distances r', [n_max, R']."""
+    """Compute the overlaps I_nl(r') of g_nl with Gaussians at the distances r', [n_max, R']."""
     end = min(basis.extent, float(r.max()) + 9 * sigma)  # beyond, the Gaussian is below 1e-17
     x, w = gauss_legendre(end, 60 + int(12 * end / sigma))
     argument = np.maximum(np.outer(x, r) / sigma**2, 1e-300)
@@ -118,7 +118,7 @@ def gaussian_integrals(basis: RadialBasis, sigma: float, l: int, r: np.ndarray) 
 
 
 def chebyshev_series(basis: RadialBasis, sigma: float, l_max: int, end: float) -> np.ndarray:
-    """Compute C with I_nl(r') = Σ_k T_k(2r'/end − 1) C[k, l, n] for 0 < r' ≤ end.
+    """Compute the Chebyshev series C of I_nl(r') = Σ_k T_k(2r'/end − 1) C[k, l, n], 0 < r' ≤ end.
 
     Raises:
         ConfigError: the Gaussians are too narrow to be represented by 400 terms.
@@ -145,17 +145,17 @@ def chebyshev_series(basis: RadialBasis, sigma: float, l_max: int, end: float) -
 
 
 def as_products(series: np.ndarray) -> np.ndarray:
-    """Expand the series in T_a(x) T_(STRIDE·b)(x), a < STRIDE fastest, [terms, …].
+    """Expand a Chebyshev series in T_a(x) T_(STRIDE·b)(x), a < STRIDE fastest, [terms, …].
 
-    T_a T_7b = (T_(7b+a) + T_|7b−a|)/2, solved from the highest term down.
+    T_a T_7b = (T_(7b+a) + T_|7b−a|)/2 is solved from the highest term down; STRIDE is 7.
     """
     blocks = -(-len(series) // STRIDE)
-    left = np.zeros((STRIDE * blocks, *series.shape[1:]))
-    left[: len(series)] = series
-    products = np.zeros_like(left)
+    remaining = np.zeros((STRIDE * blocks, *series.shape[1:]))
+    remaining[: len(series)] = series
+    products = np.zeros_like(remaining)
     for k in range(STRIDE * blocks - 1, -1, -1):
         b, a = divmod(k, STRIDE)
-        products[k] = left[k] if a == 0 or b == 0 else 2 * left[k]
+        products[k] = remaining[k] if a == 0 or b == 0 else 2 * remaining[k]
         if a and b:
-            left[STRIDE * b - a] -= left[k]
+            remaining[STRIDE * b - a] -= remaining[k]
     return products

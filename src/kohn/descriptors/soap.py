@@ -1,4 +1,4 @@
-r"""Compute SOAP, the smooth overlap of atomic positions, in the order of its definition.
+r"""Compute SOAP, the smooth overlap of atomic positions, as a descriptor of atoms.
 
     ρ_i^a(r) = Σ_j∈a f(r_ij) exp(−|r − r_ij|²/2σ²)              density of species a around atom i
     c_nlm^a  = ∫ d³r g_n(r) Y_lm(r̂) ρ_i^a(r)
@@ -6,13 +6,13 @@ r"""Compute SOAP, the smooth overlap of atomic positions, in the order of its de
     p_l^AB   = Σ_m c_Alm c_Blm                                   power spectrum
     k(i, i') = (p_i · p_i' / |p_i| |p_i'|)^ζ                     kernel
 
-with channels A = (a, n), real orthonormal Y_lm, orthonormal g_n and I_nl from
-`radial_integrals`. The density includes the centre. p is symmetric in A and B: only pairs A ≤ B are
-stored, times √2 if A ≠ B, so that a plain dot product is the textbook kernel.
+with the cutoff function f, channels A = (a, n), real orthonormal Y_lm, orthonormal g_n and I_nl
+from `radial_integrals`. The density includes the centre. p is symmetric in A and B: only pairs
+A ≤ B are stored, times √2 if A ≠ B, so that a plain dot product is the textbook kernel.
 
-Rotations, reflections and permutations leave p unchanged by construction. f falls to zero with
-two continuous derivatives at r_c, so p is C² in positions and cell. The conventions of two other
-codes are presets with the cutoff functions of these codes, including their jumps at r_c.
+Rotations, reflections and permutations leave p unchanged by construction. f falls to zero at r_c
+with two continuous derivatives, so p is C² in positions and cell. Presets follow the conventions of
+two other codes, with the cutoff functions of these codes and their jumps at r_c.
 
 Sources: Bartók, Kondor, Csányi, Phys. Rev. B 87, 184115 (2013); conventions of DScribe
 (Himanen et al., Comput. Phys. Commun. 247, 106949 (2020)) and featomic.
@@ -61,13 +61,13 @@ class SoapConfig(Section):
     ] = "gto"
     smoothing_width: Annotated[
         float | None,
-        Field(ge=0, description="f falls from 1 to 0 over this width before r_cut, Å; null: r_cut"),
+        Field(ge=0, description="cutoff function falls within this width of r_cut, Å; null: r_cut"),
     ] = None
     scaling_radius: Annotated[
         float | None,
-        Field(gt=0, description="R of the factor 1/(1 + (r/R)^m) of f, Å; null: no factor"),
+        Field(gt=0, description="R of the cutoff's factor 1/(1 + (r/R)^m), Å; null: no factor"),
     ] = None
-    scaling_exponent: Annotated[float, Field(ge=2, description="m of that factor")] = 4.0
+    scaling_exponent: Annotated[float, Field(ge=2, description="m of 1/(1 + (r/R)^m)")] = 4.0
     centre_weight: Annotated[float, Field(ge=0, description="weight of the centre")] = 1.0
     species_channels: Annotated[
         int | None,
@@ -90,31 +90,31 @@ class SoapConfig(Section):
     @classmethod
     def featomic(cls, **settings) -> "SoapConfig":
         """Return settings that reproduce featomic's `SoapPowerSpectrum` with a "Gto" basis of
-        max_radial n_max − 1 and `spline_accuracy=None`; the cutoff is a shifted cosine of
-        `smoothing_width`, or a step if that is 0. Not C² at the cutoff."""
+        max_radial n_max − 1 and `spline_accuracy=None`; the cutoff function is a shifted cosine of
+        `smoothing_width`, or a step if this is 0. The features are not C² at the cutoff."""
         return cls(convention="featomic", **{"smoothing_width": 0.5, **settings})
 
     @property
     def reach(self) -> float:
-        """The distance up to which neighbours count, Å: r_cut; more for DScribe's Gaussians."""
+        """The distance up to which neighbours count, Å: r_cut, or more in DScribe's convention."""
         if self.convention != "dscribe":
             return self.r_cut
         return float(np.nextafter(self.r_cut + self.sigma * sqrt(2 * log(1000)), np.inf))
 
 
 class Expansion:
-    """The tables of given settings and elements; `expansion` shares them between equal choices.
+    """Tables for computing SOAP with given settings and elements; `expansion` caches them.
 
     I_nl(r) = Σ_t series[(l, n), t] T_t(r), and I'_nl likewise with `slopes`; the T_t are the
     products of Chebyshev polynomials from `_chebyshev`.
 
     Attributes:
         elements: atomic numbers in ascending order.
-        series, slopes: see above, [(l_max + 1) n_max, terms].
-        centre: contribution of the centre to c_n00, [n].
-        species: weights of the elements in the species channels [elements, S].
-        labels: (a, b, l, n, n') of each feature.
-        columns, inverse: entry [l, A, B] of the power spectrum of each feature, and the inverse.
+        series, slopes: coefficients of I_nl and I'_nl, [(l_max + 1) n_max, terms].
+        centre: contribution of the centre to the coefficient c_n00, [n].
+        species: weights of the elements in the species channels, [elements, S].
+        labels: species channels a, b, degree l and radial indices n, n' of each feature.
+        columns: index of each feature in the flat spectrum [l, A, B]. inverse: feature of an index.
         scale: factor of each feature, [D].
     """
 
@@ -140,8 +140,8 @@ class Expansion:
 
 
 def expansion(config: SoapConfig, elements: tuple[int, ...]) -> Expansion:
-    """Return the tables for settings and elements (atomic numbers, ascending)."""
-    # averaging comes later and does not change the tables
+    """Return the tables for settings and elements (atomic numbers, ascending), from a cache."""
+    # averages are taken later and do not change the tables
     return _expansion(config.model_copy(update={"average": "off"}).model_dump_json(), elements)
 
 
@@ -161,7 +161,7 @@ def _radial_basis(config: SoapConfig) -> RadialBasis:
 
 
 def _features(config: SoapConfig, n_species: int) -> tuple[list[tuple], np.ndarray, np.ndarray]:
-    """Return (a, b, l, n, n') of each feature, its place in p[l, A, B] and its factor."""
+    """Return the label (a, b, l, n, n') of each feature, its index in p[l, A, B] and its factor."""
     n_max, whole = config.n_max, config.convention == "featomic"
     channels = n_species * n_max
     labels, columns, scale = [], [], []
@@ -185,7 +185,7 @@ def _factor(convention: str, l: int, same_channel: bool, same_species: bool) -> 
 
 
 def feature_names(config: SoapConfig, elements: tuple[int, ...]) -> list[str]:
-    """Return 'O-H l=2 n=0 n'=3' … for the features; compressed species are called s0, s1 …"""
+    """Return names such as "O-H l=2 n=0 n'=3" of all features; compressed species are s0, s1 …"""
     if config.species_channels is None:
         names = [symbol(z) for z in elements]
     else:
@@ -195,7 +195,7 @@ def feature_names(config: SoapConfig, elements: tuple[int, ...]) -> list[str]:
 
 
 def cutoff_function(config: SoapConfig) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
-    """Return f(r) of these settings, zero from `reach` on."""
+    """Return the cutoff function f(r) of the settings; it is zero from `config.reach` on."""
     r_cut, width = config.r_cut, config.smoothing_width
     if config.convention == "dscribe":
         return lambda r: jnp.where(r < config.reach, 1.0, 0.0)
@@ -221,11 +221,11 @@ def coefficients(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> Float[Array, "N lm channels"]:
-    """Compute c_Alm of every centre, with channels A = (species channel, n), n fastest.
+    """Compute density coefficients c_Alm of all centres, A = (species channel, n), n fastest.
 
     Args:
         displacement: from the centre to the neighbour, Å, never zero (also in padding).
-        neighbour, centre: index of the element in `table.elements`.
+        neighbour, centre: index of the element of each atom in `table.elements`.
         mask: true for slots that hold a neighbour.
     """
     config, dtype = table.config, displacement.dtype
@@ -239,7 +239,7 @@ def coefficients(
     of_slots = jnp.swapaxes(species[neighbour], 1, 2)
 
     def of_degree(l: int) -> Array:
-        """Σ_k Y_lm f I_nl over the neighbours k, for each species channel."""
+        """Sum Y_lm f I_nl over the neighbours k of each centre, for each species channel."""
         u = jnp.swapaxes(radial[l], 0, 1)
         if species.shape[1] > 1:
             u = (of_slots[:, :, None] * u[:, None]).reshape(n, -1, k)
@@ -253,14 +253,14 @@ def coefficients(
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _radial(table: Expansion, r: Float[Array, " R"]) -> Float[Array, "l·n R"]:
-    """f(r) I_nl(r)."""
+    """Compute f(r) I_nl(r), the cutoff function times the radial integrals."""
     f = cutoff_function(table.config)(r)
     return jnp.asarray(table.series, r.dtype) @ _chebyshev(table, r, f)
 
 
 @_radial.defjvp
 def _radial_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
-    """d(f I) = (f' I + f I') dr, where I' has its own series."""
+    """Differentiate `_radial`: d(f I) = (f' I + f I') dr, where I' has its own series."""
     (r,), (dr,) = primals, tangents
     f, df = jax.jvp(cutoff_function(table.config), (r,), (jnp.ones_like(r),))
     both = jnp.asarray(np.concatenate([table.series, table.slopes]), r.dtype)
@@ -269,7 +269,7 @@ def _radial_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array])
 
 
 def _chebyshev(table: Expansion, r: Float[Array, " R"], f: Array) -> Float[Array, "terms R"]:
-    """f T_a(x) T_7b(x) with x = 2r/reach − 1, b slowest: the basis of the series, see
+    """Compute f T_a(x) T_7b(x), x = 2r/reach − 1, b slowest: the basis of the series, see
     `as_products`. This needs fewer dependent steps than the recursion of T_k, and the product
     with the identity keeps XLA from computing its factors again for every term."""
     x = jnp.minimum(r * (2 / table.config.reach), 2.0) - 1.0
@@ -282,7 +282,7 @@ def _chebyshev(table: Expansion, r: Float[Array, " R"], f: Array) -> Float[Array
 
 
 def _recursion(x: Array, first: Array, count: int) -> list[Array]:
-    """first · T_k(x): T_k = 2x T_(k−1) − T_(k−2)."""
+    """Return first · T_k(x) for k = 0 … count − 1, by T_k = 2x T_(k−1) − T_(k−2)."""
     t = [first, x * first]
     for _ in range(count - 2):
         t.append(2.0 * x * t[-1] - t[-2])
@@ -293,7 +293,7 @@ def _recursion(x: Array, first: Array, count: int) -> list[Array]:
 def power_spectrum(
     table: Expansion, c: Float[Array, "N lm channels"]
 ) -> Float[Array, "N features"]:
-    """p_l^AB = Σ_m c_Alm c_Blm as features, in the order of `feature_names`."""
+    """Compute p_l^AB = Σ_m c_Alm c_Blm, the features in the order of `feature_names`."""
     n, config, n_max = c.shape[0], table.config, table.config.n_max
     species = table.species.shape[1]
     upper = np.array([i * n_max + j for i in range(n_max) for j in range(i, n_max)])
@@ -318,14 +318,14 @@ def power_spectrum(
 
 @power_spectrum.defjvp
 def _power_spectrum_jvp(table: Expansion, primals: tuple[Array], tangents: tuple[Array]):
-    """dp_l^AB = Σ_m (dc_Alm c_Blm + c_Alm dc_Blm), from one product and its transpose."""
+    """Return p and dp_l^AB = Σ_m (dc_Alm c_Blm + c_Alm dc_Blm), a product and its transpose."""
     (c,), (dc,) = primals, tangents
     half = _products(table, dc, c)
     return power_spectrum(table, c), _features_of(table, half + jnp.swapaxes(half, -1, -2))
 
 
 def _products(table: Expansion, c: Array, c2: Array) -> Float[Array, "N l channels channels"]:
-    """Σ_m c_Alm c'_Blm for all A and B."""
+    """Compute Σ_m c_Alm c'_Blm for all degrees l and all pairs of channels A and B."""
     parts = [
         jnp.einsum("nma,nmb->nab", c[:, degree_slice(l)], c2[:, degree_slice(l)])
         for l in range(table.config.l_max + 1)
@@ -334,7 +334,7 @@ def _products(table: Expansion, c: Array, c2: Array) -> Float[Array, "N l channe
 
 
 def _features_of(table: Expansion, products: Array) -> Float[Array, "N features"]:
-    """Select the products with A ≤ B and multiply them by their factors."""
+    """Select the products with A ≤ B as features, and multiply each by its factor."""
     columns, inverse = jnp.asarray(table.columns), jnp.asarray(table.inverse)
     values = select_columns(products.reshape(products.shape[0], -1), columns, inverse)
     return values * jnp.asarray(table.scale, products.dtype)
@@ -347,7 +347,7 @@ def soap(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> Float[Array, "N features"]:
-    """Compute power spectra of centres, differentiably; arguments as in `coefficients`."""
+    """Compute SOAP power spectra of centres, differentiable; arguments as in `coefficients`."""
     return power_spectrum(table, coefficients(table, displacement, neighbour, mask, centre))
 
 
@@ -358,17 +358,17 @@ def soap_jacobian(
     mask: Bool[Array, "N K"],
     centre: Int[Array, " N"],
 ) -> tuple[Float[Array, "N features"], Float[Array, "N K 3 features"]]:
-    """Compute p and ∂p_i/∂d_ik; the derivatives are zero in slots without a neighbour.
+    """Compute power spectra p_i and ∂p_i/∂d_ik by displacements, zero in slots without a neighbour.
 
     ∂p_i/∂r_j is the sum over the slots that hold images of j; for ∂p_i/∂r_i, subtract the sum over
-    all slots. Memory: 24 · N · K · D bytes; in potentials, contract with a vector instead.
+    all slots. Memory: 24 · N · K · D bytes; potentials contract with a vector instead.
     """
     (n, k), dtype = mask.shape, displacement.dtype
     c = coefficients(table, displacement, neighbour, mask, centre)
     alone = jnp.zeros((n * k,), jnp.int32), jnp.ones((n * k, 1), bool)
 
     def along(axis: int) -> Array:
-        """∂p/∂d along an axis, edge by edge, since c is a sum over edges."""
+        """Compute ∂p/∂d along one axis for each edge alone, because c is a sum over edges."""
         direction = jnp.zeros((n * k, 1, 3), dtype).at[..., axis].set(1.0)
 
         def of_edge(d: Array) -> Array:

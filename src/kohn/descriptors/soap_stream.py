@@ -1,7 +1,7 @@
 """Stream SOAP descriptors of any number of structures in blocks of bounded memory.
 
 A centre and its neighbours are one row, and rows do not depend on each other: rows of small
-structures are joined, and rows of large ones divided, into blocks of one shape.
+structures are joined, and rows of large structures divided, into blocks of one shape.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,12 +31,12 @@ SLOTS = 16_384
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Centres with their neighbours: displacement [N, K, 3], neighbour, mask [N, K], centre [N]."""
+    """N centres with their neighbours in padded rows: the arguments of `soap` besides the table."""
 
-    displacement: np.ndarray
-    neighbour: np.ndarray
-    mask: np.ndarray
-    centre: np.ndarray
+    displacement: np.ndarray  # [N, K, 3]
+    neighbour: np.ndarray  # [N, K]
+    mask: np.ndarray  # [N, K]
+    centre: np.ndarray  # [N]
 
     def __len__(self) -> int:
         return len(self.centre)
@@ -45,7 +45,7 @@ class Rows:
 def soap_features(
     structures: Iterable[Structure], config: SoapConfig, elements: tuple[int, ...]
 ) -> Iterator[np.ndarray]:
-    """Yield SOAP of each structure, float64: [n, D], or [1, D] if it is averaged.
+    """Yield the SOAP features of each structure, float64: [atoms, D], or [1, D] if averaged.
 
     Args:
         structures: any iterable; it is read while the results are consumed.
@@ -54,8 +54,7 @@ def soap_features(
     Raises:
         InputError: an element that is not among `elements`, an empty structure, or an invalid
             geometry.
-        ConfigError: the cutoff is smaller than every distance in all structures; raised at the
-            end.
+        ConfigError: the cutoff is smaller than every distance; raised after the last structure.
     """
     elements = tuple(sorted(elements))
     table = expansion(config, elements)
@@ -72,7 +71,7 @@ def soap_features(
 
 @lru_cache(maxsize=32)
 def _functions(table: Expansion, average: str):
-    """Return the functions to apply to rows, and to the average over a structure."""
+    """Return two compiled functions: that of rows, and that of their mean if average is "inner"."""
     of_rows = coefficients if average == "inner" else soap
     return (
         compiled(
@@ -85,7 +84,7 @@ def _functions(table: Expansion, average: str):
 
 
 def rows_of(structure: Structure, table: Expansion) -> Rows:
-    """Return the rows of one structure, as wide as its best-connected atom needs.
+    """Return the rows of a structure, with as many slots as its atoms have neighbours at most.
 
     Raises:
         InputError: see `soap_features`.
@@ -104,7 +103,7 @@ def rows_of(structure: Structure, table: Expansion) -> Rows:
 
 
 def _with_neighbours(all_rows: Iterable[Rows], config: SoapConfig) -> Iterator[Rows]:
-    """Yield the rows of each structure; refuse at the end if no row has a neighbour."""
+    """Yield the rows of each structure; at the end, refuse if no atom has a neighbour."""
     any_neighbour, several = False, False
     for rows in all_rows:
         any_neighbour |= bool(rows.mask.any())
@@ -119,7 +118,7 @@ def _with_neighbours(all_rows: Iterable[Rows], config: SoapConfig) -> Iterator[R
 
 
 def _by_structure(all_rows: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
-    """Yield the values of the rows of each structure, in order."""
+    """Yield the values of `of_block` for the rows of each structure, in order."""
     waiting: list[Rows] = []
     for rows in all_rows:
         k = max(r.mask.shape[1] for r in [*waiting, rows])
@@ -132,13 +131,13 @@ def _by_structure(all_rows: Iterable[Rows], of_block) -> Iterator[np.ndarray]:
 
 
 def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
-    """Yield the values of several structures, in blocks of few shapes, each compiled once."""
+    """Yield the values of `of_block` for each structure; few shapes of blocks are compiled."""
     total, k = sum(map(len, waiting)), max(r.mask.shape[1] for r in waiting)
     if total * k < SLOTS // 4:  # little work: use a shape that other blocks will have
         k, size = -(-k // 16) * 16, max(16, 1 << (total - 1).bit_length())
     else:
         k = -(-k // 4) * 4
-        size = _rounded(-(-total // -(-total * k // SLOTS)))
+        size = _block_size(-(-total // -(-total * k // SLOTS)))
     padded = -(-total // size) * size
     displacement = np.ones((padded, k, 3))
     neighbour, mask = np.zeros((padded, k), np.int32), np.zeros((padded, k), bool)
@@ -148,7 +147,7 @@ def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
         here, width = slice(end - len(r), end), r.mask.shape[1]
         displacement[here, :width], neighbour[here, :width] = r.displacement, r.neighbour
         mask[here, :width], centre[here] = r.mask, r.centre
-    # Atoms without neighbours have features too: only padding is left out.
+    # Atoms without neighbours have features too: only padding is not computed.
     arrays = (np.arange(padded) < total, displacement, neighbour, mask, centre)
     values = [
         np.asarray(of_block(*(jnp.asarray(x[b : b + size]) for x in arrays)))
@@ -158,7 +157,7 @@ def _compute(waiting: list[Rows], of_block) -> Iterator[np.ndarray]:
     yield from np.split(joined[:total], ends[:-1])
 
 
-def _rounded(n: int) -> int:
-    """Round up to the next of eight steps between powers of two: at most 12 % padding."""
-    step = max(1, 2 ** max(0, int(n - 1).bit_length() - 4))
-    return -(-n // step) * step
+def _block_size(rows: int) -> int:
+    """Round a number of rows up to one of eight sizes per factor of two: at most 12 % padding."""
+    step = max(1, 2 ** max(0, int(rows - 1).bit_length() - 4))
+    return -(-rows // step) * step

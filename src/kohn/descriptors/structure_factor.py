@@ -6,15 +6,15 @@
 
     g_q(k) = exp(−(k − q)²/2σ²) / ∫₀^∞ exp(−(p − q)²/2σ²) 4πp² dp              k = |k|
 
-with the window w, 1 at k = 0 and 0 from k_max on with two continuous derivatives, so that lattice
-vectors enter and leave the sphere smoothly: S_ab is twice continuously differentiable in positions
-and cell. S_ab has no unit. For atoms without any order, S_aa is N_a/N times the window averaged
-over the shell, and S_ab is zero for a ≠ b. S_aa + S_bb + 2 S_ab is the structure factor S(q) of a
-powder, multiplied by the window.
+for N atoms in the volume V, of which N_a belong to species a, in shells around q. The window w is 1
+at k = 0 and 0 from k_max on, with two continuous derivatives, so that lattice vectors enter and
+leave the sphere smoothly: S_ab is C² in positions and cell. S_ab has no unit. For atoms without any
+order, S_aa is N_a/N times the window averaged over the shell, and S_ab is zero for a ≠ b.
+S_aa + S_bb + 2 S_ab is the structure factor S(q) of a powder, multiplied by the window.
 
 The sum over k is not an average: a supercell of m cells has m times as many vectors k, S is zero
 at all the new ones, and S/N at the old ones is unchanged; N/V is the density. So the choice of the
-cell does not matter. k = 0 is left out: there S_a S_b*/N² is x_a x_b for every structure, which
+cell does not matter. k = 0 is left out: there S_a S_b*/N² is N_a N_b/N² for every structure, which
 would dominate the first shells. No other k reaches 0 while V is finite, so no value jumps; and |k|
 has no derivative at 0.
 
@@ -24,7 +24,7 @@ about 4 n operations for each vector and species. The cell is first reduced, so 
 never much larger than the sphere. Time grows as n V k_max³; memory, one slice of the box at a
 time, as n V^(1/3) k_max and V^(2/3) k_max² bins.
 
-Source: Ashcroft, Langreth, Phys. Rev. 156, 685 (1967), without their 1/√(x_a x_b), which is
+Source: Ashcroft, Langreth, Phys. Rev. 156, 685 (1967), without their N/√(N_a N_b), which is
 infinite for an absent species.
 """
 
@@ -50,25 +50,25 @@ from kohn.typing import Array, ArrayLike, Float, Int
 
 
 class StructureFactorConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
-    """The range and the resolution in reciprocal space."""
+    """Settings of structure factors: the range and the resolution in reciprocal space."""
 
     k_max: Annotated[float, Field(gt=0, description="end of the window, 1/Å")] = 8.0
     bins: Annotated[int, Field(ge=1, description="number of evenly spaced shells")] = 32
     width: Annotated[
-        float | None, Field(gt=0, description="σ of a shell, 1/Å; k_max/bins if not given")
+        float | None, Field(gt=0, description="width σ of a shell, 1/Å; null: k_max/bins")
     ] = None
     window_power: Annotated[
-        int, Field(ge=2, description="p of the window; larger is flatter and ends more steeply")
+        int, Field(ge=2, description="power of the window; larger: flatter, with a steeper end")
     ] = 6
 
     @property
     def sigma(self) -> float:
-        """σ, 1/Å."""
+        """The width σ of a shell, 1/Å."""
         return self.k_max / self.bins if self.width is None else self.width
 
     @property
     def centres(self) -> np.ndarray:
-        """q_n = (n − 1/2) k_max/bins, 1/Å, float64 [bins]."""
+        """The centres of the shells, q_n = (n − 1/2) k_max/bins, n = 1 …, 1/Å, float64 [bins]."""
         return (np.arange(self.bins) + 0.5) * (self.k_max / self.bins)
 
 
@@ -76,12 +76,12 @@ class StructureFactorConfig(BaseModel, extra="forbid", frozen=True, allow_inf_na
 
 
 def species_pairs(n_species: int) -> list[tuple[int, int]]:
-    """Return (a, b) with a ≤ b, in the order of the features."""
+    """Return all pairs (a, b) of indices of species with a ≤ b, in the order of the features."""
     return list(combinations_with_replacement(range(n_species), 2))
 
 
 def feature_names(config: StructureFactorConfig, elements: Sequence[int]) -> list[str]:
-    """Return 'O-Si q=2.125' …: pairs of elements by ascending number, each with its shells.
+    """Return names such as 'O-Si q=2.125': for each pair of elements, ascending, all shells.
 
     Raises:
         InputError: no elements, or an element that is given twice.
@@ -106,13 +106,13 @@ def structure_factor(
 ) -> Float[Array, "pairs bins"]:
     """S_ab(q) = (2π)³/(V N) Σ_(k ≠ 0) Re[S_a(k) S_b(k)*] w(k) g_q(k), without unit.
 
-    Differentiable in positions and cell. Vectors k with h_1 > 0 count twice, also for −k.
+    Differentiable in positions and cell. A vector k of first index h_1 > 0 also counts for −k.
 
     Args:
-        positions: Å, float64 [n, 3], not wrapped. cell: vectors as rows, Å, [3, 3], either hand.
-        species: 0 … n_species − 1; −1 for a padding atom.
-        basis, reach: from `reciprocal_box`; those of a larger k_max stay valid as the cell strains.
-        n_species, config, reach: fixed at compilation.
+        positions: Å, [n, 3], wrapped or not. cell: vectors as rows, Å, [3, 3], of either hand.
+        species: index of the species, 0 … n_species − 1; −1 for a padding atom.
+        basis, reach: from `reciprocal_box`, with a larger k_max if the cell is to be strained.
+        n_species, config, reach: constants of the compiled function.
 
     Returns:
         S_ab, float64 [n_species (n_species + 1)/2, bins], rows in the order of `species_pairs`.
@@ -133,7 +133,7 @@ def structure_factor(
 
     @jax.checkpoint  # gradients compute the block again, so that no block is kept
     def add(total: Array, h: Array) -> tuple[Array, None]:
-        """Add the block of all k with this h_1."""
+        """Add the terms of all vectors k whose component h_1 is h."""
         s = _sums(_phases(h[None], fraction[:, 0]) * second, third)
         shells = counted * _shells(2.0 * pi * (h * inverse[:, 0] + others), config)
         block = jnp.einsum("pskl,sklq->pq", (s[a] * s[b].conj()).real, shells)
@@ -145,13 +145,13 @@ def structure_factor(
 
 
 def _phases(h: ArrayLike, fraction: Float[Array, " n"]) -> Array:
-    """exp(2πi h f_j), complex128 [h, n]."""
+    """Compute exp(2πi h f_j) for integers h and fractional coordinates f_j, complex128 [h, n]."""
     angle = 2.0 * pi * h[:, None] * fraction
     return jax.lax.complex(jnp.cos(angle), jnp.sin(angle))
 
 
 def _sums(u: Array, v: Array) -> Array:
-    """Σ_j u_kj v_alj and Σ_j u_kj v*_alj, complex128 [a, 2, k, l]: S_a at h_3 and at −h_3.
+    """Compute S_a at h_3, Σ_j u_kj v_alj, and at −h_3, Σ_j u_kj v*_alj, complex128 [a, 2, k, l].
 
     Both follow from one product of real matrices, which is three times as fast as a complex one.
     """
@@ -161,7 +161,7 @@ def _sums(u: Array, v: Array) -> Array:
 
 
 def _shells(k: Float[Array, "... 3"], config: StructureFactorConfig) -> Float[Array, "... bins"]:
-    """w(k) g_q(k), Å³: the weight of a vector k in each shell; zero at the origin."""
+    """Compute w(k) g_q(k), the weight of each vector k in each shell, Å³; zero at k = 0."""
     kk = jnp.sum(k * k, axis=-1)
     length = jnp.sqrt(jnp.where(kk > 0.0, kk, config.k_max**2))  # k_max: the window is zero there
     window = polynomial_cutoff(length, config.k_max, config.window_power)
@@ -170,8 +170,8 @@ def _shells(k: Float[Array, "... 3"], config: StructureFactorConfig) -> Float[Ar
 
 
 def shell_volumes(config: StructureFactorConfig) -> np.ndarray:
-    """∫₀^∞ exp(−(k − q)²/2σ²) 4πk² dk
-    = 4πσ [√(π/2) (q² + σ²) (1 + erf(q/√2σ)) + q σ exp(−q²/2σ²)], 1/Å³, float64 [bins]."""
+    """Compute the volume of each shell, 1/Å³, float64 [bins]: ∫₀^∞ exp(−(k − q)²/2σ²) 4πk² dk
+    = 4πσ [√(π/2) (q² + σ²) (1 + erf(q/√2σ)) + q σ exp(−q²/2σ²)]."""
     s, q = config.sigma, config.centres
     x = q / (sqrt(2.0) * s)
     from scipy.special import erf  # imported late: it takes as long as the rest of Kohn
@@ -184,7 +184,7 @@ def shell_volumes(config: StructureFactorConfig) -> np.ndarray:
 
 
 def reciprocal_box(cell: np.ndarray, k_max: float) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Return a reduced basis of the lattice, and the largest |h_a| inside the sphere.
+    """Return a reduced basis of the lattice, and the largest |h_a| of vectors with |k| < k_max.
 
     For k = 2π Σ_a h_a b_a, h_a = k·a_a/2π, so |k| < k_max requires |h_a| ≤ k_max |a_a|/2π: the
     reciprocal cell has the height 2π/|a_a| over the plane of the other two vectors.
@@ -203,7 +203,7 @@ def reciprocal_box(cell: np.ndarray, k_max: float) -> tuple[np.ndarray, tuple[in
 
 
 def _reduced(cell: np.ndarray) -> np.ndarray:
-    """Return M such that M · cell is Minkowski-reduced, by the greedy method.
+    """Return the integer matrix M for which M · cell is Minkowski-reduced, by the greedy method.
 
     Each vector in turn is made as short as possible by subtracting integer multiples of the shorter
     ones. Then |a_1| |a_2| |a_3| ≤ 2 V, so the box of `reciprocal_box` fits the sphere in any cell.
@@ -214,7 +214,7 @@ def _reduced(cell: np.ndarray) -> np.ndarray:
     while True:
         m = m[np.argsort(np.linalg.norm(m @ cell, axis=1), kind="stable")]
         for i in (1, 2):
-            shorter = m[i] - _nearest(m[:i] @ cell, m[i] @ cell) @ m[:i]
+            shorter = m[i] - _nearest_integers(m[:i] @ cell, m[i] @ cell) @ m[:i]
             if np.linalg.norm(shorter @ cell) < (1 - 1e-9) * np.linalg.norm(m[i] @ cell):
                 m[i] = shorter
                 break
@@ -222,8 +222,8 @@ def _reduced(cell: np.ndarray) -> np.ndarray:
             return m
 
 
-def _nearest(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return integers c with c · vectors nearest to the target; one vector or a reduced pair."""
+def _nearest_integers(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Return integers c with c · vectors nearest to `target`, for one vector or a reduced pair."""
     x = np.linalg.lstsq(vectors.T, target, rcond=None)[0]
     candidates = [np.round(x) + step for step in product((-1, 0, 1), repeat=len(x))]
     return min(candidates, key=lambda c: float(np.linalg.norm(target - c @ vectors)))
@@ -235,7 +235,7 @@ def _nearest(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
 def structure_factors(
     structures: Iterable[Structure], config: StructureFactorConfig, elements: Sequence[int]
 ) -> Iterator[np.ndarray]:
-    """Yield S_ab(q) of each structure, float64 [1, D], in the order of `feature_names`.
+    """Yield the structure factors S_ab(q) of each structure, float64 [1, D], as in `feature_names`.
 
     Memory holds one structure at a time. Pairs with an element that a structure lacks are zero.
 
@@ -245,8 +245,8 @@ def structure_factors(
 
     Raises:
         InputError: no elements, or one given twice; a structure that has no atoms, another element,
-            an open direction, numbers that are not finite, a cell without volume, atoms in the
-            same place, or no reflection below k_max.
+            a direction that is not periodic, numbers that are not finite, a cell without volume,
+            two atoms at the same position, or no reflection below k_max.
     """
     elements = _ascending(elements)
     for structure in structures:
@@ -256,7 +256,7 @@ def structure_factors(
 def _features(
     structure: Structure, config: StructureFactorConfig, elements: tuple[int, ...]
 ) -> np.ndarray:
-    """S_ab(q) [pairs of elements, bins]; only pairs of species that are present are computed."""
+    """Compute S_ab(q) of a structure, [pairs of elements, bins], zero for absent elements."""
     _check_crystal(structure)
     present, species = np.unique(_species(structure, elements), return_inverse=True)
     basis, reach = reciprocal_box(structure.cell, config.k_max)
@@ -283,8 +283,8 @@ def _compiled(
 
 
 def _padded(size: int, least: int) -> int:
-    """Round up to a multiple of `least`, or of an eighth to a sixteenth of the size if that is
-    larger: this gives few shapes to compile, and little padding of large sizes."""
+    """Round a size up to a multiple of `least`, or of an eighth to a sixteenth of the size if that
+    is larger: few shapes are then compiled, and large sizes have little padding."""
     step = max(least, 2 ** max(size.bit_length() - 4, 0))
     return -(-size // step) * step
 
@@ -304,7 +304,7 @@ def _ascending(elements: Sequence[int]) -> tuple[int, ...]:
 
 
 def _species(structure: Structure, elements: tuple[int, ...]) -> np.ndarray:
-    """Return the position of each atom's element in `elements`, int [n]."""
+    """Return the index of each atom's element in `elements`, int [n]; refuse other elements."""
     unknown = sorted({int(z) for z in structure.numbers} - set(elements))
     if unknown:
         raise InputError(

@@ -7,8 +7,8 @@ Structures are `ase.Atoms` or `kohn.structures.Structure`, in a list, a dataset 
 Memory holds one structure at a time: `stream` yields the features of each structure in turn, so
 memory does not limit the number of structures; `transform` fills one array.
 
-`fit` learns the positions of features in a row: the elements, or the size of the largest molecule.
-It does not learn from values, and it ignores y.
+`fit` learns the layout of a row of features: the elements, or the size of the largest molecule. It
+does not learn from the values of features, and it ignores y.
 """
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -43,14 +43,14 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
     """Base class of the transformers. Subclasses implement `_learn`, `_features` and `_names`.
 
     Attributes:
-        elements_: atomic numbers with features, ascending: those of the argument `elements`
-            (symbols or numbers, or "H,C,O"), else those of the structures given to `fit`.
+        elements_: atomic numbers of the described elements, ascending: the argument `elements`
+            (symbols or numbers, or "H,C,O"), or the elements of the structures given to `fit`.
     """
 
     elements_: tuple[int, ...]
 
     def fit(self, X: Iterable[object], y: object = None) -> Self:
-        """Learn the elements and the other settings that decide the positions of features.
+        """Learn the layout of a row of features: the elements, or the size of the largest molecule.
 
         Args:
             X: a list of structures, one structure, or paths of files; an iterator is consumed.
@@ -74,7 +74,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def _chosen_elements(self, occurring: set[int]) -> set[int]:
-        """Return `elements` if given, else the occurring elements."""
+        """Return the setting `elements` if it is given, else the occurring elements."""
         given: str | Sequence[int | str] | None = getattr(self, "elements", None)
         if given is None:
             return occurring
@@ -88,19 +88,19 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         return chosen
 
     def fit_transform(self, X: Iterable[object], y: object = None, **fit_params: Any) -> Any:
-        """Apply `fit` and `transform`; the structures of an iterator are kept in a list."""
-        opened = _opened(X)
-        opened = opened if isinstance(opened, Sized) else list(opened)
-        return self.fit(opened, y).transform(opened)
+        """Apply `fit`, then `transform`; an iterator is first read into a list."""
+        items = _iterable(X)
+        items = items if isinstance(items, Sized) else list(items)
+        return self.fit(items, y).transform(items)
 
     def transform(self, X: Iterable[object]) -> np.ndarray:
-        """Return the features, float64 [rows, D]: a row for each structure, or with
-        `average="off"` for each atom, structure after structure.
+        """Return the features, float64 [rows, D]: one row for each structure, or, with
+        `average="off"`, one row for each atom, structure after structure.
 
         Raises:
             InputError: see `stream`.
         """
-        X = _opened(X)
+        X = _iterable(X)
         return stack_blocks(self.stream(X), self._rows(X), len(self.get_feature_names_out()))
 
     def stream(self, X: Iterable[object]) -> Iterator[np.ndarray]:
@@ -119,7 +119,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         return np.array(self._names(), dtype=object)
 
     def _rows(self, X: Iterable[object]) -> int | None:
-        """Return the number of rows of X, or None if it is not known in advance."""
+        """Return the number of rows of features of X, or None if it is not known in advance."""
         return len(X) if isinstance(X, Sized) else None
 
     def _learn(self, structures: Iterator[Structure]) -> None:
@@ -132,7 +132,7 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
         raise NotImplementedError
 
     def _known(self, structures: Iterable[Structure]) -> Iterator[Structure]:
-        """Yield the structures; refuse elements other than `elements_`."""
+        """Yield the structures; refuse a structure with an element that is not in `elements_`."""
         for structure in structures:
             unknown = sorted({int(z) for z in structure.numbers} - set(self.elements_))
             if unknown:
@@ -146,15 +146,15 @@ class StructureTransformer(TransformerMixin, BaseEstimator):
 
 
 class CoulombMatrix(StructureTransformer):
-    """Coulomb matrices of molecules, one row each; `coulomb_matrix` lists the defects of each kind.
+    """Coulomb matrices of molecules, one row each; module `coulomb_matrix` lists their defects.
 
     Args:
         kind: "sorted" by row norm, "raw", or the eigenvalues ("spectrum").
-        size: rows of the padded matrix; None: number of atoms of the largest molecule of `fit`.
-        unit: unit of distances, "bohr" or "angstrom" (DScribe's numbers).
+        size: rows of the padded matrix; None: number of atoms of the largest molecule in `fit`.
+        unit: unit of distances, "bohr" or "angstrom" (as DScribe).
 
     The number of features is size² (the matrix row by row), or size for the spectrum. All elements
-    are allowed. Periodic structures are refused, because images do not count.
+    are allowed. Periodic structures are refused, because the matrix does not include images.
 
     Attributes:
         size_: rows of the padded matrix.
@@ -172,7 +172,7 @@ class CoulombMatrix(StructureTransformer):
     def _learn(self, structures: Iterator[Structure]) -> None:
         _choice("kind", self.kind, ("sorted", "raw", "spectrum"))
         _choice("unit", self.unit, tuple(coulomb.LENGTHS))
-        largest = max((self._checked(s, self.size) for s in structures), default=0)
+        largest = max((self._checked_size(s, self.size) for s in structures), default=0)
         self.size_ = largest if self.size is None else self.size
 
     def _features(self, structures: Iterator[Structure]) -> Iterator[np.ndarray]:
@@ -182,14 +182,14 @@ class CoulombMatrix(StructureTransformer):
             count = 1 << (len(block) - 1).bit_length()  # few shapes: each is compiled once
             positions, numbers = np.zeros((count, size, 3)), np.zeros((count, size), np.int32)
             for row, s in enumerate(block):
-                n = self._checked(s, size)
+                n = self._checked_size(s, size)
                 positions[row, :n], numbers[row, :n] = s.positions, s.numbers
             values = np.asarray(of_block(jnp.asarray(positions), jnp.asarray(numbers)))
             yield from values.reshape(count, 1, -1)[: len(block)]
 
     @staticmethod
-    def _checked(s: Structure, size: int | None) -> int:
-        """Return the number of atoms; refuse structures without a Coulomb matrix."""
+    def _checked_size(s: Structure, size: int | None) -> int:
+        """Return the number of atoms of a structure; refuse one that has no Coulomb matrix."""
         coulomb.check_molecule(s.positions, s.numbers, size, s.place)
         if s.periodic.any():
             raise InputError(
@@ -209,15 +209,15 @@ class CoulombMatrix(StructureTransformer):
 
 @lru_cache(maxsize=16)
 def _coulomb_function(kind: coulomb.Kind, unit: coulomb.Unit) -> Any:
-    """positions [B, size, 3], numbers [B, size] -> features; atoms of charge 0 are padding."""
+    """Return (positions [B, size, 3], numbers [B, size]) -> features; charge 0 is padding."""
     return compiled(jax.vmap(partial(coulomb.features, kind=kind, size=None, unit=unit)))
 
 
 class Soap(StructureTransformer):
-    """SOAP power spectra: a row for each structure, or with `average="off"` for each atom.
+    """SOAP power spectra: one row for each structure, or, with `average="off"`, for each atom.
 
-    The arguments are those of `SoapConfig`, lengths in Å. The average is over power spectra
-    ("outer") or over coefficients ("inner").
+    The arguments are the settings of `SoapConfig`, lengths in Å, and `elements`. A structure has
+    the average of the power spectra ("outer") or of the coefficients ("inner") of its atoms.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class Soap(StructureTransformer):
 
     @property
     def config(self) -> soap.SoapConfig:
-        """The settings as a configuration."""
+        """The settings as a valid `SoapConfig`."""
         return _config(soap.SoapConfig, self.get_params(deep=False))
 
     def _learn(self, structures: Iterator[Structure]) -> None:
@@ -282,7 +282,7 @@ class Soap(StructureTransformer):
 
 
 class StructureFactor(StructureTransformer):
-    """Structure factors of crystals, one row each; arguments as for `StructureFactorConfig`."""
+    """Structure factors of crystals, one row each; settings as in `StructureFactorConfig`."""
 
     def __init__(
         self,
@@ -300,7 +300,7 @@ class StructureFactor(StructureTransformer):
 
     @property
     def config(self) -> structure_factor.StructureFactorConfig:
-        """The settings as a configuration."""
+        """The settings as a valid `StructureFactorConfig`."""
         return _config(structure_factor.StructureFactorConfig, self.get_params(deep=False))
 
     def _learn(self, structures: Iterator[Structure]) -> None:
@@ -317,17 +317,19 @@ class StructureFactor(StructureTransformer):
         return structure_factor.feature_names(self.config, self.elements_)
 
 
-def structures(frames: Iterable[object]) -> Iterator[Structure]:
-    """Yield each item as a `Structure` without labels; its place defaults to its index.
+def structures(items: Iterable[object]) -> Iterator[Structure]:
+    """Yield each item as a `Structure`; labels of `ase.Atoms` are not read.
+
+    If the source of an item is not known, error messages name its index as the frame.
 
     Raises:
         InputError: an item that is not a structure, or has no atoms.
     """
-    return _structures(_opened(frames))
+    return _structures(_iterable(items))
 
 
-def _opened(items: Any) -> Iterable[object]:
-    """Read paths; put a single structure into a list; return other iterables unchanged."""
+def _iterable(items: Any) -> Iterable[object]:
+    """Read structures from paths, put one structure into a list, or return an iterable as given."""
     if isinstance(items, Structure) or _is_atoms(items):
         return [items]
     if isinstance(items, (str, Path)) or (
@@ -346,7 +348,7 @@ def _structures(items: Iterable[object]) -> Iterator[Structure]:
 
 
 def stack_blocks(blocks: Iterable[np.ndarray], rows: int | None, width: int) -> np.ndarray:
-    """Stack the blocks [n, width] into one array, allocated once if the rows are known."""
+    """Stack blocks [n, width] into one array, allocated once if the number of rows is known."""
     values, filled = np.empty((1024 if rows is None else rows, width)), 0
     for block in blocks:
         end = filled + len(block)
@@ -383,7 +385,7 @@ def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _config(of: type[Config], settings: dict[str, Any]) -> Config:
-    """Return the valid settings, or refuse the first that is not valid."""
+    """Return the settings as a configuration; refuse the first setting that is not valid."""
     try:
         return of(**{name: value for name, value in settings.items() if name != "elements"})
     except ValidationError as error:

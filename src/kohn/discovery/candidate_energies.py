@@ -1,7 +1,7 @@
-"""Compute energies of candidates with models, in portions that are saved one by one.
+"""Compute energies of candidates with models, portion by portion, and save each portion.
 
 Structures are read one after the other and not kept in memory. An energy that cannot be computed
-(atoms on top of each other, a relaxation that diverges) is NaN with a reason, and others continue.
+(atoms on top of each other, a relaxation that diverges) is NaN with a reason; the run continues.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,17 +25,17 @@ from kohn.structures.elements import symbol
 from kohn.typing import Float
 
 PORTION, RELAXED_PORTION = 1024, 32
-"""Number of structures that are predicted, or relaxed, between two records."""
+"""Number of structures in a portion without, and with, relaxation; a portion is one record."""
 
 
 @dataclass(frozen=True)
 class Relaxation:
-    """How structures are relaxed before their energies are computed.
+    """Settings for the relaxation of structures before their energies are computed.
 
     Attributes:
-        fmax: a relaxation has converged if all forces are below this, eV/Å.
-        steps: the largest number of steps.
-        cell: whether cells are relaxed; by default only those of crystals.
+        fmax: a relaxation has converged if the forces on all atoms are below this value, eV/Å.
+        steps: the largest number of steps of one relaxation.
+        cell: whether the cell is relaxed too; None relaxes the cells of crystals only.
     """
 
     fmax: float = 0.05
@@ -45,12 +45,12 @@ class Relaxation:
 
 @dataclass(frozen=True, eq=False)
 class FileContents:
-    """The contents of the files, before anything is computed.
+    """The M candidates of the files and their labels, before any energy is computed.
 
     Attributes:
         candidates: the candidates, without energies.
-        elements: atomic numbers that occur.
-        labelled: energies of the labels, eV/atom, [M]; NaN if a structure has none.
+        elements: atomic numbers of all elements that occur.
+        labelled: labelled energies, eV/atom, [M]; NaN for a structure without a label.
     """
 
     candidates: Candidates
@@ -60,13 +60,13 @@ class FileContents:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """Energies of candidates that models predict.
+    """Predicted energies of M candidates, per atom.
 
     Attributes:
-        mean: E, eV/atom, [M]; NaN if it could not be computed.
-        std: σ, eV/atom, [M]; None if the model gives no uncertainty.
-        freedom: ν of the errors, see `kohn.structures.Energies`.
-        problems: why the energy or the minimum is missing; empty if neither is, [M].
+        mean: predicted energies, eV/atom, [M]; NaN for an energy that could not be computed.
+        std: standard deviations σ of `mean`, eV/atom, [M]; None if the model gives none.
+        freedom: degrees of freedom ν of the errors' distribution; see `kohn.structures.Energies`.
+        problems: why a candidate has no energy or no relaxed minimum, [M]; "" for no problem.
     """
 
     mean: Float[np.ndarray, " M"]
@@ -76,10 +76,10 @@ class Predicted:
 
 
 def read_contents(files: Sequence[Path], *, periodic: bool | None = None) -> FileContents:
-    """Read ids, formulas, elements and labels in one pass over the files.
+    """Read the ids, formulas, elements and labels of all structures in one pass over the files.
 
     Raises:
-        InputError: see `kohn.read`.
+        InputError: a file that cannot be read; see `kohn.read`.
     """
     parser, ids, which, labelled, places = Parser(), [], [], [], []
     elements: set[int] = set()
@@ -94,7 +94,7 @@ def read_contents(files: Sequence[Path], *, periodic: bool | None = None) -> Fil
             formula = reduced(symbols, n.astype(float))[0]
             counts = dict(zip(symbols, n.astype(float).tolist(), strict=True))
             # Energies and compositions are per atom, so cells of one formula are equivalent.
-            which.append(parser.of_cell(formula, counts))
+            which.append(parser.cell_index(formula, counts))
             name = next((s.info[c] for c in (*COLUMNS["id"], "name") if c in s.info), None)
             named.append(name is not None)
             lines.append(k + 1)
@@ -115,15 +115,15 @@ def read_contents(files: Sequence[Path], *, periodic: bool | None = None) -> Fil
 
 
 class Predictor:
-    """Predictor of candidate energies, with or without a relaxation.
+    """A predictor of candidate energies, with or without a relaxation of the structures.
 
     Args:
-        models: see `kohn.discovery.models`.
-        elements: atomic numbers of all structures that will be predicted.
-        relaxation: None to predict the structures without relaxing them.
+        models: the models of the screening; see `kohn.discovery.models`.
+        elements: atomic numbers of the elements in all structures that will be predicted.
+        relaxation: settings of the relaxation; None to predict structures without relaxing them.
 
     Raises:
-        InputError: an element that a model has not seen.
+        InputError: an element on which a model was not trained.
     """
 
     def __init__(
@@ -138,16 +138,16 @@ class Predictor:
 
     @property
     def portion(self) -> int:
-        """Number of structures between two records."""
+        """Number of structures that are predicted together and saved in one record."""
         return PORTION if self._relaxer is None else RELAXED_PORTION
 
     def __call__(self, structures: Sequence[Structure]) -> tuple[Predicted, list[Structure]]:
-        """Return the energies of one portion, and its structures after relaxation."""
+        """Return the energies of the structures, and the structures, relaxed if requested."""
         relaxed, problems = list(structures), [""] * len(structures)
         usable = [i for i in range(len(structures)) if self._prepare(i, relaxed, problems)]
         try:
             energies = self._energies([relaxed[i] for i in usable])
-        except InputError:  # of some structure, which is searched for only now
+        except InputError:  # the structure that causes it is searched for only now
             usable = [i for i in usable if self._has_neighbours(i, relaxed, problems)]
             energies = self._energies([relaxed[i] for i in usable])
         atoms = np.array([len(relaxed[i]) for i in usable], float)
@@ -161,7 +161,7 @@ class Predictor:
         return Predicted(per_atom(energies.mean), std, energies.freedom, problems), relaxed
 
     def _prepare(self, i: int, relaxed: list[Structure], problems: list[str]) -> bool:
-        """Relax structure i if requested, and return whether its energy can be computed."""
+        """Relax structure i in place if requested; return whether its energy can be computed."""
         try:
             check_geometry(relaxed[i], self.model.cutoff)
             if self._relaxer is not None and self.relaxation is not None:
@@ -186,7 +186,7 @@ class Predictor:
         )
 
 
-def predicted(
+def predict_files(
     predictor: Predictor,
     files: Sequence[Path],
     work: Path,
@@ -194,14 +194,14 @@ def predicted(
     periodic: bool | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> Predicted:
-    """Predict the energies of all structures of files, except for portions that are recorded.
+    """Return the energies of all structures in files; recorded portions are not computed again.
 
     Args:
-        predictor: the predictor of a portion.
+        predictor: the predictor that is called with each portion of structures.
         files: the files that `read_contents` read, in the same order.
-        work: folder of the records.
-        periodic: the same as for `read_contents`.
-        advance: called with the number of structures done since the last call.
+        work: the work folder, in which the energies of each portion are recorded.
+        periodic: periodicity of all structures, as in `read_contents`; None: as in the files.
+        advance: called after each portion with its number of structures.
 
     Raises:
         TrainingError: a record cannot be written to the disk.
@@ -251,7 +251,7 @@ def _read(record: Path) -> Predicted:
 
 
 def _write_relaxed(structures: Sequence[Structure], energies: Predicted, file: Path) -> None:
-    """Write the relaxed structures with their energy, before the record of their portion."""
+    """Write relaxed structures with their energies; the record of the portion comes later."""
     bare = [replace(s, labels={}) for s in structures]
     pairs = zip(structures, energies.mean.tolist(), strict=True)
     write(bare, file, predictions=[{"energy": e * len(s)} if e == e else {} for s, e in pairs])

@@ -15,7 +15,7 @@ from kohn.structures.elements import symbol
 
 
 def refuse_missing_elements(candidates: Candidates, hulls: SystemHulls) -> None:
-    """Raise InputError if candidates have elements that the hull lacks."""
+    """Raise InputError if candidates have elements without an entry or a reference energy."""
     _refuse_elements(
         candidates,
         hulls.lacking(candidates.compositions.systems),
@@ -25,9 +25,9 @@ def refuse_missing_elements(candidates: Candidates, hulls: SystemHulls) -> None:
     )
 
 
-def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
-    """Raise InputError if a candidate has the id of an entry of another chemical system. (Within
-    one system, `ConvexHull.copies` checks ids.)"""
+def refuse_ids_of_other_systems(candidates: Candidates, entries: Entries) -> None:
+    """Raise InputError if a candidate has the same id as an entry of another chemical system.
+    (`ConvexHull.copies` compares the ids of candidates and entries within one system.)"""
     for i, name in enumerate(candidates.ids):
         j = entries.row.get(name)
         if j is None or not candidates.named[i] or name in entries.unnamed:
@@ -46,7 +46,7 @@ def refuse_other_compositions(candidates: Candidates, entries: Entries) -> None:
 
 
 def refuse_unknown_elements(candidates: Candidates, models: Models) -> None:
-    """Raise InputError if candidates have elements that a model has not seen."""
+    """Raise InputError if candidates have elements on which the models were not trained."""
     seen = {symbol(z) for z in models.predictive.elements}
     _refuse_elements(
         candidates,
@@ -60,7 +60,7 @@ def refuse_unknown_elements(candidates: Candidates, models: Models) -> None:
 def _refuse_elements(
     candidates: Candidates, elements: Sequence[str], cause: str, *, expected: str, fix: str
 ) -> None:
-    """Raise InputError naming candidates with these elements, unless `elements` is empty."""
+    """Raise InputError that names candidates with any of `elements`, unless this is empty."""
     if not elements:
         return
     system = candidates.compositions.system[candidates.which]
@@ -77,13 +77,13 @@ def _refuse_elements(
     )
 
 
-def refuse_mixture(
+def check_provenance(
     candidates: Candidates, entries: Entries, options: Options
 ) -> tuple[list[str], list[str]]:
-    """Return the allowed conflicts between hull and candidates, and notes on what is unknown.
+    """Return sentences on conflicting and on unknown provenance of candidates and hull entries.
 
     Raises:
-        InputError: there are conflicts, and they are not allowed.
+        InputError: the provenances conflict, and `options.allow_mixed` is not set.
     """
     both = {p: list(ids) for p, ids in groups(entries.ids, entries.provenance).items()}
     for p, ids in candidates.provenance.items():

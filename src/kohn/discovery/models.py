@@ -13,14 +13,14 @@ from kohn.uncertainty import Ensemble
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """Potentials whose energies are combined.
+    """The models of a screening, whose energies are combined.
 
     Attributes:
-        predictive: one potential, or an ensemble.
-        first: the potential that relaxes structures.
-        provenance: that of the labels, which is also that of the predicted energies; several kinds
-            if the labels were mixed.
-        remarks: remarks on the models for users.
+        predictive: the model that predicts energies: one potential, or an ensemble of several.
+        first: the potential that relaxes structures, also for an ensemble.
+        provenance: how the models' labels were computed, which also describes the predicted
+            energies; several provenances if the labels were mixed.
+        remarks: remarks on the models, shown to the user.
     """
 
     predictive: Predictive
@@ -30,10 +30,10 @@ class Models:
 
 
 def open_models(paths: Sequence[Path]) -> Models:
-    """Open the models at these paths.
+    """Open the potentials at `paths`; several of them form an ensemble.
 
     Raises:
-        ModelFileError: a file is no potential.
+        ModelFileError: a file that is not a potential.
     """
     potentials = [load_potential(path) for path in paths]
     kinds = {kind for potential in potentials for kind in label_provenance(potential)}
@@ -50,8 +50,8 @@ def open_models(paths: Sequence[Path]) -> Models:
 
 
 def label_provenance(potential: Potential) -> list[Provenance]:
-    """Return how the labels of a potential were computed: one kind if a scheme reconciles several,
-    and unknown if the model does not state it."""
+    """Return how a potential's labels were computed: one provenance if a scheme of corrections
+    reconciles several, and `UNSTATED` if the model does not state any."""
     items = potential.provenance.get("labels") or [{}]
     kinds = [
         Provenance(**{k: r[k] for k in ("functional", "scheme", "source") if k in r}) for r in items

@@ -13,20 +13,20 @@ from kohn.tables import is_table, refuse_non_table
 
 @dataclass(frozen=True)
 class Options:
-    """How candidates are ranked.
+    """Options of a screening. σ is the standard deviation of the error of an energy.
 
     Attributes:
-        formation: energies of tables are formation energies, eV/atom.
-        allow_mixed: do not refuse energies that were computed in different ways.
-        tolerance: a compound within this distance of the hull is stable, eV/atom.
-        scale: factor on the σ that models or tables give.
-        error: σ that is added (in quadrature) to that of all candidates, independent, eV/atom.
-        hull_error: σ of each entry of the hull, independent, eV/atom.
-        prior: P(stable) takes into account how often the hull's own compounds were stable.
-        samples: number of joint samples if the hull is uncertain.
-        seed: of these samples.
-        by: the quantity to rank by; by default P(stable) if it is known, else the distance.
-        relaxation: relaxation of structures before their energy is computed; None for none.
+        formation: whether hull and candidates have formation energies, eV/atom, not totals.
+        allow_mixed: whether energies that were computed in different ways may be mixed.
+        tolerance: a compound is stable if its distance to the hull is at most this, eV/atom.
+        scale: factor by which the σ of each candidate from models or tables is multiplied.
+        error: σ of a further independent error of each candidate, eV/atom, added in quadrature.
+        hull_error: σ of an independent error of each entry of the hull, eV/atom.
+        prior: whether P(stable) takes into account how often the hull's compounds were stable.
+        samples: number of joint samples of hull and candidates, used if `hull_error` > 0.
+        seed: seed of the joint samples.
+        by: rank by "probability" or "distance"; None: by P(stable) if known, else by distance.
+        relaxation: settings of a relaxation before energies are predicted; None: no relaxation.
         periodic: periodicity of all structures; None to take it from the files.
     """
 
@@ -44,8 +44,8 @@ class Options:
     periodic: bool | None = None
 
 
-def check(files: list[Path], models: list[Path], target: Path, options: Options) -> None:
-    """Raise ConfigError or InputError for options and files that do not go together."""
+def check_options(files: list[Path], models: list[Path], target: Path, options: Options) -> None:
+    """Raise ConfigError if options and files cannot be combined, InputError without pyarrow."""
     refuse_non_table(target)
     tables = [f for f in files if is_table(f)]
     if models and tables:
@@ -80,9 +80,9 @@ def check(files: list[Path], models: list[Path], target: Path, options: Options)
         )
 
 
-def refuse_probability(options: Options, sure: bool) -> None:
-    """Raise ConfigError if P(stable) is to be ranked by, and there is no uncertainty."""
-    if options.by == "probability" and not (sure or options.error or options.hull_error):
+def refuse_missing_uncertainty(options: Options, known: bool) -> None:
+    """Raise ConfigError if candidates are to be ranked by P(stable) without any uncertainty."""
+    if options.by == "probability" and not (known or options.error or options.hull_error):
         raise ConfigError(
             "there is no uncertainty, and so no probability to rank by",
             fix="give --error, several models, or energy_std in the table; or rank by distance",

@@ -1,4 +1,4 @@
-"""Assess all candidates by chemical system, in parts that can be resumed after a kill, and rank."""
+"""Assess and rank all candidates, in parts, so that a screening can be resumed after a kill."""
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from kohn.tables import reorder_tables, write_table
 from kohn.typing import Document, Float, Int
 
 ROWS = 50_000
-"""Number of candidates that are assessed between two records."""
+"""Number of candidates in a part of the table; each part is saved when it is complete."""
 KEYS = {"distance", "distance_std", "probability_stable", "in_hull", "distance_labelled"}
-"""Columns that are saved next to the rows, for the ranking and the summary."""
+"""Columns that each part also saves as arrays, for the ranking and the summary."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,17 +33,17 @@ class Screening:
 
     Attributes:
         file: the ranked table.
-        structures: file of the relaxed structures, if any.
-        ranked_by: distance, or probability_stable and then distance.
-        candidates: number of candidates, which is that of the rows.
+        structures: the file of relaxed structures; None if nothing was relaxed.
+        ranked_by: the column that sorts the rows: distance, or probability_stable (ties: distance).
+        candidates: number of candidates, one for each row of the table.
         systems: number of chemical systems.
-        stable: number of candidates within the tolerance of the hull, or below it.
-        expected_stable: Σ P(stable); None without uncertainty.
-        in_hull: number of candidates that are entries of the hull, each left out of its own hull.
-        failed: number of candidates without energy.
-        remarks: remarks for users.
-        metrics: predicted distances against those from the labels; None without labels.
-        head: the first rows.
+        stable: number of candidates whose distance to the hull is at most the tolerance.
+        expected_stable: expected number of stable candidates, Σ P(stable); None if unknown.
+        in_hull: number of candidates that are also hull entries, compared with the other entries.
+        failed: number of candidates whose energy could not be computed.
+        remarks: remarks on the screening, shown to the user.
+        metrics: errors of distances against those from labels; None if there are no labels.
+        head: the first rows of the table.
     """
 
     file: Path
@@ -62,14 +62,14 @@ class Screening:
 
 @dataclass(frozen=True, eq=False)
 class EvaluatedCandidates:
-    """Candidates with their energies, and the errors and labels of these.
+    """M candidates with their energies, and the errors and labels of these energies.
 
     Attributes:
         candidates: the candidates, with energies.
-        freedom: ν of their errors.
-        labelled: energies of the labels, eV/atom, [M]; None without labels.
-        problems: why the energy or the minimum is missing, [M]; None for tables.
-        remarks: remarks on the models.
+        freedom: degrees of freedom ν of the distribution of the energies' errors.
+        labelled: labelled energies, eV/atom, [M]; None if no candidate has a label.
+        problems: why a candidate has no energy or no relaxed minimum, [M]; None for tables.
+        remarks: remarks on the models, shown to the user.
     """
 
     candidates: Candidates
@@ -86,9 +86,9 @@ def assess_all(
     work: Path,
     suffix: str,
     warning: str,
-    told: Progress,
+    progress: Progress,
 ) -> list[Path]:
-    """Write the rows of all candidates by chemical system to files, unless the files exist."""
+    """Assess all candidates, write their rows to files unless these exist, and return the files."""
     uncertainty = Uncertainty(
         evaluated.freedom,
         options.hull_error,
@@ -102,7 +102,7 @@ def assess_all(
         rows = sum(len(r) for _, r in block)
         if not part.is_file():
             tables = [_table(evaluated, hulls, system, r, uncertainty) for system, r in block]
-            columns = {n: _joined([t[n] for t in tables]) for n in tables[0]}
+            columns = {n: _join([t[n] for t in tables]) for n in tables[0]}
             if k == 0:
                 _refuse_formation_energies(evaluated.candidates, columns, block)
             if warning:  # each row that is based on mixed energies says so
@@ -115,14 +115,14 @@ def assess_all(
                 )
             write_table(part, columns)
         parts.append(part)
-        told.work("assessing", rows, len(evaluated.candidates))
+        progress.work("assessing", rows, len(evaluated.candidates))
     return parts
 
 
 def _refuse_formation_energies(
     candidates: Candidates, columns: Document, block: Sequence[tuple[Any, np.ndarray]]
 ) -> None:
-    """Raise InputError if the first candidates make sense as formation energies only."""
+    """Raise InputError if the first candidates seem to have formation energies, not totals."""
     if candidates.formation or columns["in_hull"].any():
         return
     rows = np.concatenate([rows for _, rows in block])
@@ -144,7 +144,7 @@ def _table(
     rows: Int[np.ndarray, " m"],
     uncertainty: Uncertainty,
 ) -> Document:
-    """Return the columns of the candidates in these rows, all of one chemical system."""
+    """Return the table's columns for the candidates `rows`, all of one chemical system."""
     candidates = evaluated.candidates
     formulas = [candidates.formula(i) for i in rows.tolist()]
     sigma = None if candidates.deviations is None else candidates.deviations[rows]
@@ -159,7 +159,7 @@ def _table(
 def _blocks(
     candidates: Candidates,
 ) -> Iterator[list[tuple[tuple[str, ...], Int[np.ndarray, " m"]]]]:
-    """Yield rows by chemical system, `ROWS` at a time."""
+    """Yield blocks of at most `ROWS` candidates, as lists of chemical systems and their rows."""
     block, room = [], ROWS
     for system, rows in candidates.by_system():
         while len(rows):
@@ -172,7 +172,7 @@ def _blocks(
         yield block
 
 
-def _joined(columns: Sequence[Any]) -> Any:
+def _join(columns: Sequence[Any]) -> Any:
     if isinstance(columns[0], np.ndarray):
         return np.concatenate(columns)
     return [value for column in columns for value in column]
@@ -186,14 +186,14 @@ def write_ranking(
     options: Options,
     remarks: list[str],
 ) -> Screening:
-    """Sort the rows, write the table, and remove the records."""
-    columns = _columns(parts)
+    """Write the rows of all parts, ranked, to `target`; remove `work`; return the summary."""
+    columns = _saved_columns(parts)
     d, p = columns["distance"], columns.get("probability_stable")
     by_probability = p is not None and options.by != "distance"
     order = np.lexsort((d, -p) if by_probability and p is not None else (d,))  # NaN is last
     table = work / f"ranked{target.suffix.lower()}"
     head = reorder_tables(parts, order, table, text=TEXT)
-    relaxed = _relaxed(work, target) if options.relaxation is not None else None
+    relaxed = _join_relaxed(work, target) if options.relaxation is not None else None
     table.replace(target)
     shutil.rmtree(work)
     in_hull, failed = int(columns["in_hull"].sum()), int(np.isnan(d).sum())
@@ -226,8 +226,8 @@ def relaxed_file(target: Path) -> Path:
     return target.with_suffix(".relaxed.extxyz")
 
 
-def _relaxed(work: Path, target: Path) -> Path:
-    """Join all relaxed structures in one file next to the table."""
+def _join_relaxed(work: Path, target: Path) -> Path:
+    """Write all relaxed structures to one file next to the table, and return this file."""
     file = relaxed_file(target)
     with replacing(file) as stream:
         for part in sorted(work.glob("relaxed-*.extxyz")):
@@ -235,14 +235,14 @@ def _relaxed(work: Path, target: Path) -> Path:
     return file
 
 
-def _columns(parts: Sequence[Path]) -> dict[str, np.ndarray]:
-    """Return the columns that were saved next to the rows, joined over all parts."""
+def _saved_columns(parts: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Return the columns `KEYS` of all rows, joined from the arrays that each part saved."""
     saved = [dict(np.load(part.with_suffix(".npz"))) for part in parts]
     return {name: np.concatenate([part[name] for part in saved]) for name in saved[0]}
 
 
 def _metrics(columns: Mapping[str, np.ndarray], tolerance: float) -> Document | None:
-    """Compare predicted distances with those from labels, and the calibration of P(stable)."""
+    """Return errors of the distances and the calibration of P(stable); None without labels."""
     truth = columns.get("distance_labelled")
     if truth is None:
         return None

@@ -1,13 +1,13 @@
 """Screen candidates from files into a ranked table, in parts that can be resumed after a kill.
 
     files ─ energies ─────────────────┬─ hulls by chemical system ─ rows ─ ranked table
-            of tables, or by models    └─ d, P(stable), decomposition of each
+            from tables or models      └─ distance d to the hull, P(stable), decomposition
 
 The work folder OUT.work is next to the table OUT. Its plan records the files and the options,
 `predicted-…` and `relaxed-…` hold energies and relaxed structures by portion, and `rows-…` holds
-rows of the table, ordered by chemical system so that each hull is built once. A file is written
-whole or not at all, and none depends on which others exist: a run that was stopped continues from
-its files and gives the same bytes. The folder is removed when the table is complete.
+rows of the table, ordered by chemical system so that each hull is built once. Each file is written
+whole or not at all, and its bytes do not depend on the other files: a screening that was stopped
+continues and gives the same table. The work folder is removed when the table is complete.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,15 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kohn.discovery.candidate_energies import Predictor, predicted, read_contents
+from kohn.discovery.candidate_energies import Predictor, predict_files, read_contents
 from kohn.discovery.compatibility import (
+    check_provenance,
+    refuse_ids_of_other_systems,
     refuse_missing_elements,
-    refuse_mixture,
-    refuse_other_compositions,
     refuse_unknown_elements,
 )
 from kohn.discovery.models import open_models
-from kohn.discovery.options import Options, check, refuse_probability
+from kohn.discovery.options import Options, check_options, refuse_missing_uncertainty
 from kohn.discovery.ranking import (
     EvaluatedCandidates,
     Screening,
@@ -57,34 +57,34 @@ def screen(
     options: Options = DEFAULT,
     progress: Progress | None = None,
 ) -> Screening:
-    """Rank candidates by their distance to the hull, and by the probability to lie on it.
+    """Rank candidates by the probability of being stable if known, else by distance to the hull.
 
     Args:
-        candidates: structures (files, or folders of files) if there are models; otherwise tables
-            or entries with energies.
+        candidates: files or folders of structures if `models` are given, else files of tables or
+            entries with energies.
         hull: files of entries, of any number of chemical systems.
-        out: the table to write, .csv or .parquet. A run that was stopped is resumed.
+        out: the table to write, .csv or .parquet. A screening that was stopped is resumed.
         models: model files, or folders of runs; several models form an ensemble.
-        reference_energies: file of energies of elements, eV/atom.
-        options: see `Options`.
-        progress: called as each kind of work proceeds.
+        reference_energies: file of the energies of the elements, eV/atom; None to use the entries.
+        options: options of the screening.
+        progress: called to report how each kind of work proceeds.
 
     Raises:
         InputError: a file that cannot be read; elements that the hull lacks; energies computed in
             different ways; `out` exists already, or its work folder belongs to another run.
-        ConfigError: options that do not go together.
+        ConfigError: options that cannot be combined.
         ModelFileError: a model that cannot be opened.
     """
     progress = progress or Progress()
     files, hull_files, model_files = map(_paths, (candidates, hull, models))
     files = files_of(files) if model_files else files
     target, work = Path(out), WorkFolder(Path(f"{out}.work"), "screening")
-    check(files, model_files, target, options)
+    check_options(files, model_files, target, options)
     plan = {
         "version": __version__,
         "format": FORMAT,
         **{
-            key: [[str(p), checksum(_file_of(p))] for p in paths]
+            key: [[str(p), checksum(_file_to_record(p))] for p in paths]
             for key, paths in (("candidates", files), ("hull", hull_files), ("models", model_files))
         },
         "references": None if reference_energies is None else checksum(Path(reference_energies)),
@@ -98,12 +98,12 @@ def screen(
             where=str(work.path),
             fix="continue with that version, remove the folder, or choose another -o",
         )
-    if not _begun(work):  # a plan without parts, or parts without a plan
+    if not _can_resume(work):  # a plan without parts, or parts without a plan
         work.discard()
     with work.held():
         work.begin(plan)
         try:
-            return _screened(
+            return _screen_files(
                 files,
                 hull_files,
                 model_files,
@@ -114,7 +114,7 @@ def screen(
                 progress,
             )
         except KohnError:
-            if not _begun(work):  # there is nothing to resume
+            if not _can_resume(work):  # there is nothing to resume
                 work.discard()
             raise
 
@@ -123,17 +123,17 @@ def _paths(paths: str | Path | Sequence[str | Path]) -> list[Path]:
     return [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
 
 
-def _begun(work: WorkFolder) -> bool:
-    """Return whether the folder has a plan and parts of its result."""
+def _can_resume(work: WorkFolder) -> bool:
+    """Return whether the work folder has a plan and at least one part of the results."""
     return work.records.is_file() and any(work.path.glob("*-*"))
 
 
-def _file_of(path: Path) -> Path:
-    """Return the path itself, or the model file if it is the folder of a run."""
+def _file_to_record(path: Path) -> Path:
+    """Return the model file if `path` is the folder of a training run, else `path` itself."""
     return path / "model.safetensors" if path.is_dir() else path
 
 
-def _screened(
+def _screen_files(
     files: list[Path],
     hull_files: list[Path],
     model_files: list[Path],
@@ -143,7 +143,7 @@ def _screened(
     options: Options,
     progress: Progress,
 ) -> Screening:
-    """Read the files and write the table; see `screen`."""
+    """Read the files, assess the candidates and write the table; see `screen`."""
     progress.work("reading the hull", 0, None)
     entries = read_entries(hull_files, formation=options.formation)
     given = None if reference_energies is None else ElementalReferences.given(reference_energies)
@@ -151,11 +151,11 @@ def _screened(
 
     def compare(candidates: Candidates) -> tuple[list[str], list[str]]:
         refuse_missing_elements(candidates, hulls)
-        refuse_other_compositions(candidates, entries)
-        return refuse_mixture(candidates, entries, options)
+        refuse_ids_of_other_systems(candidates, entries)
+        return check_provenance(candidates, entries, options)
 
     if model_files:
-        evaluated, (mixed, unknown) = _by_models(
+        evaluated, (mixed, unknown) = _predict_candidates(
             files, model_files, work, options, compare, progress
         )
     else:
@@ -165,17 +165,17 @@ def _screened(
             )
         )
         mixed, unknown = compare(evaluated.candidates)
-    evaluated = _with_error(evaluated, options)
-    refuse_probability(options, evaluated.candidates.deviations is not None)
+    evaluated = _with_added_error(evaluated, options)
+    refuse_missing_uncertainty(options, evaluated.candidates.deviations is not None)
     suffix, warning = target.suffix.lower(), "; ".join(mixed)
     parts = assess_all(evaluated, hulls, options, work, suffix, warning, progress)
     progress.work("ranking", 0, None)
     remarks = [f"Mixed, as allowed: {text}" for text in mixed]
-    remarks += [*unknown, *evaluated.remarks, *_bias(evaluated.candidates, entries)]
+    remarks += [*unknown, *evaluated.remarks, *_bias_remarks(evaluated.candidates, entries)]
     return write_ranking(evaluated, parts, target, work, options, remarks)
 
 
-def _by_models(
+def _predict_candidates(
     files: list[Path],
     paths: list[Path],
     work: Path,
@@ -183,7 +183,7 @@ def _by_models(
     compare: Callable[[Candidates], tuple[list[str], list[str]]],
     progress: Progress,
 ) -> tuple[EvaluatedCandidates, tuple[list[str], list[str]]]:
-    """Return candidates with energies by models, and notes on mixed and unknown provenance."""
+    """Return candidates with predicted energies, and notes on mixed and unknown provenance."""
     models = open_models(paths)
     progress.work("reading structures", 0, None)
     contents = read_contents(files, periodic=options.periodic)
@@ -194,10 +194,10 @@ def _by_models(
     refuse_unknown_elements(unpredicted, models)
     mixed_and_unknown = compare(unpredicted)
     predictor = Predictor(models, contents.elements, options.relaxation)
-    refuse_probability(options, models.predictive.confident)
+    refuse_missing_uncertainty(options, models.predictive.confident)
     total = len(unpredicted)
     task = "predicting" if options.relaxation is None else "relaxing"
-    result = predicted(
+    result = predict_files(
         predictor,
         files,
         work,
@@ -218,8 +218,8 @@ def _by_models(
     return evaluated, mixed_and_unknown
 
 
-def _with_error(evaluated: EvaluatedCandidates, options: Options) -> EvaluatedCandidates:
-    """Replace σ by √((scale · σ)² + error²)."""
+def _with_added_error(evaluated: EvaluatedCandidates, options: Options) -> EvaluatedCandidates:
+    """Replace σ of each candidate by √((scale · σ)² + error²), with the options scale and error."""
     sigma = evaluated.candidates.deviations
     if sigma is None and not options.error:
         return evaluated
@@ -228,8 +228,8 @@ def _with_error(evaluated: EvaluatedCandidates, options: Options) -> EvaluatedCa
     return replace(evaluated, candidates=replace(evaluated.candidates, deviations=sigma))
 
 
-def _bias(candidates: Candidates, entries: Entries) -> list[str]:
-    """Return a sentence on the offsets of candidates for each element, if they are detected."""
+def _bias_remarks(candidates: Candidates, entries: Entries) -> list[str]:
+    """Return a remark on offsets of the candidates' energies per element; [] if not detected."""
     rows = candidates.shared(entries)
     if candidates.formation or not len(rows):
         return []

@@ -1,4 +1,4 @@
-"""Compare predictions with labels."""
+"""Compare predictions of models with the labels of structures."""
 
 from kohn.evaluation.evaluate import evaluate as evaluate
 from kohn.evaluation.metrics import Errors as Errors

@@ -1,4 +1,4 @@
-"""Compare a model of any kind with labels: `kohn.evaluate`."""
+"""Compare the predictions of a model of any kind with labels: `kohn.evaluate`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,18 +16,18 @@ def evaluate(
     name: str = "test",
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Compare a model with labels.
+    """Compare the predictions of a model with the labels of structures.
 
     Args:
-        model: a potential or anything else that is `Predictive`, a model of properties, or the
-            file or run folder of one of these.
-        data: labelled structures, or anything `kohn.read` reads; a structure without a label is
-            left out for that label.
+        model: a potential or any other `Predictive`, a model of properties, or the model file or
+            run folder of such a model.
+        data: labelled structures, in any form that `kohn.read` accepts. A structure without a
+            label does not count for that label.
         name: name of the data in reports.
-        advance: called with the number of structures done, for a progress bar.
+        advance: called with the number of structures done since the last call, to show progress.
 
     Raises:
-        InputError: no structure is labelled; others as in the model's `predict`.
+        InputError: no structure is labelled; or an error that the model's `predict` raises.
     """
     model = load(model) if isinstance(model, (str, Path)) else model
     data = read(data)

@@ -1,6 +1,6 @@
-"""Compute errors of predictions by label, by element, by kind of configuration and by force.
+"""Compute errors of predictions by label, element, configuration type and size of the force.
 
-Errors are summed in float64 over existing labels only; a missing label counts nowhere.
+Errors are summed in float64; a structure without a label does not count for that label.
 Energies are compared in total and per atom, forces and stress by component.
 """
 
@@ -20,12 +20,12 @@ from kohn.typing import Document
 from kohn.units import GPA
 
 FORCE_BINS = (0.0, 0.5, 1.0, 2.0, 4.0, np.inf)
-"""Edges, in eV/Å, of the classes of |F_reference| for which force errors are given."""
+"""Edges, in eV/Å, of the classes of reference force |F| for which errors of forces are given."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute and root mean square error over a number of values."""
+    """The mean absolute error and the root mean square error of `count` values."""
 
     mae: float
     rmse: float
@@ -33,7 +33,7 @@ class Errors:
 
     @classmethod
     def of(cls, differences: Sequence[np.ndarray] | np.ndarray) -> "Errors":
-        """Return the errors of differences of any shapes."""
+        """Return the errors over all elements of arrays of differences; NaN if there are none."""
         flat = [np.ravel(d) for d in differences]
         d = np.concatenate(flat) if flat else np.array([])
         if not d.size:
@@ -43,17 +43,17 @@ class Errors:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A comparison of a model with labelled structures.
+    """A comparison of the predictions of a model with the labels of structures.
 
     Attributes:
         name: the name of the data, such as 'test'.
-        errors: label -> errors, in eV (energy: total; energy_per_atom), eV/Å, eV/Å³.
-        baseline: errors of predicting the mean energy per atom of the training data (above the
-            E0s), zero forces and zero stress.
-        forces_by_element, forces_by_size, by_config_type: errors in classes.
-        frames: one record for each structure, reference and prediction; see `frame_record`.
-        suspicions: errors that look like errors of the labels, in words.
-        units: units of properties other than energy, forces and stress.
+        errors: label -> errors; in eV (energy, energy_per_atom), eV/Å (forces), eV/Å³ (stress).
+        baseline: label -> errors if the prediction is the E0s plus the mean energy per atom (above
+            the E0s) of the training data, zero forces and zero stress.
+        forces_by_element, forces_by_size: class -> errors. by_config_type: type -> label -> errors.
+        frames: one record for each structure, with labels and predictions; see `frame_record`.
+        suspicions: sentences about errors that look like mistakes in the labels.
+        units: label -> unit, of predicted properties other than energy, forces and stress.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Evaluation:
     units: dict[str, str] = field(default_factory=dict)
 
     def to_json(self, *, frames: bool = False) -> Document:
-        """Return a document for programs; energies in meV, stress in GPa, as in the keys."""
+        """Return a dictionary for JSON; its keys name the units: meV of energies, GPa of stress."""
 
         def table(errors: dict[str, Errors]) -> Document:
             return {k: v for name, e in errors.items() for k, v in in_units(name, e).items()}
@@ -98,11 +98,11 @@ UNITS = {
     "forces": (1e3, "meV_per_angstrom"),
     "stress": (1 / GPA, "GPa"),
 }
-"""label -> (factor, unit) of its errors in documents."""
+"""label -> (factor, unit): JSON documents give errors of the label times factor, in this unit."""
 
 
 def in_units(name: str, errors: Errors) -> dict[str, float]:
-    """Return errors under full keys with units; other properties keep the units of their labels."""
+    """Return errors in the units of `UNITS`, named in the keys; other labels keep their units."""
     factor, unit = UNITS.get(name, (1.0, ""))
     suffix = f"_{unit}" if unit else ""
     return {
@@ -119,16 +119,16 @@ def evaluate_potential(
     name: str = "test",
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Compare a potential with labels.
+    """Compare the predictions of a potential with the labels of structures.
 
     Args:
         potential: the model that predicts.
-        data: labelled structures; one without a label is left out for that label.
+        data: labelled structures. A structure without a label does not count for that label.
         name: name of the data in reports.
-        advance: called with the number of structures done, for a progress bar.
+        advance: called with the number of structures done since the last call, to show progress.
 
     Raises:
-        InputError: no structure is labelled; others as in `Predictive.predict`.
+        InputError: no structure is labelled; or an error that `Predictive.predict` raises.
     """
     if not any(data.count(label) for label in ("energy", "forces", "stress")):
         by_model = any(PREDICTED_BY in s.info for s in data)
@@ -163,7 +163,7 @@ def _baseline(structure: Structure, e0: float, mean: float) -> Prediction:
 
 
 def errors_of(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]:
-    """Return the errors of every label that occurs."""
+    """Return label -> errors, for each label that a structure of the pairs has."""
     energy = [p.energy - float(s.labels["energy"]) for s, p in pairs if "energy" in s.labels]
     atoms = [len(s) for s, _ in pairs if "energy" in s.labels]
     differences: dict[str, list[np.ndarray]] = {
@@ -206,7 +206,7 @@ def _by_size(pairs: Sequence[tuple[Structure, Prediction]]) -> dict[str, Errors]
 
 
 def frame_record(index: int, structure: Structure, prediction: Prediction) -> Document:
-    """Return the reference and the prediction of one structure, for reports."""
+    """Return the labels and the predictions of one structure as a record for reports."""
     record: Document = {
         "index": index,
         "file": structure.place.file,

@@ -1,4 +1,4 @@
-"""Compute errors of predicted properties by Cartesian component and by degree."""
+"""Compute errors of predicted properties over Cartesian components, and by spherical degree."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from kohn.structures import Dataset, Structure
 from kohn.typing import Document
 
 Pair = tuple[Structure, dict[str, np.ndarray]]
-"""A structure, and the values that are compared with its labels."""
+"""A structure, and label -> value to compare with the label."""
 
 
 def evaluate_properties(
@@ -24,20 +24,20 @@ def evaluate_properties(
     name: str = "test",
     advance: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Compare a model of properties with labels.
+    """Compare the predictions of a model of properties with the labels of structures.
 
     Args:
         model: the model that predicts.
-        data: labelled structures; one without a label is left out for that label.
+        data: labelled structures. A structure without a label does not count for that label.
         name: name of the data in reports.
-        advance: called with the number of structures done, for a progress bar.
+        advance: called with the number of structures done since the last call, to show progress.
 
     Returns:
-        Errors of components; for polarizabilities also by degree (`polarizability_l0`, `_l2`),
-        of spherical components. The baseline is the mean label of the training data.
+        Errors of Cartesian components; for polarizabilities also those of spherical components by
+        degree (`polarizability_l0`, `_l2`). The baseline is the mean label of the training data.
 
     Raises:
-        InputError: no structure is labelled; others as in `PropertyModel.predict`.
+        InputError: no structure is labelled; or an error that `PropertyModel.predict` raises.
     """
     if not any(label_of(s, t) is not None for s in data for t in model.targets):
         raise InputError(
@@ -60,7 +60,7 @@ def evaluate_properties(
 
 
 def errors_of(pairs: list[Pair]) -> dict[str, Errors]:
-    """Return the errors of every label that occurs."""
+    """Return label -> errors, for each label that a structure of the pairs has."""
     errors = {}
     for target in dict.fromkeys(t for _, values in pairs for t in values):
         both = [(label_of(s, target), values[target]) for s, values in pairs if target in values]
@@ -76,7 +76,7 @@ def errors_of(pairs: list[Pair]) -> dict[str, Errors]:
 
 
 def _record(index: int, structure: Structure, values: dict[str, np.ndarray]) -> Document:
-    """Return the reference and the prediction of one structure, for reports."""
+    """Return the labels and the predictions of one structure as a record for reports."""
     record: Document = {
         "index": index,
         "file": structure.place.file,

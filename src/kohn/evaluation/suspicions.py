@@ -1,4 +1,4 @@
-"""Recognise errors of predictions that look like errors of the labels."""
+"""Recognise errors of predictions that look like mistakes in the labels."""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -10,15 +10,15 @@ from kohn.units import GPA
 
 SHEAR = ("yz", "xz", "xy")
 FEWEST, FACTOR = 5, 2.0
-"""Smallest number of structures of a kind, and factor by which the error must fall."""
+"""Fewest stresses of a config_type to check, and factor by which another order cuts the error."""
 
 
 def suspicions(pairs: Sequence[tuple[Structure, Prediction]]) -> list[str]:
-    """Describe in words, by config_type, apparent errors of the labels.
+    """Return a sentence for each config_type in which labels of the stress seem wrong.
 
-    They are shear components of the stress in another order: codes use different ones (VASP prints
-    xx yy zz xy yz zx, ASE has xx yy zz yz xz xy), and no check of the data alone sees it. A
-    model with the symmetry built in cannot learn a wrong order, so its errors show it.
+    The mistake is another order of the shear components: VASP prints xx yy zz xy yz zx, ASE has
+    xx yy zz yz xz xy. No check of the data alone reveals the wrong order. A model with built-in
+    symmetry cannot learn the wrong order, so the errors of its predictions reveal it.
     """
     descriptions = []
     for kind in sorted({s.config_type for s, _ in pairs}):
@@ -36,7 +36,7 @@ def suspicions(pairs: Sequence[tuple[Structure, Prediction]]) -> list[str]:
 
 
 def _other_order(kind: str, labels: np.ndarray, predicted: np.ndarray) -> list[str]:
-    """Compare shear components [frames, 3] with the predicted ones in each possible order."""
+    """Return a sentence if another order of the shear labels, [structures, 3], fits much better."""
     errors = {
         order: float(np.abs(predicted - labels[:, order]).mean())
         for order in permutations(range(3))

@@ -1,4 +1,4 @@
-"""Structures as graphs: dense neighbourhoods, batches of fixed shape, gathers without scatter."""
+"""Represent structures as graphs: padded rows of neighbours, batches of fixed shape, gathers."""
 
 from kohn.graphs.batching import Graph as Graph
 from kohn.graphs.batching import Shape as Shape

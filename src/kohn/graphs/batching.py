@@ -1,8 +1,8 @@
-"""Build batches: structures concatenated along the atoms and padded to a fixed shape.
+"""Build batches: concatenate the atoms of structures, and pad all arrays to a fixed shape.
 
-A batch has shape (N, K, G): rows, slots per row, structures. The last row is always a dummy
-atom: padding slots point to it, and their reverse edge is its last slot. Compiled functions
-depend on the shape alone, so the few shapes that occur are chosen beforehand (`plan_shapes`).
+A batch has N rows (one per atom), K slots per row (one per neighbour) and G structures, padding
+included. The last row is a dummy atom, to which padding slots point; their reverse edge is the
+last slot of that row. A function is compiled for each shape, so `plan_shapes` chooses a few.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ from kohn.typing import Array, Bool, Float, Int
 
 
 class Graph(eqx.Module):
-    """A batch of structures as models see it: named arrays, one row per atom.
+    """A batch of G structures for a model: N rows (atoms) of K slots (neighbours), with padding.
 
     Attributes:
-        species: index of the element in the model's list, [N]; 0 in padding rows.
-        displacement: d from the atom to the neighbour, Å, [N, K, 3]: the one input that
-            energies depend on continuously; forces and stress are derivatives with respect to it.
-        index: the neighbour's row, [N, K]; the last row in padding slots.
-        reverse: slot of the reverse edge in [N · K]; the last slot in padding slots.
+        species: index of the atom's element in the list of the model, [N]; 0 in padding rows.
+        displacement: vector d from the atom to the neighbour, Å, [N, K, 3]: the one input on which
+            energies depend continuously; forces and stress are derivatives with respect to it.
+        index: row of the neighbour, [N, K]; the last row in padding slots.
+        reverse: slot of the reverse edge, counted through all N·K, [N, K]; the last one in padding.
         edge_mask: which slots hold an edge, [N, K].
         atom_mask: which rows hold an atom, [N].
-        structure: which structure a row belongs to, [N].
-        volume: |det cell|, Å³, [G]; 1 without a volume.
-        positions: from the centre of mass, Å, float64, [N, 3]; zero in periodic structures.
-        charge: Q of each structure, e, float64, [G]; zero in periodic structures.
-        isolated: which structures are periodic in no direction, [G].
+        structure: index of the structure to which a row belongs, [N].
+        volume: |det cell|, Å³, [G]; 1 if a structure has no volume.
+        positions: relative to the centre of mass, Å, float64, [N, 3]; zero if periodic.
+        charge: total charge Q of each structure, e, float64, [G]; zero if periodic.
+        isolated: which structures are not periodic in any direction, [G].
 
-    The last three are None unless requested: few models need them.
+    Positions, charge and isolated are None unless requested, because few models need them.
     """
 
     species: Int[Array, " N"]
@@ -54,13 +54,13 @@ class Graph(eqx.Module):
 
     @property
     def n_structures(self) -> int:
-        """G, padding structures included."""
+        """The number G of structures, padding included."""
         return self.volume.shape[0]
 
     def sum_atoms(self, values: Float[Array, " N *features"]) -> Float[Array, " G *features"]:
         """Sum over the atoms of each structure, without padding, in float64.
 
-        This is a product with the membership matrix: it needs no scatter, forward or backward.
+        This is a product with a matrix of 0 and 1: no scatter is needed, forward or backward.
         """
         belongs = jnp.arange(self.n_structures, dtype=jnp.int32)[:, None] == self.structure[None]
         member = (belongs & self.atom_mask[None]).astype(jnp.float64)
@@ -68,7 +68,7 @@ class Graph(eqx.Module):
 
 
 class Shape(NamedTuple):
-    """Shape of a padded batch: rows N, slots per row K, structures G."""
+    """The shape of a padded batch: the numbers of rows, of slots per row, and of structures."""
 
     rows: int
     slots: int
@@ -77,14 +77,14 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Waste:
-    """Slots of padding and slots with edges, counted over batches."""
+    """The numbers of padding slots and of slots with an edge, summed over batches."""
 
     padded_slots: int
     real_slots: int
 
     @property
     def ratio(self) -> float:
-        """Padded slots per slot that holds an edge."""
+        """Number of padding slots per slot with an edge."""
         return self.padded_slots / max(self.real_slots, 1)
 
 
@@ -92,7 +92,7 @@ def species_index(structure: Structure, elements: Sequence[int]) -> np.ndarray:
     """Return the position of each atom's element in `elements`, int32 [n].
 
     Raises:
-        InputError: an element that the model has not seen.
+        InputError: an element of the structure is not in `elements`.
     """
     table = np.full(120, -1, dtype=np.int32)
     table[list(elements)] = np.arange(len(elements), dtype=np.int32)
@@ -117,14 +117,14 @@ def collate(
     dtype: type = np.float32,
     charges: Sequence[float] | None = None,
 ) -> Graph:
-    """Build one padded graph of several structures (NumPy arrays; JAX moves them when used).
+    """Build one padded graph of several structures, of NumPy arrays (JAX copies them when used).
 
     Args:
-        structures, neighbourhoods: in the same order, at most `shape.structures`.
+        structures, neighbourhoods: structures (at most `shape.structures`) and their neighbours.
         elements: atomic numbers in the order of the model.
-        shape: at least `needed_shape(neighbourhoods)`, which is the default.
-        dtype: of displacements and volumes.
-        charges: Q of each structure, e; with them the graph has positions, charge and isolated.
+        shape: shape of the batch; at least, and by default, `needed_shape(neighbourhoods)`.
+        dtype: number type of displacements and volumes.
+        charges: total charges, e; if given, the graph has positions, charge and isolated.
 
     Raises:
         InputError: the shape is too small, or an element is not in the list.
@@ -166,7 +166,7 @@ def collate(
 def _molecules(
     structures: Sequence[Structure], charges: Sequence[float], shape: Shape
 ) -> tuple[Any, Any, Any]:
-    """Return positions, charge and isolated of `Graph`, padded."""
+    """Return the padded arrays positions, charge and isolated of a `Graph`."""
     positions, charge = np.zeros((shape.rows, 3)), np.zeros(shape.structures)
     isolated, start = np.zeros(shape.structures, bool), 0
     for g, s in enumerate(structures):
@@ -178,7 +178,7 @@ def _molecules(
 
 
 def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
-    """Return the smallest shape that holds these structures and one dummy row."""
+    """Return the smallest shape of a batch of these structures, with its dummy row."""
     rows = sum(len(h.index) for h in neighbourhoods) + 1
     slots = max((h.width for h in neighbourhoods), default=1)
     return Shape(rows, slots, len(neighbourhoods))
@@ -187,14 +187,14 @@ def needed_shape(neighbourhoods: Sequence[Neighbourhood]) -> Shape:
 def plan_shapes(
     sizes: np.ndarray, widths: np.ndarray, batch: int, *, most: int = 4, seed: int = 0
 ) -> tuple[Shape, ...]:
-    """Choose at most `most` shapes for random batches, the largest of which holds any batch.
+    """Choose at most `most` batch shapes for training, so that few functions are compiled.
 
-    Batches are drawn as training draws them, and the sizes that occur are cut at equal
-    shares, so that most batches have little padding and no batch ever needs a new shape.
+    Random batches are drawn as in training. Each shape is chosen for an equal share of them, so
+    that most batches need little padding; the largest shape holds every possible batch.
 
     Args:
-        sizes: atoms in each structure. widths: neighbours of its best-connected atom.
-        batch: structures per batch.
+        sizes: number of atoms of each structure. widths: its largest number of neighbours.
+        batch: number of structures per batch.
     """
     batch = min(batch, len(sizes))
     slots = int(widths.max())
@@ -203,18 +203,18 @@ def plan_shapes(
     draws = (rng.choice(len(sizes), batch, replace=False) for _ in range(512))
     totals = np.sort([sizes[draw].sum() for draw in draws])
     cuts = {int(totals[511 * i // most]) + 1 for i in range(1, most)}
-    rows = sorted({min(_rounded(c), largest) for c in cuts} | {largest})
+    rows = sorted({min(_rounded_rows(c), largest) for c in cuts} | {largest})
     return tuple(Shape(r, slots, batch) for r in rows)
 
 
-def _rounded(rows: int) -> int:
-    """Round up to a multiple of about 3 %, so that nearly equal sizes share a shape."""
+def _rounded_rows(rows: int) -> int:
+    """Round a number of rows up by at most about 3 %, so that similar sizes share a shape."""
     step = max(1, rows // 32)
     return -(-rows // step) * step
 
 
 def fitting_shape(shapes: Sequence[Shape], needed: Shape) -> Shape:
-    """Return the smallest of `shapes` that holds `needed`."""
+    """Return the smallest of `shapes` that holds a batch of the shape `needed`."""
     for shape in sorted(shapes):
         if all(a >= b for a, b in zip(shape, needed, strict=True)):
             return shape
@@ -222,6 +222,6 @@ def fitting_shape(shapes: Sequence[Shape], needed: Shape) -> Shape:
 
 
 def waste(graph: Graph) -> Waste:
-    """Count the padding of one batch."""
+    """Count the padding slots and the edges of one batch."""
     mask = np.asarray(graph.edge_mask)
     return Waste(int(mask.size - mask.sum()), int(mask.sum()))

@@ -1,13 +1,14 @@
 """Gather values of neighbours by a linear map whose transpose is again a gather.
 
-In dense rows every edge i → j in slot (i, k) has its reverse j → i in some slot (j, k'), so
+Atom i has a row of slots (i, k), one for each edge i → j to a neighbour; the reverse edge j → i is
+in a slot of row j. Values h of atoms give values g in slots, and gradients ḡ give gradients h̄:
 
     gather      g[i, k] = h[index[i, k]]
     transpose   h̄[i]    = Σ_k ḡ[reverse[i, k]]
 
-so that energy, forces and training steps need no scatter. Both directions are JAX
-primitives, linear in their first argument, each the transpose of the other: they can be
-differentiated any number of times in either mode, batched and compiled.
+Therefore energy, forces and training steps need no scatter. Both maps are JAX primitives, linear in
+their first argument, and each is the transpose of the other: they can be differentiated any number
+of times in either mode, batched and compiled.
 """
 
 import jax
@@ -25,13 +26,13 @@ def gather_neighbours(
     index: Int[Array, "atoms K"],
     reverse: Int[Array, "atoms K"],
 ) -> Float[Array, "atoms K *features"]:
-    """Return h of the atom in each slot.
+    """Return for each slot the value h of the neighbour in it.
 
     Args:
         h: one value per atom, [N, ...].
-        index: the atom in each slot, [N, K]; padding slots point to a dummy atom.
-        reverse: slot of the reverse edge, counted through [N · K]; padding slots point to
-            a padding slot.
+        index: row of the neighbour in each slot, [N, K]; padding slots point to a dummy atom.
+        reverse: number of the slot with the reverse edge, counted through all N·K slots, [N, K];
+            padding slots point to a padding slot.
 
     Returns:
         [N, K, ...]. Values in padding slots are arbitrary; the caller must mask them and their
@@ -45,16 +46,16 @@ def sum_over_reverse(
     index: Int[Array, "atoms K"],
     reverse: Int[Array, "atoms K"],
 ) -> Float[Array, " atoms *features"]:
-    """Compute Σ_k g at the reverse of slot (i, k): the values of other rows for atom i."""
+    """Return for each atom i the sum of the values g of all edges j → i, which end at this atom."""
     return _sum.bind(g, index, reverse)
 
 
 def take_reverse(
     e: Float[Array, "atoms K *features"], reverse: Int[Array, "atoms K"]
 ) -> Float[Array, "atoms K *features"]:
-    """Return e of the reverse edge, e[j → i] in slot (i, j); the map is its own transpose.
+    """Return for each edge i → j the value e of its reverse edge; the map is its own transpose.
 
-    Values in padding slots are arbitrary; mask them and their gradients.
+    Values in padding slots are arbitrary; mask these values and their gradients.
     """
     return _reversed.bind(e, reverse, reverse)
 
@@ -62,12 +63,12 @@ def take_reverse(
 def select_columns(
     x: Float[Array, "*rows columns"], columns: Int[Array, " D"], inverse: Int[Array, " columns"]
 ) -> Float[Array, "*rows D"]:
-    """Return x[..., columns], for columns that occur at most once.
+    """Return x[..., columns]; no column may be selected twice.
 
     Args:
-        x: [..., C].
-        columns: the columns to keep, in this order, [D].
-        inverse: new position of each column, [C]; D for columns that are left out.
+        x: array with C columns, [..., C].
+        columns: indices of the selected columns, in the order of the result, [D].
+        inverse: position of each column of x in the result, [C]; D if it is not selected.
     """
     return _select.bind(x, columns, inverse)
 
@@ -101,7 +102,7 @@ def _reversed_impl(e, reverse, _):
 
 
 def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> Primitive:
-    """`axis`: an axis that the implementation does not change, used for a batch."""
+    """Return a linear primitive; under vmap the new axis goes to `axis`, which it leaves alone."""
 
     primitive = Primitive(name)
     primitive.def_impl(jax.jit(implementation))
@@ -127,7 +128,7 @@ def _linear_primitive(name: str, implementation, transposed, axis: int = -1) -> 
 
     def batch(arguments, axes):
         x, index, reverse = arguments
-        if axes[1] is None and axes[2] is None:  # one table for all: the batch is one more axis
+        if axes[1] is None and axes[2] is None:  # one table for the whole batch
             out = primitive.bind(jnp.moveaxis(x, axes[0], axis), index, reverse)
             return out, axis % out.ndim
         return jax.vmap(implementation, in_axes=axes)(x, index, reverse), 0
@@ -144,15 +145,15 @@ _spread = _linear_primitive("spread", _spread_impl, lambda: _select, axis=0)
 
 
 def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the slot of the reverse of every edge, for rows of any layout.
+    """Return for every edge the slot of its reverse; edges may be in any slots of their rows.
 
-    The reverse of the edge (i, j, S) is (j, i, -S).
+    An edge goes from atom i to the image of atom j in the cell S; its reverse, from j to i in −S.
 
     Args:
-        index: [N, K], shift: [N, K, 3], mask: [N, K].
+        index: row of j, [N, K]. shift: S, [N, K, 3]. mask: whether a slot holds an edge, [N, K].
 
     Returns:
-        int32 [N, K]; −1 in padding slots.
+        Slots, counted through all N·K slots, int32 [N, K]; −1 in padding slots.
     """
     n, k = index.shape
     i = np.repeat(np.arange(n), k).reshape(n, k)[mask]
@@ -165,7 +166,7 @@ def reverse_slots(index: np.ndarray, shift: np.ndarray, mask: np.ndarray) -> np.
 
 
 def _order(i: np.ndarray, j: np.ndarray, s: np.ndarray, n: int) -> np.ndarray:
-    """Return the indices that sort edges (i, j, S): by one integer per edge if that has room."""
+    """Return the indices that sort edges (i, j, S), by one integer per edge if 64 bits suffice."""
     m = int(np.abs(s).max(initial=0))
     base, pair = 2 * m + 1, i.astype(np.int64) * n + j
     shift = ((s[:, 0] + m) * base + s[:, 1] + m) * base + s[:, 2] + m

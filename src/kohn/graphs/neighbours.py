@@ -1,7 +1,7 @@
-"""Find neighbours of atoms as dense rows: for every atom one padded row of all pairs within r_c.
+"""Find the neighbours of atoms within the cutoff r_c, as one padded row of slots for every atom.
 
 All periodic images within the cutoff count, in any cell, however small or skewed, with atoms
-wrapped or not. vesin searches the pairs; this module arranges them.
+wrapped or not. The library vesin searches the pairs; this module arranges them.
 """
 
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from kohn.structures import Structure
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """The edges of one structure in dense rows; NumPy, on the host.
+    """The neighbours of the n atoms of a structure: NumPy arrays with a row of K slots per atom.
 
     The edge in slot (i, k) goes from atom i to the image of atom j = index[i, k] displaced by
     the integer cell vector S = shift[i, k]:  d[i, k] = r_j + S · cell − r_i.
 
     Attributes:
-        index: int32 [n, K], the neighbour; in padding slots n, one past the last atom.
-        shift: int32 [n, K, 3].
+        index: int32 [n, K], the neighbour j; n in padding slots, which is not an atom.
+        shift: int32 [n, K, 3], S; 0 in padding slots.
         mask: bool [n, K], False in padding slots.
-        reverse: int32 [n, K], slot i·K + k of the edge (j, i, −S); in padding slots −1.
-        displacement: float64 [n, K, 3], Å; in padding slots (cutoff, 0, 0).
+        reverse: int32 [n, K], j·K + k' if the edge from j to i with −S is in slot (j, k'); else −1.
+        displacement: float64 [n, K, 3], d, Å; (cutoff, 0, 0) in padding slots.
         cutoff: r_c, Å; every edge has r < r_c.
     """
 
@@ -40,22 +40,22 @@ class Neighbourhood:
 
     @property
     def edges(self) -> int:
-        """Number of directed edges."""
+        """The number of edges; each pair of neighbours has two, one in each direction."""
         return int(self.mask.sum())
 
     @property
     def width(self) -> int:
-        """K, the length of a row."""
+        """The number K of slots in a row."""
         return self.index.shape[1]
 
 
 def pairs_within(
     structure: Structure, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return all directed pairs with r < r_c.
+    """Return all directed pairs of an atom i and an image of an atom j nearer than the cutoff.
 
     Returns:
-        i, j [E]; S [E, 3] integer cell shifts; d [E, 3] displacements, Å, float64.
+        i, j: atoms [E]; S: cell shifts of j, integers [E, 3]; d: displacements, Å, float64 [E, 3].
 
     Raises:
         InputError: positions or cell are not finite; a periodic direction has no cell
@@ -84,7 +84,7 @@ def pairs_within(
 
 
 def check_geometry(structure: Structure, cutoff: float) -> None:
-    """Refuse structures without neighbourhoods: not finite, or periodic without a cell vector."""
+    """Refuse coordinates that are not finite, and periodic directions without a cell vector."""
     where: Place = structure.place
     if not (np.isfinite(structure.positions).all() and np.isfinite(structure.cell).all()):
         raise InputError("positions or cell are not finite numbers", where=where)
@@ -109,17 +109,16 @@ def neighbourhood(
     width: int | None = None,
     images: Literal["all", "nearest"] = "all",
 ) -> Neighbourhood:
-    """Return the dense rows of a structure, by default with all images.
+    """Return the neighbours of all atoms of a structure, by default with all periodic images.
 
     Args:
         structure: positions need not be wrapped; the cell may be left-handed.
         cutoff: r_c in Å.
-        width: K, at least the largest number of neighbours, which is the default.
-        images: 'nearest' for the minimum-image graph: one edge per pair of atoms.
+        width: number K of slots per row; at least, and by default, the most neighbours of an atom.
+        images: 'nearest' gives the minimum-image graph: only the nearest image of each atom.
 
     Raises:
-        InputError: see `pairs_within`; or `width` is too small; or the minimum-image graph
-            would miss neighbours.
+        InputError: see `pairs_within`; `width` is too small; the minimum-image graph misses some.
     """
     i, j, shift, d = pairs_within(structure, cutoff)
     if images == "nearest":
@@ -155,7 +154,7 @@ def dense_rows(
     *,
     width: int | None = None,
 ) -> Neighbourhood:
-    """Arrange directed pairs, which include their reverses, in rows of `width` slots."""
+    """Arrange pairs (i, j, shift, d), each in both directions, in n rows of `width` slots."""
     if (i[1:] < i[:-1]).any():
         order = np.argsort(i, kind="stable")
         i, j, shift, d = i[order], j[order], shift[order], d[order]

@@ -1,4 +1,4 @@
-"""Keep neighbours while atoms move: a list with a skin, in arrays that only grow."""
+"""Keep neighbour lists while atoms move, by means of a skin, in arrays whose shape only grows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,9 +16,9 @@ from kohn.typing import Array, Bool, Float, Int
 
 
 class Topology(eqx.Module):
-    """The candidates for neighbours of each atom; with positions and cell they give a graph.
+    """The possible neighbours of each atom (candidates); with positions they give a `Graph`.
 
-    Attributes as in `Graph`; shift is the integer cell vector S of each slot, [N, K, 3].
+    Attributes as in `Graph`; shift: cell vector S of the image in each slot, integers, [N, K, 3].
     """
 
     species: Int[Array, " N"]
@@ -55,47 +55,47 @@ class Topology(eqx.Module):
         )
 
 
-Shapes = Callable[[int, int, Sequence[Shape]], Shape]
-"""Chooses the padded shape of a list of n atoms with k neighbours, given its earlier shapes."""
+ShapeChoice = Callable[[int, int, Sequence[Shape]], Shape]
+"""(n, k, earlier shapes) -> padded shape of a neighbour list of n atoms with k neighbours each."""
 
 
 def growing_shape(n: int, k: int, known: Sequence[Shape]) -> Shape:
-    """Return the smallest known shape that fits, or a new one with room, to compile rarely."""
-    # For one system capacity only grows; the shape of a much larger system would be wasteful.
+    """Return the smallest known shape for n atoms with k neighbours, or a new shape with room."""
+    # For one system the shape only grows; the shape of a much larger system would be wasteful.
     near = [s for s in known if n + 1 <= s.rows <= 2 * (n + 1)]
     fitting = [s for s in near if s.slots >= k]
     if fitting:
         return min(fitting)
-    # Leave a little room at first; if it was too little, much more.
+    # The first shape has little spare room; if it was too little, the next has much more.
     room = max(2, k // 2 if near else k // 8)
     return Shape(n + 1, -(-(k + room) // 4) * 4, 1)
 
 
 def ladder_shape(n: int, k: int, known: Sequence[Shape]) -> Shape:
-    """Return a shape of a coarse ladder, whatever came before: padding may change the rounding."""
+    """Return a shape that depends on n and k only, not on earlier structures: padding may change
+    the rounding of results."""
     del known
     return Shape(_rung(n + 1), _rung(k), 1)
 
 
 def _rung(n: int) -> int:
-    """Return the next of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: steps are coarse while compiling
-    takes longer than computing the padding."""
+    """Round n up to one of 4, 8, 16, 32, 48, 64, 96, 128, 192 …: the steps are coarser for small n,
+    where compiling takes longer than computing the padding."""
     power = max(4, 1 << (n - 1).bit_length())
     return 3 * power // 4 if power > 32 and n <= 3 * power // 4 else power
 
 
 class Verlet:
-    """A neighbour list with a skin, and the shapes it has taken.
+    """A neighbour list with a skin, and the padded shapes it has had.
 
-    A pair closer than cutoff + skin when the list was made is a candidate until an atom has
-    moved more than half the skin. A change of the cell is a movement too: atoms are compared at
-    equal fractional coordinates, and the strain bounds how near it brings images.
+    The list contains all pairs closer than cutoff + skin; it is valid until an atom has moved by
+    more than half the skin. If the cell changes, movements are measured from equal fractional
+    coordinates, and the strain limits how near images can come.
 
     Args:
         cutoff: r_c, Å. skin: Å. elements: atomic numbers in the order of the model.
-        inspect: called with each structure for which a list is made, and its neighbours within
-            cutoff + skin.
-        choose_shape: chooses the shapes.
+        inspect: called with each structure that gets a new list, and the neighbours in the list.
+        choose_shape: chooses the padded shape of each new list.
     """
 
     def __init__(
@@ -104,22 +104,22 @@ class Verlet:
         skin: float,
         elements: tuple[int, ...],
         inspect: Callable[[Structure, Neighbourhood], None] = lambda structure, rows: None,
-        padded: Shapes = growing_shape,
+        choose_shape: ShapeChoice = growing_shape,
     ):
         self.cutoff, self.skin, self.elements, self.inspect = cutoff, skin, elements, inspect
-        self.padded = padded
+        self.choose_shape = choose_shape
         self.shapes: list[Shape] = []
         self.builds = 0
         self._made_for: Structure | None = None
         self._topology: Topology | None = None
 
     def update(self, structure: Structure) -> Topology:
-        """Return the topology of a structure; the present topology if it still holds."""
-        if self._topology is None or not self._holds(structure):
+        """Return the topology of a structure: the present topology if it is still valid."""
+        if self._topology is None or not self._is_valid_for(structure):
             rows = neighbourhood(structure, self.cutoff + self.skin)
             self.inspect(structure, rows)
             self._topology = self._topology_of(structure, rows)
-            # Copies: callers move atoms in place.
+            # Copy the arrays, because callers move atoms in place.
             self._made_for = replace(
                 structure, positions=structure.positions.copy(), cell=structure.cell.copy()
             )
@@ -127,10 +127,10 @@ class Verlet:
         return self._topology
 
     def forget(self) -> None:
-        """Search neighbours again for the next structure; the shapes are kept."""
+        """Forget the list, so that the next structure gets a new one; the shapes are kept."""
         self._made_for = self._topology = None
 
-    def _holds(self, new: Structure) -> bool:
+    def _is_valid_for(self, new: Structure) -> bool:
         old = self._made_for
         if old is None or len(old) != len(new) or self.skin == 0.0:
             return False
@@ -153,7 +153,7 @@ class Verlet:
     def _topology_of(self, structure: Structure, rows: Neighbourhood) -> Topology:
         """Return the topology of these rows, padded to a shape that holds them."""
         n, k = rows.index.shape
-        shape = self.padded(n, k, self.shapes)
+        shape = self.choose_shape(n, k, self.shapes)
         if shape not in self.shapes:
             self.shapes.append(shape)
         n_rows, n_slots, _ = shape

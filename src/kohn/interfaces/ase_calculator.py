@@ -1,4 +1,4 @@
-"""Provide a potential as an ASE calculator: energy, free energy, energies, forces, stress."""
+"""Provide a potential as an ASE calculator of energy, energies of atoms, forces and stress."""
 
 import warnings
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from kohn.potential import load_potential
 from kohn.structures import Prediction, Predictive, from_ase
 from kohn.structures.properties import PREDICTOR
 
-OF_ASE = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
-"""Arguments of every ASE calculator."""
+ASE_ARGUMENTS = ("restart", "ignore_bad_restart_file", "label", "atoms", "directory")
+"""Arguments that every ASE calculator accepts."""
 DEVICES = {"cpu": "cpu", "gpu": "gpu", "cuda": "gpu"}
-"""Name of a device -> its name in JAX."""
+"""Name of a device, as users write it -> the name of this device in JAX."""
 
 
 class Calculator(AseCalculator):
@@ -30,30 +30,30 @@ class Calculator(AseCalculator):
         atoms.calc = kohn.Calculator("runs/first/model.safetensors")
         atoms.get_potential_energy()
 
-    Labels and results of the atoms are ignored. The neighbour list has a skin and is built again
-    only when an atom has moved by half of it; its padded size only grows, so that a long
-    simulation compiles a few times at most (`compilations`).
+    Labels and results of the atoms are ignored. The neighbour list has a skin, and is built again
+    only when an atom has moved by half the skin. The padded size of the list only grows, so that a
+    long simulation compiles a few times at most (`compilations`).
 
-    Geometries unlike the training data give one warning (`kohn.potential.ExtrapolationWarning`),
-    if the model file describes these data; they are checked with each new neighbour list.
+    Each new neighbour list is checked: the first geometry unlike the training data gives a warning
+    (`kohn.potential.ExtrapolationWarning`), if the model file describes these data.
 
-    A potential that is not conservative (`conservative`) predicts forces directly: they are not
-    the derivative of the energy, a simulation does not conserve it, and stress is not available.
-    One warning says so. Structures that are periodic in no direction, or whose cell has no volume,
-    have no stress either; for slabs and wires V is the volume of the cell as given.
+    A potential that is not conservative (`conservative`) predicts forces directly: the forces are
+    not the derivative of the energy, a simulation does not conserve the energy, and there is no
+    stress; a warning says so. Structures that are periodic in no direction, or whose cell has no
+    volume, have no stress either; that of slabs and wires refers to the cell's volume as given.
 
     Args:
-        potential: a `Potential` or anything else that is `Predictive`; or a model file or run
+        potential: a `Potential` or any other `Predictive`; or the path of a model file or run
             folder.
         dtype: 'float32' or 'float64'; the precision of the potential by default.
         skin: the skin of the neighbour list, Å; with 0 each geometry gets a new list.
-        device: 'cpu' or 'gpu'; must be the one on which JAX runs, which is the default.
-        kwargs: arguments of every ASE calculator.
+        device: 'cpu' or 'gpu'; only the device on which JAX runs, the default, is accepted.
+        kwargs: arguments that every ASE calculator accepts.
 
     Raises:
         ModelFileError: the file cannot be opened.
         ConfigError: an unknown argument; a device on which JAX does not run.
-        InputError: on calculating, an element that the model has not seen, or an invalid geometry:
+        InputError: in a calculation, an element that the model has not seen or an invalid geometry:
             no atoms, numbers that are not finite, a cell without extent, atoms nearer than
             `kohn.potential.extrapolation.NEAREST` of the sum of their covalent radii.
     """
@@ -95,7 +95,7 @@ class Calculator(AseCalculator):
         self._moving = self.potential.moving(skin=skin)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return all but the neighbour lists, which are built again."""
+        """Return the state to pickle, without the neighbour lists, which are built again."""
         return {k: v for k, v in self.__dict__.items() if k != "_moving"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -112,12 +112,12 @@ class Calculator(AseCalculator):
 
     @property
     def compilations(self) -> int:
-        """Number of shapes so far; functions are compiled for each of them."""
+        """Number of compilations so far: one for each set of elements and padded shape."""
         return self._moving.compilations
 
     @property
     def searches(self) -> int:
-        """Number of searches for neighbours."""
+        """Number of searches for neighbours so far."""
         return self._moving.searches
 
     def calculate(
@@ -126,7 +126,7 @@ class Calculator(AseCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Fill `results`; everything is computed at once, because one gradient gives it all."""
+        """Fill `results` with all properties, requested or not: one gradient gives all of them."""
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
         prediction = self._moving(from_ase(self.atoms, labels="none"))
@@ -134,7 +134,7 @@ class Calculator(AseCalculator):
 
 
 def results_of(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as the `results` of an ASE calculator."""
+    """Return a prediction as the dictionary `results` of an ASE calculator."""
     results = {
         "energy": prediction.energy,
         "free_energy": prediction.energy,
@@ -151,9 +151,9 @@ def results_of(prediction: Prediction) -> dict[str, Any]:
 
 def _refuse_unknown(arguments: dict[str, Any]) -> None:
     """Refuse unknown arguments, which ASE's base class would keep and ignore."""
-    known = ("dtype", "skin", "device", *OF_ASE)
+    known = ("dtype", "skin", "device", *ASE_ARGUMENTS)
     for name in arguments:
-        if name not in OF_ASE:
+        if name not in ASE_ARGUMENTS:
             guess = nearest(name.removeprefix("default_"), known)
             raise ConfigError(
                 f"the calculator does not know the argument {name!r}",

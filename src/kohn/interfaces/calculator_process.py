@@ -1,7 +1,7 @@
-"""Run a calculator in a process of its own, which does not import Kohn.
+"""Run a calculator in a separate process, which does not import Kohn.
 
 Importing Kohn switches JAX to 64-bit numbers for the whole process. A calculator written with JAX
-would then compute in another precision than the one it ships with, or not at all.
+would then compute in a precision other than its own, or not at all.
 """
 
 import signal
@@ -22,11 +22,11 @@ WORKER = Path(__file__).with_name("worker.py")
 
 
 class Raised(Exception):
-    """The calculator raised an exception, or its process ended."""
+    """The calculator raised an exception, or the process of the calculator ended."""
 
 
 class CalculatorProcess:
-    """A calculator that is made and called in a process of its own; for `kohn.audit`.
+    """A calculator that is made and called in a separate process; for `kohn.audit`.
 
         with CalculatorProcess("ase.calculators.emt:EMT") as calculator:
             kohn.audit(calculator, "copper.xyz")
@@ -34,15 +34,15 @@ class CalculatorProcess:
     A process that dies, as Fortran programs may, is started again for the next structure.
 
     Args:
-        name: "module:Class", or a function in place of the class that returns a calculator.
-        arguments: keyword arguments of the class or function, of types that JSON has.
+        name: "module:Class", or "module:function" with a function that returns a calculator.
+        arguments: keyword arguments of the class or function, which JSON must be able to store.
 
     Attributes:
-        warnings: warnings about the arguments.
+        warnings: warnings about arguments that the calculator may ignore.
 
     Raises:
-        InputError: no such module or class, or arguments that its constructor refuses.
-        ConfigError: a name of another form, or an argument that the calculator does not know.
+        InputError: the module or class does not exist, or refuses the arguments.
+        ConfigError: `name` has another form, or the calculator does not know an argument.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any] | None = None):
@@ -77,7 +77,7 @@ class CalculatorProcess:
         return answer["warnings"]
 
     def answer(self, atoms: Atoms, wanted: Sequence[str]) -> dict[str, Any]:
-        """Return the results of `worker.answer`, and change `atoms` as the calculator does.
+        """Return the results of `worker.answer`, and change `atoms` if the calculator changes them.
 
         Raises:
             Raised: the process died.
@@ -91,7 +91,7 @@ class CalculatorProcess:
         return results
 
     def reset(self) -> str | None:
-        """Make the calculator forget its last results; return its exception as text, if any."""
+        """Make the calculator forget its last results; return the text of an exception, or None."""
         return self._ask({"what": "reset"})["raised"]
 
     def _ask(self, question: dict[str, Any]) -> Any:
@@ -116,7 +116,7 @@ class CalculatorProcess:
         return decode(line)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process of the calculator."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()

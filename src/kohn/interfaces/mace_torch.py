@@ -2,16 +2,16 @@
 
 A mace-torch model is a pickle that opens only in its own environment; there,
 ``benchmarks/peers/export_mace_torch.py`` writes it as a safetensors file with its settings,
-and `from_mace_torch` turns that file into a Kohn model that is the same function.
+and `from_mace_torch` turns that file into a Kohn model that computes the same function.
 
-This module accounts for the differences between the two:
+This module accounts for the differences between mace-torch and Kohn:
     - e3nn's SiLU factor is a Monte Carlo estimate (1.67918, exact 1.67653): the next layer's
       weights are multiplied by the ratio;
     - mace-torch keeps linearly dependent products (23 cubic invariants for l ≤ 3, of which 8
-      are independent): its weights are projected onto ours, which changes no value;
-    - weights of paths and mixing layers are flat there, arrays by degree here;
-    - e3nn's axes are ours renamed, and its edges point the other way: a rotation and a
-      reflection of everything, under which energies are invariant.
+      are independent): the weights are projected onto Kohn's, which changes no value;
+    - weights of paths and mixing layers are flat in mace-torch, arrays by degree in Kohn;
+    - e3nn's axes are Kohn's renamed, and mace-torch's edges point the other way: a rotation and
+      a reflection of everything, under which energies are invariant.
 """
 
 import json
@@ -37,19 +37,19 @@ _OPPOSITE = {
     *((1, l, l) for l in range(2, 9)),
     *((3, 4, 6), (3, 5, 7), (3, 6, 8), (4, 4, 5), (4, 5, 6), (4, 6, 7), (4, 7, 8)),
 }
-"""Couplings, in any order, whose sign in e3nn 0.4.4 is opposite to ours and to e3nn-jax's."""
+"""Couplings of degrees, in any order, whose sign in e3nn 0.4.4 differs from Kohn and e3nn-jax."""
 _BLOCKS = ("RealAgnosticInteractionBlock", "RealAgnosticResidualInteractionBlock")
 
 
 def from_mace_torch(path: str | Path, *, dtype: type | None = None) -> Potential:
-    """Read the potential from a file that ``export_mace_torch.py`` wrote.
+    """Read a potential from a file that ``export_mace_torch.py`` wrote.
 
     Args:
         path: the exported safetensors file.
         dtype: float32 or float64; the precision of the file by default.
 
     Raises:
-        ModelFileError: another kind of file, or a variant of MACE that Kohn does not have.
+        ModelFileError: the file is not such an export, or Kohn does not have this variant of MACE.
     """
     tensors, settings = _read(path)
     try:
@@ -160,7 +160,8 @@ def _matrix(flat: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _select(tensors: Tensors, config: MaceConfig, n_species: int) -> tuple[ElementLinear, ...]:
-    """Return the mixing by element after the first messages; [C, S, C] by degree in mace-torch."""
+    """Return the layers, one per degree, that mix channels by element after the first messages,
+    from [channels, elements, channels] by degree in mace-torch; () if the model has none."""
     if config.residual_first:
         return ()
     return _element_linears(
@@ -227,16 +228,16 @@ def _product(tensors: Tensors, config: MaceConfig, layer: int, n_species: int) -
 
 
 def projection(l_max: int, degree: int, order: int) -> np.ndarray:
-    """Return P with w_ours = w_theirs P: mace-torch's products in terms of our independent ones.
+    """Return the matrix P that turns mace-torch's weights into Kohn's: w_Kohn = w_mace_torch P.
 
-    Both are evaluated at random tensors, and the linear relation between their values is solved
-    for; it is exact.
+    The weights belong to products of tensors. Products of both codes are evaluated at random
+    tensors, and the linear relation between their values is solved for; the relation is exact.
 
     Returns:
-        float64 [their paths, our paths].
+        float64 [paths of mace-torch, paths of Kohn].
     """
     rng = np.random.default_rng(0)
-    theirs = list(_their_chains(l_max, degree, order))
+    theirs = list(_mace_torch_chains(l_max, degree, order))
     ours = symmetric_product(l_max, degree, order).paths[order - 1]
     a = {l: tuple(rng.normal(size=(2 * l + 1, 4 * len(theirs)))) for l in range(l_max + 1)}
 
@@ -250,7 +251,7 @@ def projection(l_max: int, degree: int, order: int) -> np.ndarray:
 
 
 def _sign(chain: tuple[int, ...]) -> int:
-    """Return the product of the signs of e3nn's couplings along a chain, relative to ours."""
+    """Return the product of the signs of e3nn's couplings along a chain, relative to Kohn's."""
     sign, left = 1, chain[0]
     for l, out in zip(chain[1::2], chain[2::2], strict=True):
         sign *= -1 if tuple(sorted((left, l, out))) in _OPPOSITE else 1
@@ -258,8 +259,8 @@ def _sign(chain: tuple[int, ...]) -> int:
     return sign
 
 
-def _their_chains(l_max: int, degree: int, order: int) -> list[tuple[int, ...]]:
-    """Return the chains of couplings in the order of mace-torch's U matrices (its `_wigner_nj`)."""
+def _mace_torch_chains(l_max: int, degree: int, order: int) -> list[tuple[int, ...]]:
+    """Return mace-torch's chains of couplings in the order of its U matrices (its `_wigner_nj`)."""
     chains: list[tuple[tuple[int, int], tuple[int, ...]]] = [
         ((l, (-1) ** l), (l,)) for l in range(l_max + 1)
     ]

@@ -12,17 +12,17 @@ from kohn.interfaces.calculator_process import CalculatorProcess
 def open_calculator(
     name: str | Path, arguments: Mapping[str, Any] | None = None, *, dtype: str | None = None
 ) -> Calculator | CalculatorProcess:
-    """Open a model file, a run folder or a calculator class.
+    """Open a model file, a run folder or a calculator class as a calculator.
 
     Args:
-        name: a model file or run folder; or "module:Class", which gets a process of its own that
-            the caller must close.
+        name: a model file or run folder; or "module:Class", whose calculator runs in a separate
+            process, which the caller must close.
         arguments: keyword arguments of the class.
-        dtype: of a model, "float32" or "float64"; the precision of its file by default.
+        dtype: the precision of a model, "float32" or "float64"; that of its file by default.
 
     Raises:
-        ModelFileError, InputError: the model cannot be opened, or the class cannot be made.
-        ConfigError: arguments for a model; another dtype.
+        ModelFileError, InputError: the model cannot be opened, or the calculator cannot be made.
+        ConfigError: arguments are given for a model file, or the dtype is unknown.
     """
     if is_class(name):
         return CalculatorProcess(str(name), arguments)
@@ -36,7 +36,7 @@ def open_calculator(
 
 
 def is_class(name: str | Path) -> bool:
-    """Return whether a name is "module:Class" and no file has this name."""
+    """Return whether a name has the form "module:Class", and no file has this name."""
     module, colon, attribute = str(name).partition(":")
     dotted = all(part.isidentifier() for part in f"{module}.{attribute}".split("."))
     return bool(colon) and dotted and not Path(name).exists()

@@ -1,8 +1,8 @@
-"""Call a calculator on atoms; run as a script, serve one calculator to another process.
+"""Call a calculator for atoms; run as a script, call it on behalf of another process.
 
 This file does not import Kohn: importing Kohn switches JAX to 64-bit numbers, and a calculator
-written with JAX must be measured in the precision that it ships with. `calculator_process.py`
-starts the script and exchanges lines of JSON with it over pipes, one answer for each question.
+written with JAX must be measured in its own precision. `calculator_process.py` starts the script
+and sends it questions, one line of JSON each, over a pipe; each answer is one line of JSON too.
 """
 
 import difflib
@@ -24,15 +24,15 @@ SHAPES: dict[str, tuple[Callable[[int], list[tuple[int, ...]]], str]] = {
     "forces": (lambda n: [(n, 3)], "({n}, 3)"),
     "stress": (lambda n: [(6,), (3, 3)], "(6,), Voigt's xx yy zz yz xz xy, or (3, 3)"),
 }
-"""Quantity -> its allowed shapes for n atoms, and the same in words."""
+"""Quantity -> (function of n that returns the allowed shapes for n atoms, these in words)."""
 
 
 class WrongShape(Exception):
-    """An array of a calculator has another shape than in ASE."""
+    """A calculator returned an array whose shape is not that of ASE's calculators."""
 
 
 class Refused(Exception):
-    """A calculator cannot be made; `parts` are the parts of an error, see `kohn.errors`."""
+    """A calculator cannot be made; `parts` are the class and arguments of a `KohnError`."""
 
     def __init__(self, kind: str, message: str, **parts: str | None):
         super().__init__(message)
@@ -40,7 +40,7 @@ class Refused(Exception):
 
 
 def answer(calculator: Any, atoms: Atoms, wanted: Sequence[str]) -> dict[str, Any]:
-    """Compute the wanted quantities of atoms, one after the other.
+    """Compute the wanted quantities of atoms with a calculator, one after the other.
 
     The energy is the free energy if the calculator has one, because forces and stress are its
     derivatives.
@@ -49,8 +49,8 @@ def answer(calculator: Any, atoms: Atoms, wanted: Sequence[str]) -> dict[str, An
         wanted: some of 'energy', 'forces' and 'stress', in the order of the requests.
 
     Returns:
-        Arrays by name, unchanged; `lacks`, name -> why the calculator gives none; `raised`, the
-        text of an exception, and `first`, the text of a refusal before it, if any.
+        Quantity -> array, as computed; 'lacks' -> {quantity: why the calculator does not give it};
+        after an exception 'raised' -> its text; after a refusal 'first' -> the text of the first.
     """
     # In ASE's classes `implemented_properties` is a list; in some others it is a method.
     properties = getattr(calculator, "implemented_properties", ())
@@ -86,7 +86,7 @@ def _array(name: str, value: Any, n: int) -> np.ndarray:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an exception in one line, with its cause, if any, first."""
+    """Return an exception as one line of text; the cause of the exception, if any, comes first."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if "StackTrace" in type(cause).__name__:  # JAX attaches one to its errors
         cause = None
@@ -96,7 +96,7 @@ def text_of(error: BaseException) -> str:
 
 
 def reset(calculator: Any) -> str | None:
-    """Make a calculator forget its last results; return its exception as text, if any."""
+    """Make a calculator forget its last results; return the text of an exception, or None."""
     forget = getattr(calculator, "reset", None)
     if callable(forget):
         try:
@@ -109,12 +109,11 @@ def reset(calculator: Any) -> str | None:
 # Making a calculator from its name
 
 
-def made(name: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
-    """Make a calculator from "module:Class" and its arguments; return it with warnings about them.
+def make_calculator(name: str, options: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the calculator "module:Class" with arguments `options`, and warnings about arguments.
 
     Raises:
-        Refused: no such module or class, arguments that its constructor refuses, or an argument
-            that the calculator does not know.
+        Refused: the module or class does not exist, or an argument is refused or unknown.
     """
     module, _, attribute = name.partition(":")
     kind = _attribute(_module(module), module, attribute)
@@ -137,7 +136,7 @@ NO_CALCULATOR = "this is not an ASE calculator"
 
 
 def not_a_calculator(value: Any) -> dict[str, str | None]:
-    """Return the other parts of the error `NO_CALCULATOR`."""
+    """Return `expected`, `received` and `fix` of the error `NO_CALCULATOR` for a wrong value."""
     is_class = isinstance(value, type)
     return {
         "expected": "an object with get_potential_energy, get_forces and get_stress",
@@ -147,18 +146,18 @@ def not_a_calculator(value: Any) -> dict[str, str | None]:
 
 
 def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
-    """Check for arguments that a calculator accepted and will ignore.
+    """Find arguments that a calculator has accepted but will ignore.
 
-    ASE's base class keeps any keyword, so that a misspelt one goes unnoticed. If the class lists
-    its parameters (`default_parameters` of ASE), an argument that is not among them is an error;
-    if it lists none, or passes its arguments on, the check is impossible, and a warning says so.
-    Without ``**kwargs`` Python itself refuses unknown arguments.
+    ASE's base class accepts any keyword, so that a misspelt one goes unnoticed. If the class lists
+    its parameters (`default_parameters` of ASE), an argument that the list lacks is an error. If
+    the class has no list, or passes arguments on to a program, unlisted arguments give a warning.
+    A class without ``**kwargs`` needs no check: Python itself refuses unknown arguments.
 
     Returns:
-        Warnings about arguments that cannot be checked.
+        Warnings about arguments that the calculator may ignore.
 
     Raises:
-        Refused: an argument that the calculator does not know, with the nearest known one.
+        Refused: the calculator does not know an argument; the fix names the nearest known argument.
     """
     kind = type(calculator)
     defaults = getattr(calculator, "default_parameters", None)
@@ -170,7 +169,7 @@ def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
     # Calculators that write input files pass any keyword on to their program.
     if not defaults or any("FileIO" in name for name in bases):
         return [f"{kind.__name__} may ignore {', '.join(unknown)}: not among its parameters"]
-    known = sorted({*defaults, *_parameters(kind)} - _OF_EVERY)
+    known = sorted({*defaults, *_parameters(kind)} - _GENERIC_PARAMETERS)
     guess = _nearest(unknown[0], known)
     raise Refused(
         "ConfigError",
@@ -180,7 +179,7 @@ def check_arguments(calculator: Any, options: dict[str, Any]) -> list[str]:
     )
 
 
-_OF_EVERY = {"self", "args", "kwargs"}
+_GENERIC_PARAMETERS = {"self", "args", "kwargs"}
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
@@ -238,7 +237,7 @@ def _signature(kind: Any) -> str | None:
 
 
 def reply(calculator: Any, question: dict[str, Any]) -> dict[str, Any]:
-    """Return the answer to one question of `calculator_process.py`."""
+    """Return the answer to a question of a `CalculatorProcess`, with the atoms if they changed."""
     if question["what"] == "reset":
         return {"raised": reset(calculator)}
     atoms: Any = question["atoms"]
@@ -251,7 +250,7 @@ def reply(calculator: Any, question: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve(questions: Any, answers: Any) -> None:
-    """Make the calculator that the first line names, then answer line by line."""
+    """Make the calculator that the first line of `questions` names; then answer line by line."""
 
     def send(message: dict[str, Any]) -> None:
         answers.write(encode(message) + "\n")
@@ -259,7 +258,7 @@ def serve(questions: Any, answers: Any) -> None:
 
     first: Any = decode(next(questions))
     try:
-        calculator, warnings = made(first["name"], first["arguments"])
+        calculator, warnings = make_calculator(first["name"], first["arguments"])
     except Refused as error:
         return send({"refused": error.parts})
     send({"warnings": warnings})
@@ -269,7 +268,7 @@ def serve(questions: Any, answers: Any) -> None:
 
 
 def main() -> None:
-    """Answer over the original stdin and stdout; output of calculators goes to stderr."""
+    """Serve over the original stdin and stdout; output of calculators goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once; the parent reports it
     questions = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")

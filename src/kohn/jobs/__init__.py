@@ -1,4 +1,4 @@
-"""Long computations that can be resumed after a kill; independent of atoms."""
+"""Make long computations of any kind resumable after a kill."""
 
 from kohn.jobs.workfolder import FORMAT as FORMAT
 from kohn.jobs.workfolder import RECORDS as RECORDS

@@ -1,7 +1,7 @@
 """Lock a folder, so that one process at a time works in it.
 
 The kernel holds the lock (flock) on a file in the folder, so a killed process leaves no lock
-behind, whatever the file contains; the file names the owner of the lock, for people.
+behind, whatever the file contains; the file names the owner of the lock, for error messages.
 """
 
 import fcntl
@@ -16,23 +16,23 @@ from pathlib import Path
 from kohn.errors import ConfigError, Place
 
 LOCK = ".lock"
-"""Name of the locked file."""
+"""Name of the file in a folder that is locked."""
 
 
 @contextmanager
 def only_process(folder: str | Path, what: str) -> Iterator[None]:
-    """Hold the lock of an existing folder until the end of the block.
+    """Lock an existing folder until the end of the block, so that no other process works in it.
 
     Args:
-        folder: to lock. what: the kind of work, for the message: 'training'.
+        folder: the folder to lock. what: the kind of work, for the message, e.g. 'training'.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds the lock, or the folder cannot be written.
     """
     path = Path(folder) / LOCK
-    handle = _opened(path)
+    handle = _open_lock_file(path)
     try:
-        _take(handle, path, what)
+        _lock(handle, path, what)
         os.ftruncate(handle, 0)
         owner = {"process": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%c")}
         os.pwrite(handle, json.dumps({**owner, "what": what}).encode(), 0)
@@ -43,17 +43,17 @@ def only_process(folder: str | Path, what: str) -> Iterator[None]:
 
 
 def refuse_held(folder: str | Path, what: str) -> None:
-    """Raise ConfigError if another process holds a folder, which need not exist."""
+    """Raise ConfigError if another process has locked the folder; the folder need not exist."""
     path = Path(folder) / LOCK
     if path.is_file():
         handle = os.open(path, os.O_RDWR)
         try:
-            _take(handle, path, what)
+            _lock(handle, path, what)
         finally:
             os.close(handle)
 
 
-def _opened(path: Path) -> int:
+def _open_lock_file(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
@@ -64,7 +64,7 @@ def _opened(path: Path) -> int:
         ) from error
 
 
-def _take(handle: int, path: Path, what: str) -> None:
+def _lock(handle: int, path: Path, what: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -4,7 +4,7 @@
     other files     pieces of the result, each written whole (`kohn.records.replacing`)
 
 The plan holds everything on which the result depends. Killed work is resumed, to the same bytes,
-if the plan is the same. Otherwise it is refused, and the error names the differences.
+if the new plan is the same. Another plan is refused, and the error names the differences.
 """
 
 import shutil
@@ -34,11 +34,11 @@ again."""
 
 @dataclass(frozen=True)
 class WorkFolder:
-    """The folder of a long computation; it need not exist.
+    """The folder of a long computation; the folder need not exist yet.
 
     Attributes:
-        path: of the folder.
-        what: the kind of work, for messages: 'training'.
+        path: the path of the folder.
+        what: the kind of work, for messages, e.g. 'training'.
     """
 
     path: Path
@@ -46,15 +46,15 @@ class WorkFolder:
 
     @property
     def records(self) -> Path:
-        """The file of the plan and the records."""
+        """The path of the file with the plan and the records."""
         return self.path / RECORDS
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder and hold it until the end of the block.
+        """Make the folder, and lock it until the end of the block.
 
         Raises:
-            ConfigError: another process holds the folder, or it cannot be made.
+            ConfigError: another process has locked the folder, or the folder cannot be made.
         """
         self.make()
         with only_process(self.path, self.what):
@@ -62,7 +62,7 @@ class WorkFolder:
             yield
 
     def make(self) -> None:
-        """Make the folder unless it exists. Raises ConfigError if it cannot be made."""
+        """Make the folder unless it exists; raise ConfigError if the folder cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -73,20 +73,20 @@ class WorkFolder:
             ) from error
 
     def refuse_held(self) -> None:
-        """Raise ConfigError if another process holds the folder."""
+        """Raise ConfigError if another process has locked the folder."""
         refuse_held(self.path, self.what)
 
-    def holds(self, *known: str) -> bool:
-        """Return whether the folder has files other than the lock and the known names."""
+    def has_other_files(self, *known: str) -> bool:
+        """Return whether the folder has files besides the lock file and those named in `known`."""
         return self.path.is_dir() and any(
             path.name not in (LOCK, *known) for path in self.path.iterdir()
         )
 
     def begin(self, plan: Document) -> list[Document]:
-        """Write the plan, or resume work that has the same plan.
+        """Write the plan into a new folder, or resume work if the folder has the same plan.
 
         Returns:
-            The records after the plan, without a line that was half written.
+            The stored records without the plan; a half-written last line is removed.
 
         Raises:
             InputError: the folder has another plan.
@@ -109,11 +109,11 @@ class WorkFolder:
         return records[1:]
 
     def append(self, record: Document) -> None:
-        """Append a record. Raises TrainingError if it cannot be written."""
+        """Append a record to the file; raise TrainingError if the file cannot be written."""
         append_record(self.records, dict(record))
 
     def keep(self, wanted: Callable[[Document], bool]) -> None:
-        """Remove records that are not wanted, and a line that was half written."""
+        """Remove records (the plan too) that are not `wanted`, and a line that was half written."""
         if not self.records.is_file():
             return
         data = "".join(to_json(r) + "\n" for r in read_records(self.records) if wanted(r)).encode()
@@ -121,12 +121,12 @@ class WorkFolder:
             write_atomically(self.records, data)
 
     def discard(self) -> None:
-        """Remove the folder if it exists."""
+        """Remove the folder with all its files, if the folder exists."""
         if self.path.is_dir():
             shutil.rmtree(self.path)
 
 
 def _setting(key: str, value: Any, otherwise: str) -> str:
-    """Return the value of a key of a plan if it is short, else `otherwise`."""
+    """Return 'key: value' for an error message; `otherwise` stands for a value that is too long."""
     text = to_json(value)
     return f"{key}: {text if len(text) < 100 else otherwise}"

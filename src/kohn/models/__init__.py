@@ -1,4 +1,4 @@
-"""List the families of models, one file each, in an explicit dictionary."""
+"""List the families of models in an explicit dictionary; each family has its own file."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[type[Any], type[Any]]] = {
     "mace-direct": (MaceDirectConfig, Direct),
     "gaussian-process": (GaussianProcessConfig, GaussianProcess),
 }
-"""Family in configurations -> (class of its configuration, class of its model)."""
+"""The `family` of a configuration -> (class of the configuration, class of the model)."""
 
 
 def _posterior(model: Any) -> Confidence:
@@ -41,4 +41,4 @@ def _posterior(model: Any) -> Confidence:
 
 
 CONFIDENCES: dict[type, Callable[[Any], Confidence]] = {GaussianProcess: _posterior}
-"""Class of a model with variances -> the function that returns its `Confidence`."""
+"""Class of a model that predicts variances -> the function that returns its `Confidence`."""

@@ -1,4 +1,4 @@
-"""List the networks whose features heads can read."""
+"""List the networks ("bodies") whose features the heads of other models can read."""
 
 from typing import TYPE_CHECKING, Any, Union
 
@@ -15,7 +15,7 @@ BODIES: dict[str, tuple[type[Any], type[Network]]] = {
     "nequip": (NequipConfig, Nequip),
     "mace": (MaceConfig, Mace),
 }
-"""Family in configurations -> (class of its configuration, class of its network)."""
+"""The `family` of a configuration -> (class of the configuration, class of the network)."""
 
 if TYPE_CHECKING:
     AnyBody = Any
@@ -25,5 +25,5 @@ else:
 
 
 def body_of(key: Array, config: AnyBody, elements: tuple[int, ...], **more: Any) -> Any:
-    """Return an untrained network with features; see `Network.for_heads`."""
+    """Return an untrained network whose features heads can read; see `Network.for_heads`."""
     return BODIES[config.family][1].for_heads(key, config, elements, **more)

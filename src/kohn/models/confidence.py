@@ -23,9 +23,9 @@ class Confidence(Protocol):
     """An object that computes the variances of a model; see `kohn.models.CONFIDENCES`."""
 
     def variances(self, structure: Structure) -> Variances:
-        """Compute the variances of one structure."""
+        """Compute the variances of the energy and of the forces of one structure."""
         ...
 
     def energy_variances(self, structures: Sequence[Structure]) -> Float[np.ndarray, " M"]:
-        """Compute the variances of the energies of many structures, eV²."""
+        """Compute the variances of the energies of M structures, eV²."""
         ...

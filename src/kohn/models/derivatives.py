@@ -1,6 +1,6 @@
 """Compute forces and stress as derivatives of the energy by the displacement vectors of edges.
 
-With d_ij = r_j + S·cell − r_i and g_ij = ∂E/∂d_ij, one gradient gives both:
+With d_ij = r_j + S·cell − r_i, S integers, and g_ij = ∂E/∂d_ij, one gradient gives both:
 
     F_i = −∂E/∂r_i = Σ_j g_ij − Σ_j g_ji          σ = (1/V) Σ_ij ½ (g_ij ⊗ d_ij + d_ij ⊗ g_ij)
 
@@ -20,7 +20,7 @@ from kohn.graphs import Graph, sum_over_reverse
 from kohn.typing import Array, Float
 
 EnergyModel = Callable[[Graph], Float[Array, " N"]]
-"""A model is any function from a graph to energies of atoms."""
+"""A model is any function from a graph to the energies of its atoms, eV."""
 
 NOT_CONSERVATIVE = (
     "forces are predicted directly, not the derivative of an energy: not conservative"
@@ -29,10 +29,10 @@ NOT_CONSERVATIVE = (
 
 
 class Derived(eqx.Module):
-    """Energy and its derivatives.
+    """The energies of the G structures of a batch with N atoms, and their derivatives.
 
     Attributes:
-        atom_energies: [N], eV, without E0.
+        atom_energies: [N], eV, without the energies E0 of lone atoms.
         energy: [G], eV, float64, without E0.
         forces: [N, 3], eV/Å.
         stress: [G, 3, 3], eV/Å³, positive in tension; meaningless without a volume, and for a
@@ -46,14 +46,13 @@ class Derived(eqx.Module):
 
 
 def is_conservative(model: object) -> bool:
-    """Return whether forces and stress are derivatives of the energy: true for all models, or
-    classes of models, except those with `conservative = False`, which have no stress."""
+    """Return whether a model, or class of models, has forces and stress that are derivatives of its
+    energy: always true except with `conservative = False`; such models have no stress."""
     return getattr(model, "conservative", True)
 
 
 def is_solved(model: object) -> bool:
-    """Return whether weights come from linear equations instead of training steps: true for
-    models, or classes of models, with `solved = True`."""
+    """Return whether weights come from linear equations, not training steps (`solved = True`)."""
     return getattr(model, "solved", False)
 
 
@@ -61,7 +60,7 @@ def energy_and_derivatives(model: EnergyModel, graph: Graph) -> Derived:
     """Compute energy, forces and stress of every structure in a batch.
 
     Once compiled, results that are not used are not computed. A model that is not conservative
-    returns its own predictions (`derived`).
+    returns its own predictions by its method `derived`.
     """
 
     # Padding may hold any vector, also zero, at which distances have no derivative.

@@ -1,7 +1,8 @@
 r"""Implement DimeNet: messages on edges that depend on the angles between edges.
 
 Gasteiger, Groß, Günnemann, ICLR 2020, arXiv:2003.03123, with the smaller interaction of DimeNet++
-(arXiv:2011.14115). With e(r) the Bessel functions times c(r), and m_ij the message from j to i:
+(arXiv:2011.14115). h_i embeds the element of atom i, e(r) are the Bessel functions times the cutoff
+function, m_ij is the message from j to i, and each W is a matrix of weights:
 
     m⁰_ij = silu(W_a h_i + W_b h_j + W_c e(r_ij))
     x_ij  = silu(W_x m_ij) ∘ W_g e(r_ij)
@@ -16,8 +17,8 @@ By the addition theorem, the sum over pairs of edges costs no more than a sum ov
     s_ij = Σ_l 4π/(2l+1) Σ_m Y_lm(r̂_ij) A_i,lm − Σ_l R_l(r_ij) ∘ x_ij,
     A_i,lm = Σ_k R_l(r_ik) Y_lm(r̂_ik) ∘ x_ik
 
-and the functions of distance in the three-body basis are learned, instead of spherical Bessel
-functions. Layers have no bias, so an atom without neighbours keeps its E0.
+The functions R_l of the distance are learned; DimeNet has spherical Bessel functions there. Layers
+have no bias, so an atom without neighbours keeps its E0.
 """
 
 from math import pi
@@ -40,7 +41,7 @@ from kohn.typing import Array, Float
 
 
 class DimeNetConfig(Section):
-    """Settings of a DimeNet; elements and scale come from the training data."""
+    """Settings of a DimeNet model; elements and scale come from the training data."""
 
     family: Literal["dimenet"] = "dimenet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -53,7 +54,7 @@ class DimeNetConfig(Section):
 
 
 class Output(eqx.Module):
-    """The features of an atom from a round of messages; `out` reads its energy from them."""
+    """A layer that computes features of atoms from messages; `out` reads energies from these."""
 
     radial: Linear
     hidden: Linear
@@ -67,7 +68,7 @@ class Output(eqx.Module):
         return cls(*(Linear.init(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, scale: float) -> Float[Array, "N C"]:
-        """Compute the hidden layer of atoms."""
+        """Compute features of atoms from messages m [N, K, C] and the radial basis [N, K, n]."""
 
         def summed(m: Array, basis: Array) -> tuple[Array]:
             return (jnp.einsum("nkc,nkc->nc", self.radial(basis), m),)
@@ -77,7 +78,7 @@ class Output(eqx.Module):
 
 
 class Interaction(eqx.Module):
-    """A round of messages that depend on angles."""
+    """A round of messages that depend on the angles between edges."""
 
     down: Linear  # W_x
     gate: Linear  # W_g
@@ -94,13 +95,13 @@ class Interaction(eqx.Module):
         return cls(*(Linear.init(k, s, dtype) for k, s in zip(keys, shapes, strict=True)))
 
     def __call__(self, m: Array, basis: Array, y: Array, graph: Graph, scale: float) -> Array:
-        """Compute m' from m [N, K, C], e(r) [N, K, n] and Y [N, K, lm]."""
+        """Compute new messages from old m [N, K, C], basis [N, K, n] and harmonics y [N, K, lm]."""
         (s,) = by_rows(self.angles, (m, basis, y))
         s = self.up(take_reverse(s, graph.reverse)) * scale
         return m + silu(self.keep(m) + s)
 
     def angles(self, m: Array, basis: Array, y: Array) -> tuple[Float[Array, "N K a"]]:
-        """Compute s_ij of all edges of the given atoms."""
+        """Compute s_ij, the sum over the angles of edge ij with all other edges of atom i."""
         n, k, _ = basis.shape
         degrees = round(y.shape[-1] ** 0.5)
         x = silu(self.down(m)) * self.gate(basis)
@@ -114,7 +115,7 @@ class Interaction(eqx.Module):
 
 
 class DimeNet(Network):
-    """A DimeNet: interaction energies of atoms from a graph; attributes as in `Network`."""
+    """A DimeNet model of the interaction energies of atoms; attributes as in `Network`."""
 
     config: DimeNetConfig = eqx.field(static=True)
     elements: tuple[int, ...] = eqx.field(static=True)
@@ -155,11 +156,11 @@ class DimeNet(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels of the features by degree."""
+        """The number of channels of the features of each degree."""
         return (self.config.channels * (self.config.layers + 1),)
 
     def features(self, graph: Graph) -> Features:
-        """Concatenate the hidden layers of all outputs."""
+        """Compute the features of atoms: the hidden layers of all outputs, concatenated."""
         config, d = self.config, graph.displacement
         r = jnp.sqrt(jnp.sum(d * d, axis=-1))
         cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
@@ -181,7 +182,7 @@ class DimeNet(Network):
         return Features(jnp.concatenate(hidden, axis=-1))
 
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """Sum the last layers of all outputs."""
+        """Compute energies of atoms from their features: the sum of the last layers of outputs."""
         parts = split(x, (self.config.channels,) * len(self.outputs), 1)
         energies = (o.out(part)[:, 0] for o, part in zip(self.outputs, parts, strict=True))
         return sum(energies, jnp.zeros(len(x), x.dtype))

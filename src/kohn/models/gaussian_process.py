@@ -5,12 +5,13 @@ r"""Model atomic energies by a sparse Gaussian process on SOAP environments.
     mean ε_i = Σ_m [k(i, m) − k(0, m)] δ² w_m      over inducing environments m
     var  y*  = k_** − k_*M [K_MM⁻¹ − (K_MM + K_MN Σ⁻¹ K_NM)⁻¹] k_M*
 
-where y* is any linear function of ε: an energy, or a component of a force. With L Lᵀ = δ² K_MM,
-V = L⁻¹ K_MN and R Rᵀ = I + V Σ⁻¹ Vᵀ, var y* = k_** − |a|² + |R⁻¹ a|², a = L⁻¹ k_M*. Forces and
-stress are derivatives of the mean energy, so the potential is conservative. The process models the
-energy above that of the lone atom 0 of the same element, so E0 holds exactly. f(0) enters the
-energy of every atom, n times that of a structure; therefore the lone atom of each element is its
-first inducing environment, and f(0) is inferred from the labels like all other values.
+where p̂ is the SOAP vector of an atom divided by its norm, y* any linear function of ε (an energy,
+or a component of a force), M the inducing environments, N the labels and Σ the variances of their
+noise. With L Lᵀ = δ² K_MM, V = L⁻¹ K_MN and R Rᵀ = I + V Σ⁻¹ Vᵀ, var y* = k_** − |a|² + |R⁻¹ a|²,
+a = L⁻¹ k_M*. Forces and stress are derivatives of the mean energy: the potential is conservative.
+The process models the energy above that of the lone atom 0 of the same element, so E0 holds
+exactly. f(0) enters the energy of n atoms n times; therefore the lone atom is the first inducing
+environment of its element, and f(0) is inferred from the labels like all other values.
 `posterior` adds the variance of labels that no f can describe.
 
 Sources: Quiñonero-Candela and Rasmussen, J. Mach. Learn. Res. 6, 1939 (2005), "DTC"; Bartók,
@@ -38,11 +39,11 @@ from kohn.structures.elements import symbol
 from kohn.typing import Array, ArrayLike, Float, Int
 
 JITTER = 1e-10
-"""The relative increase of the diagonal of K_MM."""
+"""The relative increase of the diagonal of K_MM, so that it can be factorised."""
 
 
 class GaussianProcessConfig(Section):
-    """A sparse Gaussian process; noises are standard deviations."""
+    """Settings of a sparse Gaussian process; noises are standard deviations."""
 
     family: Literal["gaussian-process"] = "gaussian-process"
     soap: Annotated[SoapConfig, Field(description="environments of atoms")] = SoapConfig(
@@ -105,20 +106,20 @@ class GaussianProcessConfig(Section):
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff radius r_c, Å."""
         return self.soap.reach
 
 
 class GaussianProcess(eqx.Module):
-    """The posterior mean as a model of atomic energies, with the factors of its variance.
+    """A fitted Gaussian process: its mean as a model of atomic energies, and its variance.
 
     Attributes:
-        points: p̂ of the inducing environments of each element, [M_a, D]; the lone atom comes
-            first, except in files from before the release of Kohn 0.1 (see `posterior`).
-        zero: k(0, m), with the lone atom 0 of the same element, [M].
-        weights: w, eV, element after element, [M].
-        scale: δ, eV.
-        posterior: R, packed by rows, [M (M + 1)/2].
+        points: unit SOAP vectors of the inducing environments of each element, [M_a, D]; the lone
+            atom comes first, except in files from before the release of Kohn 0.1 (see `posterior`).
+        zero: k(0, m), the kernel of each inducing environment with the lone atom 0, [M].
+        weights: the weights w of the inducing environments, element after element, 1/eV, [M].
+        scale: δ, the prior standard deviation of atomic energies, eV.
+        posterior: R, the lower triangular factor of the variance, packed by rows, [M (M + 1)/2].
         counts: number of inducing environments of each element.
         solved: True. See `kohn.models.derivatives.is_solved`.
     """
@@ -145,7 +146,7 @@ class GaussianProcess(eqx.Module):
         scale: float = 1.0,
         dtype: DTypeLike = np.float64,
     ) -> "GaussianProcess":
-        """Return the prior: zero energies. Nothing is random; all families share the name."""
+        """Return the prior, with zero energies; nothing is random, and `key` is not used."""
         del key
         counts, size = counts_of(config, elements), expansion(config.soap, elements).size
         m = sum(counts)
@@ -170,7 +171,7 @@ class GaussianProcess(eqx.Module):
         *,
         posterior: Float[ArrayLike, " packed"] | None = None,
     ) -> "GaussianProcess":
-        """Return a model with these inducing environments, unit vectors by element, in float64."""
+        """Return a float64 model with given inducing environments, unit SOAP vectors by element."""
         counts = {symbol(z): len(p) for z, p in zip(elements, points, strict=True)}
         config = config.model_copy(update={"inducing_by_element": counts})
         prior = cls.init(None, config, elements, neighbours=0.0, scale=config.signal)  # type: ignore[arg-type]
@@ -186,7 +187,7 @@ class GaussianProcess(eqx.Module):
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff radius r_c, Å."""
         return self.config.cutoff
 
     @property
@@ -196,12 +197,12 @@ class GaussianProcess(eqx.Module):
 
     @property
     def segments(self) -> list[slice]:
-        """The slice of the inducing environments of each element."""
+        """The slices of the M inducing environments that belong to each element."""
         ends = np.cumsum(self.counts)
         return [slice(int(e) - c, int(e)) for c, e in zip(self.counts, ends, strict=True)]
 
     def restricted(self, elements: tuple[int, ...]) -> "GaussianProcess":
-        """Return the mean for some elements only: features of the others are zero and left out."""
+        """Return the mean for some of the elements only, without the features of other elements."""
         if elements == self.elements or self.config.soap.species_channels is not None:
             return self
         keep = [self.elements.index(z) for z in elements]
@@ -220,7 +221,7 @@ class GaussianProcess(eqx.Module):
         )
 
     def for_elements(self, elements: tuple[int, ...], key: Array) -> "GaussianProcess":
-        """Refuse: a Gaussian process is fitted to all data again, which takes minutes."""
+        """Refuse fine-tuning: a Gaussian process is fitted to all data again, in minutes."""
         raise ConfigError(
             "a Gaussian process cannot be fine-tuned",
             received=f"elements {elements}",
@@ -228,7 +229,7 @@ class GaussianProcess(eqx.Module):
         )
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Energy of each atom without its E0, eV; zero for an atom without neighbours."""
+        """Compute the energy of each atom without its E0, eV; zero for a lone atom."""
         neighbour = jnp.asarray(graph.species).at[graph.index].get(mode="promise_in_bounds")
         rows = (graph.displacement, neighbour, graph.edge_mask, graph.species)
         if len(self.elements) == 1:
@@ -240,8 +241,8 @@ class GaussianProcess(eqx.Module):
         return energies * real.astype(energies.dtype)
 
     def _energies(self, displacement: Array, neighbour: Array, mask: Array, centre: Array) -> Array:
-        """Compute ε of each row, which depends only on the displacements of that row: it comes with
-        its derivative, so that gradients compute nothing twice and keep nothing large."""
+        """Compute the energy ε of each row together with its derivative by the displacements of
+        that row, so that gradients compute nothing twice and keep nothing large."""
         table, by_element = expansion(self.config.soap, self.elements), self._by_element()
         rows, wanted = (neighbour, mask, centre), jnp.any(mask, axis=1)  # of lone atoms ε is zero
 
@@ -266,7 +267,7 @@ class GaussianProcess(eqx.Module):
         return energies(displacement)
 
     def _by_element(self) -> list[tuple[Array, Array, Array]]:
-        """Return the inducing environments of each element, δ² w, and ε of the lone atom."""
+        """Return p̂ of the inducing environments, δ² w and Σ k(0, m) δ² w for each element."""
         weights = self.scale**2 * self.weights
         zero = self.zero * weights
         return [
@@ -281,15 +282,15 @@ def atomic_energies(
     p: Float[Array, "n D"],
     centre: Int[Array, " n"],
 ) -> tuple[Float[Array, " n"], Float[Array, "n D"]]:
-    """ε = Σ_m s_m^ζ w_m − ε_0, s_m = p̂·p̂_m, over the inducing environments of the element,
-    and
+    """Compute energies ε of atoms, and ∂ε/∂p, from SOAP vectors p and inducing environments m.
 
-        ∂ε/∂p = Σ_m ζ s_m^(ζ−1) w_m (p̂_m − s_m p̂)/|p|
+    ε = Σ_m s_m^ζ w_m − ε_0,   s_m = p̂·p̂_m,   p̂ = p/|p|
+    ∂ε/∂p = Σ_m ζ s_m^(ζ−1) w_m (p̂_m − s_m p̂)/|p|
     """
     inverse = 1.0 / jnp.sqrt(jnp.sum(p * p, axis=-1) + 1e-30)
 
     def of_element(a: int) -> tuple[Array, Array, Array]:
-        """ε, Σ_m t_m p̂_m and Σ_m t_m s_m with t_m = ζ s_m^(ζ−1) w_m; all rows are of element a."""
+        """Return ε, Σ_m t_m p̂_m and Σ_m t_m s_m of rows of element a; t_m = ζ s_m^(ζ−1) w_m."""
         points, weights, zero = by_element[a]
         s = (p @ points.T) * inverse[:, None]
         t = zeta * s ** (zeta - 1) * weights
@@ -314,12 +315,12 @@ def atomic_energies(
 
 
 def normalised(p: Float[Array, "N D"]) -> Float[Array, "N D"]:
-    """p / |p|; zero if p is zero."""
+    """Return p / |p|, or zero if p is zero."""
     return p / jnp.sqrt(jnp.sum(p * p, axis=-1, keepdims=True) + 1e-30)
 
 
 def lone_atoms(config: SoapConfig, elements: tuple[int, ...]) -> np.ndarray:
-    """Return p̂ of an atom of each element without neighbours, [S, D], read-only."""
+    """Return the unit SOAP vector of a lone atom of each element, [elements, D], read-only."""
     return _lone_atoms(config.model_dump_json(), elements)
 
 
@@ -334,7 +335,7 @@ def _lone_atoms(config: str, elements: tuple[int, ...]) -> np.ndarray:
 
 
 def counts_of(config: GaussianProcessConfig, elements: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the number of inducing environments of each element in the configuration."""
+    """Return the number of inducing environments of each element; 0 if not chosen yet."""
     if config.inducing_by_element is None:
         return (0,) * len(elements)  # not chosen yet
     return tuple(config.inducing_by_element.get(symbol(z), 0) for z in elements)
@@ -346,9 +347,9 @@ def kernel_and_derivatives(
     jacobian: Float[Array, "N K 3 D"],
     points: Float[Array, "M D"],
 ) -> tuple[Float[Array, "N M"], Float[Array, "N K 3 M"]]:
-    """Compute k(i, m) and ∂k(i, m)/∂d_ik for centres and points of one element.
+    """Compute k(i, m) and ∂k(i, m)/∂d_ik for centres i and points m of the same element.
 
-    ∂k = ζ (p̂·p̂_m)^(ζ−1) (∂p·p̂_m − (p̂·p̂_m)(p̂·∂p))/|p|.
+    ∂k = ζ (p̂·p̂_m)^(ζ−1) (∂p·p̂_m − (p̂·p̂_m)(p̂·∂p))/|p|, with p̂ = p/|p|.
     """
     norm = jnp.sqrt(jnp.sum(p * p, axis=-1) + 1e-30)
     u = p / norm[:, None]

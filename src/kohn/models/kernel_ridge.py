@@ -42,13 +42,13 @@ METRICS: dict[str, Literal["cityblock", "euclidean"]] = {
 BLOCK = 2**22
 """The number of kernel values in a block: 32 MB."""
 SAME_FEATURES = 1e-10
-"""Features are the same if their distance is a smaller fraction of the largest |x|."""
+"""Rows of features x are the same if their distance is below this fraction of the largest |x|."""
 CONTRADICTION = 5 * sqrt(2)
-"""Labels of the same features contradict each other if they differ by more, in units of σ."""
+"""Labels of the same features contradict each other if they differ by more than this times σ."""
 
 
 class KernelRidge(RegressorMixin, BaseEstimator):
-    """Kernel ridge regression; the module gives the equations.
+    """Kernel ridge regression; the docstring of its module gives the equations.
 
     Args:
         kernel: "laplacian" or "gaussian".
@@ -62,7 +62,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
 
     Attributes:
         length_scale_, noise_, signal_: ℓ, σ and s of the fit.
-        mean_: m. alpha_: α, [n]. X_fit_: features of the fit, [n, D].
+        mean_: m, the mean of the labels, or 0. alpha_: α, [n]. X_fit_: features of the fit, [n, D].
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         self.tune = tune
 
     def fit(self, X: object, y: object) -> Self:
-        """Solve for α.
+        """Fit the model to features and labels: solve for the weights α.
 
         Args:
             X: features [n, D]. y: labels [n].
@@ -116,10 +116,10 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: object, return_std: bool = False) -> Any:
-        """Return the mean [rows], and with `return_std` also the standard deviation of f [rows].
+        """Return the mean [rows] or, with `return_std`, mean and standard deviation of f [rows].
 
         Raises:
-            InputError: a number of features that differs from the fit, or values not finite.
+            InputError: numbers that are not finite, or another number of features than in the fit.
         """
         check_is_fitted(self)
         x = finite(X, "X", 2)
@@ -141,7 +141,7 @@ class KernelRidge(RegressorMixin, BaseEstimator):
         return (mean, std) if return_std else mean
 
     def log_marginal_likelihood(self) -> float:
-        """log p(y) of the labels of the fit, with its hyper-parameters."""
+        """Return log p(y) of the labels y of the fit, with the fitted hyper-parameters."""
         check_is_fitted(self)
         return self._posterior.log_likelihood(self.signal_)
 
@@ -168,26 +168,26 @@ class KernelRidge(RegressorMixin, BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The result of conditioning on labels: L [n, n] (lower), α [n], and y − m [n]."""
+    """The solution for given labels: L [n, n], lower triangular, α [n], and y − m [n]."""
 
     factor: np.ndarray
     alpha: np.ndarray
     y: np.ndarray
 
     def variance(self, k: np.ndarray) -> np.ndarray:
-        """1 − |L⁻¹ k(x)|² for rows k(x) [rows, n]; negative values from rounding become zero."""
+        """Compute 1 − |L⁻¹ k(x)|², the variance over s², for rows k(x) [rows, n]; at least zero."""
         whitened = solve_triangular(self.factor, k.T, lower=True, check_finite=False)
         return np.maximum(1.0 - np.einsum("nr,nr->r", whitened, whitened), 0.0)
 
     def log_likelihood(self, signal: float) -> float:
-        """−y·α/2s² − log|L| − n/2 log 2πs²."""
+        """Return −y·α/2s² − log|L| − n/2 log 2πs², the log likelihood of y with the signal s."""
         quadratic = 0.5 * float(self.y @ self.alpha) / signal**2
         log_determinant = float(np.sum(np.log(np.diag(self.factor))))
         return -quadratic - log_determinant - 0.5 * len(self.y) * log(2 * pi * signal**2)
 
 
 def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
-    """L Lᵀ = K + ratio² 1 and α = (K + ratio² 1)⁻¹ y; K [n, n] is overwritten.
+    """Compute L Lᵀ = K + ratio² 1 and α = (K + ratio² 1)⁻¹ y; K [n, n] is overwritten.
 
     Args:
         ratio: σ/s.
@@ -209,7 +209,7 @@ def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
 
 
 def distances(a: np.ndarray, b: np.ndarray, kernel: Kernel) -> np.ndarray:
-    """|a_i − b_j| in the norm of the kernel (L1 for Laplacian, L2 for Gaussian), [A, B].
+    """Compute |a_i − b_j| in the norm of the kernel (Laplacian: L1, Gaussian: L2), [A, B].
 
     Differences are used, not dot products, so that small distances keep all their digits.
     """
@@ -227,7 +227,7 @@ def distances(a: np.ndarray, b: np.ndarray, kernel: Kernel) -> np.ndarray:
 def kernel_values(
     d: np.ndarray, kernel: Kernel, length_scale: float, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """exp(−d/ℓ) for Laplacian, exp(−d²/2ℓ²) for Gaussian; in place if `out` is d."""
+    """Compute exp(−d/ℓ) (Laplacian) or exp(−d²/2ℓ²) (Gaussian); in place if `out` is d."""
     scaled = np.multiply(d, 1.0 / length_scale, out=out)
     if kernel == "gaussian":
         scaled *= scaled
@@ -270,7 +270,7 @@ def log_marginal_likelihood(
 def tuned_by_likelihood(
     d: np.ndarray, y: np.ndarray, kernel: Kernel, start: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """Maximise the marginal likelihood over ℓ, s, σ: the better result of two searches.
+    """Return ℓ, s and σ of the largest marginal likelihood: the better result of two searches.
 
     One starts from `start`, one from the median distance and the spread of the labels. σ/s stays
     above 10⁻⁶, where Cholesky still works, and ℓ within a factor 10⁴ of the median distance.
@@ -304,7 +304,7 @@ def tuned_by_likelihood(
 def _loss(
     theta: np.ndarray, d: np.ndarray, y: np.ndarray, kernel: Kernel
 ) -> tuple[float, np.ndarray]:
-    """−log p(y)/n and its gradient by (log ℓ, log s, log σ/s)."""
+    """Return −log p(y)/n and its gradient by `theta`, (log ℓ, log s, log σ/s)."""
     length, signal, ratio = np.exp(theta)
     value, gradient = log_marginal_likelihood(d, y, kernel, length, signal, ratio)
     return -value / len(y), -gradient / len(y)
@@ -338,7 +338,7 @@ def refuse_contradictions(
 
 
 def finite(values: object, name: str, dimensions: int) -> np.ndarray:
-    """Return the values as a finite float64 array of that many dimensions.
+    """Return the values as a float64 array of `dimensions` dimensions; all must be finite.
 
     Raises:
         InputError: the values do not form such an array.

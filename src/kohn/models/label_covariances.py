@@ -30,12 +30,12 @@ _VOIGT = (np.array([0, 1, 2, 1, 0, 0]), np.array([0, 1, 2, 2, 2, 1]))
 
 
 CENTRES = 128
-"""The number of centres that are described at a time if no derivatives are needed."""
+"""The number of centres whose SOAP vectors are computed at a time without derivatives."""
 
 
 @dataclass(frozen=True, eq=False)
 class Centres:
-    """Atoms of a block of structures, in order, with their neighbours padded to one width.
+    """The N atoms of a block of structures, in order, with their neighbours padded to K slots.
 
     Attributes:
         displacement [N, K, 3], neighbour [N, K] (species), mask [N, K], centre [N] (species):
@@ -63,7 +63,7 @@ def centres(
     elements: tuple[int, ...],
     width: int,
 ) -> Centres:
-    """Collect the centres of structures in rows of `width`."""
+    """Collect the atoms of structures as centres, with `width` neighbour slots each."""
     species = [species_index(s, elements) for s in structures]
     total = sum(map(len, structures))
     index, mask = np.zeros((total, width), np.int64), np.zeros((total, width), bool)
@@ -105,7 +105,7 @@ def labels(
     config: GaussianProcessConfig,
     kinds: Sequence[str],
 ) -> Labels:
-    """Build the rows of all labels of these kinds in the structures, energies first."""
+    """Build `Labels` from all labels of `kinds` in the structures, energies minus `e0` first."""
     n, k = block.mask.shape
     edge = np.flatnonzero(block.mask.ravel())
     i, j = edge // k, block.index.ravel()[edge]
@@ -159,7 +159,7 @@ def labels(
 
 
 def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.ndarray) -> Any:
-    """σ_ab = (1/V) Σ ½ (g_a d_b + g_b d_a) in Voigt order, six rows for each structure."""
+    """Return the matrix of stresses (1/V) Σ ½ (g_a d_b + g_b d_a), six Voigt rows per structure."""
     n, k = block.mask.shape
     volume = np.array([s.volume if s.volume > 0 else 1.0 for s in structures])
     structure = block.structure[edge // k]
@@ -178,7 +178,7 @@ def _stress_operator(structures: Sequence[Structure], block: Centres, edge: np.n
 
 @dataclass(frozen=True, eq=False)
 class Inducing:
-    """Inducing environments by element: p̂, L, and k(0, m) with the lone atom 0."""
+    """Inducing environments by element: unit vectors, factors L, kernels k(0, m) with lone atom."""
 
     points: list[np.ndarray]
     factors: list[np.ndarray]
@@ -191,7 +191,7 @@ class Inducing:
         config: GaussianProcessConfig,
         elements: tuple[int, ...],
     ) -> "Inducing":
-        """Build them from their p̂, unit vectors by element."""
+        """Return the inducing environments of given unit SOAP vectors by element."""
         lone = lone_atoms(config.soap, elements)
         return cls(
             points,
@@ -206,7 +206,7 @@ class Inducing:
 
 
 def factor_of(points: np.ndarray, zeta: int) -> np.ndarray:
-    """Factorise K_MM, with JITTER on its diagonal, into L, lower triangular."""
+    """Factorise the kernels K_MM of points, with JITTER, into L Lᵀ; return L, lower triangular."""
     k = (points @ points.T) ** zeta
     k[np.diag_indices_from(k)] *= 1.0 + JITTER
     return cholesky(k, lower=True, overwrite_a=True) if len(k) else k
@@ -230,7 +230,7 @@ def whitened_covariances(
     config: GaussianProcessConfig,
     inducing: Inducing,
 ) -> np.ndarray:
-    """V = L⁻¹ K_MN for the labels of a block, [M, R]."""
+    """Compute V = L⁻¹ K_MN, with the covariances K_MN of points and labels of a block, [M, R]."""
     features, derivatives = compiled_kernels(expansion(config.soap, elements), config.zeta)
     k = block.mask.shape[1]
     of_energies, of_derivatives = y.of_energies.tocsc(), y.of_derivatives.tocsc()
@@ -254,7 +254,7 @@ def whitened_covariances(
 
 
 def unit_features(block: Centres, chosen: np.ndarray, features: Callable) -> np.ndarray:
-    """Compute p̂ of the chosen centres, [n, D], in parts of one size: one shape is compiled."""
+    """Compute unit SOAP vectors of chosen centres, [n, D], in parts of one shape, compiled once."""
     parts = [chosen[i : i + CENTRES] for i in range(0, len(chosen), CENTRES)]
     return np.concatenate(
         [np.asarray(features(*block.rows(padded(part, CENTRES))))[: len(part)] for part in parts]
@@ -262,6 +262,6 @@ def unit_features(block: Centres, chosen: np.ndarray, features: Callable) -> np.
 
 
 def padded(chosen: np.ndarray, step: int) -> np.ndarray:
-    """Repeat the last index up to a multiple of `step`, so that few shapes are compiled."""
+    """Repeat the last index of `chosen` up to a multiple of `step`, to compile few shapes."""
     extra = -len(chosen) % step
     return np.concatenate([chosen, np.full(extra, chosen[-1])])

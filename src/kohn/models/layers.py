@@ -17,17 +17,17 @@ from jax.typing import DTypeLike
 from kohn.typing import Array, Float
 
 SILU_NORM = 1.6765324703310907
-"""c with ∫ (c silu(z))² N(z; 0, 1) dz = 1."""
+"""The factor c with ∫ (c silu(z))² N(z; 0, 1) dz = 1."""
 
 
 def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """c · x σ(x), with unit second moment; by tanh, which XLA evaluates twice as fast on CPU."""
+    """c · x/(1 + e⁻ˣ), with unit second moment; by tanh, which is twice as fast in XLA on CPU."""
     half = 0.5 * x
     return SILU_NORM * (half + half * jnp.tanh(half))
 
 
 def normal(key: Array, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-    """Return the numbers of `jax.random.normal` by one compiled function for many shapes.
+    """Draw the numbers of `jax.random.normal` with one compiled function for many shapes.
 
     Element i of a draw depends only on the key and on i (`jax_threefry_partitionable`, JAX's
     default), so a draw is the beginning of any longer draw; lengths are powers of four. A model has
@@ -54,7 +54,7 @@ class Linear(eqx.Module):
 
     @property
     def matrix(self) -> Float[Array, "... n_in n_out"]:
-        """W / sqrt(n_in)."""
+        """The scaled weights W / sqrt(n_in)."""
         return self.weight * (1.0 / sqrt(self.weight.shape[-2]))
 
     def __call__(self, x: Float[Array, "... n_in"]) -> Float[Array, "... n_out"]:
@@ -62,13 +62,13 @@ class Linear(eqx.Module):
 
 
 class RadialNetwork(eqx.Module):
-    """The hidden layers of R(r), from the radial basis to the last hidden layer, with SiLU."""
+    """The hidden layers, with SiLU, of the network R(r) that weights messages by distance."""
 
     layers: tuple[Linear, ...]
 
     @classmethod
     def init(cls, key: Array, n_in: int, widths: tuple[int, ...], dtype) -> "RadialNetwork":
-        """Draw layers n_in -> widths[0] -> widths[1] …"""
+        """Draw the weights of layers n_in -> widths[0] -> widths[1] …"""
         sizes = (n_in, *widths)
         keys = jax.random.split(key, len(widths))
         pairs = zip(keys, sizes[:-1], sizes[1:], strict=True)
@@ -81,8 +81,8 @@ class RadialNetwork(eqx.Module):
 
 
 def one_hot(species: Array, count: int, dtype) -> Array:
-    """Return the one-hot elements, [..., count]: products with them replace gathers, whose
-    gradients would be scatters."""
+    """Return one-hot vectors of indices of species, [..., count]. Products with them replace
+    gathers, whose gradients would be scatters."""
     return (species[..., None] == jnp.arange(count, dtype=species.dtype)).astype(dtype)
 
 
@@ -93,7 +93,7 @@ def split(x: Array, sizes: Sequence[int], axis: int) -> list[Array]:
 
 
 def unstack(x: Array, axis: int) -> list[Array]:
-    """Return x[0], x[1], … along an axis; see `split`."""
+    """Return the slices x[0], x[1], … along an axis, by `split`."""
     return [jnp.squeeze(part, axis) for part in split(x, (1,) * x.shape[axis], axis)]
 
 
@@ -107,7 +107,7 @@ SLOTS_AT_ONCE = 131_072
 
 
 def by_rows(function: Callable[..., tuple[Array, ...]], rows: Sequence[Array]) -> tuple[Array, ...]:
-    """Compute function(*rows), for large systems in parts of some rows each.
+    """Compute function(*rows); for large systems, in parts of a few rows each.
 
     The gradient computes the intermediate arrays of each part again, so that the size of a part
     limits the memory, not the number of edges.

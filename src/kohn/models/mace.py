@@ -3,7 +3,8 @@
 Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 2022, arXiv:2206.07697, with the layout of the
 published code (mace-torch, interaction "RealAgnostic", then "RealAgnosticResidual").
 
-With h the features of atoms, Y the harmonics and R the learned radial functions of edges:
+With h the features of atoms, Y the harmonics, R the learned radial functions of edges, W and w the
+weights, λ the average number of neighbours, ν the number of factors and η the path of a product:
 
     A_i,klm   = 1/λ Σ_k' W_kk'l Σ_j Σ_paths R_k'(r_ij) [h_j,k'l1 ⊗ Y_l2(r_ij)]_lm     (eq. 8, 9)
     B_i,kLM   = Σ_ν Σ_η w_z(i),ηk [A_i,k ⊗ … ⊗ A_i,k]_η,LM                             (eq. 10, 11)
@@ -40,7 +41,7 @@ from kohn.typing import Array, Float
 
 
 class BodyConfig(Section):
-    """Settings of the body of a MACE model, for all readouts."""
+    """Settings that all MACE models share, whatever they read from the features."""
 
     family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -74,7 +75,7 @@ class BodyConfig(Section):
         return self
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """Return (l1, l2, l3) of every message: features, harmonics, result; natural parity."""
+        """Return the degrees (l1, l2, l3) of features, harmonics and results in a layer."""
         highest = self.hidden_l_max if layer > 0 else 0
         return natural_paths(highest, self.l_max, self.l_max)
 
@@ -91,7 +92,7 @@ class MaceConfig(BodyConfig):
 
 
 class Product(eqx.Module):
-    """Many-body products and the update of the features (eq. 10 to 12)."""
+    """The many-body products of a layer and the update of its features (eq. 10 to 12)."""
 
     weights: tuple[tuple[Array, ...], ...] = eqx.field(metadata=BY_ELEMENT)
     # by degree L and order ν, [S, paths, C]
@@ -135,7 +136,7 @@ class Product(eqx.Module):
 
 
 class Mace(Network):
-    """A MACE model: interaction energies of atoms from a graph.
+    """A MACE model of the interaction energies of atoms.
 
     Attributes:
         config: see `MaceConfig`.
@@ -227,14 +228,14 @@ class Mace(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels of the features by degree."""
+        """The number of channels of the features of each degree."""
         config, highest = self.config, len(self.products[-1].linear) - 1
         invariant = config.channels * (config.layers - 1) + config.readout_width
         return (invariant, *(config.channels,) * highest)
 
     def features(self, graph: Graph) -> Features:
-        """Concatenate the scalars of all layers; those of the last layer pass through the hidden
-        part of its readout. Equivariant features are those of the last layer."""
+        """Compute the features of atoms: the scalars of all layers, those of the last after the
+        hidden layer of its readout, and the equivariant features of the last layer."""
         config, dtype = self.config, self.scale.dtype
         species = one_hot(graph.species, len(self.elements), dtype)
         _, edges = edges_of(graph, config, len(self.elements), dtype)
@@ -257,7 +258,7 @@ class Mace(Network):
         return Features(jnp.concatenate(invariant, axis=-1), h[1:])
 
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """Sum the linear readouts of all layers."""
+        """Compute energies of atoms from invariant features: the sum of linear readouts."""
         config = self.config
         widths = (*[config.channels] * (config.layers - 1), config.readout_width)
         readouts = (*self.readouts, self.last_readout[1])
@@ -265,7 +266,7 @@ class Mace(Network):
         return sum((w(part)[:, 0] for w, part in parts), jnp.zeros(len(x), x.dtype))
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Compute the energy of each atom without its E0, eV; zero without neighbours, unless the
+        """Compute the energy of each atom without its E0, eV; zero for a lone atom, unless the
         first layer has a self-connection."""
         energies = self.read(self.features(graph).invariant) * self.scale
         if self.config.zbl:
@@ -273,7 +274,7 @@ class Mace(Network):
         return energies * graph.atom_mask.astype(self.scale.dtype)
 
     def tabulated(self) -> "Mace":
-        """Return the same function for inference, with hidden radial layers from tables."""
+        """Return the same model for inference; tables replace the hidden layers of R(r)."""
         interactions = tuple(x.tabulated(self.config) for x in self.interactions)
         return replace(self, interactions=interactions)
 

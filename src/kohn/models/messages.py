@@ -36,7 +36,7 @@ Degrees = tuple[Array, ...]
 
 
 class Messages(Protocol):
-    """The settings of messages in a configuration."""
+    """The settings that messages need from the configuration of a family."""
 
     @property
     def cutoff(self) -> float: ...
@@ -56,7 +56,7 @@ class Messages(Protocol):
 
 
 def natural_paths(features: int, harmonics: int, results: int) -> tuple[tuple[int, int, int], ...]:
-    """Return all (l1, l2, l3) of features, harmonics and results, of natural parity only."""
+    """Return the degrees (l1, l2, l3) of features, harmonics, results that have natural parity."""
     return tuple(
         (l1, l2, l3)
         for l3 in range(results + 1)
@@ -67,7 +67,7 @@ def natural_paths(features: int, harmonics: int, results: int) -> tuple[tuple[in
 
 
 class Edges(eqx.Module):
-    """The quantities of the edges that the layers use, computed once."""
+    """The quantities of edges that all layers use, computed once."""
 
     harmonics: Float[Array, "N K lm"]  # component normalisation, 4π orthonormal
     r: Float[Array, "N K"]  # distances, Å; beyond r_c in padding
@@ -76,13 +76,13 @@ class Edges(eqx.Module):
 
 
 class ElementLinear(eqx.Module):
-    """y_i = x_i W_z(i) / sqrt(n_in S): a linear map for each element, as e3nn scales it."""
+    """A linear map for each of S elements, scaled as in e3nn: y_i = x_i W_z(i) / sqrt(n_in S)."""
 
     weight: Float[Array, "S n_in n_out"] = eqx.field(metadata=DIVIDED_BY_ELEMENT)
 
     @property
     def matrix(self) -> Float[Array, "S n_in n_out"]:
-        """W / sqrt(n_in S)."""
+        """The scaled weights W / sqrt(n_in S)."""
         s, n_in, _ = self.weight.shape
         return self.weight * (1.0 / sqrt(n_in * s))
 
@@ -93,8 +93,8 @@ class ElementLinear(eqx.Module):
 def select_matmul(
     x: Float[Array, "N m n_in"], matrices: Float[Array, "S n_in n_out"], species: Array
 ) -> Float[Array, "N m n_out"]:
-    """x_i M_z(i). For up to eight elements, one large product with masked rows is faster than many
-    small products; for more elements, each atom fetches its own matrix."""
+    """Compute x_i M_z(i), M_z the matrix of an element. For up to eight elements, one large product
+    with masked rows is faster than many small ones; for more, each atom fetches its matrix."""
     s = matrices.shape[0]
     if s == 1:
         return x @ matrices[0]
@@ -107,9 +107,9 @@ def select_matmul(
 
 
 class Interaction(eqx.Module):
-    """Messages and their sum over neighbours: A from h (eq. 8, 9).
+    """A layer that sums the messages of neighbours: A from the features h (MACE, eq. 8, 9).
 
-    For inference, a table of H may replace the hidden layers, whose weights are then dropped.
+    For inference, a table may replace the hidden radial layers, whose weights are then dropped.
     """
 
     up: tuple[Linear, ...]  # by degree of h
@@ -122,7 +122,7 @@ class Interaction(eqx.Module):
     def init(
         cls, key: Array, config: Messages, layer: int, outputs: tuple[int, ...], dtype
     ) -> "Interaction":
-        """Draw weights from N(0, 1); `outputs`: channels of A by degree."""
+        """Draw weights from N(0, 1); `outputs` are the numbers of channels of A by degree."""
         c, paths = config.channels, [p for p in config.paths(layer) if p[2] < len(outputs)]
         n_up = 1 + max(l1 for l1, _, _ in paths)
         keys = iter(jax.random.split(key, 2 + n_up + len(outputs)))
@@ -137,17 +137,17 @@ class Interaction(eqx.Module):
         )
 
     def coordinate(self, edges: Edges) -> Float[Array, "N K ..."]:
-        """Return the coordinate of the edges that H depends on: the radial basis; r for a table."""
+        """Return the argument of `hidden` for each edge: the radial basis, or r for a table."""
         return edges.radial if self.table is None else edges.r
 
     def hidden(self, x: Float[Array, "N K ..."]) -> Float[Array, "edges hidden"]:
-        """Compute H, the last hidden layer of the radial network, from `coordinate`."""
+        """Compute H, the last hidden layer of the radial network, from x = `coordinate(edges)`."""
         if self.table is not None:
             return values(self.table, x.ravel())
         return self.network(x.reshape(-1, x.shape[-1]))
 
     def of_species(self, embedding: Float[Array, "S C"], edges: Edges, config: Messages) -> Degrees:
-        """Compute A in the first layer, where h depends only on the element.
+        """Compute the sums A of the first layer, where features h depend only on the element.
 
         Then Σ_j R(r_ij) Y(r_ij) h_z(j) = Σ_s h_s W · Σ_(j of s) H(r_ij) Y(r_ij), with H the last
         hidden layer: the sum over neighbours comes first, and the widest product of the radial
@@ -197,7 +197,7 @@ class Interaction(eqx.Module):
         return by_rows(messages, (self.coordinate(edges), edges.harmonics, *senders))
 
     def tabulated(self, config: Messages) -> "Interaction":
-        """Return the layer for inference, with H from a table; itself if no table is accurate."""
+        """Return a layer for inference, with H from a table; `self` if no table is accurate."""
         if self.table is not None:
             return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.network)
@@ -210,16 +210,15 @@ class Interaction(eqx.Module):
 
 
 def _times(x: Float[Array, "N K m C"], r: Float[Array, "N K C"]) -> Float[Array, "N K m C"]:
-    """x r, component by component: XLA unrolls the sum in the gradient by r, which is four times
-    faster than its sum over an axis."""
+    """Compute x r by component: XLA then unrolls the sum in the gradient by r, 4 times as fast."""
     return jnp.stack([part * r for part in unstack(x, 2)], axis=2)
 
 
 def _couple_and_sum(
     x: Float[Array, "N K m1 C"], y: Float[Array, "N K m2"], l1: int, l2: int, l3: int
 ) -> Float[Array, "N m3 C"]:
-    """Σ_k [x_k ⊗ y_k]_l3: y is coupled first, without channels, then one product sums over (k, m1),
-    the last axis of its left factor, where the processor's matrix products are fastest."""
+    """Compute Σ_k [x_k ⊗ y_k]_l3 over neighbours k. y is coupled first, without channels; then one
+    product sums over (k, m1), the last axis of its left factor, where products are fastest."""
     n, k, m1, c = x.shape
     if l1 == 0:
         coupled = jnp.swapaxes(y, 1, 2)

@@ -8,7 +8,7 @@ Batzner, Musaelian, Sun, Geiger, Mailoa, Kornbluth, Molinari, Smidt, Kozinsky, N
     E_i    = W₂ W₁ (h_i,0 − h_z(i),0),   h_z: h of a lone atom of z
 
 Features have natural parity: inversion multiplies those of degree l by (−1)^l. The scalars of a
-lone atom (no messages) are subtracted, so that it keeps its E0.
+lone atom (no messages) are subtracted, so that it keeps its E0. σ is the logistic function.
 """
 
 from dataclasses import replace
@@ -36,7 +36,7 @@ from kohn.typing import Array, Float
 
 
 class BodyConfig(Section):
-    """Settings of the body of a NequIP model, for all readouts."""
+    """Settings that all NequIP models share, whatever they read from the features."""
 
     family: str
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -56,7 +56,7 @@ class BodyConfig(Section):
         return self.l_max
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """Return (l1, l2, l3) of every message: features, harmonics, result; natural parity."""
+        """Return the degrees (l1, l2, l3) of features, harmonics and results in a layer."""
         return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
 
 
@@ -67,7 +67,7 @@ class NequipConfig(BodyConfig):
 
 
 class Layer(eqx.Module):
-    """Messages, self-connection and gates."""
+    """A layer of NequIP: messages, self-connection and gates."""
 
     interaction: Interaction
     skip: tuple[ElementLinear, ...]  # by degree
@@ -76,7 +76,7 @@ class Layer(eqx.Module):
     def init(
         cls, key: Array, config: BodyConfig, layer: int, highest: int, n_species: int, dtype
     ) -> "Layer":
-        """Draw weights from N(0, 1); results, with scalars as gates, reach degree `highest`."""
+        """Draw weights from N(0, 1); results reach degree `highest`, with more scalars as gates."""
         c = config.channels
         outputs = (c * (1 + highest), *[c] * highest)
         first, *rest = jax.random.split(key, 1 + len(outputs))
@@ -90,7 +90,7 @@ class Layer(eqx.Module):
         )
 
     def __call__(self, a: Degrees, h: Degrees, species: Array) -> Degrees:
-        """Compute h' from the messages a and h."""
+        """Compute new features h' from the summed messages a and the features h."""
         x = [
             part + self.skip[l](h[l], species) if l < len(self.skip) else part
             for l, part in enumerate(a)
@@ -99,19 +99,19 @@ class Layer(eqx.Module):
 
 
 def gated(x: list[Array]) -> Degrees:
-    """Apply silu to scalars; multiply other degrees by σ of their gates, the last scalars."""
+    """Apply silu to scalars; multiply other degrees by σ (sigmoid) of gates, the last scalars."""
     c = x[0].shape[-1] // len(x)
     scalars, *gates = split(x[0], (c,) * len(x), 2)
     return (silu(scalars), *(y * jax.nn.sigmoid(g) for y, g in zip(x[1:], gates, strict=True)))
 
 
 class Body(eqx.Module):
-    """Features of atoms from a graph.
+    """A NequIP network without readout: it computes features of atoms from a graph.
 
     Attributes:
         embedding, layers: the embedding of the elements, and the layers in order.
         config: the configuration of the family.
-        neighbours: λ.
+        neighbours: λ, the average number of neighbours in the training data.
     """
 
     embedding: Linear = eqx.field(metadata=DIVIDED_BY_ELEMENT)
@@ -143,7 +143,7 @@ class Body(eqx.Module):
         )
 
     def __call__(self, graph: Graph, dtype: DTypeLike) -> Degrees:
-        """Compute h by degree, [N, 2l+1, C], minus the scalars of a lone atom."""
+        """Compute features by degree, [N, 2l+1, C]; scalars without those of a lone atom."""
         embedding, scale = self.embedding.matrix, self.neighbours**-0.5
         s = len(embedding)
         species = one_hot(graph.species, s, dtype)
@@ -162,23 +162,23 @@ class Body(eqx.Module):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels of the features by degree."""
+        """The number of channels of the features of each degree."""
         highest = len(self.layers[-1].interaction.mix) - 1
         return (self.config.channels,) * (1 + highest)
 
     def features(self, graph: Graph) -> Features:
-        """Return h; see `__call__`."""
+        """Compute the features of atoms, in the precision of the weights; see `__call__`."""
         h = self(graph, self.embedding.weight.dtype)
         return Features(h[0][:, 0], h[1:])
 
     def tabulated(self) -> "Body":
-        """Return the same function for inference, with hidden radial layers from tables."""
+        """Return the same network for inference; tables replace the hidden layers of R(r)."""
         layers = (replace(x, interaction=x.interaction.tabulated(self.config)) for x in self.layers)
         return replace(self, layers=tuple(layers))
 
 
 class Nequip(Network):
-    """A NequIP model: interaction energies of atoms from a graph; attributes as in `Network`."""
+    """A NequIP model of the interaction energies of atoms; attributes as in `Network`."""
 
     equivariant: ClassVar[bool] = True
 
@@ -225,18 +225,18 @@ class Nequip(Network):
         dtype: DTypeLike,
         highest: int,
     ) -> Body:
-        """Return the body alone; see `Network.for_heads`."""
+        """Return an untrained body, without readout; see `Network.for_heads`."""
         return Body.init(key, config, len(elements), neighbours, dtype, highest)
 
     def features(self, graph: Graph) -> Features:
-        """Return the features of the body."""
+        """Compute the features of atoms by the body."""
         return self.body.features(graph)
 
     def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
-        """Apply two linear maps, w = W₁ W₂."""
+        """Compute energies of atoms from invariant features by two linear maps, w = W₁ W₂."""
         first, second = self.readout
         return second(first(x))[:, 0]
 
     def tabulated(self) -> "Nequip":
-        """Return the same function for inference, with hidden radial layers from tables."""
+        """Return the same model for inference; tables replace the hidden layers of R(r)."""
         return replace(self, body=self.body.tabulated())

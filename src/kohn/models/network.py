@@ -1,9 +1,9 @@
-"""Define the base class of networks: features, a readout linear in them, and rows by element.
+"""Define the base class of networks: features of atoms, a linear readout, weights by element.
 
     E_i = s w · x_i        x_i the invariant features of an atom, zero without neighbours
 
 Layers that read elements divide by the square root of the number of elements, as all layers divide
-by that of their inputs; a network for other elements compensates this and is the same function.
+by that of their number of inputs; a network for other elements compensates this, to be the same.
 """
 
 import abc
@@ -22,11 +22,11 @@ from kohn.graphs import Graph
 from kohn.typing import Array, Float
 
 Combine = Callable[[Array, Array, float], Array]
-"""(own array, other array, factor) → array; the factor keeps the function the same."""
+"""(own array, array of another model, factor) → array; the factor keeps the function the same."""
 BY_ELEMENT = {"by element": False}
 """Marks a field whose arrays have a row for each element, in the order of the model's elements."""
 DIVIDED_BY_ELEMENT = {"by element": True}
-"""Marks such a field if the layer divides it by the square root of the number of elements."""
+"""As `BY_ELEMENT`, if the layer also divides by the square root of the number of elements."""
 
 
 class Features(eqx.Module):
@@ -67,7 +67,7 @@ class Network(eqx.Module):
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff radius r_c, Å."""
         return self.config.cutoff
 
     @abc.abstractmethod
@@ -76,10 +76,10 @@ class Network(eqx.Module):
 
     @abc.abstractmethod
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """w · x: the energies of atoms from their invariant features, without the scale."""
+        """Compute w · x, the energies of atoms from their invariant features, without the scale."""
 
     def __call__(self, graph: Graph) -> Float[Array, " N"]:
-        """Compute the energy of each atom without its E0, eV; zero without neighbours."""
+        """Compute the energy of each atom without its E0, eV; zero for a lone atom."""
         energies = self.read(self.features(graph).invariant)
         return where_neighbours(energies * self.scale, graph)
 
@@ -94,8 +94,8 @@ class Network(eqx.Module):
         dtype: DTypeLike,
         highest: int,
     ) -> Any:
-        """Return an untrained network whose features heads can read: it has `features` and
-        `widths`, the channels of the features by degree.
+        """Return an untrained network whose features heads can read: it has `features`, and
+        `widths`, the number of channels of the features of each degree.
 
         Args:
             highest: the highest degree that the heads need.
@@ -111,7 +111,7 @@ class Network(eqx.Module):
         return cls.init(key, config, elements, neighbours=neighbours, dtype=dtype)  # type: ignore[attr-defined]
 
     def for_elements(self, elements: tuple[int, ...], key: Array) -> Self:
-        """Return the same function for known elements, with random weights for new ones.
+        """Return a network that is the same for known elements, with random weights for new ones.
 
         Args:
             elements: atomic numbers; known elements that are missing here are dropped.
@@ -129,7 +129,7 @@ class Network(eqx.Module):
         return self._by_element(fresh, elements, joined)
 
     def restricted(self, elements: tuple[int, ...]) -> Self:
-        """Return the same function for some of its elements only."""
+        """Return the same network for some of its elements only."""
         source = np.array([self.elements.index(z) for z in elements], np.int32)
 
         def chosen(mine: Array, _: Array, factor: float) -> Array:
@@ -140,17 +140,17 @@ class Network(eqx.Module):
         return self._by_element(self, elements, chosen)
 
     def tabulated(self) -> "Network":
-        """Return the same function for inference only: parts that depend on weights and one
-        distance are computed in advance. Families without such parts return themselves."""
+        """Return the same network for inference only: tables replace parts that depend on one
+        distance. Networks without such parts return themselves."""
         return self
 
     def _by_element(self, other: Self, elements: tuple[int, ...], combine: Combine) -> Self:
         """Return this model, and the networks inside it, for other elements: arrays with one row
-        for each element are combined with those of another model; the rest is kept."""
+        for each element are combined with those of another model; all other arrays are kept."""
         ratio = (len(elements) / len(self.elements)) ** 0.5
 
         def combined(mine: Any, theirs: Any, divided: bool | None) -> Any:
-            """`divided`: metadata of the field of an array, see `BY_ELEMENT`."""
+            """Combine two pytrees; `divided` is the metadata of their field, see `BY_ELEMENT`."""
             if isinstance(mine, eqx.Module):
                 parts = {
                     f.name: combined(
@@ -173,7 +173,7 @@ class Network(eqx.Module):
 
 
 def for_inference(model: Any) -> Any:
-    """Return the same function for inference only; see `Network.tabulated`."""
+    """Return a network for inference only, see `Network.tabulated`; other models unchanged."""
     return model.tabulated() if isinstance(model, Network) else model
 
 

@@ -3,12 +3,12 @@
     σ² of E*     = |R⁻¹ a|² + n s_E² + c_E² max(k_** − |a|² − n κ_E², 0),   a = L⁻¹ k_M*
     σ² of F*_a   = |R⁻¹ a|² + s_F² + c_F² max(k_** − |a|² − κ_F², 0),       c = min(1, s/κ)
 
-|R⁻¹ a|² is the variance of f at the inducing environments given the labels (see
-`gaussian_process`). s is the rms residual of the fit on its own labels (`config.residuals`, see
-`training.gaussian_process.residuals`); for well-sampled data it is nearly all of the error. It is
-assumed to be independent from atom to atom, so the energy has n s_E². k_** − |a|² is the part of
-the prior variance that inducing environments do not explain; it is large for environments unlike
-them. On the labels of the fit its mean is κ² (`config.unexplained`), which s already includes, so
+for the energy E* of n atoms and a component F*_a of a force. |R⁻¹ a|² is the variance of f at the
+inducing environments given the labels (see `gaussian_process`). s is the rms residual of the fit on
+its own labels (`config.residuals`, see `training.gaussian_process.residuals`); for well-sampled
+data it is nearly all of the error. It is assumed to be independent for each atom, hence n s_E².
+k_** − |a|² is the prior variance that inducing environments do not explain, large for environments
+unlike them. On the labels of the fit its mean is κ² (`config.unexplained`), which s includes, so
 only the excess is added. The likelihood that determines δ does not contain this term, so κ may
 exceed s; but the labels show that its mean was at most s², and c scales it accordingly.
 
@@ -54,16 +54,16 @@ from kohn.structures import Structure
 from kohn.typing import Float, Int
 
 WIDTH_STEP = 16
-"""The step to which widths of rows are rounded up, so that few shapes are compiled."""
+"""Numbers of slots are rounded up to multiples of this, so that few shapes are compiled."""
 BATCH_ATOMS = 1024
-"""The number of atoms from which a batch of energies is computed."""
+"""The variances of energies are computed as soon as a batch has this number of atoms."""
 Kind = Literal["energy", "forces"]
 LONE_TOLERANCE = 1e-6
-"""An inducing environment is the lone atom if 1 − k(0, m) is below this."""
+"""An inducing environment m counts as the lone atom 0 if 1 − k(0, m) is below this."""
 
 
 class Posterior:
-    """The factors L and R of a fitted model, unpacked once, and the variances from them."""
+    """The variances of a fitted Gaussian process, from its factors L and R, unpacked once."""
 
     def __init__(self, model: GaussianProcess):
         self.model = model
@@ -88,13 +88,13 @@ class Posterior:
         )
 
     def unexplained(self, structures: Sequence[Structure], kind: Kind) -> float:
-        """Compute κ, the rms of the prior that inducing environments leave unexplained, over the
-        energies, eV per square root of the atoms, or forces, eV/Å, of structures."""
+        """Compute κ, the rms of the prior that inducing environments do not explain, of the
+        energies, eV per square root of the atoms, or of the forces, eV/Å, of structures."""
         variances = []
         for s in structures:
             if kind == "energy":
                 rows = neighbourhood(s, self.model.cutoff)
-                prior, a = self._prior_of_energies([s], [rows], _roomy(rows.width))
+                prior, a = self._prior_of_energies([s], [rows], _rounded_width(rows.width))
                 variances.append(self._unexplained(prior, a) / len(s))
             else:
                 (_, prior), a = self._prior(s)
@@ -102,11 +102,11 @@ class Posterior:
         return float(np.sqrt(np.mean(np.concatenate(variances))))
 
     def _prior(self, structure: Structure) -> tuple[tuple[float, np.ndarray], np.ndarray]:
-        """Compute k_** of the energy and of the forces [n, 3], for δ = 1, and a [M, 1 + 3n]."""
+        """Compute k_** of the energy and the forces [n, 3], for δ = 1; a = L⁻¹ k_M* [M, 1 + 3n]."""
         model, n = self.model, len(structure)
         config, elements = model.config, model.elements
         rows = neighbourhood(structure, model.cutoff)
-        block = centres([structure], [rows], elements, _roomy(rows.width))
+        block = centres([structure], [rows], elements, _rounded_width(rows.width))
         labelled = structure.with_labels(energy=np.zeros(()), forces=np.zeros((n, 3)), stress=None)
         plain = config.model_copy(update={"config_noise": {}})
         y = labels([labelled], [0.0], block, plain, ("energy", "forces"))
@@ -116,8 +116,8 @@ class Posterior:
         return prior, a
 
     def _variance(self, kind: Kind, prior: Any, a: np.ndarray, n: Any) -> np.ndarray:
-        """σ² of labels of one kind, from k_** [Y] with δ = 1, a [M, Y], and n [Y], which is 1
-        for a force component."""
+        """Compute σ² of Y labels of one kind from prior variances k_** [Y] for δ = 1, a = L⁻¹ k_M*
+        [M, Y], and n [Y], the number of atoms for an energy and 1 for a component of a force."""
         config = self.model.config
         s: float = getattr(config, f"noise_{kind}")  # if the fit stored no residual
         s = config.residuals.get(kind) or s
@@ -128,7 +128,7 @@ class Posterior:
         return float(self.model.scale) ** 2 * inferred + n * s**2 + scale**2 * excess
 
     def _unexplained(self, prior: Any, a: np.ndarray) -> np.ndarray:
-        """δ² (k_** − |a|²)."""
+        """Compute δ² (k_** − |a|²), the prior that inducing environments do not explain."""
         return float(self.model.scale) ** 2 * np.maximum(prior - np.sum(a**2, axis=0), 0.0)
 
     def energy_variances(self, structures: Sequence[Structure]) -> np.ndarray:
@@ -142,7 +142,7 @@ class Posterior:
         waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
         for i, structure in enumerate(structures):
             rows = neighbourhood(structure, self.model.cutoff)
-            width = _roomy(rows.width)
+            width = _rounded_width(rows.width)
             batch, neighbourhoods = waiting.setdefault(width, ([], []))
             batch.append(i)
             neighbourhoods.append(rows)
@@ -156,7 +156,7 @@ class Posterior:
     def _prior_of_energies(
         self, structures: Sequence[Structure], rows: Sequence[Neighbourhood], width: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute k_** of energies [Y], for δ = 1, and a [M, Y], without derivatives."""
+        """Compute k_** of Y energies, for δ = 1, and a = L⁻¹ k_M* [M, Y], without derivatives."""
         model = self.model
         config, elements, zeta = model.config, model.elements, model.config.zeta
         features, _ = compiled_kernels(expansion(config.soap, elements), zeta)
@@ -181,8 +181,8 @@ class Posterior:
         return prior, np.concatenate(whitened)
 
 
-def _roomy(width: int) -> int:
-    """Round the number of neighbours up to a multiple of WIDTH."""
+def _rounded_width(width: int) -> int:
+    """Round the number of neighbour slots up to a multiple of `WIDTH_STEP`."""
     return -(-max(width, 1) // WIDTH_STEP) * WIDTH_STEP
 
 
@@ -192,11 +192,11 @@ def prior_of_energy(
     lone: Float[np.ndarray, "S D"],
     zeta: int,
 ) -> float:
-    """Compute k_** of the energy of one structure, for δ = 1.
+    """Compute the prior variance k_** of the energy of one structure, for δ = 1.
 
     Args:
-        u: û of its centres. species: indices of their elements.
-        lone: û of an atom of each element without neighbours.
+        u: unit SOAP vectors of the atoms. species: indices of the elements of the atoms.
+        lone: unit SOAP vectors of a lone atom of each element.
     """
     same = species[:, None] == species
     s, s_lone = u @ u.T, np.sum(u * lone[species], axis=1)
@@ -208,7 +208,7 @@ def prior_of_energy(
 def prior_variances(
     block: Centres, elements: tuple[int, ...], model: GaussianProcess
 ) -> tuple[float, np.ndarray]:
-    """Compute k_** of the energy and of the force components [n, 3] of a structure, for δ = 1."""
+    """Compute prior variances of energy and force components [n, 3] of a structure, for δ = 1."""
     zeta, table = model.config.zeta, expansion(model.config.soap, elements)
     n = len(block.centre)
     rows = block.rows(padded(np.arange(n), 8))
@@ -224,12 +224,12 @@ def prior_variances(
             d = np.zeros((len(involved), u.shape[1]))
             np.add.at(d, np.searchsorted(involved, near), du[near, slots, axis])
             d[np.searchsorted(involved, atom)] -= du[atom, :, axis].sum(axis=0)
-            forces[atom, axis] = _pairs(d, u[involved], same[np.ix_(involved, involved)], zeta)
+            forces[atom, axis] = _pair_sum(d, u[involved], same[np.ix_(involved, involved)], zeta)
     return energy, forces
 
 
-def _pairs(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:
-    """Σ_ij ∂∂k(i, j) for derivatives d of unit vectors u by one coordinate."""
+def _pair_sum(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:
+    """Compute Σ_ij ∂_i ∂_j k(i, j) from unit vectors u and their derivatives d by a coordinate."""
     s, across = u @ u.T, d @ u.T
     k = zeta * s ** (zeta - 1) * (d @ d.T)
     if zeta > 1:
@@ -239,7 +239,7 @@ def _pairs(d: np.ndarray, u: np.ndarray, same: np.ndarray, zeta: int) -> float:
 
 @lru_cache(maxsize=8)
 def _unit_and_jacobian(table: Expansion):
-    """Return the function that computes û [N, D] and ∂û/∂d [N, K, 3, D]."""
+    """Return the function that computes unit SOAP vectors û [N, D] and ∂û/∂d [N, K, 3, D]."""
 
     def both(*rows: jax.Array) -> tuple[jax.Array, jax.Array]:
         p, jacobian = soap_jacobian(table, *rows)

@@ -28,22 +28,22 @@ KNOTS = (64, 128, 256, 512, 1024, 2048)
 """The allowed numbers of pieces of a table; the smallest that is accurate enough is used."""
 
 TOLERANCE = {np.dtype(np.float32): 6e-8, np.dtype(np.float64): 5e-11}
-"""Largest error of a function at the middle of a piece, as a fraction of its largest value: for
-float32, its rounding; for float64, a value with which energies agree to 1e-11, forces to 1e-9."""
+"""Largest error at the middle of a piece, as a fraction of the function's largest value: for
+float32, the rounding; for float64, a value with which energies agree to 1e-11, forces to 1e-9."""
 
 RadialFunction = Callable[[Float[Array, " R"]], Float[Array, "R C"]]
-"""Maps distances, Å, float64, to C values each, with two continuous derivatives in [0, r_c]."""
+"""Maps each distance, Å, float64, to C values, with two continuous derivatives in [0, r_c]."""
 
 
 class TablePosition(NamedTuple):
-    """The positions of distances in a table."""
+    """The positions of distances in a `RadialTable`: a piece, and t inside it."""
 
     piece: Int[Array, "N K"]
     t: Float[Array, "N K"]  # 0 … 1 from the start of the piece to its end
 
 
 class RadialTable(eqx.Module):
-    """C functions of the distance; zero from r_c on, with zero slope and curvature there.
+    """A table of C functions of the distance; at r_c and beyond, f, f' and f'' are zero.
 
     Attributes:
         pieces: coefficients a_npc, [knots + 1, 6, C]; the last row is zero, for r beyond r_c.
@@ -83,21 +83,21 @@ class RadialTable(eqx.Module):
         return None
 
     def split(self, parts: int) -> tuple["RadialTable", ...]:
-        """Split into tables with equal numbers of functions, in order."""
+        """Split the table into `parts` tables with equal numbers of functions, in order."""
         shares = (jnp.split(x, parts, axis=-1) for x in (self.pieces, self.slopes))
         pairs = zip(*shares, strict=True)
         return tuple(RadialTable(pieces, slopes, self.cutoff) for pieces, slopes in pairs)
 
-    def place(self, r: Float[Array, "..."]) -> TablePosition:
-        """Return the piece of each distance, Å, and t in it; differentiable by r through t."""
+    def locate(self, r: Float[Array, "..."]) -> TablePosition:
+        """Return the piece that contains each distance r, Å, and t in it, differentiable by r."""
         knots = self.pieces.shape[0] - 1
         x = r * (knots / self.cutoff)
         piece = jnp.clip(x.astype(jnp.int32), 0, knots)
         return TablePosition(piece, x - piece.astype(x.dtype))
 
     def __call__(self, r: Float[Array, "..."]) -> Float[Array, "... C"]:
-        """f(r) at distances r, Å."""
-        return polynomial(self.pieces, *self.place(r))
+        """Compute f(r) at distances r, Å, from the table."""
+        return polynomial(self.pieces, *self.locate(r))
 
 
 def _value_slope_curvature(function: RadialFunction, r: Array) -> tuple[Array, Array, Array]:
@@ -111,10 +111,10 @@ def _value_slope_curvature(function: RadialFunction, r: Array) -> tuple[Array, A
 
 
 def quintic_pieces(f: np.ndarray, df: np.ndarray, ddf: np.ndarray, *, width: float) -> np.ndarray:
-    """Compute polynomials in t = 0 … 1 from values, slopes and curvatures at both ends.
+    """Compute quintic polynomials in t = 0 … 1 from values, slopes and curvatures at both ends.
 
     Args:
-        f, df, ddf: f and its derivatives by r at the knots, [n + 1, C]. width: w, between knots.
+        f, df, ddf: f and its derivatives by r at the knots, [n + 1, C]. width: w of a piece.
 
     Returns:
         a [n, 6, C]: Σ_p a_p t^p.
@@ -134,7 +134,7 @@ def quintic_pieces(f: np.ndarray, df: np.ndarray, ddf: np.ndarray, *, width: flo
 def polynomial(
     coefficients: Float[Array, "rows P C"], piece: Int[Array, "..."], t: Float[Array, "..."]
 ) -> Float[Array, "... C"]:
-    """Σ_p a_p t^p by Horner's rule, with the coefficients of each piece."""
+    """Compute Σ_p a_p t^p by Horner's rule, with the coefficients a_p of each given piece."""
     a, t = coefficients.at[piece].get(mode="promise_in_bounds"), t[..., None]
     degree = coefficients.shape[1] - 1
     y = a[..., degree, :]
@@ -156,9 +156,9 @@ def _values_forward(table: RadialTable, r: Array) -> tuple[Array, tuple[RadialTa
 
 def _values_backward(residuals: tuple[RadialTable, Array], f_bar: Array) -> tuple[None, Array]:
     table, (r, f_bar) = residuals[0], jax.lax.optimization_barrier((residuals[1], f_bar))
-    place, knots = table.place(r), table.pieces.shape[0] - 1
+    position, knots = table.locate(r), table.pieces.shape[0] - 1
     # A product with ones is ten times faster than a sum.
-    changes = polynomial(table.slopes, *place) * f_bar
+    changes = polynomial(table.slopes, *position) * f_bar
     ones = jnp.full(changes.shape[-1], knots / table.cutoff, r.dtype)
     return None, changes @ ones
 
@@ -169,12 +169,12 @@ values.defvjp(_values_forward, _values_backward)
 @jax.custom_vjp
 def sum_over_neighbours(
     table: RadialTable,
-    place: TablePosition,
+    position: TablePosition,
     mask: Float[Array, "N K"],
     h: Float[Array, "N C"],
     index: Int[Array, "N K"],
 ) -> Float[Array, "N C"]:
-    """Σ_k m_ik f_c(r_ik) h_jc for the atom i of each row.
+    """Compute Σ_k m_ik f_c(r_ik) h_jc over the neighbours of each atom i, j in slot k.
 
     An edge and its reverse have the same distance, hence the same f and m, so the sum is its own
     transpose: the gradient by h is the same sum over the gradient by v, and only rows of atoms are
@@ -184,14 +184,14 @@ def sum_over_neighbours(
     The table is a constant: it has no gradient.
 
     Args:
-        place: positions of the edges in the table. mask: m, 1 for edges and 0 in padding.
+        position: positions of the edges in the table. mask: m, 1 for edges and 0 in padding.
         h: features of atoms. index: the atom in each slot.
     """
-    return _sum(table, place, mask, h, index)
+    return _sum(table, position, mask, h, index)
 
 
-def _sum(table: RadialTable, place: TablePosition, mask: Array, h: Array, index: Array) -> Array:
-    """Compute the sum by plain operations, which second derivatives differentiate."""
+def _sum(table: RadialTable, position: TablePosition, mask: Array, h: Array, index: Array) -> Array:
+    """Compute `sum_over_neighbours` by plain operations, for derivatives of second order."""
 
     def rows(piece: Array, t: Array, mask: Array, index: Array) -> tuple[Array]:
         # A matrix product instead of a sum: XLA then first writes the products in one vectorised
@@ -199,26 +199,26 @@ def _sum(table: RadialTable, place: TablePosition, mask: Array, h: Array, index:
         messages = polynomial(table.pieces, piece, t) * _of_senders(h, index)
         return (jnp.einsum("nk,nkc->nc", mask, messages),)
 
-    return by_rows(rows, (*place, mask, index))[0]
+    return by_rows(rows, (*position, mask, index))[0]
 
 
-def _forward(table, place, mask, h, index):
-    return _sum(table, place, mask, h, index), (table, place, mask, h, index)
+def _forward(table, position, mask, h, index):
+    return _sum(table, position, mask, h, index), (table, position, mask, h, index)
 
 
 def _backward(residuals, v_bar: Array):
     # Looked up again: otherwise XLA stores the coefficients and the senders' features of every edge
     # from the forward pass, and it takes longer to write and read them than to compute them.
-    table, place, mask, h, index = residuals
-    place, h, v_bar = jax.lax.optimization_barrier((place, h, v_bar))
+    table, position, mask, h, index = residuals
+    position, h, v_bar = jax.lax.optimization_barrier((position, h, v_bar))
 
     def rows(piece: Array, t: Array, index: Array, v_bar: Array) -> tuple[Array]:
         changes = polynomial(table.slopes, piece, t) * _of_senders(h, index)
         return (jnp.einsum("nkc,nc->nk", changes, v_bar[:, 0]),)
 
-    (t_bar,) = by_rows(rows, (*place, index, v_bar[:, None]))
-    h_bar = _sum(table, place, mask, v_bar, index)
-    return None, place._replace(piece=None, t=t_bar * mask), None, h_bar, None
+    (t_bar,) = by_rows(rows, (*position, index, v_bar[:, None]))
+    h_bar = _sum(table, position, mask, v_bar, index)
+    return None, position._replace(piece=None, t=t_bar * mask), None, h_bar, None
 
 
 sum_over_neighbours.defvjp(_forward, _backward)

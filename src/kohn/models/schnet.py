@@ -8,6 +8,7 @@ Schütt, Sauceda, Kindermans, Tkatchenko, Müller, J. Chem. Phys. 148, 241722 (2
     h'_i   = h_i + W_4 ssp(W_3 v_i)                                             (update)
     E_i    = W_6 ssp(W_5 h_i) − W_6 ssp(W_5 h⁰_i)
 
+ssp is the shifted softplus, c the cutoff function, and λ the average number of neighbours.
 W(r) c(r) depends only on the weights and the distance: after training it becomes a table
 (`tabulated`), so the filters, which are nearly all of the work, are only looked up.
 
@@ -37,11 +38,11 @@ from kohn.sections import Section
 from kohn.typing import Array, Float
 
 SSP_NORM = 1.8755962561350425
-"""c with ∫ (c ssp(z))² N(z; 0, 1) dz = 1."""
+"""The factor c with ∫ (c ssp(z))² N(z; 0, 1) dz = 1."""
 
 
 class SchNetConfig(Section):
-    """Settings of a SchNet; elements and scale come from the training data."""
+    """Settings of a SchNet model; elements and scale come from the training data."""
 
     family: Literal["schnet"] = "schnet"
     cutoff: Annotated[float, Field(gt=0, description="r_c, Å")] = 5.0
@@ -68,7 +69,7 @@ def _shifted_softplus_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tupl
 
 
 class Interaction(eqx.Module):
-    """A round of messages."""
+    """A layer of SchNet: a round of messages, and the update of the features."""
 
     filters: tuple[Linear, ...]  # two; none if a table replaces them
     incoming: Linear
@@ -85,12 +86,12 @@ class Interaction(eqx.Module):
         return cls((first, second), incoming, (update[0], update[1]))
 
     def filter(self, basis: Float[Array, "edges n"], cut: Float[Array, " edges"]) -> Array:
-        """Compute W(r) c(r) [edges, C] from g(r) and c(r)."""
+        """Compute the filters W(r) c(r) [edges, C] from the basis g(r) and the cutoff c(r)."""
         first, second = self.filters
         return second(shifted_softplus(first(basis))) * cut[:, None]
 
     def messages(self, h: Array, basis: Array, cut: Array, graph: Graph) -> Float[Array, "N C"]:
-        """Σ_j h_j ∘ W(r_ij) c(r_ij) from h [N, C], the basis [N, K, n] and c(r) [N, K]."""
+        """Compute Σ_j h_j ∘ W(r_ij) c(r_ij) from h [N, C], the basis [N, K, n] and c(r) [N, K]."""
 
         def messages(basis: Array, cut: Array, sender: Array) -> tuple[Array]:
             n, k, _ = basis.shape
@@ -101,17 +102,17 @@ class Interaction(eqx.Module):
         return by_rows(messages, (basis, cut, sender))[0]
 
     def __call__(self, h: Float[Array, "N C"], add: "Messages", scale: float) -> Array:
-        """Compute h' from h and the sum of messages."""
+        """Compute new features from features h; `add` sums the messages, `scale` is 1/√λ."""
         v = add(self.incoming(h)) * scale
         return h + self.update[1](shifted_softplus(self.update[0](v)))
 
 
 Messages = Callable[[Float[Array, "N C"]], Float[Array, "N C"]]
-"""Σ_j x_j ∘ W(r_ij) c(r_ij) in one layer, as a function of values x of atoms."""
+"""The sum Σ_j x_j ∘ W(r_ij) c(r_ij) of one layer, as a function of values x of atoms."""
 
 
 class SchNet(Network):
-    """A SchNet: interaction energies of atoms from a graph; attributes as in `Network`.
+    """A SchNet model of the interaction energies of atoms; attributes as in `Network`.
 
     For inference, tables may replace the filters of the layers, whose weights are then dropped.
     """
@@ -161,11 +162,11 @@ class SchNet(Network):
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels of the features by degree."""
+        """The number of channels of the features of each degree."""
         return (self.config.channels // 2,)
 
     def features(self, graph: Graph) -> Features:
-        """ssp(W₅ h) − ssp(W₅ h⁰)."""
+        """Compute the features of atoms, ssp(W₅ h) − ssp(W₅ h⁰)."""
         d = graph.displacement
         r = jnp.sqrt(jnp.sum(d * d, axis=-1))
         alone = self.embedding(one_hot(graph.species, len(self.elements), self.scale.dtype))
@@ -176,16 +177,16 @@ class SchNet(Network):
         return Features(shifted_softplus(hidden(h)) - shifted_softplus(hidden(alone)))
 
     def read(self, x: Float[Array, "N F"]) -> Float[Array, " N"]:
-        """W₆ x."""
+        """Compute W₆ x, the energies of atoms from their features x."""
         return self.readout[1](x)[:, 0]
 
     def messages(self, r: Float[Array, "N K"], graph: Graph) -> tuple[Messages, ...]:
-        """Return the sums of every layer, with filters from distances r, Å, or from tables."""
+        """Return functions that sum the messages of each layer; filters from r, Å, or tables."""
         config = self.config
         if self.tables:
-            place, mask = self.tables[0].place(r), graph.edge_mask.astype(r.dtype)
+            position, mask = self.tables[0].locate(r), graph.edge_mask.astype(r.dtype)
             return tuple(
-                lambda x, table=table: sum_over_neighbours(table, place, mask, x, graph.index)
+                lambda x, table=table: sum_over_neighbours(table, position, mask, x, graph.index)
                 for table in self.tables
             )
         cut = polynomial_cutoff(r, config.cutoff, config.cutoff_power)
@@ -197,7 +198,7 @@ class SchNet(Network):
         )
 
     def tabulated(self) -> "SchNet":
-        """Return the same function, with filters from tables."""
+        """Return the same model for inference; tables, if accurate, replace the filters."""
         if self.tables:
             return self
         exact = jax.tree.map(lambda x: x.astype(jnp.float64), self.interactions)
@@ -215,7 +216,7 @@ class SchNet(Network):
 
 
 def gaussian_basis(r: Float[Array, "..."], cutoff: float, count: int) -> Float[Array, "... count"]:
-    """g_n(r) = exp(−(r − μ_n)²/2w²) at μ_n = n w, n = 0 … count − 1, w = r_c/(count − 1)."""
+    """Compute g_n(r) = exp(−(r − n w)²/2w²), n = 0 … count − 1, w = r_c/(count − 1)."""
     w = cutoff / (count - 1)
     centres = jnp.arange(count, dtype=r.dtype) * w
     return jnp.exp(-0.5 * ((r[..., None] - centres) / w) ** 2)

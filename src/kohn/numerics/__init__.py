@@ -1,1 +1,1 @@
-"""Derivatives of noisy functions, and estimates of their noise."""
+"""Estimate the derivatives of noisy functions, and the noise itself."""

@@ -3,8 +3,8 @@
     f'(0) = lim (f(h) − f(−h)) / 2h
 
 Central differences at several steps are extrapolated to step zero by Ridders' method
-(Adv. Eng. Softw. 4, 75 (1982)). The estimate with the smallest error, noise included, is taken,
-and a violation counts only if it exceeds that error.
+(Adv. Eng. Softw. 4, 75 (1982)). The estimate with the smallest error, noise included, is taken. A
+violation, that is a difference from the expected value, counts only if it exceeds this error.
 
 If f or its slope jumps by J at a distance d from the point, steps longer than d measure J / 2h or
 J (h − d) / 2h, and shorter steps are not affected. A violation must therefore appear with shorter
@@ -23,27 +23,27 @@ STEPS = (0.032, 0.032 / 4, 0.032 / 16, 0.032 / 64)
 SHORTENING_FACTORS = (1.0, 1 / 16, 1 / 256, 1 / 4096)
 """Factors of the steps, tried in turn if longer steps show a violation or do not converge."""
 CONFIRMING_FACTOR = 1.4
-"""Factor of the steps that confirm a violation which steps of one length showed."""
+"""Factor on the steps to confirm a violation that was measured with steps of one length only."""
 DOUBT_FACTOR = 20.0
-"""Error per disagreement of steps that do not converge: near a jump they can agree by chance."""
+"""Error per disagreement of steps that do not converge: near a jump, steps can agree by chance."""
 JUMP = "it jumps within the longer steps"
 SUFFICIENT_ERROR = 1e-6
 """An error of slopes, eV/Å, below which shorter steps are not needed."""
 RATIO = 16.0
-"""Factor by which the leading error falls from step to step: the square of their ratio."""
+"""Factor by which the leading error falls from step to step: the square of the steps' ratio, 4."""
 
 
 def extrapolated(
     differences: Sequence[float], steps: Sequence[float], noise: float
 ) -> tuple[float, float]:
-    """Return the derivative at step zero and its estimated error.
+    """Return the derivative, extrapolated to step zero, and its estimated error.
 
     Args:
-        differences: central differences (f(h) − f(−h)) / 2h, for steps that fall by a factor of 4.
+        differences: central differences (f(h) − f(−h)) / 2h, each step h a quarter of the last.
         noise: standard deviation of f.
     """
     rounding = [NOISE_MULTIPLE * noise / (2**0.5 * h) for h in steps]
-    doubts = _doubts(differences, rounding)
+    doubts = _disagreements(differences, rounding)
     candidates: list[tuple[float, float]] = []
     row, factor = list(differences), RATIO
     while len(row) > 1:
@@ -58,11 +58,11 @@ def extrapolated(
     return min(candidates, key=lambda x: x[1])
 
 
-def _doubts(differences: Sequence[float], rounding: Sequence[float]) -> list[float]:
-    """Return the disagreement of each pair of steps that does not converge, and 0 for the others.
+def _disagreements(differences: Sequence[float], rounding: Sequence[float]) -> list[float]:
+    """Return the difference of each pair of successive estimates, or 0 if the pair converges.
 
-    If f is smooth, the disagreement falls by 16 from one pair to the next. If f jumps nearby,
-    differences scale as jump / h until the step is too short to reach the jump.
+    If f is smooth, this difference falls by 16 from one pair to the next. If f jumps nearby,
+    estimates scale as jump / h until the step h is too short to reach the jump.
     """
     d = [abs(a - b) for a, b in pairwise(differences)]
     slack = [a + b for a, b in pairwise(rounding)]
@@ -72,14 +72,14 @@ def _doubts(differences: Sequence[float], rounding: Sequence[float]) -> list[flo
 
 
 def kink(bends: Sequence[float], steps: Sequence[float], noise: float = 0.0) -> float:
-    """Return the difference of the slopes from the left and from the right at the point itself.
+    """Return the difference between the slopes of f to the left and to the right of the point.
 
-    A central difference converges there as well, to their mean. The second smallest estimate is
-    returned: a kink about as far away as one of the steps makes one estimate vanish.
+    Central differences converge at a kink as well, to the mean of both slopes. The second smallest
+    estimate is returned: a kink about as far away as one of the steps makes one estimate vanish.
 
     Args:
-        bends: f(h) + f(−h) − 2 f(0), for steps that fall by 4; divided by h, they fall with h
-            if f is smooth.
+        bends: f(h) + f(−h) − 2 f(0) for the steps h, each a quarter of the step before; divided
+            by h, they fall with h if f is smooth.
         noise: standard deviation of f; an estimate has (4 · 4 + 1) √6 σ / 12 h, h the finer step.
     """
     jumps = [b / h for b, h in zip(bends, steps, strict=True)]
@@ -96,9 +96,9 @@ class Slope:
 
     Attributes:
         wrong: derivative minus expected value.
-        error: of the derivative, noise included.
-        noise: the least part of the error that noise causes.
-        note: names a jump nearby that disturbs the derivative; empty without one.
+        error: the error of the derivative, noise included.
+        noise: the smallest error that noise causes with these steps.
+        note: says that a jump nearby disturbs the derivative; empty if none does.
     """
 
     wrong: float
@@ -108,7 +108,7 @@ class Slope:
 
 
 def _agree(a: Slope, b: Slope) -> bool:
-    """Return whether both show the same violation, within noise and a tenth."""
+    """Return whether both slopes show the same violation, within the noise and a tenth of it."""
     violated = abs(a.wrong) > a.error and abs(b.wrong) > b.error
     return violated and abs(a.wrong - b.wrong) <= 0.1 * abs(a.wrong) + a.noise + b.noise
 
@@ -125,9 +125,9 @@ def slope(
 
     Args:
         f: a function of t, called once for each t.
-        expected: the derivative that f should have there.
+        expected: the derivative that f should have at t = 0.
         noise: standard deviation of f.
-        steps: of t, each a quarter of the previous step.
+        steps: steps of t, each a quarter of the step before.
         enough: an error below which shorter steps are not needed.
     """
     f = cache(f)
@@ -154,11 +154,11 @@ def slope(
 def _confirmed(slopes: Sequence[Slope], measure: Callable[[], Slope]) -> Slope:
     """Return the slope of least error; a violation only if steps of another length confirm it.
 
-    Otherwise these steps crossed a jump, or the noise is larger than stated: then return a slope
-    without violation, or if there is none, this slope with an error larger by the difference.
+    Without confirmation, the steps crossed a jump or the noise is larger than given: then return a
+    slope without violation or, if all slopes have one, that of least error with an enlarged error.
 
     Args:
-        measure: measures with other steps, if the shorter ones neither confirm nor exclude it.
+        measure: measures a slope with other steps, if `slopes` neither confirm nor exclude it.
     """
     best = min(slopes, key=lambda x: x.error)
     others = [x for x in slopes if x is not best]
@@ -179,7 +179,7 @@ def _confirmed(slopes: Sequence[Slope], measure: Callable[[], Slope]) -> Slope:
 def _central(
     f: Callable[[float], float], steps: Sequence[float], noise: float
 ) -> tuple[float, float]:
-    """Return df/dt at 0 and its error, from steps that fall by 4."""
+    """Return df/dt at t = 0 and its error, by central differences with steps that fall by 4."""
     sides = [(f(-h), f(h)) for h in steps]
     differences = [(b - a) / (2 * h) for (a, b), h in zip(sides, steps, strict=True)]
     value, error = extrapolated(differences, steps, noise)

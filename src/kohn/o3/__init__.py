@@ -1,4 +1,4 @@
-"""Rotations and reflections: harmonics, Wigner matrices, couplings; independent of atoms."""
+"""Mathematics of rotations and reflections: harmonics, Wigner matrices, products of tensors."""
 
 from kohn.o3.clebsch_gordan import clebsch_gordan as clebsch_gordan
 from kohn.o3.harmonics import degree_slice as degree_slice

@@ -10,7 +10,7 @@ from kohn.o3.harmonics import to_complex
 
 
 def _complex_coefficient(l1: int, m1: int, l2: int, m2: int, l3: int, m3: int) -> float:
-    """<l1 m1 l2 m2 | l3 m3> by Racah's formula, summed exactly in rational numbers.
+    """Compute <l1 m1 l2 m2 | l3 m3> by Racah's formula, summed exactly in rational numbers.
 
     Source: Varshalovich, Moskalev, Khersonskii, Quantum Theory of Angular Momentum, 8.2.1 (3).
     """
@@ -35,10 +35,10 @@ def _complex_coefficient(l1: int, m1: int, l2: int, m2: int, l3: int, m3: int) -
 def clebsch_gordan(l1: int, l2: int, l3: int) -> np.ndarray:
     """Return the real coefficients C of (x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, of degree l3.
 
-    Normalised so that Σ_m1m2 C[m1, m2, m3] C[m1, m2, m3'] = δ_m3m3', and zero unless
-    |l1 - l2| ≤ l3 ≤ l1 + l2. The sign is that of the complex coefficients after the phase
-    (-i)^l of each degree that makes them real, which is also e3nn's sign; C equals
-    sqrt(2 l3 + 1) times e3nn's `wigner_3j`, because e3nn only renames Kohn's axes.
+    C is normalised so that Σ_m1m2 C[m1, m2, m3] C[m1, m2, m3'] = δ_m3m3', and zero unless
+    |l1 - l2| ≤ l3 ≤ l1 + l2. The sign is that of the complex coefficients, made real by the phase
+    (-i)^l for each degree, which is also e3nn's sign; C equals sqrt(2 l3 + 1) times e3nn's
+    `wigner_3j`, because e3nn differs from Kohn only in the names of the axes.
 
     Returns:
         float64 [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], read-only.

@@ -21,12 +21,12 @@ from kohn.typing import Array, ArrayLike, Float
 
 
 def degree_slice(l: int) -> slice:
-    """Return the slice of the 2l+1 components of degree l among (l_max + 1)² harmonics."""
+    """Return the slice of the 2l+1 components of degree l among all (l_max + 1)² harmonics."""
     return slice(l * l, (l + 1) * (l + 1))
 
 
 def solid_harmonics(d: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array, "... lm"]:
-    """Return `harmonics_by_component` as one array, [..., (l_max + 1)²]."""
+    """Compute r^l Y_lm(d), see `harmonics_by_component`, as one array [..., (l_max + 1)²]."""
     return jnp.stack(harmonics_by_component(d, l_max), axis=-1)
 
 
@@ -80,18 +80,17 @@ def spherical_harmonics(u: Float[ArrayLike, "... 3"], l_max: int) -> Float[Array
     """Compute orthonormal real spherical harmonics of unit vectors `u`.
 
     Args:
-        u: unit vectors [..., 3]; not normalised here, so that the caller decides what
-            happens at zero length.
+        u: unit vectors [..., 3], not normalised here: the caller decides how to treat length zero.
         l_max: highest degree.
 
     Returns:
-        [..., (l_max + 1)²].
+        Y_lm(u), [..., (l_max + 1)²].
     """
     return solid_harmonics(u, l_max)
 
 
 def to_complex(l: int) -> np.ndarray:
-    """Return Q with Y^complex_m = Σ_m' Q[m, m'] Y_lm', complex128 [2l+1, 2l+1], unitary.
+    """Return the unitary Q in Y^complex_lm = Σ_m' Q[m, m'] Y_lm', complex128 [2l+1, 2l+1].
 
     The complex harmonics are the quantum mechanical ones, with the Condon–Shortley phase.
     """

@@ -1,6 +1,6 @@
-"""Multiply spherical tensors: two of them, or a tensor with itself ν times.
+"""Multiply two spherical tensors, or ν copies of one spherical tensor.
 
-A spherical tensor of degree l is a tuple of its 2l+1 components, each an array of any one
+A spherical tensor of degree l is a tuple of its 2l+1 components, which are arrays of equal
 shape; products use the nonzero Clebsch–Gordan coefficients only. XLA fuses a product that is
 written out in this way into a few loops over atoms and channels, about ten times faster than a
 dense contraction with the coefficients.
@@ -20,20 +20,20 @@ from kohn.typing import Array
 A = TypeVar("A", Array, np.ndarray)
 Tensor: TypeAlias = tuple[A, ...]
 Path: TypeAlias = tuple[int, ...]
-"""A chain of couplings (l1, l2, L12, l3, L123, …): first two, then one degree at a time."""
+"""A chain of couplings (l1, l2, L12, l3, L123, …): l1 with l2 to L12, this with l3 to L123, …"""
 
 
 @lru_cache
 def nonzero_coefficients(l1: int, l2: int, l3: int) -> tuple[tuple[int, int, int, float], ...]:
-    """Return the nonzero C[m1, m2, m3] as (m3, m1, m2, C), sorted, with m counted from 0."""
+    """Return nonzero Clebsch–Gordan coefficients as (m3, m1, m2, C), sorted, m counted from 0."""
     c = clebsch_gordan(l1, l2, l3)
     return tuple(sorted((int(k), int(i), int(j), float(c[i, j, k])) for i, j, k in np.argwhere(c)))
 
 
 def product(x: Tensor[A], y: Tensor[A], l3: int) -> Tensor[A]:
-    """(x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, the part of degree l3.
+    """Compute (x ⊗ y)_m3 = Σ C[m1, m2, m3] x_m1 y_m2, the part of x ⊗ y of degree l3.
 
-    If `x is y`, the symmetric pairs are formed once.
+    If `x is y`, x_m1 x_m2 is computed only once for both orders of m1 and m2.
     """
     l1, l2 = len(x) // 2, len(y) // 2
     pairs: list[dict[tuple[int, int], float]] = [{} for _ in range(2 * l3 + 1)]
@@ -50,18 +50,18 @@ def product(x: Tensor[A], y: Tensor[A], l3: int) -> Tensor[A]:
 
 @dataclass(frozen=True)
 class SymmetricProduct:
-    """All products of a tensor with itself, up to order ν, that end in degree `degree`.
+    """The weighted sum of all products of ν = 1, 2, … factors A that have the degree `degree`.
 
         B_c = Σ_ν Σ_η w^ν_ηc · [A_c ⊗ … ⊗ A_c]_η        (MACE, eq. 10 and 11)
 
-    Because all factors are the same tensor, many couplings coincide or are linearly
-    dependent: for l ≤ 3 and ν = 3 there are 8 invariants, not the 23 of distinct factors.
-    `paths` holds one independent set, determined by rank, the cheapest chains first.
+    for channels c and paths η. Because all factors are the same tensor A, many couplings are equal
+    or linearly dependent: for l ≤ 3 and ν = 3 there are 8 invariants, not the 23 of distinct
+    factors. `paths` holds one independent set, determined by rank, the cheapest chains first.
 
     Attributes:
         l_max: highest degree of A.
         degree: degree of the result, of natural parity (-1)^degree.
-        paths: for each order ν = 1, 2, …, its independent chains.
+        paths: for each number of factors ν = 1, 2, …, its independent chains.
 
     Source: Batatia, Kovács, Simm, Ortner, Csányi, NeurIPS 2022, arXiv:2206.07697.
     """
@@ -71,11 +71,11 @@ class SymmetricProduct:
     paths: tuple[tuple[Path, ...], ...]
 
     def __call__(self, a: Mapping[int, Tensor[A]], weights: Sequence[Sequence[A]]) -> Tensor[A]:
-        """Compute B from A.
+        """Compute the sum of products B from the tensor A.
 
         Args:
             a: degree -> components of A, each [...].
-            weights: for each order ν and each of its paths, broadcast against the components.
+            weights: w for each ν and each of its paths, broadcast against the components.
         """
         pairs: dict[tuple[Path, int, int], Tensor[A]] = {}
 
@@ -119,16 +119,16 @@ def _sum(x: Tensor[A], y: Tensor[A]) -> Tensor[A]:
 
 @lru_cache
 def symmetric_product(l_max: int, degree: int, order: int) -> SymmetricProduct:
-    """Return the products up to `order` of a tensor with degrees 0 … l_max, natural parity."""
+    """Return the products of up to `order` equal tensors of degrees 0 … l_max, natural parity."""
     return SymmetricProduct(
-        l_max, degree, tuple(_independent(l_max, degree, nu) for nu in range(1, order + 1))
+        l_max, degree, tuple(_independent_chains(l_max, degree, nu) for nu in range(1, order + 1))
     )
 
 
-def _independent(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
-    """Return independent chains, chosen by the rank of their values at random tensors.
+def _independent_chains(l_max: int, degree: int, order: int) -> tuple[Path, ...]:
+    """Return linearly independent chains, chosen by the rank of their values at random tensors.
 
-    Only chains with equal multisets of degrees can depend on one another.
+    Only chains of the same degrees l1, l2, … in any order can depend on one another.
     """
     rng = np.random.default_rng(0)
     chosen: list[Path] = []
@@ -164,7 +164,7 @@ def evaluate_chain(chain: Path, a: Mapping[int, Tensor[A]]) -> Tensor[A]:
 
 
 def _chains(degrees: tuple[int, ...], degree: int) -> set[Path]:
-    """Return every chain that couples these degrees, in any order, to `degree`."""
+    """Return every chain that couples all of `degrees`, in any order, to `degree`."""
     if len(degrees) == 1:
         return {(degrees[0],)} if degrees[0] == degree else set()
     chains: set[Path] = set()
@@ -179,7 +179,7 @@ def _chains(degrees: tuple[int, ...], degree: int) -> set[Path]:
 
 
 def _cost(chain: Path) -> tuple:
-    """Return a key that sorts chains by their products, those with unnatural parity last."""
+    """Return the sort key of a chain: by its number of products, unnatural parity last."""
     left = chain[0]
     nonzero, unnatural = 0, 0
     for l, out in zip(chain[1::2], chain[2::2], strict=True):

@@ -13,7 +13,7 @@ from kohn.typing import Array, ArrayLike, Float
 
 @lru_cache
 def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return points and weights on the sphere that integrate degree 2l exactly: [q, 3], [q]."""
+    """Return points [q, 3] on the unit sphere and weights [q] that integrate degree 2l exactly."""
     nodes, weights = np.polynomial.legendre.leggauss(l + 1)
     phi = 2 * pi * np.arange(2 * l + 2) / (2 * l + 2)
     sine = np.sqrt(1 - nodes**2)
@@ -31,17 +31,17 @@ def _quadrature(l: int) -> tuple[np.ndarray, np.ndarray]:
 
 @partial(jax.jit, static_argnames="l")  # without jit about a hundred operations per degree
 def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
-    """Compute D_l(R) with Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
+    """Compute the Wigner matrix D_l(R): Y_l(R u) = D_l(R) Y_l(u) for every unit vector u.
 
     D_mm' = ∫ Y_lm(R u) Y_lm'(u) dΩ, by a quadrature that is exact for these polynomials;
     R may be a reflection, and the result is differentiable in R.
 
     Args:
-        rotation: an orthogonal matrix [3, 3].
+        rotation: the orthogonal matrix R, [3, 3].
         l: the degree.
 
     Returns:
-        [2l+1, 2l+1], orthogonal; for l = 1 it is R in the order y, z, x.
+        D_l [2l+1, 2l+1], orthogonal; for l = 1 it is R in the order y, z, x.
     """
     rotation = jnp.asarray(rotation)
     if not jnp.issubdtype(rotation.dtype, jnp.floating):  # a matrix written with integers
@@ -54,9 +54,10 @@ def wigner_d(rotation: Float[ArrayLike, "3 3"], l: int) -> Float[Array, "m m"]:
 
 
 def to_e3nn(l: int) -> np.ndarray:
-    """Return M of Y^e3nn_l(u) = M Y_l(u), "norm"/"integral" scales aside, float64 [2l+1, 2l+1].
+    """Return the matrix M from Kohn's to e3nn's harmonics of degree l, float64 [2l+1, 2l+1].
 
-    e3nn's harmonics are Kohn's with axes renamed (x, y, z) -> (z, x, y): M = D_l of this rotation.
+    Y^e3nn_l(u) = M Y_l(u), up to the factor of e3nn's normalisation. e3nn renames Kohn's axes
+    (x, y, z) -> (z, x, y), so M is D_l of this rotation.
     """
     turn = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
     return np.asarray(wigner_d(turn, l))

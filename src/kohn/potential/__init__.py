@@ -1,4 +1,4 @@
-"""Open, save and evaluate potentials, and models of other properties."""
+"""Open, save and evaluate potentials, and models of other properties than energies."""
 
 from kohn.potential.compiled_model import CompiledModel as CompiledModel
 from kohn.potential.compiled_model import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""Compile the functions that evaluate a model."""
+"""Compile the functions that compute energies, forces and stresses with a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from kohn.typing import Array, ArrayLike, Float
 
 
 class CompiledModel:
-    """Energy, forces and stress of graphs, or of positions that move.
+    """A model compiled for energy, forces and stress: of batches, or of one structure that moves.
 
-    The weights are separated from the structure of the model once, as a flat list, so that a call
-    costs little more than the computation; models of one configuration share compiled functions.
+    The weights are separated from the rest of the model once, as a flat list, so that a call costs
+    little more than the computation. Models of equal configuration share compiled functions.
     """
 
     def __init__(self, model: Any):
         self.elements: tuple[int, ...] = model.elements
         weights, rest = eqx.partition(model, eqx.is_array)
-        self._weights, structure = jax.tree.flatten(weights)
-        self._evaluate, self._move, self._energies = _functions(_Static(rest, structure))
+        self._weights, layout = jax.tree.flatten(weights)
+        self._evaluate, self._move, self._energies = _functions(_Static(rest, layout))
 
     def __call__(self, graph: Graph) -> Derived:
         """Compute energy, forces and stress of a batch; compiled once for each shape."""
@@ -38,7 +38,7 @@ class CompiledModel:
     def move(
         self, topology: Topology, positions: Float[ArrayLike, "N 3"], cell: Float[ArrayLike, "3 3"]
     ) -> Derived:
-        """Compute one structure from positions and cell, float64 Å: a step of a simulation."""
+        """Compute energy, forces and stress of a structure from positions and cell, Å, float64."""
         return self._move(self._weights, topology, positions, cell)
 
 
@@ -49,22 +49,22 @@ def evaluate(model: Any, graph: Graph) -> Derived:
 
 @dataclass(frozen=True)
 class _Static:
-    """The part of a model that is not arrays; equal for equal configurations."""
+    """A model without its weights, and the layout of these; equal for equal configurations."""
 
     rest: Any
-    structure: Any
+    layout: Any
 
     def model(self, weights: list[Array]) -> Any:
         """Return the model with these weights."""
-        return eqx.combine(jax.tree.unflatten(self.structure, weights), self.rest)
+        return eqx.combine(jax.tree.unflatten(self.layout, weights), self.rest)
 
     def __hash__(self) -> int:
-        return hash((jax.tree.structure(self.rest), self.structure))
+        return hash((jax.tree.structure(self.rest), self.layout))
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, _Static)
-            and self.structure == other.structure
+            and self.layout == other.layout
             and jax.tree.structure(self.rest) == jax.tree.structure(other.rest)
         )
 

@@ -1,8 +1,8 @@
 """Detect impossible geometries, and geometries unlike the training data of a model.
 
-The model file stores two kinds of distances of the training data, within the cutoff:
+The model file stores two kinds of distances in the training data, within the cutoff:
 
-    shortest    the shortest distance of each pair of elements
+    shortest    the shortest distance between atoms of each pair of elements
     loneliest   the longest distance from an atom of each element to its nearest neighbour
 
 A distance that is shorter or a neighbour that is farther by more than `MARGIN`, or a pair of
@@ -26,11 +26,11 @@ from kohn.structures.elements import covalent_radii, symbol
 from kohn.typing import Document
 
 NEAREST = 0.2
-"""Share of the sum of covalent radii (C–C 0.30 Å, H–H 0.12 Å): nearer atoms are impossible."""
+"""Share of the sum of covalent radii below which atoms are refused (C–C 0.30, H–H 0.12 Å)."""
 MARGIN = 0.05
 """Relative amount by which a distance may leave the range of the training data."""
 _BASE = 128
-"""Base in which a pair of atomic numbers is coded as one number."""
+"""A pair of atomic numbers a ≤ b is coded as one number, a · _BASE + b."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -39,11 +39,11 @@ class ExtrapolationWarning(UserWarning):
 
 @dataclass(frozen=True)
 class TrainingDistances:
-    """Distances of the training data.
+    """Distances between atoms in the training data, within the cutoff.
 
     Attributes:
-        shortest: pair of atomic numbers, the smaller first -> Å.
-        farthest_nearest: atomic number -> Å.
+        shortest: pair of atomic numbers, the smaller first -> their shortest distance, Å.
+        farthest_nearest: atomic number -> longest distance of an atom to its nearest neighbour, Å.
     """
 
     shortest: dict[tuple[int, int], float]
@@ -51,7 +51,7 @@ class TrainingDistances:
 
     @classmethod
     def of(cls, structures: Sequence[Structure], rows: Sequence[Neighbourhood]) -> Self:
-        """Collect the distances of structures with these neighbourhoods."""
+        """Collect the distances in structures, from the neighbours of their atoms (`rows`)."""
         shortest: dict[tuple[int, int], float] = {}
         farthest_nearest: dict[int, float] = {}
         for s, h in zip(structures, rows, strict=True):
@@ -76,19 +76,19 @@ class TrainingDistances:
 
     @classmethod
     def from_json(cls, document: Document) -> Self:
-        """Read what `to_json` wrote."""
+        """Return the distances from a document that `to_json` made."""
         shortest = {(int(a), int(b)): float(r) for a, b, r in document["shortest"]}
         return cls(shortest, {int(z): float(r) for z, r in document["loneliest"]})
 
     def to_json(self) -> Document:
-        """Return lists of atomic numbers and distances, Å."""
+        """Return the distances as lists, each of atomic numbers and a distance, Å."""
         return {
             "shortest": [[a, b, r] for (a, b), r in sorted(self.shortest.items())],
             "loneliest": [[z, r] for z, r in sorted(self.farthest_nearest.items())],
         }
 
     def outside(self, structure: Structure, rows: Neighbourhood) -> list[str]:
-        """Describe how a structure is unlike the training data; empty if it is not."""
+        """Return texts on how a structure is unlike the training data; none if it is similar."""
         pairs, nearest = _distances(structure, rows)
         texts = []
         for (a, b), r in pairs.items():
@@ -112,27 +112,27 @@ class ApplicabilityDomain:
     """The geometries that a model accepts; others are refused, or predicted with a warning.
 
     Attributes:
-        cutoff: of the model, Å.
-        seen: distances of its training data; None if its file does not store them.
+        cutoff: cutoff of the model, Å.
+        distances: distances in its training data; None if the model file does not store them.
     """
 
     cutoff: float
-    seen: TrainingDistances | None = None
+    distances: TrainingDistances | None = None
 
     def rows(self, structure: Structure) -> Neighbourhood:
         """Return the neighbours of a structure within the cutoff.
 
         Raises:
-            InputError: the geometry is impossible: see `kohn.graphs.neighbourhood`; or atoms are
-                nearer than `NEAREST` of the sum of their radii, and than in the training data.
+            InputError: see `kohn.graphs.neighbourhood`; or two atoms are nearer than `NEAREST` of
+                the sum of their covalent radii, and also nearer than in the training data.
         """
         neighbours = neighbourhood(structure, self.cutoff)
         self.refuse_overlaps(structure, neighbours)
         return neighbours
 
     def outside(self, structure: Structure, rows: Neighbourhood) -> tuple[str, ...]:
-        """Describe how a structure is unlike the training data, if these are known."""
-        return () if self.seen is None else tuple(self.seen.outside(structure, rows))
+        """Return texts on how a structure is unlike the training data; none without `distances`."""
+        return () if self.distances is None else tuple(self.distances.outside(structure, rows))
 
     def refuse_overlaps(self, structure: Structure, rows: Neighbourhood) -> None:
         """Raise InputError if two atoms are too near each other."""
@@ -155,27 +155,27 @@ class ApplicabilityDomain:
             )
 
     def limit(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Return the distance, Å, below which atoms of elements a and b [...] are refused."""
+        """Return the distance, Å, below which atoms of atomic numbers a, b [...] are refused."""
         limit = NEAREST * (covalent_radii(a) + covalent_radii(b))
-        if self.seen is None or not self._nearer:
+        if self.distances is None or not self._overlaps:
             return limit
         codes = np.minimum(a, b).astype(np.int64) * _BASE + np.maximum(a, b)
-        known = np.array([self._nearer.get(code, np.inf) for code in codes.ravel().tolist()])
+        known = np.array([self._overlaps.get(code, np.inf) for code in codes.ravel().tolist()])
         return np.minimum(limit, (1 - MARGIN) * known.reshape(codes.shape))
 
     @cached_property
-    def _nearer(self) -> dict[int, float]:
-        """Shortest distances of pairs nearer in the training data than `NEAREST` allows."""
-        assert self.seen is not None
+    def _overlaps(self) -> dict[int, float]:
+        """Coded pair of elements -> shortest known distance, Å, if `NEAREST` would refuse it."""
+        assert self.distances is not None
         return {
             a * _BASE + b: r
-            for (a, b), r in self.seen.shortest.items()
+            for (a, b), r in self.distances.shortest.items()
             if r < NEAREST * float(covalent_radii(np.array([a, b])).sum())
         }
 
 
 def domain_of(cutoff: float, provenance: Document) -> ApplicabilityDomain:
-    """Return the applicability domain of a model with this provenance."""
+    """Return the applicability domain of a model with this cutoff, Å, and this provenance."""
     document = provenance.get("seen")
     return ApplicabilityDomain(
         cutoff, None if document is None else TrainingDistances.from_json(document)

@@ -1,4 +1,4 @@
-"""Open and save potentials: one safetensors file each, see `kohn.modelfile`."""
+"""Open and save potentials and models of properties, each as one file; see `kohn.modelfile`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +21,7 @@ UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, 
 
 
 def save(potential: Potential | PropertyModel, path: str | Path) -> None:
-    """Write a potential or a model of properties to one file atomically; the same potential
-    always gives the same bytes."""
+    """Write a potential or a model of properties atomically; equal ones give equal files."""
     modelfile.write(path, arrays_by_name(potential.model), metadata(potential))
 
 
@@ -32,7 +31,7 @@ def to_bytes(potential: Potential | PropertyModel) -> bytes:
 
 
 def metadata(potential: Potential | PropertyModel) -> Document:
-    """Return what a model file stores of its potential in addition to the weights."""
+    """Return the metadata that a model file stores in addition to the weights."""
     model = potential.model
     common = {
         "config": model.config.model_dump(mode="json"),
@@ -58,7 +57,7 @@ def metadata(potential: Potential | PropertyModel) -> Document:
 
 
 def load(path: str | Path) -> Potential | PropertyModel:
-    """Open a potential or a model of properties.
+    """Open a potential or a model of properties from its file, or from the folder of its run.
 
     Raises:
         ModelFileError: the file is missing, damaged, or not a model that this version knows.
@@ -109,7 +108,7 @@ def _in_words(error: Exception) -> str:
 
 
 def load_potential(path: str | Path) -> Potential:
-    """Open a potential.
+    """Open a potential from its file, or from the folder of its run.
 
     Raises:
         ModelFileError: see `load`; or the file is a model of properties.
@@ -125,13 +124,13 @@ def load_potential(path: str | Path) -> Potential:
 
 
 def arrays_by_name(tree: Tree) -> dict[str, np.ndarray]:
-    """Return the arrays of a tree under names such as 'interactions.0.up.1.weight'."""
+    """Return the arrays of a pytree by name, for example 'interactions.0.up.1.weight'."""
     leaves = jax.tree_util.tree_leaves_with_path(eqx.filter(tree, eqx.is_array))
     return {_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def filled(skeleton: Tree, arrays: Mapping[str, np.ndarray], where: Place) -> Tree:
-    """Return `skeleton`, a tree of shapes, filled with the arrays of these names.
+    """Return the pytree `skeleton`, whose leaves have only shape and dtype, with the named arrays.
 
     Raises:
         ModelFileError: an array is missing, superfluous, or has another shape or type.

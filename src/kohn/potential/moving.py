@@ -1,4 +1,4 @@
-"""Evaluate a potential for moving atoms: neighbours are kept, with a skin, while they hold."""
+"""Evaluate a potential for moving atoms; neighbour lists are kept as long as they are valid."""
 
 import warnings
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from kohn.graphs import Neighbourhood, Verlet, growing_shape
-from kohn.graphs.verlet import Shapes
+from kohn.graphs.verlet import ShapeChoice
 from kohn.models import Derived
 from kohn.potential.compiled_model import CompiledModel
 from kohn.potential.extrapolation import ApplicabilityDomain, ExtrapolationWarning
@@ -31,17 +31,17 @@ class PotentialForMoving(Protocol):
 
 
 class MovingPotential:
-    """Energy, forces and stress of one geometry after another.
+    """A potential that is evaluated for one geometry after another, as in a simulation.
 
-    Neighbours are searched again only when an atom has moved half the skin. Geometries unlike the
-    training data give one warning (`kohn.potential.ExtrapolationWarning`), if the model file stores
-    the distances of these data; geometries are checked whenever neighbours are searched.
+    Neighbours are searched again only when an atom has moved by half the skin. At each search the
+    geometry is compared with the training data, if the model file stores their distances; the first
+    that is unlike them gives a warning (`kohn.potential.ExtrapolationWarning`), later ones do not.
 
     Args:
         potential: the potential that predicts.
-        skin: of the neighbour list, Å; with 0 neighbours are searched for each geometry.
-        padded: chooses the shapes of lists; by default they only grow, so that a long
-            simulation compiles a few times at most.
+        skin: skin of the neighbour list, Å; if 0, neighbours are searched for each geometry.
+        choose_shape: chooses the padded shape of a new list; by default shapes only grow, so that a
+            long simulation compiles a few times at most.
         elements: atomic numbers to compile for in addition to those present: structures of
             different composition then share compiled functions.
         checked: whether to warn of geometries, and to refuse atoms that are too near each other;
@@ -53,24 +53,24 @@ class MovingPotential:
         potential: PotentialForMoving,
         *,
         skin: float = 0.2,
-        padded: Shapes = growing_shape,
+        choose_shape: ShapeChoice = growing_shape,
         elements: Sequence[int] = (),
         checked: bool = True,
     ):
         self.potential, self.skin, self.checked = potential, skin, checked
-        self._padded, self._elements = padded, tuple(elements)
+        self._choose_shape, self._elements = choose_shape, tuple(elements)
         self._lists: dict[tuple[int, ...], Verlet] = {}
         self._near: Neighbourhood | None = None
         self._warned = False
 
     @property
     def compilations(self) -> int:
-        """Number of shapes, each for some elements; functions are compiled for each of them."""
+        """Number of compilations: one for each set of elements and padded shape of its lists."""
         return sum(len(verlet.shapes) for verlet in self._lists.values())
 
     @property
     def searches(self) -> int:
-        """Number of searches for neighbours."""
+        """Number of searches for neighbours so far."""
         return sum(verlet.builds for verlet in self._lists.values())
 
     def forget(self) -> None:
@@ -80,13 +80,13 @@ class MovingPotential:
             verlet.forget()
 
     def __call__(self, structure: Structure) -> Prediction:
-        """Compute energy, forces and stress; see `kohn.structures.MovingModel`."""
+        """Predict energy, forces and stress of a structure; see `kohn.structures.MovingModel`."""
         p, n = self.potential, len(structure)
         present = {*np.unique(structure.numbers).tolist(), *self._elements}
         model = p.compiled(tuple(sorted(present)))
         if model.elements not in self._lists:
             self._lists[model.elements] = Verlet(
-                p.cutoff, self.skin, model.elements, self._inspect, self._padded
+                p.cutoff, self.skin, model.elements, self._inspect, self._choose_shape
             )
         topology = self._lists[model.elements].update(structure)
         self._refuse_overlaps(structure)
@@ -96,10 +96,10 @@ class MovingPotential:
         return p.complete(structure, derived, 0, slice(0, n))
 
     def _inspect(self, structure: Structure, rows: Neighbourhood) -> None:
-        """Keep the pairs that may come too near before the next list, and warn of extrapolation.
+        """Keep the pairs of atoms that may overlap before the next list; warn of extrapolation.
 
         Args:
-            rows: neighbours within cutoff + skin.
+            structure: structure for which a list is made. rows: neighbours in this list.
         """
         if not self.checked:
             return
@@ -122,7 +122,7 @@ class MovingPotential:
                 )
 
     def _refuse_overlaps(self, structure: Structure) -> None:
-        """Raise InputError if atoms have come too near since the list was made."""
+        """Raise InputError if atoms have come too near each other since the list was made."""
         rows = self._near
         if rows is None:
             return

@@ -1,7 +1,7 @@
-"""A potential: a model, the energies of lone atoms to which it adds, and its provenance.
+"""Predict energies, forces and stresses with a model and the energies E0 of lone atoms.
 
-E = Σ_i E0(z_i) + Σ_i model_i, the first sum in float64 and never cast; forces and stress are
-the derivatives of E, unless the model predicts forces directly (`Potential.conservative`).
+E = Σ_i E0(z_i) + Σ_i model_i over atoms i of elements z_i, the first sum in float64, never cast.
+Forces and stress are derivatives of E, unless the model predicts forces directly (`conservative`).
 """
 
 import warnings
@@ -36,12 +36,12 @@ from kohn.typing import Document
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Potential(TrainedNetwork):
-    """A model with its reference energies and its provenance.
+    """A model of energies, with the energies of lone atoms and its provenance.
 
     Attributes:
-        model: energies of atoms from a graph, see `kohn.models`.
+        model: computes energies of atoms from a graph, see `kohn.models`.
         e0s: atomic number -> energy of the lone atom, eV.
-        provenance: how it was made: data, checksums, settings, versions.
+        provenance: how the model was made: data, checksums, settings, versions.
     """
 
     e0s: dict[int, float]
@@ -59,8 +59,8 @@ class Potential(TrainedNetwork):
         return is_conservative(self.model)
 
     def compiled(self, elements: tuple[int, ...]) -> CompiledModel:
-        """Return the compiled model for structures of these elements only: if a model knows many
-        elements and few are present, this saves most of the work per element.
+        """Return the compiled model for structures of these elements only: if the model knows many
+        elements and few are needed, this saves most of the work per element.
 
         Raises:
             InputError: an element that the model has not seen.
@@ -99,7 +99,7 @@ class Potential(TrainedNetwork):
 
     @cached_property
     def reference(self) -> Reference:
-        """The zero of its energies."""
+        """The zero of the energies: the E0s, to which results of the model are added."""
         return Reference(self.e0s)
 
     def zero(self, structure: Structure) -> float:
@@ -107,7 +107,7 @@ class Potential(TrainedNetwork):
         return self.reference.total(structure)
 
     def moving(self, *, skin: float = 0.2) -> MovingPotential:
-        """Return the potential for moving atoms; `MovingPotential` itself has more arguments."""
+        """Return a `MovingPotential` of this potential (its class has more arguments)."""
         return MovingPotential(self, skin=skin)
 
     def complete(self, structure: Structure, d: Derived, g: int, rows: slice) -> Prediction:
@@ -130,13 +130,13 @@ class Potential(TrainedNetwork):
 
         Args:
             structures: anything that `kohn.read` takes; computed in batches of similar size.
-            slots: number of edges in a batch, which bounds memory.
+            slots: largest number of edges in a batch, padding included; it bounds memory.
             uncertainty: also compute standard deviations of errors, one structure at a time.
             advance: called with the number of structures done since the last call.
 
         Raises:
             InputError: an element that the model has not seen; an impossible geometry.
-            ConfigError: `uncertainty` of a model without a posterior.
+            ConfigError: `uncertainty` is requested, and the model has no posterior.
         """
         confidence = self._confidence if uncertainty else None
         structures = structures_of(structures)
@@ -175,14 +175,14 @@ class Potential(TrainedNetwork):
         slots: int = 65_536,
         deviations: bool = False,
     ) -> Energies:
-        """Predict energies only, of very many structures that come in portions.
+        """Predict energies only, without forces, for very many structures that come in portions.
 
         Batches are padded to a few shapes, so that later portions compile nothing new.
 
         Args:
-            structures: one portion.
-            elements: atomic numbers of all portions.
-            slots: number of edges in a batch, which bounds memory.
+            structures: the structures of one portion.
+            elements: atomic numbers in all portions, so that the same functions serve them all.
+            slots: largest number of edges in a batch, padding included; it bounds memory.
             deviations: also compute standard deviations of the errors.
 
         Raises:
@@ -231,9 +231,10 @@ def batched(
     """Yield batches of structures of similar size, with the indices of their structures.
 
     Args:
-        elements: in the order of the model. rows_of: returns neighbours. dtype: of the network.
-        slots: largest number of edges in a batch of more than one structure.
-        charges: of the structures, e, if the model needs them.
+        elements: atomic numbers in the order of the model. dtype: number type of the network.
+        rows_of: returns the neighbours of a structure.
+        slots: largest number of edges in a batch of several structures, padding included.
+        charges: total charges of the structures, e, if the model needs them, else None.
     """
     order = sorted(range(len(structures)), key=lambda i: len(structures[i]))
     batch: list[int] = []
@@ -258,9 +259,9 @@ def batched(
 
 
 WIDTHS = (8, 16, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 384, 512)
-"""Slots per row of filled batches."""
+"""Numbers of slots per row among which `filled_batches` chooses."""
 FILLED = 512
-"""Largest number of structures in a filled batch."""
+"""Largest number of structures in a batch of `filled_batches`."""
 
 
 def filled_batches(
@@ -270,10 +271,10 @@ def filled_batches(
     dtype: type,
     slots: int,
 ) -> Iterator[tuple[list[int], Graph]]:
-    """Yield batches of one shape for each width of neighbourhoods, with indices of structures.
+    """Yield batches of few shapes, so that little is compiled, with the indices of structures.
 
-    The last batch of each width is padded to the same shape. A structure that is too large for
-    it gets a shape of its own.
+    Structures that need the same number of slots per row (`WIDTHS`) share batches of one shape; the
+    last of these is padded to it. A structure too large for this shape gets a shape of its own.
     """
     waiting: dict[int, tuple[list[int], list[Neighbourhood]]] = {}
 
@@ -300,7 +301,7 @@ def filled_batches(
 
 
 def roomy(shape: Shape) -> Shape:
-    """Round the shape up, so that similar batches share a compiled function.
+    """Round a shape up, so that similar batches share a compiled function.
 
     Rows and structures are rounded up to the next of four steps between powers of two (at most 25 %
     more), slots to the next multiple of four.

@@ -1,4 +1,4 @@
-"""A model of properties and its provenance: dipoles, polarizabilities, scalars of structures."""
+"""Predict dipoles, polarizabilities and scalars of structures with a trained network."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ from kohn.structures.properties import PREDICTED_BY
 from kohn.typing import Document, Float
 
 Origin = Literal["positions", "mass"] | None
-"""Origin of the dipoles of ions: that of the coordinates, or the centre of mass."""
+"""Origin of the dipoles of ions: the origin of the coordinates, or the centre of mass."""
 
 CHARGE_KEYS = ("charge", "total_charge", "totalcharge")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PropertyModel(TrainedNetwork):
-    """A network with the meaning of its labels, and its provenance.
+    """A network that predicts properties, with their origin and units, and its provenance.
 
     Attributes:
-        model: see `kohn.models.heads.properties`.
-        origin: of the dipoles of ions, in files and predictions.
-        charge: of molecules whose frames do not state it, e; None means neutral.
-        units: of each target.
-        provenance: how it was made: data, checksums, settings, versions.
+        model: the network, see `kohn.models.heads.properties`.
+        origin: origin of the dipoles of ions in files and predictions, see `Origin`.
+        charge: total charge of molecules whose frames do not state it, e; None means neutral.
+        units: name of a target -> its unit.
+        provenance: how the network was made: data, checksums, settings, versions.
     """
 
     model: PropertyNetwork
@@ -44,7 +44,7 @@ class PropertyModel(TrainedNetwork):
     provenance: Document = field(default_factory=dict)
 
     @property
-    def _kind(self) -> str:
+    def _description(self) -> str:
         return f"model of {', '.join(self.targets)}"
 
     @property
@@ -76,13 +76,13 @@ class PropertyModel(TrainedNetwork):
 
         Args:
             structures: anything that `kohn.read` takes; computed in batches of similar size.
-            slots: number of edges in a batch, which bounds memory.
-            uncertainty: no model of properties has any yet.
+            slots: largest number of edges in a batch, padding included; it bounds memory.
+            uncertainty: must be False, because models of properties have no uncertainty yet.
             advance: called with the number of structures done since the last call.
 
         Raises:
             InputError: an element that the model has not seen; an impossible geometry.
-            ConfigError: `uncertainty`.
+            ConfigError: `uncertainty` is True.
         """
         if uncertainty:
             raise ConfigError(
@@ -111,8 +111,8 @@ class PropertyModel(TrainedNetwork):
             for g, i in enumerate(indices):
                 properties[i] = {t: np.array(v[g], np.float64) for t, v in values.items()}
                 if "dipole" in properties[i]:
-                    mu, charge = properties[i]["dipole"], charges[i]
-                    properties[i]["dipole"] = from_mass(mu, structures[i], charge, self.origin)
+                    mu, s = properties[i]["dipole"], structures[i]
+                    properties[i]["dipole"] = from_centre_of_mass(mu, s, charges[i], self.origin)
             if advance is not None:
                 advance(len(indices))
         warn_of_extrapolation(structures, outside)
@@ -120,11 +120,11 @@ class PropertyModel(TrainedNetwork):
 
 
 def label_of(structure: Structure, target: str) -> np.ndarray | None:
-    """Return the label of a structure: from the table, or a number under `REF_` and this key, or
-    under this key if that is not a prediction; None without a label.
+    """Return the label of a structure for a target: a label that `kohn.read` knows, else the number
+    under the key REF_<target>, else under <target> if it is not a prediction; else None.
 
     Raises:
-        InputError: the value under the key is not a number.
+        InputError: the value under the key is not a finite number.
     """
     if target in structure.labels:
         return np.asarray(structure.labels[target])
@@ -147,7 +147,7 @@ def label_of(structure: Structure, target: str) -> np.ndarray | None:
 
 
 def charge_of(structure: Structure, otherwise: float | None = None) -> float | None:
-    """Return the charge that a frame states, e, else `otherwise`.
+    """Return the total charge of a structure, e, as its frame states it, else `otherwise`.
 
     Raises:
         InputError: the charge is not a number.
@@ -163,17 +163,17 @@ def charge_of(structure: Structure, otherwise: float | None = None) -> float | N
     return otherwise
 
 
-def about_mass(
+def about_centre_of_mass(
     dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
 ) -> Float[np.ndarray, "3"]:
-    """Return μ about the centre of mass from μ about `origin`: μ(R) = μ(0) − Q R."""
+    """Return the dipole about the centre of mass R from that about `origin`, μ(0) − charge · R."""
     if origin != "positions" or structure.periodic.any():
         return dipole
     return dipole - charge * structure.centre_of_mass
 
 
-def from_mass(
+def from_centre_of_mass(
     dipole: Float[np.ndarray, "3"], structure: Structure, charge: float, origin: Origin
 ) -> Float[np.ndarray, "3"]:
-    """Return μ about `origin` from μ about the centre of mass: the inverse of `about_mass`."""
-    return dipole - about_mass(np.zeros(3), structure, charge, origin)
+    """Return the dipole about `origin` from that about the centre of mass."""
+    return dipole - about_centre_of_mass(np.zeros(3), structure, charge, origin)

@@ -1,10 +1,10 @@
-"""The zero of the energies of a model: E0s of atoms and a baseline, which add to its results.
+"""Add the E0s of atoms and a baseline to results of a model, and subtract them from labels.
 
     E = Σ_i E0(z_i) + E_b + Σ_i ε_i        F = F_b − ∂Σε/∂r        σ = σ_b + (1/V) ∂Σε/∂strain
 
-b is an optional baseline: a cheaper level of theory that the model corrects. Only this module
-adds E0s and baseline to results of a model (`complete`) and subtracts them from labels (`above`),
-in float64.
+ε_i is the energy of atom i that the model learns; E_b, forces F_b and stress σ_b are an optional
+baseline, a cheaper level of theory that the model corrects. Only this module adds E0s and baseline
+to results (`complete`) and subtracts them from labels (`above`), in float64.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ for a structure in every epoch, and caches expensive results."""
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The zero of the energies of a model.
+    """The zero of the energies of a model: the part of an energy that is not learned.
 
     Attributes:
         e0s: atomic number -> energy of the lone atom, eV.
@@ -39,7 +39,7 @@ class Reference:
         """Return the E0 of each atom, eV, float64.
 
         Raises:
-            InputError: an element without an E0.
+            InputError: an element of the structure has no E0.
         """
         table = np.full(120, np.nan)
         table[list(self.e0s)] = list(self.e0s.values())
@@ -60,11 +60,11 @@ class Reference:
     def complete(
         self, structure: Structure, d: Derived, g: int, rows: slice, *, stress: bool
     ) -> Prediction:
-        """Compute energy, forces and stress of a structure.
+        """Compute energy, forces and stress of a structure from results of the model.
 
         Args:
-            d: results of the model for the batch of the structure.
-            g: its index among the structures. rows: its atoms.
+            d: results of the model for a batch that contains the structure.
+            g: index of the structure in the batch. rows: rows of its atoms.
             stress: whether the model predicts stress; returned for structures with a volume.
         """
         e0 = self.atoms(structure)
@@ -87,7 +87,7 @@ class Reference:
         )
 
     def above(self, structure: Structure) -> Structure:
-        """Return the structure with the part of its labels that the model learns."""
+        """Return the structure with its labels less E0s and baseline: what the model learns."""
         below: dict[str, np.ndarray] = {"energy": np.asarray(self.atoms(structure).sum())}
         if self.baseline is not None:
             b = self.baseline(structure)

@@ -16,7 +16,7 @@ class TrainedNetwork:
     """A network that has been trained.
 
     Attributes:
-        model: see `kohn.models`.
+        model: the network, see `kohn.models`.
     """
 
     model: Any
@@ -24,22 +24,22 @@ class TrainedNetwork:
     def __repr__(self) -> str:
         elements = " ".join(map(symbol, self.elements))
         return (
-            f"{type(self).__name__}({self._kind}; elements {elements}; cutoff {self.cutoff:g} Å; "
-            f"{self.n_parameters:,} parameters)"
+            f"{type(self).__name__}({self._description}; elements {elements}; "
+            f"cutoff {self.cutoff:g} Å; {self.n_parameters:,} parameters)"
         )
 
     @property
-    def _kind(self) -> str:
-        """The kind of the network, for `repr`."""
+    def _description(self) -> str:
+        """A short description of the network, for `repr`."""
         return str(getattr(self.model.config, "family", type(self.model).__name__))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the fields; functions are compiled again after unpickling."""
+        """Return the fields to pickle; functions are compiled again after unpickling."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     @property
     def domain(self) -> ApplicabilityDomain:
-        """The geometries that the model accepts, and those of which it warns."""
+        """The geometries that the model accepts; others are refused, or cause a warning."""
         return self._domain
 
     @cached_property
@@ -53,7 +53,7 @@ class TrainedNetwork:
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff r_c within which atoms are neighbours, Å."""
         return self.model.cutoff
 
     @property
@@ -62,7 +62,7 @@ class TrainedNetwork:
         return sum(x.size for x in jax.tree.leaves(eqx.filter(self.model, eqx.is_array)))
 
     def astype(self, dtype: type) -> Self:
-        """Return the same network computing in float32 or float64."""
+        """Return the same network with weights in float32 or float64, the type it computes in."""
 
         def cast(x):
             return x.astype(dtype) if eqx.is_inexact_array(x) else x

@@ -1,4 +1,4 @@
-"""Draw the records of runs for people. Nothing is computed here but positions on the page.
+"""Show the records of runs to people: nothing but positions on the page is computed here.
 
 `report` writes one HTML page that opens offline; two tables show the same numbers in a terminal.
 """

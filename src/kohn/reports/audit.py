@@ -16,17 +16,17 @@ from kohn.typing import Document
 NAME = "audit.html"
 STYLES = {"failed": "bold red", "passed": "green", "not measured": "yellow", "diagnostic": "cyan"}
 DECADES = (-10.0, 3.0)
-"""Decades that the bars span: shares of the threshold from 1e-10 to 1e3."""
+"""Range of log10(violation / threshold) that the bars span: 1e-10 to 1e3 thresholds."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One law, or one law on one structure, as text.
+    """The result of one law, on all structures or on one structure, as texts of a table row.
 
     Attributes:
-        law, verdict, violation, unit, threshold, note, where, measured, calls: columns.
-        partly: whether some structures were not measured.
-        share: position of the violation on a logarithmic bar, 0 to 1; None if there is none.
+        law, verdict, violation, unit, threshold, note, where, measured, calls: texts of columns.
+        partly: whether the law was not measured on some structures.
+        share: position of violation / threshold on a logarithmic bar, 0 to 1; None without them.
         kind: CSS class of the verdict.
     """
 
@@ -45,7 +45,7 @@ class Line:
 
 
 def line(row: Document) -> Line:
-    """Return a row or a record of an audit as text."""
+    """Return the texts of a row (a law on all structures) or a record (on one) of an audit."""
     violation, limit = row.get("violation"), row.get("threshold")
     share = None
     if violation is not None and limit:
@@ -60,7 +60,7 @@ def line(row: Document) -> Line:
         unit=row.get("unit", ""),
         threshold=scientific(limit) if limit and measured else NONE,
         note=row.get("note", ""),
-        where=place(row),
+        where=structure_name(row),
         measured=f"{row['measured']} of {row['structures']}" if "structures" in row else "",
         partly=row.get("measured", 1) < row.get("structures", 1),
         calls=f"{row['calls']:,}",
@@ -70,14 +70,14 @@ def line(row: Document) -> Line:
 
 
 def scientific(value: float | None) -> str:
-    """Return a value to two digits; None stands for a value that is not a number."""
+    """Return a value with two digits and an exponent, 1.2e-5; None, for NaN, as 'no number'."""
     if value is None:
         return "no number"
     return "0" if value == 0 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
 
 
-def place(row: Document) -> str:
-    """Return the file and the frame, without the folders."""
+def structure_name(row: Document) -> str:
+    """Return the file name and frame of the structure of a row, or else the structure's index."""
     file = Path(row["file"]).name if row.get("file") else ""
     frame = row.get("frame")
     return " ".join(x for x in (file, f"frame {frame}" if frame is not None else "") if x) or (
@@ -86,7 +86,7 @@ def place(row: Document) -> str:
 
 
 def audit_table(document: Document) -> Group:
-    """Return a table of laws, violations, thresholds and verdicts, and notes on them.
+    """Return a table of laws, verdicts, violations and thresholds for a terminal, and notes.
 
     Args:
         document: `Audit.to_json()`.
@@ -121,7 +121,7 @@ def audit_table(document: Document) -> Group:
 
 
 def sentence(document: Document) -> str:
-    """Return the verdict in words."""
+    """Return the numbers of laws that failed, passed and were not measured, in words."""
     verdicts = [row["verdict"] for row in document["rows"]]
     count = {v: verdicts.count(v) for v in STYLES}
     parts = [f"{count['failed']} failed" if count["failed"] else "no law fails"]
@@ -131,7 +131,7 @@ def sentence(document: Document) -> str:
 
 
 def remarks(document: Document) -> list[str]:
-    """Return the numbers of structures and calls, and the errors that the calculator raised."""
+    """Return the numbers of structures and of calls, and the errors that the calculator raised."""
     taken, given = len(document["structures"]), document["structures_given"]
     of = f" of {given:,}" if given != taken else ""
     texts = [
@@ -144,7 +144,7 @@ def remarks(document: Document) -> list[str]:
 
 
 def verdict_sentences(document: Document) -> list[str]:
-    """Return sentences: the verdict, what was audited, and whether measurements are missing."""
+    """Return sentences: the verdict, the calculator and structures, and missing measurements."""
     missing = unfinished(document)
     result = sentence(document)
     sentences = [result[0].upper() + result[1:]]
@@ -153,7 +153,7 @@ def verdict_sentences(document: Document) -> list[str]:
 
 
 def unfinished(document: Document) -> int:
-    """Return the number of missing measurements."""
+    """Return the number of pairs of a law and a structure that have no record yet."""
     return len(document["laws"]) * len(document["structures"]) - len(document["records"])
 
 

@@ -1,7 +1,7 @@
-"""Build figures as plain data for plotly.js, among them the learning curves.
+"""Build the learning curves, and the parts that all figures share, as data for plotly.js.
 
 A colour is written '@name' and stands for the CSS variable --name of the page, so that
-figures follow the reader's light or dark scheme; the page's script looks it up.
+figures follow the reader's light or dark scheme; a script in the page inserts the value.
 """
 
 import math
@@ -17,14 +17,14 @@ from kohn.units import GPA
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and the text around it.
+    """A figure and the text around the figure.
 
     Attributes:
-        key: id in the page.
-        title: text above it.
-        note: its content in numbers, next to the title.
+        key: id of the figure in the page.
+        title: text above the figure.
+        note: the main numbers of the figure, next to the title.
         data, layout: traces and layout of plotly.js.
-        alternative: description for readers who cannot see it.
+        alternative: description for readers who cannot see the figure.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: a key of records, the name at its end, its colour, and a factor."""
+    """A curve: the key of its values in records, a name, a colour, and a factor on the values."""
 
     key: str
     name: str
@@ -53,13 +53,13 @@ VALIDATION = (
 
 
 def learning_curves(run: Run) -> list[Figure]:
-    """Return losses, validation errors and the learning rate against epochs."""
+    """Return figures of losses, validation errors and the learning rate against the epoch."""
     if not run.epochs:
         return []
     lines = (Line("train_loss", "train", "@second"), Line("valid_loss", "valid", "@accent"))
     shown = any(_values(run, line) for line in lines)
     figures = [_curves(run, "loss", "Loss", "", lines)] if shown else []
-    for name, title, unit, factor in (*VALIDATION, *_others(run)):
+    for name, title, unit, factor in (*VALIDATION, *_other_properties(run)):
         pair = (
             Line(f"valid_{name}_rmse", "RMSE", "@second", factor),
             Line(f"valid_{name}_mae", "MAE", "@accent", factor),
@@ -72,8 +72,8 @@ def learning_curves(run: Run) -> list[Figure]:
     return figures
 
 
-def _others(run: Run) -> list[tuple[str, str, str, float]]:
-    """Return other properties that were validated, in the form of `VALIDATION`."""
+def _other_properties(run: Run) -> list[tuple[str, str, str, float]]:
+    """Return (name, title, unit, factor) of validated properties that `VALIDATION` lacks."""
     known = {name for name, *_ in VALIDATION}
     keys = {k for r in run.epochs for k in r if k.startswith("valid_") and k.endswith("_mae")}
     names = sorted({k.removeprefix("valid_").removesuffix("_mae") for k in keys} - known)
@@ -96,7 +96,7 @@ def _curves(run: Run, key: str, title: str, unit: str, lines: Sequence[Line]) ->
     layout["yaxis"] |= {"type": "log", "range": [low, high]}
     layout["yaxis"] |= {"title": axis_title(unit or title.lower()), **_ticks(low, high)}
     layout["margin"]["r"] = 52 if lines[-1].name else 20
-    layout["shapes"], marks = _switches(run, end)
+    layout["shapes"], marks = _epoch_marks(run, end)
     layout["annotations"] = [*marks, *_end_labels(run, lines, high - low)]
     ends = ", ".join(f"{line.name} {number(_values(run, line)[-1])}".strip() for line in lines)
     note = f"last: {ends} {unit}".strip()
@@ -124,7 +124,7 @@ def _traces(run: Run, lines: Sequence[Line], unit: str) -> list[Document]:
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """Return a logarithmic range: the data with a margin, at least a third of a decade."""
+    """Return log10 of the limits of an axis: the values with a margin, at least 0.35 decades."""
     low, high = math.log10(min(values)), math.log10(max(values))
     room = max(0.04 * (high - low), (0.35 - (high - low)) / 2, 0.02)
     return low - room, high + room
@@ -135,7 +135,7 @@ _MANTISSAS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.5, 2, 2.
 
 
 def _ticks(low: float, high: float) -> Document:
-    """Return ticks that read as plain numbers: the coarsest set of at least three."""
+    """Return ticks from 10**low to 10**high: the coarsest mantissas that give three or more."""
     ticks: list[float] = []
     for mantissas in _MANTISSAS:
         decades = range(math.floor(low), math.ceil(high) + 1)
@@ -156,8 +156,8 @@ def _tick(value: float) -> str:
     return power if mantissa == 1 else f"{mantissa:g}·{power}"
 
 
-def _switches(run: Run, end: float) -> tuple[list[Document], list[Document]]:
-    """Return vertical lines where the weights of the loss change and at the best validation."""
+def _epoch_marks(run: Run, end: float) -> tuple[list[Document], list[Document]]:
+    """Return vertical lines where the loss weights change and at the best epoch, and labels."""
     best = run.best["epoch"] if run.best else None
     late = run.late_from if run.late_from is not None and run.late_from <= end else None
     marks = [] if late is None else [(late, "late weights", "dash")]
@@ -178,7 +178,7 @@ def _switches(run: Run, end: float) -> tuple[list[Document], list[Document]]:
 
 
 def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[Document]:
-    """Return the names of the curves at their ends, pushed apart if they would touch."""
+    """Return labels with the names of curves at their ends, moved apart if they would touch."""
     named = [line for line in lines if line.name]
     ends = [(math.log10(_values(run, line)[-1]), line) for line in named]
     ends.sort(key=lambda pair: pair[0])
@@ -195,7 +195,7 @@ def _end_labels(run: Run, lines: Sequence[Line], decades: float) -> list[Documen
 
 
 def axis_title(text: str) -> Document:
-    """Return the title of an axis."""
+    """Return the title of an axis as plotly.js takes titles."""
     return {"text": text, "standoff": 6, "font": {"size": 12}}
 
 

@@ -1,4 +1,4 @@
-"""Find the structures with the worst predictions: mistakes of the model, or of the labels."""
+"""Find the structures with the worst predictions: the model or their labels may be wrong."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from kohn.typing import Document
 
 
 def worst_frames(evaluation: Document, most: int = 10) -> list[Document]:
-    """Return the structures with the largest force errors, or energy errors if there are no forces.
+    """Return the `most` structures with the largest force errors, or energy errors without forces.
 
     Returns:
-        For each: index, file, frame, config_type, atoms; energy_error (meV) and
-        energy_error_per_atom; force_error (length of the worst difference, meV/Å) and its atom.
+        For each structure: index, file, frame, config_type, atoms; energy_error (meV) and
+        energy_error_per_atom; force_error (largest error |ΔF| of an atom, meV/Å) and that atom.
     """
     rows = [_frame_errors(f) for f in evaluation.get("frames") or []]
     rows = [r for r in rows if r["force_error"] is not None or r["energy_error"] is not None]

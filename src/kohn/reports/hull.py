@@ -1,4 +1,4 @@
-"""Draw a convex hull as one HTML page: the picture, and tables of entries and their heights."""
+"""Draw a convex hull as one HTML page: figures, and tables of entries and candidates."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ MOST = 500
 
 
 def hull_page(document: Document, out: str | Path) -> Path:
-    """Draw the page of a hull.
+    """Draw the HTML page of a convex hull.
 
     Args:
-        document: the document of `kohn hull --json`: `elements`, `entries` (each with id, formula,
+        document: `kohn.cli.hulls.page_document`: `elements`, `entries` (each with id, formula,
             fractions, formation_energy_per_atom, e_above_hull, stable, candidate, decomposition),
             `tie_lines` (pairs of indices of entries), and `remarks`.
         out: file to write, or a folder to write `hull.html` in.
@@ -44,29 +44,29 @@ def hull_page(document: Document, out: str | Path) -> Path:
 
 
 def sentence(document: Document) -> str:
-    """Return the result in one or two sentences."""
+    """Return the numbers of stable entries and candidates, in one or two sentences."""
     own, candidates = entries_and_candidates(document)
     stable, below = (sum(e["stable"] for e in rows) for rows in (own, candidates))
-    text = f"{stable:,} of {plural(len(own), 'entry', 'entries')} {_is(len(own))} stable."
+    text = f"{stable:,} of {plural(len(own), 'entry', 'entries')} {_verb(len(own))} stable."
     if candidates:
-        text += f" {below:,} of {plural(len(candidates), 'candidate')} {_is(len(candidates))} "
+        text += f" {below:,} of {plural(len(candidates), 'candidate')} {_verb(len(candidates))} "
         text += "on the hull or below it."
     return text
 
 
-def _is(count: int) -> str:
+def _verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
 def entries_and_candidates(document: Document) -> tuple[list[Document], list[Document]]:
-    """Return the entries of the hull itself, and the candidates."""
+    """Split the entries of a document into the entries of the hull itself and the candidates."""
     entries = document["entries"]
     own = [e for e in entries if not e.get("candidate")]
     return own, [e for e in entries if e.get("candidate")]
 
 
 def tables(document: Document) -> list[Table]:
-    """Return tables of candidates, stable entries and entries above the hull; no empty ones."""
+    """Return the tables of candidates, stable entries and entries above the hull that have rows."""
     own, candidates = entries_and_candidates(document)
     stable = [e for e in own if e["stable"]]
     all_tables = [
@@ -86,7 +86,7 @@ def _height(entry: Document) -> float:
 
 
 def _table(caption: str, entries: list[Document], height: str | None) -> Table:
-    """Return a table of entries, with a column of heights above the hull if `height` names it."""
+    """Return a table of entries. `height`: name of a column of heights above the hull, or None."""
     rows = []
     for e in entries[:MOST]:
         cells = [Cell(e["formula"], formula=True), identifier(e["id"])]

@@ -1,7 +1,7 @@
-"""Draw hulls: energies against composition, a triangle, or a tetrahedron and its faces.
+"""Draw convex hulls: energies against composition, a triangle, or a tetrahedron and its faces.
 
 Stable entries have their names next to them if there is room, and an entry shows a text when it is
-pointed at. Fewer names fit on narrow screens: `meta.narrow` of a trace holds what differs there.
+pointed at. Fewer names fit on narrow screens: `meta.narrow` of a trace holds the settings for them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ CORNERS = {
 EYE = np.array([1.25, -1.15, 0.3])
 """Initial viewpoint of the tetrahedron."""
 SHADED = 0.2
-"""Height above the hull at which points are palest, eV/atom."""
+"""Height above the hull from which points are palest, eV/atom."""
 ALSO = 3
-"""Largest number of further entries at one place that are named."""
+"""Largest number of further entries at one point that a hover text names."""
 FEW = 20
-"""Largest number of candidates above the hull that have names too."""
+"""Largest number of candidates above the hull that still get names."""
 WIDTHS = {"wide": 1100.0, "narrow": 330.0}
 """Approximate width of a figure, pixels."""
 
@@ -39,12 +39,11 @@ NOTE = (
     f"from {SHADED:g} eV/atom on; point at an entry to see what it falls into"
 )
 
-Document = Document
 Entry = Document
 
 
 def hull_figures(document: Document) -> list[Figure]:
-    """Return all pictures of a hull of two to four elements; other hulls have none."""
+    """Return the figures of a hull of two to four elements (of four: also its faces), or none."""
     whole = hull_figure(document)
     if whole is None:
         return []
@@ -53,14 +52,14 @@ def hull_figures(document: Document) -> list[Figure]:
 
 
 def hull_figure(document: Document) -> Figure | None:
-    """Return the picture of a hull of two, three or four elements, or None."""
+    """Return the main figure of a hull of two, three or four elements, or None for other hulls."""
     if len(document["elements"]) == 2:
         return _binary(document)
     return _simplex(document, 620) if len(document["elements"]) in CORNERS else None
 
 
 def face(document: Document, elements: Sequence[str]) -> Document:
-    """Return the hull of some of the elements: a face of the whole hull, with its tie-lines."""
+    """Return the entries and tie-lines of a hull that have only the given elements."""
     rows = [i for i, e in enumerate(document["entries"]) if set(e["fractions"]) <= set(elements)]
     new = {row: k for k, row in enumerate(rows)}
     return {
@@ -77,7 +76,7 @@ def _fractions(document: Document) -> Float[np.ndarray, "N D"]:
 
 
 def _binary(document: Document) -> Figure:
-    """Return formation energies against composition, with the tie-lines of the hull."""
+    """Return a figure of formation energies against composition, with the tie-lines of the hull."""
     elements, entries = document["elements"], document["entries"]
     y = np.array([e["formation_energy_per_atom"] for e in entries])
     at = np.column_stack([_fractions(document)[:, 1], y])
@@ -99,7 +98,7 @@ def _binary(document: Document) -> Figure:
 
 
 def _simplex(document: Document, height: int) -> Figure:
-    """Return compositions in a triangle or a tetrahedron, with energies as shades."""
+    """Return a figure of compositions in a triangle or tetrahedron, shaded by height above hull."""
     elements, entries = document["elements"], document["entries"]
     corners = CORNERS[len(elements)]
     at = _fractions(document) @ corners
@@ -112,7 +111,7 @@ def _simplex(document: Document, height: int) -> Figure:
     edges = list(combinations(range(len(elements)), 2))
     data = [_lines(corners, edges, "@line"), _lines(at, document["tie_lines"])]
     compounds = np.array([len(e["fractions"]) > 1 for e in entries], bool)  # corners have names
-    data += [*_points(at, entries, pixels, compounds), _names(corners, elements)]
+    data += [*_points(at, entries, pixels, compounds), _element_names(corners, elements)]
     layout = _layout(height, l=8, r=8, b=8)
     hidden = {"visible": False, "showgrid": False, "zeroline": False}
     if len(elements) == 3:
@@ -132,7 +131,7 @@ def _simplex(document: Document, height: int) -> Figure:
 
 
 def _projected(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
-    """Return positions to the right and up, seen from `EYE` without perspective."""
+    """Return the coordinates to the right and up of points seen from `EYE`, without perspective."""
     ahead = -EYE / np.linalg.norm(EYE)
     right = np.cross(ahead, [0.0, 0.0, 1.0])
     right /= np.linalg.norm(right)
@@ -140,7 +139,7 @@ def _projected(at: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 2"]:
 
 
 def _layout(height: int, **margin: int) -> Document:
-    """Return a layout with a legend above."""
+    """Return a layout with a legend above the figure."""
     layout = base_layout(height)
     layout["showlegend"] = True
     layout["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
@@ -161,7 +160,7 @@ def _figure(document: Document, data: list[Document], layout: Document, more: st
     return Figure(key, title, "; ".join(filter(None, notes)), data, layout, text)
 
 
-def _kind(at: np.ndarray) -> str:
+def _trace_type(at: np.ndarray) -> str:
     return "scatter3d" if at.shape[1] == 3 else "scatter"
 
 
@@ -170,7 +169,7 @@ def _coordinates(at: np.ndarray) -> dict[str, list]:
 
 
 def _lines(at: np.ndarray, pairs: Sequence[Sequence[int]], colour: str = "@muted") -> Document:
-    """Return line segments between points, as one trace with gaps."""
+    """Return line segments between pairs of points, as one trace with gaps."""
     gap = np.full((1, at.shape[1]), np.nan)
     joined = np.concatenate([p for i, j in pairs for p in (at[[i, j]], gap)] or [gap])
     places = {
@@ -178,7 +177,7 @@ def _lines(at: np.ndarray, pairs: Sequence[Sequence[int]], colour: str = "@muted
         for k, column in zip("xyz", joined.T, strict=False)
     }
     line = {"color": colour, "width": 1.2}
-    trace = {"type": _kind(at), "mode": "lines", "hoverinfo": "skip", "showlegend": False}
+    trace = {"type": _trace_type(at), "mode": "lines", "hoverinfo": "skip", "showlegend": False}
     return trace | {"line": line, **places}
 
 
@@ -188,7 +187,7 @@ def _points(
     pixels: Mapping[str, np.ndarray],
     nameable: np.ndarray | bool = True,
 ) -> list[Document]:
-    """Return entries above the hull shaded, candidates as diamonds, stable ones on top, named."""
+    """Return traces of entries above the hull (shaded), stable entries, candidates (diamonds)."""
     stable = np.array([e["stable"] for e in entries], bool)
     chosen = np.array([e.get("candidate", False) for e in entries], bool)
     above = np.array([e["e_above_hull"] for e in entries])
@@ -217,21 +216,21 @@ def _points(
     )
     first = [stable & chosen & nameable, stable & ~chosen & nameable]
     first += [~stable & chosen & nameable] if (~stable & chosen).sum() <= FEW else []
-    texts = {name: _texts(at, entries, first, xy) for name, xy in pixels.items()}
+    texts = {name: _names_by_row(at, entries, first, xy) for name, xy in pixels.items()}
     traces = []
     for rank, (name, mask, marker) in zip((4, 1, 3, 2), kinds, strict=True):
         rows = np.flatnonzero(mask)
         if len(rows):
             trace = _markers(at, rows, hovers, marker, f"{name} ({len(rows):,})")
             colour = "@second" if name.startswith("candidate") else "@muted"
-            traces.append(trace | {"legendrank": rank} | _named(texts, rows, colour))
+            traces.append(trace | {"legendrank": rank} | _name_settings(texts, rows, colour))
     return traces
 
 
-def _texts(
+def _names_by_row(
     at: np.ndarray, entries: Sequence[Entry], first: Sequence[np.ndarray], pixels: np.ndarray
 ) -> dict[int, tuple[str, str]]:
-    """Return row -> name and its place, if it has room; one for each formula and point."""
+    """Return row -> (name, text position) if the name has room; one for each formula and point."""
     rows: dict[tuple, int] = {}
     for mask in first:
         order = sorted(np.flatnonzero(mask).tolist(), key=lambda i: -len(entries[i]["fractions"]))
@@ -252,10 +251,10 @@ def _texts(
     }
 
 
-def _named(
+def _name_settings(
     texts: Mapping[str, Mapping[int, tuple[str, str]]], rows: np.ndarray, colour: str
 ) -> Document:
-    """Return the names of the points of a trace, for wide and for narrow screens."""
+    """Return the settings of a trace that draw the names of points, on wide and narrow screens."""
     labels = {"narrow": {"text": []}}
     for name, named in texts.items():
         pairs = [named.get(int(i), ("", "bottom center")) for i in rows]
@@ -271,7 +270,7 @@ def _markers(
     at: np.ndarray, chosen: np.ndarray, hovers: Sequence[str], marker: Document, name: str
 ) -> Document:
     return {
-        "type": _kind(at),
+        "type": _trace_type(at),
         "mode": "markers",
         "name": name,
         "marker": marker,
@@ -282,7 +281,7 @@ def _markers(
 
 
 def _hovers(at: np.ndarray, entries: Sequence[Entry]) -> list[str]:
-    """Return the hover text of each entry; entries at one place share it: only one is visible."""
+    """Return the hover text of each entry; entries at one point share one text."""
     places: dict[tuple, list[int]] = {}
     for i, place in enumerate(np.round(at, 6).tolist()):
         places.setdefault(tuple(place), []).append(i)
@@ -297,12 +296,12 @@ def _hovers(at: np.ndarray, entries: Sequence[Entry]) -> list[str]:
 
 
 def _height(entry: Entry) -> float:
-    """Return the height above the hull, negative for candidates below it."""
+    """Return the height of an entry above the hull, negative for candidates below the hull."""
     return entry.get("distance", entry["e_above_hull"])
 
 
-def _where(entry: Entry) -> str:
-    """Return the distance from the hull in words."""
+def _height_in_words(entry: Entry) -> str:
+    """Return the height of an entry above or below the hull in words."""
     height = _height(entry)
     if entry["stable"] and abs(height) < 5e-5:
         return "on the hull"
@@ -315,14 +314,14 @@ def _id(entry: Entry) -> str:
 
 
 def _also(entry: Entry) -> str:
-    return f"also {_id(entry)}, {_where(entry)}"
+    return f"also {_id(entry)}, {_height_in_words(entry)}"
 
 
 def _hover(entry: Entry) -> str:
     lines = [
         f"<b>{subscripts(entry['formula'])}</b> {_id(entry)}",
         f"formation energy {fixed(entry['formation_energy_per_atom'], 4)} eV/atom",
-        _where(entry),
+        _height_in_words(entry),
     ]
     if not entry["stable"]:
         parts = str(decomposition(falls_into(entry)))
@@ -331,17 +330,17 @@ def _hover(entry: Entry) -> str:
 
 
 def falls_into(entry: Entry) -> str:
-    """Return '0.250 Li2O + 0.750 FeO', by shares of atoms."""
+    """Return the decomposition of an entry by shares of atoms: '0.250 Li2O + 0.750 FeO'."""
     parts = entry["decomposition"].items()
     return " + ".join(f"{share:.3f} {formula}" for formula, share in parts)
 
 
-def _names(corners: np.ndarray, elements: Sequence[str]) -> Document:
-    """Return the names of the elements next to their corners."""
+def _element_names(corners: np.ndarray, elements: Sequence[str]) -> Document:
+    """Return a trace with the names of the elements next to their corners."""
     middle = corners.mean(axis=0)
     out = middle + 1.12 * (corners - middle)
     return {
-        "type": _kind(corners),
+        "type": _trace_type(corners),
         "mode": "text",
         "text": [f"<b>{e}</b>" for e in elements],
         "hoverinfo": "skip",

@@ -16,7 +16,7 @@ PLACES = {
     "top right": (1, -1),
     "top left": (-1, -1),
 }
-"""Plotly's names of places next to a point, best first -> direction to the right and down."""
+"""Text position next to a point (Plotly), best first -> direction to the right and down."""
 LETTER, HEIGHT, MARKER = 6.0, 13.0, 6.0
 """Pixels: width of a letter, height of a line, radius of a point."""
 COVERED = 2
@@ -28,14 +28,14 @@ def places_of_names(
     names: Sequence[str],
     others: Float[np.ndarray, "m 2"],
 ) -> list[str | None]:
-    """Return a place for each name, or None if it has no room; earlier names choose first.
+    """Return a text position for each name, or None without room; earlier names choose first.
 
     A name never covers another name, a point that has a name, or more than `COVERED` other points;
-    of the remaining places, it takes the one that covers the fewest points.
+    of the remaining positions, the name takes the one that covers the fewest points.
 
     Args:
         at: named points, pixels, y downwards.
-        names: their names.
+        names: names of these points.
         others: points without names, pixels.
     """
     taken: list[tuple[float, float, float, float]] = []
@@ -59,7 +59,7 @@ def places_of_names(
 def _box(
     point: Float[np.ndarray, " 2"], width: float, right: int, down: int
 ) -> tuple[float, float, float, float]:
-    """Return the left, top, right and bottom of a name."""
+    """Return the left, top, right and bottom edges of a name, pixels."""
     x = point[0] + right * (MARKER + width / 2 if down == 0 else width / 2)
     y = point[1] + down * (MARKER + HEIGHT / 2)
     return x - width / 2, y - HEIGHT / 2, x + width / 2, y + HEIGHT / 2
@@ -70,6 +70,6 @@ def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def _inside(box: tuple[float, ...], points: Float[np.ndarray, "m 2"]) -> np.ndarray:
-    """Return whether the markers of points touch a box."""
+    """Return whether the marker of each point touches a box."""
     x, y = points.T
     return (x > box[0] - 3) & (x < box[2] + 3) & (y > box[1] - 3) & (y < box[3] + 3)

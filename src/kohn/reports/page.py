@@ -1,4 +1,4 @@
-"""Draw one HTML page of one run, which opens without a network."""
+"""Draw the report of one run: an HTML page that opens without a network."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,7 @@ NAME = "report.html"
 
 
 def report(run: str | Path, out: str | Path | None = None) -> Path:
-    """Draw the page of a run folder from its records.
+    """Draw the report of a run, one HTML page, from the records in the run folder.
 
     The run need not be finished: the page of a run that still goes on, or was killed, shows
     the records so far, and says so. The same records give the same bytes.
@@ -34,12 +34,12 @@ def report(run: str | Path, out: str | Path | None = None) -> Path:
 
 
 def page(run: Run) -> str:
-    """Return the page as text."""
+    """Return the HTML page of a run as text."""
     return filled("page.html", **fields_of(run))
 
 
 def fields_of(run: Run) -> dict[str, Any]:
-    """Return the fields that the template lays out."""
+    """Return the fields of a run that the template `page.html` lays out."""
     main, name = run.main, next(iter(run.evaluations), "")
     curves = learning_curves(run)
     parity = parity_figures(run, main) if main is not None else []

@@ -24,7 +24,7 @@ FEW = 2500
 
 @dataclass(frozen=True)
 class Pairs:
-    """References and predictions of one quantity.
+    """Reference values and predictions of one quantity.
 
     Attributes:
         key, title: key and title of the quantity.
@@ -45,14 +45,14 @@ class Pairs:
 
 
 def parity_figures(run: Run, evaluation: Document) -> list[Figure]:
-    """Return a figure for each quantity in the frames of an evaluation."""
+    """Return a parity figure for each quantity in the frames of an evaluation."""
     frames = evaluation.get("frames") or []
     quantities = (_energies(run, frames), _forces(frames), _stresses(frames), *_properties(frames))
     return [parity_figure(p) for p in quantities if p is not None and len(p.reference)]
 
 
 def _energies(run: Run, frames: list[Document]) -> Pairs | None:
-    """Return energies per atom above the E0s, or above their mean if an E0 is unknown."""
+    """Return energies per atom above the atoms' E0s, or above the mean if an E0 is unknown."""
     chosen = [f for f in frames if f.get("energy_reference") is not None]
     if not chosen:
         return None
@@ -92,7 +92,7 @@ def _stresses(frames: list[Document]) -> Pairs | None:
 
 
 def _properties(frames: list[Document]) -> list[Pairs]:
-    """Return the components of all other properties."""
+    """Return the components of each property other than energy, forces and stress."""
     end, known = "_reference", ("energy", "forces", "stress")
     keys = dict.fromkeys(k.removesuffix(end) for f in frames for k in f if k.endswith(end))
     properties = []
@@ -169,7 +169,7 @@ def _points(pairs: Pairs, values: np.ndarray, _: Any, axis_name: str) -> Documen
 def _density(
     pairs: Pairs, values: np.ndarray, ranges: tuple[list[float], list[float]], axis_name: str
 ) -> Document:
-    """Return a point at the mean of each cell of a grid, shaded by the logarithm of its count.
+    """Return a trace: the mean of each grid cell, shaded by the logarithm of its number of points.
 
     The fullest cells come last, so that they are drawn on top.
     """
@@ -200,5 +200,5 @@ def _density(
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """Return numbers of five digits: more cannot be seen."""
+    """Round values to five digits: more digits cannot be seen."""
     return [float(f"{v:.5g}") for v in values]

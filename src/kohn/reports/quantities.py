@@ -8,13 +8,13 @@ from kohn.typing import Document
 
 @dataclass(frozen=True)
 class Quantity:
-    """One row of an error table.
+    """A quantity whose errors are one row of an error table.
 
     Attributes:
-        name: key of `Evaluation.errors`.
-        title: name in a report.
-        unit: unit as shown.
-        key_unit: unit in the keys of the document, or empty.
+        name: key of the quantity in `Evaluation.errors`.
+        title: name of the quantity in a report.
+        unit: unit in a report.
+        key_unit: unit at the end of the keys in JSON documents, or empty.
     """
 
     name: str
@@ -27,15 +27,15 @@ class Quantity:
         return f"_{self.key_unit}" if self.key_unit else ""
 
     def mae(self, table: Document) -> float | None:
-        """Return the mean absolute error in an error table of a document."""
+        """Return the mean absolute error in an error table, or None if the table lacks it."""
         return table.get(f"{self.name}_mean_absolute_error{self._suffix}")
 
     def rmse(self, table: Document) -> float | None:
-        """Return the root mean square error in an error table of a document."""
+        """Return the root mean square error in an error table, or None if the table lacks it."""
         return table.get(f"{self.name}_root_mean_square_error{self._suffix}")
 
     def count(self, table: Document) -> int | None:
-        """Return the number of values that were compared."""
+        """Return the number of compared values in an error table, or None if the table lacks it."""
         return table.get(f"{self.name}_count")
 
 
@@ -48,15 +48,15 @@ QUANTITIES = (FORCES, ENERGY, ENERGY_PER_ATOM, STRESS)
 
 
 def present(table: Document) -> tuple[Quantity, ...]:
-    """Return the quantities that an error table has: forces, energies and stress first."""
+    """Return the quantities of an error table: forces, energies and stress, then others by name."""
     known = tuple(q for q in QUANTITIES if q.mae(table) is not None)
     end = "_mean_absolute_error"
     others = sorted(k.removesuffix(end) for k in table if k.endswith(end))
-    return known + tuple(_other(name) for name in others)
+    return known + tuple(_property_quantity(name) for name in others)
 
 
-def _other(name: str) -> Quantity:
-    """Return another property: a tensor of the label table or its part, or a scalar of the user."""
+def _property_quantity(name: str) -> Quantity:
+    """Return the quantity of a property: a label, its part of degree l, or a scalar of the user."""
     target, _, degree = name.partition("_l")
     if target in PROPERTIES and degree.isdigit():
         title = f"{target.capitalize()}, l = {degree}"

@@ -1,6 +1,6 @@
-"""Read a ranked table of a million rows and more, block by block.
+"""Read the ranked table of a screening block by block: a million rows and more fit in memory.
 
-Numbers are kept of all rows; ids, formulas and decompositions only of those nearest to the hull.
+Numbers of all rows are kept; ids, formulas and decompositions only of rows nearest to the hull.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from kohn.typing import Document, Float, Int
 
 WORDS = ("id", "formula", "decomposition")
 NUMBERS = ("distance_std", "probability_stable", "distance_95", "distance_labelled")
-"""Columns that a table may lack."""
+"""Columns of numbers that a ranked table may lack."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +25,10 @@ class Ranked:
     """The columns of a ranked table that figures need; row k has rank k + 1.
 
     Attributes:
-        distance: d, eV/atom, NaN without an energy, [M].
-        stable: whether a row is on the hull or below it, [M].
+        distance: distance d to the hull, eV/atom, NaN without an energy, [M].
+        stable: whether the candidate is on the hull or below the hull, [M].
         numbers: the columns of `NUMBERS` that the table has, [M] each.
-        words: row -> id, formula and decomposition, nearest to the hull first, at most `FEW`.
+        words: row -> (id, formula, decomposition) of the `FEW` rows nearest to the hull, in order.
     """
 
     distance: Float[np.ndarray, " M"]
@@ -38,7 +38,7 @@ class Ranked:
 
 
 def read_ranked(table: str | Path) -> Ranked:
-    """Read the numbers of all rows, and the words of those nearest to the hull.
+    """Read a ranked table: numbers of all rows, words only of the rows nearest to the hull.
 
     Raises:
         InputError: the file cannot be read, or lacks columns.
@@ -72,22 +72,23 @@ def read_ranked(table: str | Path) -> Ranked:
 
 
 def _numbers(column: Sequence[Any]) -> Float[np.ndarray, " m"]:
-    """Return a column as numbers; an empty field is NaN."""
+    """Return a column as numbers; an empty field becomes NaN."""
     return np.array([np.nan if v is None or v == "" else float(v) for v in column])
 
 
 def _lowest(above: Float[np.ndarray, " m"]) -> list[int]:
-    """Return the `FEW` rows of the lowest values, earlier rows first, without NaN."""
+    """Return the indices of the `FEW` lowest values, without NaN; of equal values the earlier."""
     order = np.argsort(above, kind="stable")[:FEW]
     return order[np.isfinite(above[order])].tolist()
 
 
-def sums_of_probabilities(
+def cumulative_stable(
     rows: Ranked, metrics: Document
 ) -> tuple[Float[np.ndarray, " m"], Int[np.ndarray, " m"] | None] | None:
-    """Return Σ P up to each rank, of rows that have a P, and how many of these labels call stable.
+    """Return, up to each rank, the sum of P(stable) and the number of rows that labels call stable.
 
-    None if fewer than two rows have a P.
+    Rows without P(stable) are skipped. The second array is None without labels; the whole result
+    is None if fewer than two rows have P(stable).
     """
     p = rows.numbers.get("probability_stable")
     if p is None or np.isfinite(p).sum() < 2:

@@ -1,4 +1,4 @@
-"""Read the records of one run folder: of a finished run, an unfinished one, or one just begun."""
+"""Read the records of a run folder, whether the run is finished, unfinished or just begun."""
 
 import json
 from dataclasses import dataclass, field
@@ -29,9 +29,9 @@ class Run:
         start: the record written before the first step.
         epochs: the records of validations, in order.
         check: `check.json`: the check of the data.
-        evaluations: name -> `evaluation-NAME.json`, test first, then validation.
+        evaluations: name -> `evaluation-NAME.json`: test first, validation (valid) last.
         has_model: whether the final model file exists.
-        audit: `Audit.to_json()` of the folder `audit` in it, if it exists.
+        audit: `Audit.to_json()` of the folder `audit` in the run folder, if it exists.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Run":
-        """Read a run folder.
+        """Read the records of a run folder.
 
         Raises:
             InputError: the folder does not exist, is not a run folder, or has a damaged record.
@@ -71,32 +71,32 @@ class Run:
 
     @property
     def is_training(self) -> bool:
-        """Whether the folder is of a training run, not only of evaluations."""
+        """Whether the folder holds a training run, not only evaluations."""
         return bool(self.settings_text or self.start or self.epochs or self.check)
 
     @property
     def targets(self) -> list[str]:
-        """Names of the properties that were learned."""
+        """Names of the properties that the run learns; ['energy'] for a potential."""
         return self.settings.get("targets") or ["energy"]
 
     @property
     def of_energies(self) -> bool:
-        """Whether energies were learned, with forces and stress."""
+        """Whether the run learns a potential: energies, with forces and stress."""
         return self.targets == ["energy"]
 
     @property
     def planned_epochs(self) -> int | None:
-        """The planned number of epochs."""
+        """The planned number of epochs, or None before the run has started."""
         return self.start.get("epochs")
 
     @property
     def last_epoch(self) -> int:
-        """The last recorded epoch; 0 before the first."""
+        """The number of the last recorded epoch, or 0 before the first record."""
         return self.epochs[-1]["epoch"] if self.epochs else 0
 
     @property
     def state(self) -> State:
-        """The stage that the run reached."""
+        """The stage that the run has reached, one of `State`."""
         data = self.settings.get("data") or {}
         wanted = {"valid"} | ({"test"} if data.get("test") else set())
         if wanted <= self.evaluations.keys() or not self.is_training:
@@ -109,7 +109,7 @@ class Run:
 
     @property
     def best(self) -> Document | None:
-        """The record of the best validation so far."""
+        """The record of the best validation so far, or None before the first validation."""
         if not self.epochs:
             return None
         epoch = self.epochs[-1].get("best_epoch")
@@ -117,24 +117,24 @@ class Run:
 
     @property
     def main(self) -> Document | None:
-        """The main evaluation: on the test files, or else on the validation set."""
+        """The first of `evaluations`: on the test files if they exist; None without evaluations."""
         return next(iter(self.evaluations.values()), None)
 
     @cached_property
     def seconds(self) -> float | None:
-        """Wall time of epochs, s: the times between records, summed, without time lost to kills."""
+        """Total wall time of the epochs, s, without time lost by kills; None before the first."""
         return sum(record["seconds"] for record in self.epochs) if self.epochs else None
 
     @property
     def seconds_an_epoch(self) -> list[float]:
-        """Wall time of an epoch, s, averaged between two records."""
+        """For each record, the mean wall time, s, of the epochs since the previous record."""
         ends = [0, *(record["epoch"] for record in self.epochs)]
         spans = [b - a for a, b in pairwise(ends)]
         return [r["seconds"] / max(n, 1) for r, n in zip(self.epochs, spans, strict=True)]
 
     @property
     def late_from(self) -> float | None:
-        """The epoch from which the late weights of the loss apply, if there are any."""
+        """The epoch from which the late weights of the loss apply, or None without late weights."""
         loss = self.settings.get("loss") or {}
         if not loss.get("late_weights") or not self.planned_epochs or not self.of_energies:
             return None

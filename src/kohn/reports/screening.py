@@ -1,10 +1,10 @@
-"""Draw a screening as one HTML page: distances of candidates to the hull, and how sure they are."""
+"""Draw a screening as one HTML page: distances of candidates to the hull and their errors σ."""
 
 from pathlib import Path
 
 import numpy as np
 
-from kohn.reports.ranked import Ranked, read_ranked, sums_of_probabilities
+from kohn.reports.ranked import Ranked, cumulative_stable, read_ranked
 from kohn.reports.screening_figures import MEV, screening_figures
 from kohn.reports.sections import Cell, Table, identifier
 from kohn.reports.templates import plotly_script, script_json, write_page
@@ -13,7 +13,7 @@ from kohn.typing import Document
 
 
 def screening_page(table: str | Path, summary: Document, out: str | Path) -> Path:
-    """Draw the page of a screening.
+    """Draw the HTML page of a screening.
 
     Args:
         table: the ranked table, CSV or Parquet.
@@ -47,9 +47,9 @@ def screening_page(table: str | Path, summary: Document, out: str | Path) -> Pat
 
 
 def sentence(summary: Document) -> str:
-    """Return the result in one or two sentences."""
+    """Return the numbers of stable candidates: predicted, expected, and by labels, in words."""
     stable, total = summary["stable"], summary["candidates"]
-    verb = _is(1 if total == 1 else stable)
+    verb = _verb(1 if total == 1 else stable)
     text = f"{stable:,} of {plural(total, 'candidate')} {verb} on the hull or below it"
     if summary["expected_stable"] is not None:
         text += f", and {number(summary['expected_stable'])} are expected to be stable"
@@ -59,12 +59,12 @@ def sentence(summary: Document) -> str:
     true, hits = metrics["true_positives"] + metrics["false_negatives"], metrics["true_positives"]
     chosen = hits + metrics["false_positives"]
     return (
-        f"{text}. By labels, {true:,} of {metrics['compared']:,} {_is(true)}; {hits:,} of these "
-        f"{_is(hits)} among the {chosen:,} predicted on it or below it."
+        f"{text}. By labels, {true:,} of {metrics['compared']:,} {_verb(true)} stable, {hits:,} of "
+        f"them among the {chosen:,} that {_verb(chosen)} predicted to be stable."
     )
 
 
-def _is(count: int) -> str:
+def _verb(count: int) -> str:
     return "is" if count == 1 else "are"
 
 
@@ -73,7 +73,7 @@ def _is_mixed(remark: str) -> bool:
 
 
 def facts(summary: Document) -> list[tuple[str, str]]:
-    """Return the other results, as numbers."""
+    """Return names and values of the ranking key, further counts, and the relaxed structures."""
     by = {"probability_stable": "P(stable), then distance"}.get(summary["ranked_by"], "distance")
     pairs = [("Ranked by", by), ("Chemical systems", f"{summary['systems']:,}")]
     if summary["failed"]:
@@ -86,8 +86,8 @@ def facts(summary: Document) -> list[tuple[str, str]]:
 
 
 def yield_table(rows: Ranked, metrics: Document) -> Table | None:
-    """Return the expected stable candidates of the first 10, 30 …; None if few or without P."""
-    sums = sums_of_probabilities(rows, metrics)
+    """Return the stable candidates expected in the first 10, 30 …; None if ≤ 10 have P(stable)."""
+    sums = cumulative_stable(rows, metrics)
     if sums is None:
         return None
     expected, labelled = sums
@@ -109,7 +109,7 @@ def yield_table(rows: Ranked, metrics: Document) -> Table | None:
 
 
 def best_table(summary: Document) -> Table:
-    """Return the first rows of the ranked table."""
+    """Return the first rows of the ranked table, as a table of the page."""
     shown = summary["head"]
     with_sigma, labelled, failed = (
         any(row.get(name) not in (None, "") for row in shown)

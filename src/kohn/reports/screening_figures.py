@@ -1,11 +1,11 @@
 """Draw a screening: distances, σ, and the stable candidates among the first n of a ranking.
 
-With P_k = P(stable) at rank k, the expected number of stable candidates among the first n is
+Let P_k be P(stable) at rank k. The expected number of stable candidates among the first n is
 
     Σ_{k≤n} P_k        in the order of the table
-    n/M Σ_k P_k        of M in a random order
+    n/M Σ_k P_k        of M candidates in a random order
 
-Distances of a million rows become the bars of a histogram, the sum above some hundred points.
+Pages stay small: distances become a histogram, the sum is drawn at a few hundred values of n.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from kohn.reports.figures import Figure, axis, axis_title, base_layout
 from kohn.reports.formulas import decomposition, subscripts
 from kohn.reports.parity import FEW, Pairs, parity_figure
-from kohn.reports.ranked import Ranked, sums_of_probabilities
+from kohn.reports.ranked import Ranked, cumulative_stable
 from kohn.reports.text import fixed, number, plural
 from kohn.typing import Document, Float, Int
 
@@ -33,7 +33,7 @@ MEV = 1e3
 
 
 def screening_figures(rows: Ranked, summary: Document) -> list[Figure]:
-    """Return the figures for which the table has the columns."""
+    """Return the figures for which the ranked table has the columns."""
     if not np.isfinite(rows.distance).any():
         return []
     metrics = summary["metrics"] or {}
@@ -48,7 +48,7 @@ def screening_figures(rows: Ranked, summary: Document) -> list[Figure]:
 
 
 def _hovers(rows: Ranked, chosen: Sequence[int]) -> list[str]:
-    """Return the hover texts of points."""
+    """Return the hover text of each of the chosen rows."""
     return [_hover(rows, row) for row in chosen]
 
 
@@ -70,7 +70,7 @@ def _hover(rows: Ranked, row: int) -> str:
 
 
 def distances_figure(rows: Ranked) -> Figure:
-    """Return a histogram of distances to the hull, with the part on it or below it."""
+    """Return a histogram of distances to the hull, with the candidates on or below the hull."""
     d, p = MEV * rows.distance, rows.numbers.get("probability_stable")
     low, high = window(np.append(d[np.isfinite(d)], 0.0))
     edges = _edges(low, high)
@@ -89,7 +89,7 @@ def distances_figure(rows: Ranked) -> Figure:
     for trace in data:
         trace["customdata"] = [*texts, texts[-1]][: len(trace["x"])]
     layout = _with_legend(360)
-    layout |= {"barmode": "overlay", "bargap": 0, "shapes": [_upright(0.0)]}
+    layout |= {"barmode": "overlay", "bargap": 0, "shapes": [_vertical_line(0.0)]}
     layout["xaxis"] |= {"title": axis_title("distance to the hull, meV/atom")}
     layout["xaxis"] |= {"range": [float(edges[0]), float(edges[-1])]}
     layout["yaxis"] |= {"title": axis_title("candidates")}
@@ -106,14 +106,14 @@ def distances_figure(rows: Ranked) -> Figure:
 
 
 def window(values: Float[np.ndarray, " m"]) -> tuple[float, float]:
-    """Return a range that a few outliers do not stretch."""
+    """Return an axis range: percentiles 1 to 99 with a margin, so outliers do not stretch it."""
     low, high = np.percentile(values, [1, 99])
     room = (high - low) / 2
     return max(values.min(), low - room), min(values.max(), high + room)
 
 
 def _edges(low: float, high: float) -> Float[np.ndarray, " B+1"]:
-    """Return edges of bars at round numbers, 0 among them."""
+    """Return edges of histogram bars at round numbers, with 0 among the edges."""
     width = max((high - low) / BARS, 1e-3)
     power = 10.0 ** np.floor(np.log10(width))
     width = next(f * power for f in (1, 2, 5, 10) if f * power >= width * (1 - 1e-9))
@@ -134,7 +134,7 @@ def _bars(edges: Float[np.ndarray, " B+1"], counts: np.ndarray, name: str, colou
 
 
 def _outline(edges: Float[np.ndarray, " B+1"], expected: np.ndarray) -> Document:
-    """Return the expected number of stable candidates in each bar, as steps."""
+    """Return the expected number of stable candidates in each bar, as a line with steps."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -152,7 +152,7 @@ def _bar_texts(
     stable: Int[np.ndarray, " B"],
     expected: Float[np.ndarray, " B"] | None,
 ) -> list[str]:
-    """Return the hover text of each bar."""
+    """Return the hover text of each bar of a histogram."""
     texts = []
     for k, (a, b) in enumerate(pairwise(edges.tolist())):
         text = f"{a:,.6g} to {b:,.6g} meV/atom".replace("-", "−")
@@ -164,8 +164,8 @@ def _bar_texts(
 
 
 def yield_figure(rows: Ranked, metrics: Document) -> Figure | None:
-    """Return Σ P against the number of candidates that are computed; None without P."""
-    sums = sums_of_probabilities(rows, metrics)
+    """Return the expected stable candidates among the first n against n; None without P(stable)."""
+    sums = cumulative_stable(rows, metrics)
     if sums is None:
         return None
     expected, labelled = sums
@@ -198,7 +198,7 @@ def yield_figure(rows: Ranked, metrics: Document) -> Figure | None:
 
 
 def _ranks(m: int) -> Int[np.ndarray, " k"]:
-    """Return all ranks of a few candidates; of many, ranks that are densest at the start."""
+    """Return the ranks 1 to m, or, if m is large, about `STEPS` ranks, densest at the start."""
     if m <= 2 * STEPS:
         return np.arange(1, m + 1)
     return np.unique(np.rint(np.geomspace(1, m, STEPS)).astype(int))
@@ -219,7 +219,7 @@ def _line(
 
 
 def sigma_figure(rows: Ranked) -> Figure | None:
-    """Return distance against σ of the candidates nearest to the hull; None without σ."""
+    """Return σ against distance to the hull for the nearest candidates, or None without any σ."""
     sigma, p = (rows.numbers.get(n) for n in ("distance_std", "probability_stable"))
     if sigma is None or p is None:
         return None
@@ -240,7 +240,7 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     layout["xaxis"] |= {"range": [float(low - room), float(high + room)]}
     layout["yaxis"] |= {"title": axis_title("σ of the distance, meV/atom")}
     layout["yaxis"] |= {"range": [0, float(top)]}
-    layout["shapes"], layout["annotations"] = _wedge(rows, near, (low - room, high + room), top)
+    layout["shapes"], layout["annotations"] = _contours(rows, near, (low - room, high + room), top)
     rest = int(np.isfinite(rows.distance).sum()) - len(near)
     note = f"the {len(near):,} below the hull or nearest above" if rest else "all candidates"
     beyond = int(((x < low - room) | (x > high + room) | (y > top)).sum())
@@ -249,11 +249,11 @@ def sigma_figure(rows: Ranked) -> Figure | None:
     return Figure("sigma", "How sure the distances are", note, [points], layout, alternative)
 
 
-def _wedge(
+def _contours(
     rows: Ranked, near: Sequence[int], across: tuple[float, float], top: float
 ) -> tuple[list[Document], list[Document]]:
-    """Return lines at the hull and, if d₉₅ gives them, at P(stable) of 5 and 95 %: d = ±z σ."""
-    shapes, marks = [_upright(0.0)], [_mark(0.0, top, "50 %")]
+    """Return lines of P(stable) = 50 % and, if distance_95 gives z, 5 and 95 %: distance ±z σ."""
+    shapes, marks = [_vertical_line(0.0)], [_label(0.0, top, "50 %")]
     sigma, high = rows.numbers["distance_std"][near], rows.numbers.get("distance_95")
     wide = sigma > 1e-6
     if high is None or not wide.any():
@@ -268,12 +268,12 @@ def _wedge(
             x, y = edge, abs(edge) / z[0]
         shapes.append(_segment(0.0, 0.0, float(x), float(y)))
         if abs(x) > 0.1 * (across[1] - across[0]):  # else it covers the mark of the hull
-            marks.append(_mark(float(x), float(y), text, "right" if sign > 0 else "left"))
+            marks.append(_label(float(x), float(y), text, "right" if sign > 0 else "left"))
     return shapes, marks
 
 
 def labels_figure(rows: Ranked, metrics: Document) -> Figure | None:
-    """Return predicted distances against those by labels; None without labels."""
+    """Return predicted distances to the hull against distances by labels; None without labels."""
     truth = rows.numbers.get("distance_labelled")
     if truth is None:
         return None
@@ -291,7 +291,7 @@ def labels_figure(rows: Ranked, metrics: Document) -> Figure | None:
     layout = figure.layout
     layout["xaxis"] |= {"title": axis_title("distance by label, eV/atom")}
     layout["yaxis"] |= {"title": axis_title("predicted, eV/atom")}
-    layout["shapes"] += [_upright(0.0), _level(0.0)]
+    layout["shapes"] += [_vertical_line(0.0), _horizontal_line(0.0)]
     if len(shown) <= FEW:
         for trace in figure.data:
             trace |= {"customdata": _hovers(rows, shown.tolist())}
@@ -309,7 +309,7 @@ def _in_mev(value: float | None) -> str:
 
 
 def reliability_figure(metrics: Document) -> Figure | None:
-    """Return the share of stable candidates against their P; None without labels or P."""
+    """Return the share that is stable against P(stable); None without labels or probabilities."""
     c = metrics.get("calibration")
     if c is None:
         return None
@@ -341,7 +341,7 @@ def reliability_figure(metrics: Document) -> Figure | None:
 
 
 def _reliability_layout(counts: Int[np.ndarray, " B"]) -> Document:
-    """Return a layout with shares above and counts below."""
+    """Return a layout with shares above and numbers of candidates below."""
     layout = base_layout(490)
     layout["xaxis"] |= {"title": axis_title("P(stable)"), "range": [-0.02, 1.02], "anchor": "y2"}
     layout["yaxis"] |= {"title": axis_title("share that is stable, by labels")}
@@ -373,23 +373,23 @@ def _segment(x0: float, y0: float, x1: float, y1: float) -> Document:
     return {"type": "line", "line": {"color": "@muted", "width": 1, "dash": "dot"}} | ends
 
 
-def _upright(x: float) -> Document:
-    """Return a line over the whole height, for the position of the hull."""
+def _vertical_line(x: float) -> Document:
+    """Return a vertical line over the whole height at `x`, e.g. at the hull."""
     line = _segment(x, 0, x, 1) | {"yref": "y domain"}
     return line | {"line": {"color": "@ink", "width": 1, "dash": "dot"}}
 
 
-def _level(y: float) -> Document:
+def _horizontal_line(y: float) -> Document:
     line = _segment(0, y, 1, y) | {"xref": "x domain"}
     return line | {"line": {"color": "@ink", "width": 1, "dash": "dot"}}
 
 
-def _mark(x: float, y: float, text: str, side: str = "center") -> Document:
-    """Return words at the end of a line."""
+def _label(x: float, y: float, text: str, side: str = "center") -> Document:
+    """Return a label at the end of a line."""
     place = {"x": x, "y": y, "text": text, "xanchor": side, "yanchor": "bottom"}
     return place | {"showarrow": False, "font": {"size": 11, "color": "@muted"}}
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """Return numbers of six digits: more cannot be seen."""
+    """Round values to six digits: more digits cannot be seen."""
     return [float(f"{v:.6g}") for v in values]

@@ -30,10 +30,10 @@ class Cell:
         text: text of the cell.
         bar: length of a bar under the text, 0 to 1.
         whole: the full text, if `text` is shortened.
-        code: whether it is a key, a path or a checksum.
-        wraps: whether its text may wrap.
-        formula: whether it is a formula, whose numbers stand below the line.
-        mixture: whether it is a decomposition: formulas with their shares.
+        code: whether the text is a key, a path or a checksum.
+        wraps: whether the text may wrap.
+        formula: whether the text is a formula, whose numbers become subscripts.
+        mixture: whether the text is a decomposition: formulas with their shares.
     """
 
     text: str
@@ -46,7 +46,7 @@ class Cell:
 
 
 def identifier(name: str) -> Cell:
-    """Return the id of an entry, shortened if it is long."""
+    """Return a cell with the id of an entry, shortened if the id is long."""
     short = shortened(name, ID)
     return Cell(short, code=True, whole="" if short == name else name)
 
@@ -58,9 +58,9 @@ class Table:
     Attributes:
         caption: title of the table.
         head: names of the columns, with units.
-        rows: cells; numbers are aligned to the right.
-        left: columns of words, in addition to the first.
-        more: remark below the table, e.g. on rows that were left out.
+        rows: the cells of each row; numbers are aligned to the right.
+        left: indices of columns of words, in addition to the first column.
+        more: remark below the table, e.g. on rows that are not shown.
     """
 
     caption: str
@@ -71,12 +71,12 @@ class Table:
 
     @property
     def tall(self) -> bool:
-        """Whether it has so many rows that it scrolls."""
+        """Whether the table has so many rows that it scrolls."""
         return len(self.rows) > TALL
 
     @property
     def wide(self) -> bool:
-        """Whether it needs the full width of the page."""
+        """Whether the table needs the full width of the page."""
         return len(self.head) > 4
 
 
@@ -106,10 +106,10 @@ class Tile:
 
     Attributes:
         title, value, unit: the quantity, its error and unit.
-        baseline, comparison: the error of the mean baseline, and a comparison with it in words.
+        baseline, comparison: the error of the mean baseline, and both errors compared in words.
         share: error of the model over that of the baseline, at most 1.
         bad: whether the model is no better than the baseline.
-        rmse: root mean square error, with its unit.
+        rmse: root mean square error of the model, with its unit.
     """
 
     title: str
@@ -123,7 +123,7 @@ class Tile:
 
 
 def tiles(evaluation: Document | None) -> list[Tile]:
-    """Return a tile for each error of the main evaluation."""
+    """Return a tile for each quantity of an evaluation, or none without an evaluation."""
     if evaluation is None:
         return []
     errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
@@ -147,7 +147,7 @@ def tiles(evaluation: Document | None) -> list[Tile]:
 
 
 def error_table(run: Run) -> Table | None:
-    """Return the errors of all evaluations next to their baselines."""
+    """Return a table of the errors in all evaluations of a run, with those of the mean baseline."""
     rows = []
     for name, evaluation in run.evaluations.items():
         errors, baseline = evaluation["errors"], evaluation.get("mean_baseline", {})
@@ -169,7 +169,7 @@ def error_table(run: Run) -> Table | None:
 
 
 def class_tables(evaluation: Document | None) -> list[Table]:
-    """Return force errors by element and by size of the force, and all errors by config_type."""
+    """Return tables of force errors by element and size of force, and of errors by config_type."""
     if evaluation is None:
         return []
     tables = []
@@ -179,24 +179,24 @@ def class_tables(evaluation: Document | None) -> list[Table]:
     ):
         classes = evaluation.get(key) or {}
         if classes:
-            tables.append(_classes(classes, caption, head, (FORCES,), unit))
+            tables.append(_class_table(classes, caption, head, (FORCES,), unit))
     kinds = evaluation.get("by_config_type") or {}
     if set(kinds) - {"Default"}:
         names = tuple(dict.fromkeys(q for e in kinds.values() for q in present(e)))
         ordered = dict(sorted(kinds.items(), key=lambda kv: -(names[0].mae(kv[1]) or 0.0)))
         caption = "Mean absolute error by config_type, worst first"
-        tables.append(_classes(ordered, caption, "config_type", names, "MAE"))
+        tables.append(_class_table(ordered, caption, "config_type", names, "MAE"))
     return tables
 
 
-def _classes(
+def _class_table(
     classes: dict[str, Document],
     caption: str,
     head: str,
     quantities: Sequence[Quantity],
     only: str,
 ) -> Table:
-    """Return one row for each class; bars are shares of the largest error of their column."""
+    """Return a table with a row for each class; bars show shares of a column's largest error."""
     largest = {q.name: max((q.mae(e) or 0.0) for e in classes.values()) or 1.0 for q in quantities}
     rows = []
     for name, errors in list(classes.items())[:MOST_ROWS]:
@@ -220,7 +220,7 @@ def _classes(
 
 
 def worst_table(evaluation: Document | None) -> Table | None:
-    """Return the structures with the largest errors."""
+    """Return a table of the structures with the largest errors, or None without frames."""
     worst = worst_frames(evaluation) if evaluation is not None else []
     if not worst:
         return None
@@ -246,7 +246,7 @@ def worst_table(evaluation: Document | None) -> Table | None:
 
 
 def path(file: object) -> Cell:
-    """Return a path, shortened to the name of its file."""
+    """Return a cell with the file name of a path, or 'in memory' if there is no file."""
     if file is None:
         return Cell("in memory")
     return Cell(PurePath(str(file)).name, whole=str(file), code=True)
@@ -256,7 +256,7 @@ def path(file: object) -> Cell:
 
 
 def sets_table(run: Run) -> Table | None:
-    """Return the contents of each set."""
+    """Return a table of the structures in each data set, or None without a check."""
     sets = run.check.get("sets") or []
     if not sets:
         return None
@@ -298,7 +298,7 @@ _STATISTICS = {
 
 
 def labels_table(run: Run) -> Table | None:
-    """Return the label table: labels, their keys in the files, and statistics of their values."""
+    """Return a table of the labels, their keys in the files, and statistics of their values."""
     rows = []
     for s in run.check.get("sets") or []:
         for name, label in s["labels"].items():
@@ -326,7 +326,7 @@ def labels_table(run: Run) -> Table | None:
 
 
 def sources_table(run: Run) -> Table | None:
-    """Return the files that were read, with their checksums."""
+    """Return a table of the files that a run read, with their checksums."""
     files: dict[tuple[str, str], Document] = {}
     roles: dict[tuple[str, str], list[str]] = {}
     for s in run.check.get("sets") or []:
@@ -365,7 +365,7 @@ def _remarks(source: Document) -> Iterable[str]:
 
 
 def e0_table(run: Run) -> Table | None:
-    """Return the reference energies of the atoms, and their sources."""
+    """Return a table of the reference energies E0 of the elements, and their sources."""
     provenance = run.start.get("provenance", {})
     checked = run.check.get("reference_energies") or {}
     values = {symbol(int(z)): e for z, e in (run.start.get("e0s") or {}).items()}
@@ -379,7 +379,7 @@ def e0_table(run: Run) -> Table | None:
 
 @dataclass(frozen=True)
 class Notice:
-    """A finding of the check, or a warning: severity is error, warning, note or overridden."""
+    """A finding of the data check, or a warning; severity: error, warning, note or overridden."""
 
     severity: str
     kind: str
@@ -388,7 +388,7 @@ class Notice:
 
 
 def findings(run: Run) -> list[Notice]:
-    """Return the findings of the check, worst first, any E0 warning they lack, and suspicions."""
+    """Return findings of the data check, worst first, an E0 warning they lack, and suspicions."""
     notices = []
     for f in run.check.get("findings") or []:
         places = [_place(p) for p in f["where"]]

@@ -32,7 +32,7 @@ class Verdict:
 
 
 def verdict(run: Run) -> Verdict:
-    """Return the verdict on a run."""
+    """Return the verdict on a run: its state, errors in one sentence, and caveats."""
     main, name = run.main, next(iter(run.evaluations), "")
     good = run.state in ("finished", "stopped early")
     caveats = []
@@ -101,7 +101,7 @@ def _state_in_words(run: Run) -> list[str]:
 
 
 def _forces_caveat(run: Run) -> list[str]:
-    """Return a caveat if forces are not derivatives of the energy."""
+    """Return a caveat if forces are not derivatives of the energy, or else an empty list."""
     family = (run.settings.get("model") or {}).get("family")
     if family not in FAMILIES or is_conservative(FAMILIES[family][1]):
         return []
@@ -122,7 +122,7 @@ def _data_caveats(run: Run) -> list[str]:
 
 
 def facts(run: Run) -> Pairs:
-    """Return a line of small facts for below the verdict."""
+    """Return the size of the model and data, epochs and time, for a line below the verdict."""
     start = run.start
     pairs: Pairs = []
     if start.get("parameters"):
@@ -138,7 +138,7 @@ def facts(run: Run) -> Pairs:
 
 
 def timings(run: Run) -> Pairs:
-    """Return the times of a run, and the sizes of what was compiled."""
+    """Return the times of a run, the padded shapes that were compiled, and the device."""
     start, pairs = run.start, []
     if run.epochs:
         seconds = run.seconds_an_epoch
@@ -167,19 +167,19 @@ def timings(run: Run) -> Pairs:
 
 
 def elements(run: Run) -> str:
-    """Return the elements that the model knows, in words."""
+    """Return the symbols of the elements that the model knows, or words if E0s are unknown."""
     known = run.start.get("e0s") or {}
     return ", ".join(symbol(int(z)) for z in known) or "only the elements of its training data"
 
 
 def versions(run: Run) -> Pairs:
-    """Return the versions of the software that ran."""
+    """Return the names and versions of the software that a run used."""
     numbers = run.start.get("provenance", {}).get("versions") or {}
     return [(str(k), str(v)) for k, v in sorted(numbers.items())]
 
 
 def model_facts(run: Run) -> Pairs:
-    """Return the main settings of the model."""
+    """Return the names and values of the main settings of the model."""
     model, training = run.settings.get("model") or {}, run.settings.get("run") or {}
     names = {
         "family": "family",

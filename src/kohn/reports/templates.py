@@ -1,4 +1,4 @@
-"""Make HTML pages from templates, with the style, and with figures as scripts."""
+"""Make HTML pages from templates, with the style sheet, and with figures as JSON."""
 
 import json
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ def plotly_script() -> str:
 
 
 def asset(name: str) -> str:
-    """Return the text of a file next to this one."""
+    """Return the text of a file in the folder of this module, e.g. the style sheet."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
@@ -55,14 +55,14 @@ def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path
 
 
 def filled(template: str, **fields: Any) -> str:
-    """Return a page as text."""
+    """Return the HTML page that a template gives with the fields, as text."""
     common = {"css": asset("page.css"), "drawn_by": f"Kohn {__version__}"}
-    return environment().get_template(template).render(**common, **fields)
+    return jinja_environment().get_template(template).render(**common, **fields)
 
 
 @cache
-def environment() -> Environment:
-    """Return the environment that finds the templates and fills them."""
+def jinja_environment() -> Environment:
+    """Return the jinja2 environment that loads the templates and fills them."""
     jinja = Environment(
         loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
         autoescape=True,

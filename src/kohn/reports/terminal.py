@@ -14,7 +14,7 @@ from kohn.typing import Document
 
 
 def evaluation_table(document: Document) -> Table:
-    """Return the errors of an evaluation next to those of the mean baseline.
+    """Return a table of the errors of an evaluation, next to the errors of the mean baseline.
 
     Args:
         document: `Evaluation.to_json()`, with or without frames.
@@ -42,7 +42,7 @@ def evaluation_table(document: Document) -> Table:
 
 
 def training_table(run: Run | str | Path) -> Table:
-    """Return the size, data, length and time of a run, and its best validation.
+    """Return a table of the size, data, length, time and best validation of a training run.
 
     Args:
         run: a run folder, or a `Run` read from one; it need not be finished.

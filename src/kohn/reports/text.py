@@ -1,4 +1,4 @@
-"""Format numbers: three significant digits, thousands separated, units spelled as on axes."""
+"""Format numbers and times as text: three significant digits, commas between thousands."""
 
 import math
 
@@ -6,26 +6,26 @@ NONE = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return `value` to significant digits, as a power of ten only below 1e-4 or from 1e8."""
+    """Return `value` to `digits` significant digits, with exponent only below 1e-4 or from 1e8."""
     if value is None or not math.isfinite(value):
         return NONE
     if value == 0:
         return "0"
-    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # rounded first: 9.996 is 10.0
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])  # after rounding: 9.996 is 10.0
     if exponent < -4 or exponent > 7:
         return f"{value:.{digits - 1}e}".replace("-", "−")
     return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", "−")
 
 
 def fixed(value: float | None, decimals: int) -> str:
-    """Return `value` with a number of decimals."""
+    """Return `value` with a number of `decimals`, or a dash for None."""
     if value is None:
         return NONE
     return f"{round(value, decimals) + 0.0:,.{decimals}f}".replace("-", "−")  # + 0.0: no "−0"
 
 
 def count(value: int | None) -> str:
-    """Return a whole number, thousands separated."""
+    """Return a whole number with commas between thousands, or a dash for None."""
     return NONE if value is None else f"{value:,}"
 
 
@@ -35,7 +35,7 @@ def plural(value: int, noun: str, several: str = "") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time in the units in which people say it."""
+    """Return a time in s, in min and s, or in h and min; a dash for None."""
     if seconds is None:
         return NONE
     if seconds < 9.95:
@@ -50,7 +50,7 @@ def duration(seconds: float | None) -> str:
 
 
 def times(model: float | None, baseline: float | None) -> str:
-    """Compare the error of a model with that of a baseline in words: '15 times below'."""
+    """Compare the error of a model with the error of a baseline in words: '15 times below'."""
     if model is None or not baseline:
         return ""
     if model >= baseline:

@@ -4,8 +4,8 @@
     relaxed.structure, relaxed.energy, relaxed.problem
 
 A learned potential is unreliable for geometries unlike its data: its energy may fall without end
-there, with atoms on top of each other or a cell that collapses. Every geometry is therefore
-checked before its energy is computed, and the relaxation stops at the first that is not sane.
+there, with atoms on top of each other or a cell that collapses. Every geometry is checked before
+its energy is computed, and one that is not sane (beyond the limits below) stops the relaxation.
 
 The same input gives the same bytes, whatever the relaxer did before: padding depends on the
 structure alone, because more padding may change the rounding of sums.
@@ -37,14 +37,14 @@ from kohn.structures.elements import covalent_radii, symbol
 from kohn.structures.neighbours import pairs
 
 NEAREST = 0.5
-"""Atoms nearer than this share of the sum of their covalent radii are not sane."""
+"""Atoms nearer to each other than this share of the sum of their covalent radii are not sane."""
 START = 0.95
-"""If they are as near at the start, the limit is this share of their distance at the start."""
+"""The limit is this share of the nearest distance at the start, if that is below `NEAREST`."""
 VOLUME = 2.0
-"""The volume may grow or shrink by at most this factor."""
+"""The volume of a crystal may grow or shrink by at most this factor."""
 REACH = 0.9
-"""Share of the cutoff within which neighbours hold atoms together. Beyond it they hardly do, and
-atoms that fly apart would come to rest there as if converged."""
+"""Share of the cutoff within which neighbours hold atoms together. Neighbours farther away hardly
+hold atoms, and atoms that fly apart would come to rest there as if converged."""
 ROUNDING = 1e-9
 """eV: energies closer than this are equal."""
 SKIN = 0.2
@@ -58,12 +58,12 @@ class Relaxed:
     Attributes:
         structure: the relaxed structure, without labels; only positions and cell change. If not
             converged, it has the geometry of lowest energy among the sane ones.
-        energy: eV, of `structure`; apart from rounding never above that of the start.
-        max_force: the longest force on an atom, eV/Å.
-        max_stress: the largest component of the stress, eV/Å³; None if there is no stress.
+        energy: the energy of `structure`, eV; apart from rounding never above that of the start.
+        max_force: the length of the longest force on an atom, eV/Å.
+        max_stress: the largest component of the stress, eV/Å³; None if stress is not defined.
         steps: the number of steps taken.
         converged: whether forces, and the stress if the cell moves, are below the threshold.
-        problem: why it stopped, or why the result is no minimum; empty if converged.
+        problem: why the relaxation stopped, or why the result is no minimum; empty if converged.
     """
 
     structure: Structure
@@ -88,7 +88,7 @@ def relax(
     Args:
         potential: a potential, its file or run folder. structure: anything `kohn.read` reads.
 
-    Other arguments and errors are those of `Relaxer` and its call.
+    The arguments `fmax`, `steps` and `cell`, and the errors, are those of `Relaxer.__call__`.
     """
     structures = structures_of(structure)
     if len(structures) != 1:
@@ -99,19 +99,19 @@ def relax(
 
 
 class Relaxer:
-    """The relaxation of many structures with one potential, in float64.
+    """An object that relaxes many structures with one potential, in float64.
 
-    Functions are compiled for sizes of a coarse ladder and for all elements at once, so structures
-    of similar size share them, whatever their composition.
+    Functions are compiled for a few sizes and for all elements at once, so that structures of
+    similar size share the compiled functions, whatever their composition.
 
     Args:
         potential: a conservative potential: forces must be the derivative of the energy.
-        elements: atomic numbers of the structures to come; all that the potential knows by
-            default. Fewer make a step cheaper. A structure with others is relaxed too, but the
-            functions compiled for it are not shared.
+        elements: atomic numbers of the structures to come; by default all that the potential
+            knows. Fewer elements make a step cheaper. A structure with other elements is relaxed
+            too, but the functions compiled for it are not shared.
 
     Raises:
-        InputError: a potential that is not conservative; an element that it has not seen.
+        InputError: the potential is not conservative, or has not seen one of the elements.
     """
 
     def __init__(self, potential: Potential, *, elements: Sequence[int] | None = None):
@@ -128,7 +128,7 @@ class Relaxer:
 
     @property
     def compilations(self) -> int:
-        """Number of shapes, each for some elements; functions are compiled for each of them."""
+        """Number of compilations so far: one for each set of elements and padded shape."""
         return self._calculator.moving.compilations
 
     def __call__(
@@ -139,28 +139,28 @@ class Relaxer:
         steps: int = 500,
         cell: bool | None = None,
     ) -> Relaxed:
-        """Move atoms, and the cell of a crystal, to where forces and stress vanish.
+        """Relax a structure: move atoms, and the cell of a crystal, until forces and stress vanish.
 
-        The optimiser is ASE's BFGS, with its `FrechetCellFilter` for the cell. BFGS takes absolute
-        eigenvalues, so that it goes downhill whatever the curvature. From 26 starts (silicon
-        rattled by up to 0.4 Å, strained by 10 %, random; oxides; ethanol) all converged, in 1,169
-        evaluations: L-BFGS with a line search took 1,962, FIRE 1,634, FIRE2 1,225 and lost one.
+        The optimiser is ASE's BFGS, with ASE's `FrechetCellFilter` for the cell. BFGS uses absolute
+        eigenvalues, so that it goes downhill whatever the curvature. All of 26 starts (silicon
+        rattled by up to 0.4 Å, strained by 10 %, random; oxides; ethanol) converged, in 1,169
+        evaluations; L-BFGS with a line search took 1,962, FIRE 1,634, FIRE2 1,225 and lost one.
         BFGS ended in a higher minimum than another optimiser once, the others two or three times.
 
         A structure whose forces vanish by symmetry does not move, whether it is a minimum or not:
         rattle it to find out. Constraints are not supported; a molecule keeps its cell, if any.
 
         Args:
-            structure: labels are ignored.
-            fmax: eV/Å; converged if the force on each atom is shorter, and, if the cell moves, the
-                rows of stress · volume / atoms too (at 20 Å³ an atom, 0.0025 eV/Å³ or 0.4 GPa).
+            structure: the start; its labels are ignored.
+            fmax: threshold, eV/Å, for the force on each atom and, if the cell moves, for the rows
+                of stress · volume / atoms (at 20 Å³ an atom, 0.0025 eV/Å³ or 0.4 GPa).
             steps: the largest number of steps; with 0 nothing moves.
             cell: whether the cell moves; by default if the structure is periodic in all directions.
 
         Raises:
             InputError: an element that the potential has not seen; an invalid start: no atoms,
-                not finite, two atoms in one place, a cell too small for its atoms; `cell` of a
-                structure that is not periodic in all directions; an invalid `fmax` or `steps`.
+                not finite, two atoms at one point, a cell too small for its atoms; `cell=True` for
+                a structure not periodic in all directions; an invalid `fmax` or `steps`.
         """
         cell_moves = _cell_moves(structure, cell)
         calculator = self._calculator
@@ -180,7 +180,7 @@ class Relaxer:
 
 
 def _optimise(target: Any, fmax: float, steps: int) -> tuple[int, bool, str]:
-    """Optimise atoms or a filter of them; return steps, convergence, and why it stopped."""
+    """Optimise atoms or a cell filter; return the steps, whether converged, and any problem."""
     optimiser = BFGS(target, logfile=None)
     converged, problem = False, ""
     try:
@@ -198,7 +198,7 @@ def _optimise(target: Any, fmax: float, steps: int) -> tuple[int, bool, str]:
 
 
 def _cell_moves(structure: Structure, cell: bool | None) -> bool:
-    """Return whether the cell moves; refuse to move it without three periodic directions."""
+    """Return whether the cell moves; refuse to move a cell without three periodic directions."""
     crystal = bool(structure.periodic.all())
     if cell and not crystal:
         raise InputError(
@@ -212,14 +212,14 @@ def _cell_moves(structure: Structure, cell: bool | None) -> bool:
 
 
 def _check(structure: Structure, fmax: float, steps: int) -> None:
-    """Refuse invalid arguments, and cells so small that neighbours have no end."""
+    """Refuse invalid arguments, and cells so small that an atom has too many neighbours."""
     if not (np.isfinite(fmax) and fmax > 0):
         raise InputError("fmax must be positive, in eV/Å", received=str(fmax))
     if steps < 0:
         raise InputError("steps must not be negative", received=str(steps))
     if len(structure) == 0:
         raise InputError("there are no atoms to relax", where=structure.place)
-    # The spheres that must not overlap do not fit.
+    # The atoms as spheres that must not overlap: if sane, they fit into the cell.
     filled = float((4 / 3 * np.pi * (NEAREST * covalent_radii(structure.numbers)) ** 3).sum())
     if structure.periodic.all() and structure.volume < filled:
         raise InputError(
@@ -237,7 +237,7 @@ class _Stopped(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _Point:
-    """A sane geometry with its results; units as in `Relaxed`."""
+    """A sane geometry, its energy, force and stress, in the units of `Relaxed`."""
 
     positions: np.ndarray
     cell: np.ndarray
@@ -247,11 +247,11 @@ class _Point:
 
 
 class _CheckedCalculator(Calculator):
-    """The calculator of successive relaxations, which checks each geometry before it computes.
-    Of the sane geometries it keeps the first, the last and the lowest.
+    """An ASE calculator for successive relaxations, which checks each geometry before it computes.
+    Of the sane geometries it keeps the first, the last and the one of lowest energy.
 
     Args:
-        potential: a potential in float64. elements: the elements to compile for at once.
+        potential: a potential in float64. elements: those for which functions are compiled.
     """
 
     implemented_properties: ClassVar[Sequence[str]] = ["energy", "free_energy", "forces", "stress"]
@@ -260,14 +260,14 @@ class _CheckedCalculator(Calculator):
         super().__init__()
         self.potential = potential
         self.moving = MovingPotential(
-            potential, skin=SKIN, padded=ladder_shape, elements=elements, checked=False
+            potential, skin=SKIN, choose_shape=ladder_shape, elements=elements, checked=False
         )
         self.start: _Point | None = None
         self.last: _Point | None = None
         self.lowest: _Point | None = None
 
     def begin(self, structure: Structure) -> None:
-        """Forget everything about earlier structures but compiled functions.
+        """Prepare for the relaxation of a new structure: forget all but the compiled functions.
 
         Raises:
             InputError: an element that the potential has not seen; an invalid geometry.
@@ -286,7 +286,7 @@ class _CheckedCalculator(Calculator):
     ) -> None:
         """Fill `results`; raise `_Stopped` if the geometry or a result is not sane."""
         assert atoms is not None
-        self._limits.hold(atoms)
+        self._limits.check(atoms)
         super().calculate(atoms, properties, system_changes)
         self.results = results_of(self.moving(from_ase(atoms, labels="none")))
         point = _point(atoms, self.results)
@@ -314,7 +314,7 @@ class _CheckedCalculator(Calculator):
 
 
 def _point(atoms: Atoms, results: dict[str, Any]) -> _Point:
-    """Return the geometry with its results; raise `_Stopped` if they are not finite."""
+    """Return a geometry with its results; raise `_Stopped` if a result is not finite."""
     energy, forces, stress = results["energy"], results["forces"], results.get("stress")
     for name, value in (("energy", energy), ("forces", forces), ("stress", stress)):
         if value is not None and not np.isfinite(value).all():
@@ -330,13 +330,13 @@ def _point(atoms: Atoms, results: dict[str, Any]) -> _Point:
 
 @dataclass(frozen=True, eq=False)
 class _Limits:
-    """The limits of a sane relaxation, taken from its start.
+    """The limits within which a geometry is sane, taken from the start of the relaxation.
 
     Attributes:
         numbers: atomic numbers, [n].
         nearest: the smallest sane distance of atoms, as a share of the sum of covalent radii.
-        volume: the volume, Å³; 0 unless periodic in all directions.
-        groups: the number of groups of atoms that neighbours within `REACH` hold together.
+        volume: the volume of the start, Å³; 0 unless periodic in all directions.
+        groups: the number of groups at the start: atoms of a group are linked within `REACH`.
         cutoff: the cutoff of the potential, Å.
     """
 
@@ -353,12 +353,12 @@ class _Limits:
         volume = structure.volume if structure.periodic.all() else 0.0
         return cls(structure.numbers, min(NEAREST, START * share), volume, groups, cutoff)
 
-    def hold(self, atoms: Atoms) -> None:
-        """Raise `_Stopped` if these atoms are beyond the limits."""
+    def check(self, atoms: Atoms) -> None:
+        """Raise `_Stopped` if the atoms are beyond one of the limits."""
         s = Structure(self.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
         if not (np.isfinite(s.positions).all() and np.isfinite(s.cell).all()):
             raise _Stopped("positions or cell are not finite")
-        # The volume comes first: in a collapsed cell neighbours have no end.
+        # The volume comes first: in a collapsed cell an atom has too many neighbours.
         if self.volume and not self.volume / VOLUME <= s.volume <= self.volume * VOLUME:
             raise _Stopped(f"the volume changed by a factor {s.volume / self.volume:.3g}")
         share, pair, groups = _nearest_and_groups(s, self.cutoff)
@@ -375,7 +375,7 @@ class _Limits:
 
 
 def _nearest_and_groups(s: Structure, cutoff: float) -> tuple[float, str, int]:
-    """Return the smallest share of covalent radii, its pair of atoms, and the groups by `REACH`."""
+    """Return the smallest distance / sum of covalent radii, its pair, and the number of groups."""
     radii = covalent_radii(s.numbers)
     i, j, r = pairs(s, max(cutoff, 2 * NEAREST * float(radii.max())))
     shares = r / (radii[i] + radii[j])

@@ -1,13 +1,15 @@
 """Assess candidates of one chemical system: distances to its hull, P(stable) and decompositions.
 
-    d = e − h(x)                       signed; h excludes the candidate itself
-    P(stable) = T_ν((t − d)/σ)         if the hull is certain: σ of e, t the tolerance
+With e ± σ the formation energy of a candidate, x its composition and t the tolerance, in eV/atom:
+
+    d = e − h(x)                       signed; the hull h excludes the candidate itself
+    P(stable) = T_ν((t − d)/σ)         if the hull is certain
     P(stable) = its mean over samples of the hull, if the hull is uncertain
     P(stable) by `kohn.stability.prior`, if it is requested
 
-T_ν is Student's distribution function. A posterior has ν = ∞, the normal distribution. S members of
-an ensemble have ν = S − 1 and σ = s √(1 + 1/S), with s their standard deviation: S draws predict
-one further draw in this way.
+T_ν is Student's distribution function with ν degrees of freedom. Errors of a posterior are normal,
+ν = ∞. For S members of an ensemble, with standard deviation s, ν = S − 1 and σ = s √(1 + 1/S): S
+draws predict one further draw in this way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,25 +26,25 @@ from kohn.stability.uncertainty import Errors, probability_stable
 from kohn.typing import Bool, Document, Float, Int
 
 LOW, HIGH = 0.05, 0.95
-"""Quantiles of the distance that are reported."""
+"""Levels of the two quantiles of the distance to the hull that are reported."""
 QUANTITIES = ("distance_std", "probability_stable", "distance_05", "distance_95")
-"""Columns that exist only with an uncertainty."""
+"""Columns of the table that exist only if an uncertainty is known."""
 DRAWN = 1 << 24
-"""Numbers drawn at a time: samples times candidates, 128 MiB."""
+"""The largest number of distances sampled at a time, samples times candidates: 128 MiB."""
 TEXT = ("id", "formula", "decomposition", "problem", "warning")
 """Columns that contain text, not numbers."""
 
 
 @dataclass(frozen=True)
 class Uncertainty:
-    """How probabilities are computed.
+    """The uncertainties from which the probability of being stable is computed.
 
     Attributes:
-        freedom: ν of the candidates' errors.
-        hull: σ of the hull's entries, independent, eV/atom; 0 if they are certain.
-        samples: number of joint samples, if the hull is uncertain.
-        seed: of the samples.
-        prior: how often compounds are stable; None if all distances are equally likely.
+        freedom: degrees of freedom ν of the distribution of the candidates' errors.
+        hull: standard deviation σ of the independent error of each hull entry, eV/atom; 0: certain.
+        samples: number of joint samples of hull and candidates, if the hull is uncertain.
+        seed: seed of the samples.
+        prior: distances of known compounds; None if all distances are equally likely in advance.
     """
 
     freedom: float = np.inf
@@ -60,18 +62,18 @@ def assess(
     uncertainty: Uncertainty,
     labelled: Float[np.ndarray, " M"] | None = None,
 ) -> Document:
-    """Return the columns of the candidates of one chemical system.
+    """Return the columns of the table for M candidates of one chemical system.
 
     Args:
-        hull: the hull of their elements.
-        candidates: candidates over the hull's elements; an energy is NaN if it is not known.
-        formulas: formulas as they are to be written, [M].
-        deviations: σ of their energies, eV/atom; None if they are not known.
-        uncertainty: σ of the hull, and the distribution to which σ belongs.
-        labelled: energies of their labels, eV/atom; NaN if there is no label.
+        hull: the hull of the elements of this system.
+        candidates: candidates over the hull's elements; an unknown energy is NaN.
+        formulas: the text of each formula in the table, [M].
+        deviations: standard deviations σ of the candidates' energies, eV/atom; None if unknown.
+        uncertainty: the uncertainty of the hull, and the distribution of the candidates' errors.
+        labelled: labelled energies of the candidates, eV/atom; NaN for those without a label.
 
     Returns:
-        Name -> column of M values.
+        Name of a column -> its M values.
     """
     x, mu = candidates.fractions, hull.references.energies
     if candidates.formation:
@@ -97,7 +99,7 @@ def assess(
         # The only entry of an element is stable by definition, whatever its error.
         sigma = np.where(sole_entries_of_an_element(hull, own, len(x)), 0.0, sigma)
         if uncertainty.hull > 0:
-            columns |= sampled(hull, x, e, own, sigma, uncertainty)
+            columns |= from_samples(hull, x, e, own, sigma, uncertainty)
         else:
             columns |= closed_form(distances.values, sigma, hull.tolerance, uncertainty)
     if labelled is not None:
@@ -113,7 +115,7 @@ def closed_form(
     tolerance: float,
     uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
-    """Return P(stable) and quantiles of distances to a hull that is certain."""
+    """Return σ, P(stable) and quantiles of distances `d` ± `sigma` to a hull without errors."""
     with np.errstate(divide="ignore", invalid="ignore"):
         z = (tolerance - d) / sigma
     freedom = uncertainty.freedom
@@ -131,14 +133,14 @@ def closed_form(
 
 
 def quantile(freedom: float, level: float | np.ndarray) -> np.ndarray:
-    """T_ν⁻¹."""
+    """Return the quantile T_ν⁻¹(level) of Student's distribution with ν = `freedom` (∞: normal)."""
     return ndtri(level) if np.isinf(freedom) else stdtrit(freedom, level)
 
 
 def sole_entries_of_an_element(
     hull: ConvexHull, own: Mapping[int, Int[np.ndarray, " k"]], count: int
 ) -> Bool[np.ndarray, " M"]:
-    """Return which candidates are the hull's only entries of an element."""
+    """Return for each of `count` candidates whether it is the hull's only entry of an element."""
     only = np.zeros(count, bool)
     for i, rows in own.items():
         others = np.ones(len(hull.entries), bool)
@@ -147,7 +149,7 @@ def sole_entries_of_an_element(
     return only
 
 
-def sampled(
+def from_samples(
     hull: ConvexHull,
     x: Float[np.ndarray, "M D"],
     e: Float[np.ndarray, " M"],
@@ -155,12 +157,13 @@ def sampled(
     sigma: Float[np.ndarray, " M"],
     uncertainty: Uncertainty,
 ) -> dict[str, np.ndarray]:
-    """Return the columns from joint samples of the hull; own errors are integrated exactly:
+    """Return σ, P(stable) and quantiles of distances d_s, from S joint samples s of the hull:
 
         P = Σ_s T_ν((t − d_s)/σ)/S           quantiles of d_s + σ T_ν⁻¹(u_s), u_s = (s' + ½)/S
 
-    with s' a permutation of the sample numbers. A candidate that is an entry, with another energy,
-    is compared with the other entries alone.
+    with T_ν Student's distribution function, t the tolerance, σ a candidate's own error (integrated
+    exactly) and s' a permutation of the sample numbers. A candidate that is an entry of the hull is
+    compared with the other entries alone.
     """
     columns = {name: np.full(len(x), np.nan) for name in QUANTITIES}
     size = max(1, DRAWN // uncertainty.samples)
@@ -196,7 +199,8 @@ def with_own_error(
     tolerance: float,
     uncertainty: Uncertainty,
 ) -> tuple[np.ndarray, ...]:
-    """Return σ, P and quantiles of sampled distances, with the candidates' own error."""
+    """Return the standard deviation of each candidate's distance to the hull, P(stable) and two
+    quantiles, from S samples `d` of the distances and the candidates' own errors `sigma`."""
     samples = len(d)
     shuffled = np.random.default_rng([uncertainty.seed, samples]).permutation(samples)
     draws = quantile(uncertainty.freedom, (shuffled + 0.5) / samples)
@@ -209,12 +213,12 @@ def with_own_error(
 
 
 def decompositions(hull: ConvexHull, distances: Distances) -> list[str]:
-    """Return texts such as '0.25 Li2O (mp-1960) + 0.75 FeO (mp-2)', with shares of the atoms."""
+    """Return texts such as '0.25 Li2O (mp-1960) + 0.75 FeO (mp-2)'; numbers are shares of atoms."""
     labels = {
         j: f"{reduced(hull.elements, hull.entries.counts[j])[0]} ({hull.entries.ids[j]})"
         for j in np.unique(distances.entries).tolist()
     }
-    # By columns: a million small lists would keep the garbage collector busy.
+    # Column by column, because a million small lists would keep the garbage collector busy.
     parts = [
         [f"{s:.4g} {labels[j]}" if s > 0 else "" for j, s in zip(js, ss, strict=True)]
         for js, ss in zip(distances.entries.T.tolist(), distances.shares.T.tolist(), strict=True)

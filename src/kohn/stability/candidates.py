@@ -1,10 +1,10 @@
-"""Store millions of candidates: each composition once, and the energies as columns.
+"""Store millions of candidates: each composition once, and the energies in one array.
 
-    e_m = E_m / N_m, eV/atom, of candidate m;  x of its composition;  its chemical system the
-    elements of x: candidate m can only decompose into entries made of these
+    e_m = E_m / N_m, eV/atom         E_m the total energy of candidate m, N_m its number of atoms
 
-A formula that occurs often is parsed once. Rows keep the order of the files; `by_system` returns
-the rows of each chemical system, and `entries` their dense fractions over its elements alone.
+The chemical system of a candidate is the set of its elements: it can only decompose into entries
+made of these. Each distinct formula is parsed once. Rows keep the order of the files; `by_system`
+returns the rows of each chemical system, and `entries` converts such rows to `Entries`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,19 +20,19 @@ from kohn.stability.provenance import UNSTATED, Provenance
 from kohn.typing import Bool, Float, Int
 
 SAMPLE = 2000
-"""Number of evenly spaced rows that are checked for energies that are another quantity."""
+"""The largest number of evenly spaced candidates whose energies are checked or compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Compositions:
-    """Different compositions, one after the other.
+    """U distinct compositions, stored one after the other.
 
     Attributes:
-        formulas: formulas as they were written, [U].
-        systems: chemical systems that occur, each as its symbols in alphabetical order.
-        system: index of the chemical system of each composition, [U].
-        start: index at which the amounts of each composition begin in `amounts`, [U].
-        amounts: atoms of each element, in the order of the symbols of the system.
+        formulas: the formula of each composition as it was written, [U].
+        systems: the distinct chemical systems, each as its symbols in alphabetical order.
+        system: for each composition, the index of its chemical system in `systems`, [U].
+        start: for each composition, the index of its first number of atoms in `amounts`, [U].
+        amounts: numbers of atoms of all compositions, each in the order of its system's symbols.
     """
 
     formulas: tuple[str, ...]
@@ -43,17 +43,17 @@ class Compositions:
 
     @cached_property
     def atoms(self) -> Float[np.ndarray, " U"]:
-        """N of each composition."""
+        """N, the number of atoms of each composition, [U]."""
         return np.add.reduceat(self.amounts, self.start)
 
     def counts(self, rows: Int[np.ndarray, " m"]) -> Float[np.ndarray, "m D"]:
-        """Return the atoms of each element in these compositions, all of one system."""
+        """Return the numbers of atoms in compositions `rows`, which all have the same elements."""
         elements = len(self.systems[self.system[rows[0]]])
         return self.amounts[self.start[rows][:, None] + np.arange(elements)]
 
 
 class Parser:
-    """Parser of formulas into `Compositions`, each different formula once."""
+    """A parser of formulas into `Compositions`; each distinct formula is parsed once."""
 
     def __init__(self) -> None:
         self._index: dict[str, int] = {}
@@ -65,13 +65,13 @@ class Parser:
         self._amounts: list[float] = []
 
     def index(self, formula: str) -> int:
-        """Return the index of a formula's composition. Raises InputError as `parse_formula`."""
+        """Return the index of the composition of a formula; see `parse_formula` for errors."""
         index = self._index.get(formula)
         return self._add(formula, formula, parse_formula(formula)) if index is None else index
 
-    def of_cell(self, formula: str, counts: Mapping[str, float]) -> int:
-        """Return the index of a cell's composition, by its reduced formula. The numbers of atoms
-        are those of the first cell, so only energies per atom may be used with the index."""
+    def cell_index(self, formula: str, counts: Mapping[str, float]) -> int:
+        """Return the index of the composition of a cell with this reduced formula. Cells of one
+        formula share the `counts` of the first one, so use only energies per atom with it."""
         index = self._index.get(f"cell of {formula}")
         return self._add(f"cell of {formula}", formula, counts) if index is None else index
 
@@ -88,11 +88,11 @@ class Parser:
         return len(self._start) - 1
 
     def system(self, index: int) -> tuple[str, ...]:
-        """Return the symbols of a composition."""
+        """Return the chemical system of composition `index`, as its symbols."""
         return self._order[self._system[index]]
 
     def compositions(self) -> Compositions:
-        """Return all compositions that have been added."""
+        """Return all compositions that have been parsed."""
         return Compositions(
             tuple(self._formulas),
             tuple(self._order),
@@ -104,19 +104,19 @@ class Parser:
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Compounds whose stability is to be assessed.
+    """M compounds whose stability is to be assessed.
 
     Attributes:
-        ids: names, each different, [M].
-        compositions: the different compositions.
-        which: index of the composition of each candidate, [M].
-        energies: e, eV/atom, [M]; NaN if it is not known yet.
-        deviations: σ of e, eV/atom, [M]; None if it is not known.
-        provenance: how the energies were computed -> ids.
-        places: file and first row of each part, for messages.
+        ids: names, all different, [M].
+        compositions: the distinct compositions.
+        which: for each candidate, the index of its composition in `compositions`, [M].
+        energies: energies e, eV/atom, [M]; NaN for an energy that is not known yet.
+        deviations: standard deviations σ of the energies, eV/atom, [M]; None if unknown.
+        provenance: how the energies were computed -> ids of these candidates.
+        places: name of each file, and the index of its first candidate; used in messages.
         lines: line or row of each candidate in its file, from 1, [M].
-        named: whether an id is from the file; other ids are made up and identify nothing, [M].
-        formation: whether energies count from the elements at zero.
+        named: whether an id is from the file; other ids were generated and are not compared, [M].
+        formation: whether energies are formation energies, not total energies, per atom.
     """
 
     ids: Sequence[str]
@@ -134,15 +134,15 @@ class Candidates:
         return len(self.ids)
 
     def place(self, row: int) -> str:
-        """Return the file and the line of a candidate."""
+        """Return the file and the line of candidate `row`, as a text for messages."""
         return place_of(self.places, row, int(self.lines[row]))
 
     def formula(self, row: int) -> str:
-        """Return the formula of a candidate, as it was written."""
+        """Return the formula of candidate `row`, as it was written in the file."""
         return self.compositions.formulas[self.which[row]]
 
     def by_system(self) -> list[tuple[tuple[str, ...], Int[np.ndarray, " m"]]]:
-        """Return the chemical systems in alphabetical order, each with its rows in file order."""
+        """Return pairs of a chemical system and its rows: sorted systems, rows in file order."""
         system = self.compositions.system[self.which]
         order = np.argsort(system, kind="stable")
         ends = np.cumsum(np.bincount(system, minlength=len(self.compositions.systems)))
@@ -151,7 +151,7 @@ class Candidates:
         return sorted((s, r) for s, r in pairs if len(r))
 
     def entries(self, rows: Int[np.ndarray, " m"]) -> Entries:
-        """Return candidates of one chemical system as entries over its elements."""
+        """Return candidates `rows`, all of one chemical system, as entries over its elements."""
         which = self.which[rows]
         elements = self.compositions.systems[self.compositions.system[which[0]]]
         return self._as_entries(rows, elements, self.compositions.counts(which))
@@ -172,7 +172,7 @@ class Candidates:
         )
 
     def sample(self, rows: Int[np.ndarray, " m"]) -> Entries:
-        """Return a few candidates of any systems as entries over all their elements."""
+        """Return the candidates `rows`, of any systems, as entries over all of their elements."""
         unique = self.compositions
         which = self.which[rows].tolist()
         symbols = sorted({e for k in which for e in unique.systems[unique.system[k]]})
@@ -184,7 +184,7 @@ class Candidates:
         return self._as_entries(rows, tuple(symbols), counts)
 
     def shared(self, entries: Entries) -> Int[np.ndarray, " m"]:
-        """Return rows that have an energy, and a composition of the entries; at most `SAMPLE`."""
+        """Return up to `SAMPLE` rows of candidates with an energy and an entry's composition."""
         entry_keys = set(entries.compositions)
         unique, known = self.compositions, np.zeros(len(self.compositions.formulas), bool)
         order = np.argsort(unique.system, kind="stable")
@@ -204,7 +204,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Places(Sequence[str]):
-    """The places of rows, each computed on access."""
+    """The file and line of each row as texts, which are computed on access."""
 
     candidates: Candidates
     rows: Int[np.ndarray, " m"]
@@ -223,6 +223,6 @@ class Places(Sequence[str]):
 
 
 def place_of(places: Sequence[tuple[str, int]], row: int, line: int) -> str:
-    """Return the file of a row, and its line there."""
+    """Return the file of a row and its line there, as a text; see `Candidates.places`."""
     file = next(name for name, first in reversed(places) if first <= row)
     return f"{file}, {'line' if file.lower().endswith('.csv') else 'row'} {line}"

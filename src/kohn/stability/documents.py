@@ -1,4 +1,4 @@
-"""Collect the results of a hull, for its entries and for candidates, in one document."""
+"""Compute a hull, and collect the results for its entries and for candidates in a document."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -31,18 +31,18 @@ def hull(
     Args:
         files: files of entries.
         candidates: files of candidates to compare with the hull.
-        reference_energies: file of the energies of elements, eV/atom.
-        formation: energies are formation energies, eV/atom.
-        allow_mixed: do not refuse energies that were computed in different ways.
+        reference_energies: file of the energies of elements, eV/atom; None to use the entries.
+        formation: whether all energies are formation energies, eV/atom, not totals.
+        allow_mixed: whether energies that were computed in different ways may be mixed.
         tolerance: a compound within this distance of the hull is stable, eV/atom.
-        reservoirs: open elements -> μ, eV/atom.
-        temperature, pressure: those for which μ holds, K and bar; only recorded.
+        reservoirs: open elements -> chemical potential μ, eV/atom; None for a closed hull.
+        temperature, pressure: temperature (K) and pressure (bar) of μ, which are only recorded.
 
     Returns:
-        A document: `ConvexHull.document` with `fractions`, `candidates`, `tie_lines` and `remarks`.
+        `ConvexHull.document`, to which fractions, candidates, tie_lines and remarks are added.
 
     Raises:
-        InputError, ConfigError: see `read_entries` and `ConvexHull`.
+        InputError, ConfigError: bad files or energies; see `read_entries` and `ConvexHull`.
     """
     entries = read_entries(files, formation=formation)
     given = (
@@ -50,7 +50,7 @@ def hull(
     )
     phases = ConvexHull(entries, given, tolerance=tolerance, allow_mixed=allow_mixed)
     remarks = [f"Mixed, as allowed: {c}" for c in phases.conflicts] + phases.notes
-    remarks += isotopes(entries)
+    remarks += isotope_remarks(entries)
     if reservoirs:
         phases = phases.grand_potential(reservoirs, temperature=temperature, pressure=pressure)
     document = phases.document()
@@ -67,7 +67,7 @@ def hull(
         bias = element_bias(new, entries) if not formation else None
         if bias is not None and bias.detected:
             remarks.append(bias.sentence())
-        remarks += isotopes(new)
+        remarks += isotope_remarks(new)
         document["candidates"] = candidate_records(phases, new)
         known = sum(row["in_hull"] for row in document["candidates"])
         if known:
@@ -79,8 +79,8 @@ def hull(
     return document
 
 
-def isotopes(entries: Entries) -> list[str]:
-    """Return a remark that names the entries whose isotopes were read as hydrogen, if any."""
+def isotope_remarks(entries: Entries) -> list[str]:
+    """Return a remark on entries whose D or T was read as hydrogen; [] if there are none."""
     ids = sorted(entries.isotopes)
     if not ids:
         return []
@@ -89,7 +89,7 @@ def isotopes(entries: Entries) -> list[str]:
 
 
 def candidate_records(hull: ConvexHull, candidates: Entries) -> list[Document]:
-    """Return a record for each candidate, that of the smallest distance first."""
+    """Return a record for each candidate, sorted by increasing distance to the hull."""
     distances = hull.distance(candidates)
     decompositions = hull.shares(distances)
     compared = hull.comparable(candidates)  # over the hull's elements, which may be fewer
@@ -114,7 +114,7 @@ def candidate_records(hull: ConvexHull, candidates: Entries) -> list[Document]:
 
 
 def tie_lines(hull: ConvexHull) -> list[list[int]]:
-    """Return pairs of rows of entries that are corners of one facet; none without facets."""
+    """Return the pairs of entries, by row, that share a facet; [] if no facets are computed."""
     if hull.hull.method == "program":
         return []
     corners = hull.hull.facets.entries.tolist()

@@ -1,16 +1,16 @@
-"""Store computed entries as columns: n_ij atoms of element j and a total energy E_i in entry i.
+"""Store computed entries as arrays: n_ij atoms of element j and the total energy E_i of entry i.
 
     N_i = Σ_j n_ij        x_ij = n_ij / N_i        E_i/N_i, eV/atom
 
-Energies are totals of the cell that the formula states. Formation energies are accepted if they are
-declared (`formation=True`), in eV/atom as everywhere, and count from elements at zero. Energies
-that look like another quantity are refused, by these rules:
+Energies are totals of the cell that the formula states. Formation energies, for which elements are
+at zero, are accepted in eV/atom if they are declared (`formation=True`). Energies that look like
+another quantity are refused, by these rules:
 
 - total energies declared as formation energies: an element is below −`BELOW` eV/atom;
 - formation energies: two or more elements have an entry, and the lowest of each is 0 within
   `ZERO` eV/atom;
 - energies per atom: entries of one composition with different numbers of atoms agree twice as well
-  as given than divided by N (for totals |ΔE| is some eV for each further atom, for energies per
+  as given than if divided by N (for totals |ΔE| is some eV for each further atom, for energies per
   atom it is the difference between phases); or, over at least `ENOUGH` entries, the slope of ln|E|
   on ln N, which is 1 for totals and 0 for energies per atom, is below 1/2 by two standard errors.
 """
@@ -24,34 +24,34 @@ from typing import Any
 import numpy as np
 
 from kohn.errors import InputError
-from kohn.stability.formulas import counted, has_isotopes, parse_formula, reduced
+from kohn.stability.formulas import checked_counts, has_isotopes, parse_formula, reduced
 from kohn.stability.provenance import mark_not_needed
 from kohn.structures import Structure
 from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
 
 ZERO = 1e-6
-"""eV/atom: if the lowest entry of every element is this near zero, these are formation energies."""
+"""eV/atom: energies are formation energies if the lowest of every element is this near zero."""
 BELOW = 0.01
 """eV/atom: no element has a formation energy this far below zero."""
 ENOUGH = 10
-"""Number of entries that are needed for a slope."""
+"""The smallest number of entries from which the slope of ln|E| on ln N is computed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Compositions with energies.
+    """N compositions of D elements with energies.
 
     Attributes:
-        ids: names, each different, [N].
+        ids: names, all different, [N].
         elements: symbols in alphabetical order, [D].
-        counts: n, numbers of atoms, [N, D].
-        energies: E, totals, eV, [N]; N times the formation energy if `formation`.
+        counts: numbers of atoms n_ij of element j in entry i, [N, D].
+        energies: total energies E, eV, [N]; if `formation`, formation energies of all atoms.
         provenance: how each energy was computed, [N].
         places: the file and row of each entry, for messages, [N].
-        structures: the structures of the entries, if the files have all of them, [N] or None.
-        unnamed: ids that were made up here; they identify nothing.
-        formation: whether energies count from the elements at zero.
+        structures: the structure of each entry, [N]; None if any entry has none.
+        unnamed: ids that were generated, because the entry has none; they are not compared.
+        formation: whether energies are formation energies, for which elements are at zero.
         isotopes: ids of entries whose deuterium or tritium was read as hydrogen.
     """
 
@@ -80,13 +80,13 @@ class Entries:
 
         Args:
             compositions: formulas, or symbol -> number of atoms.
-            energies: totals, eV; formation energies, eV/atom, if `formation`.
-            ids: names; by default they are made up.
-            provenance: the provenance of all entries, or of each.
-            formation: the energies are formation energies.
+            energies: total energies, eV; if `formation`, formation energies, eV/atom.
+            ids: names of the entries; by default names are generated.
+            provenance: how the energies were computed: one provenance, or one for each entry.
+            formation: whether the energies are formation energies.
 
         Raises:
-            InputError: no entries; lengths that differ; see also `read_entries`.
+            InputError: no entries; lengths that differ; bad values, as in `read_entries`.
         """
         if not len(compositions) == len(energies) == len(ids if ids is not None else energies):
             raise InputError(
@@ -120,36 +120,36 @@ class Entries:
 
     @cached_property
     def fractions(self) -> Float[np.ndarray, "N D"]:
-        """x, rows that add to 1."""
+        """Atomic fractions x of the elements in each entry, [N, D]; each row adds to 1."""
         return self.counts / self.atoms[:, None]
 
     @cached_property
     def energies_per_atom(self) -> Float[np.ndarray, " N"]:
-        """E/N, eV/atom."""
+        """Energy per atom E/N of each entry, eV/atom, [N]."""
         return self.energies / self.atoms
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:
-        """Reduced formulas, symbols by electronegativity."""
+        """Reduced formula of each entry, with symbols in order of electronegativity."""
         return tuple(reduced(self.elements, row)[0] for row in self.counts)
 
     @cached_property
     def systems(self) -> tuple[str, ...]:
-        """Chemical systems: 'Fe-Li-O'."""
+        """Chemical system of each entry as a text such as 'Fe-Li-O'."""
         return tuple("-".join(self.elements[j] for j in np.flatnonzero(n)) for n in self.counts)
 
     @cached_property
     def compositions(self) -> tuple[bytes, ...]:
-        """Keys that are equal if reduced compositions over the same elements are equal."""
+        """Key of the fractions of each entry, to find entries of equal composition."""
         return tuple(composition_keys(self.fractions))
 
     @cached_property
     def row(self) -> dict[str, int]:
-        """id -> row."""
+        """The index of each entry, by its id."""
         return {name: i for i, name in enumerate(self.ids)}
 
     def select(self, rows: Sequence[int] | np.ndarray) -> "Entries":
-        """Return the entries of these rows, in the order given, over the same elements."""
+        """Return the entries with indices `rows`, in this order, over the same elements."""
         rows = np.asarray(rows, int)
         indices = rows.tolist()
 
@@ -167,10 +167,10 @@ class Entries:
         )
 
     def over(self, elements: Sequence[str]) -> "Entries":
-        """Return the same entries with columns for these elements.
+        """Return the same entries, with the columns of `counts` for `elements`, in this order.
 
         Raises:
-            InputError: entries that have other elements.
+            InputError: an entry contains an element that is not in `elements`.
         """
         outside = [j for j, e in enumerate(self.elements) if e not in elements]
         bad = np.flatnonzero(self.counts[:, outside].sum(axis=1) > 0)
@@ -191,10 +191,10 @@ class Entries:
         return replace(self, elements=tuple(elements), counts=counts)
 
     def joined(self, other: "Entries") -> "Entries":
-        """Return these entries followed by the others, over the elements of both.
+        """Return these entries followed by those of `other`, over the elements of both.
 
         Raises:
-            InputError: an id that both have; total energies joined with formation energies.
+            InputError: an id that occurs in both; total energies with formation energies.
         """
         if self.formation != other.formation:
             raise InputError(
@@ -204,7 +204,7 @@ class Entries:
             )
         elements = sorted({*self.elements, *other.elements})
         a, b = self.over(elements), other.over(elements)
-        distinct([*a.ids, *b.ids], [*a.places, *b.places])
+        refuse_repeated_ids([*a.ids, *b.ids], [*a.places, *b.places])
         with_structures = a.structures is not None and b.structures is not None
         return Entries(
             ids=a.ids + b.ids,
@@ -226,12 +226,12 @@ class Row:
 
     Attributes:
         counts: symbol -> number of atoms.
-        energy: eV, or eV/atom if `per_atom`.
-        id: its name, if it has one.
-        place: file and row.
+        energy: total energy, eV; energy per atom, eV/atom, if `per_atom`.
+        id: name of the entry; None if it has none.
+        place: the file and row of the entry, for messages.
         provenance: how the energy was computed.
-        per_atom: whether the energy is to be multiplied by the number of atoms.
-        structure: its structure, if it is known.
+        per_atom: whether the energy must be multiplied by the number of atoms.
+        structure: structure of the entry; None if unknown.
         isotopes: whether deuterium or tritium was read as hydrogen.
     """
 
@@ -246,23 +246,23 @@ class Row:
 
 
 def composition_keys(fractions: Float[np.ndarray, "N D"]) -> list[bytes]:
-    """Return keys that are equal if fractions over the same elements are equal."""
+    """Return a key for each row of fractions; equal rows over the same elements have equal keys."""
     rounded = np.round(fractions, 9) + 0.0  # no negative zeros
     return [row.tobytes() for row in rounded]
 
 
 def composition_of(given: str | Mapping[str, float], where: str) -> dict[str, float]:
-    """Return symbol -> number of atoms, from a formula or a mapping. Raises InputError."""
+    """Return symbol -> number of atoms of a formula or mapping. Raises InputError if it is bad."""
     if isinstance(given, Mapping):
-        return counted(given, dict(given), where)
+        return checked_counts(given, dict(given), where)
     return parse_formula(given, where=where)
 
 
 def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
-    """Check rows, and assemble them into columns.
+    """Check rows, and assemble them into entries.
 
     Raises:
-        InputError: no rows; a repeated id; an energy that is not finite; energies that are another
+        InputError: no rows; a repeated id; an energy that is not finite; energies of another
             quantity than declared.
     """
     if not rows:
@@ -277,7 +277,7 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
             fix="remove them, or compute them again",
         )
     ids = [r.place if r.id is None else r.id for r in rows]
-    distinct(ids, [r.place for r in rows])
+    refuse_repeated_ids(ids, [r.place for r in rows])
     elements = tuple(sorted({e for r in rows for e in r.counts}))
     column = {e: j for j, e in enumerate(elements)}
     counts = np.zeros((len(rows), len(elements)))
@@ -307,8 +307,8 @@ def assemble(rows: Sequence[Row], formation: bool = False) -> Entries:
     return entries
 
 
-def distinct(ids: Sequence[str], places: Sequence[str]) -> None:
-    """Raise InputError if an id is repeated: a hull could take one phase for another."""
+def refuse_repeated_ids(ids: Sequence[str], places: Sequence[str]) -> None:
+    """Raise InputError if ids are repeated, because a hull could take one phase for another."""
     twice = [name for name, n in Counter(ids).items() if n > 1]
     if twice:
         where = [p for name, p in zip(ids, places, strict=True) if name == twice[0]]
@@ -322,7 +322,7 @@ def distinct(ids: Sequence[str], places: Sequence[str]) -> None:
 
 
 def refuse_formation_energies(entries: Entries) -> None:
-    """Raise InputError if all elements have zero energy, which total energies never have."""
+    """Raise InputError if all elements have zero energy: their total energies are never zero."""
     elemental = entries.fractions.max(axis=1) == 1
     of = entries.fractions.argmax(axis=1)
     energies = [entries.energies_per_atom[elemental & (of == j)] for j in np.unique(of[elemental])]
@@ -339,7 +339,7 @@ def refuse_formation_energies(entries: Entries) -> None:
 
 
 def refuse_total_energies(entries: Entries) -> None:
-    """Raise InputError if an element is below zero, which no formation energy of an element is."""
+    """Raise InputError if an element has a negative energy, which is no formation energy."""
     below = (entries.fractions.max(axis=1) == 1) & (entries.energies_per_atom < -BELOW)
     if below.any():
         i = int(np.flatnonzero(below)[0])
@@ -353,7 +353,7 @@ def refuse_total_energies(entries: Entries) -> None:
 
 
 def refuse_energies_per_atom(entries: Entries) -> None:
-    """Raise InputError if energies do not grow with the number of atoms; see the module."""
+    """Raise InputError if energies do not grow with the number of atoms N, as total energies do."""
     as_given, per_atom = polymorphs(entries)
     slope, error = slope_with_size(entries)
     if len(as_given) and np.median(as_given) < 0.5 * np.median(per_atom):
@@ -376,8 +376,8 @@ def refuse_energies_per_atom(entries: Entries) -> None:
 
 
 def polymorphs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
-    """Return |ΔE| and |ΔE/N| between the smallest entry of each composition and those that are at
-    least half as large again."""
+    """Return |ΔE| and |ΔE/N| for pairs of entries of one composition: the entry with the fewest
+    atoms N, and an entry with at least 1.5 times as many."""
     smallest: dict[bytes, int] = {}
     for i in np.argsort(entries.atoms, kind="stable"):
         smallest.setdefault(entries.compositions[i], int(i))
@@ -388,7 +388,7 @@ def polymorphs(entries: Entries) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slope_with_size(entries: Entries) -> tuple[float, float]:
-    """Return the slope of ln|E| on ln N and its standard error; 1 and 0 for too few entries."""
+    """Return the slope of ln|E| on ln N and its standard error; 1 and 0 if entries are too few."""
     used = entries.energies != 0
     n, e = np.log(entries.atoms[used]), np.log(np.abs(entries.energies[used]))
     if used.sum() < ENOUGH or np.ptp(n) < np.log(2):

@@ -1,6 +1,6 @@
-"""Compute facets of a hull, heights of many compositions on it, and mixtures for a few.
+"""Compute the facets of a hull, the hull's height h(x) at compositions x, and mixtures of entries.
 
-With x_i the fractions and e_i the energies of entries, A_f the compositions of a facet's D entries:
+With x_i the fractions and e_i the energies of entries, A_f the compositions of facet f's D entries:
 
     μ_f = A_f⁻¹ e_f,   h(x) = max_f μ_f · x            many compositions: one product, one argmax
     h(x) = min λ·e_b   λ = x A_b⁻¹ ≥ 0                 few: the simplex method, all x at once
@@ -8,7 +8,7 @@ With x_i the fractions and e_i the energies of entries, A_f the compositions of 
                                                        k = argmin λ_k / (x_i A_b⁻¹)_k over positive
 
 The simplex method starts from any D entries b between which x lies. Which entries these can be does
-not depend on the energies: the decomposition of x under other energies leaves few steps.
+not depend on the energies, so a start from the decomposition of x at other energies saves steps.
 
 Source: Dantzig, Linear Programming and Extensions (1963); Bland, Math. Oper. Res. 2, 103 (1977),
 for the order without cycles; Barber et al., ACM Trans. Math. Softw. 22, 469 (1996), for Qhull.
@@ -23,20 +23,20 @@ from scipy.spatial import ConvexHull as Qhull
 from kohn.typing import Float, Int
 
 BLOCK = 1 << 17
-"""Numbers in a block of candidates times facets: 1 MiB, which fits in the cache."""
+"""The largest number of values in a block, candidates times facets: 1 MiB fits in the cache."""
 LAYERED = 6
-"""From this number of elements on, the hulls of fewer are computed first: most entries are above
-these, and Qhull saves more time without such entries than the smaller hulls take."""
+"""From this number of elements on, the hulls of subsets of the elements are computed first: most
+entries are above these, and Qhull is so much faster without such entries that this pays off."""
 STEEPEST = 1e9
-"""The largest number that A⁻¹ of a facet may contain."""
+"""Facets whose A_f⁻¹ has a value larger than this are nearly vertical, and are dropped."""
 GAIN = 1e-12
-"""eV/atom: the smallest gain for which an entry enters a mixture."""
+"""eV/atom: an entry i enters a mixture b only if its gain x_i · μ_b − e_i is larger than this."""
 GREEDY = 100
-"""Steps that take the largest gain; later steps take the first entry that gains: this ends."""
+"""Number of steps that take the largest gain; later steps take the first, to end in any case."""
 
 
 def blocks(rows: int, columns: int) -> Iterator[slice]:
-    """Yield slices of the rows such that a block has at most `BLOCK` numbers."""
+    """Yield slices of the rows, so that rows times columns of each is at most `BLOCK`."""
     size = max(1, BLOCK // max(columns, 1))
     for start in range(0, rows, size):
         yield slice(start, min(start + size, rows))
@@ -45,10 +45,11 @@ def blocks(rows: int, columns: int) -> Iterator[slice]:
 def highest(
     planes: Float[np.ndarray, "F D"], x: Float[np.ndarray, "M D"]
 ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, " M"]]:
-    """Return max_f μ_f · x and its f; of equal values the first.
+    """For each composition x, return the maximum of μ_f · x over the facets f, and the index f of
+    the first facet that has it.
 
     Args:
-        planes: μ, eV.
+        planes: chemical potentials μ_f of the elements on each facet f, eV.
         x: compositions.
     """
     heights, facets = np.empty(len(x)), np.empty(len(x), np.intp)
@@ -64,11 +65,11 @@ def highest(
 def lower_facets(
     x: Float[np.ndarray, "n D"], e: Float[np.ndarray, " n"]
 ) -> tuple[Int[np.ndarray, "F D"], Float[np.ndarray, "F D"], Float[np.ndarray, "F D D"]]:
-    """Return the facets of the lower hull, by Qhull: entries, planes μ (eV) and inverses A⁻¹.
+    """Return entries, planes μ_f (eV) and inverted compositions A_f⁻¹ of the facets, by Qhull.
 
     Args:
-        x: fractions; the elements are among them, and any composition may be repeated.
-        e: energies, eV/atom, on any reference.
+        x: fractions of the entries, pure elements among them; compositions may be repeated.
+        e: energies of the entries, eV/atom, relative to any reference.
     """
     d = x.shape[1]
     pure = x.max(axis=1) > 1 - 1e-9
@@ -76,7 +77,7 @@ def lower_facets(
     e = e - x @ reference
     if d == 1:
         return np.array([[np.argmin(e)]]), reference[None], np.ones((1, 1, 1))
-    chosen = np.flatnonzero((e < 0) | pure)  # the others are above a mixture of elements
+    chosen = np.flatnonzero((e < 0) | pure)  # other entries are above a mixture of elements
     if d >= LAYERED:
         chosen = chosen[below_their_elements(x[chosen], e[chosen])]
     x, e = x[chosen], e[chosen]
@@ -102,12 +103,12 @@ def lower_facets(
 def below_their_elements(
     x: Float[np.ndarray, "n D"], e: Float[np.ndarray, " n"]
 ) -> Int[np.ndarray, " k"]:
-    """Return the entries that are on the hull of the entries made of their own elements; no other
-    entry can be on the hull of all.
+    """Return the entries that are on the hull of all entries made of the same elements or fewer;
+    other entries cannot be on the hull of all elements.
 
     Args:
-        x: fractions, the elements among them.
-        e: energies, eV/atom.
+        x: fractions of the entries, pure elements among them.
+        e: energies of the entries, eV/atom.
     """
     present, on_hull = x > 0, np.ones(len(x), bool)
     sets = np.unique(present[present.sum(axis=1) < x.shape[1]], axis=0)
@@ -127,16 +128,16 @@ def cheapest_mixtures(
     start: Int[np.ndarray, "M D"],
     without: Int[np.ndarray, " M"] | None = None,
 ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
-    """Return heights h(x), eV/atom, and the entries and shares of the mixtures at these heights.
+    """Return the mixture of entries that has the lowest energy, for each of M compositions x.
 
     Args:
-        fractions, energies: those of the entries; energies in eV/atom, on any reference.
-        x: compositions.
-        start: D entries between which each composition lies, except `without`; see `elements_of`.
-        without: an entry that may not take part, for each composition; −1 for none.
+        fractions, energies: compositions and energies (eV/atom, any reference) of the entries.
+        x: compositions of the mixtures.
+        start: for each x, D entries between which x lies, but not `without`; see `elemental_start`.
+        without: for each x, an entry that must not take part in the mixture; −1 for none.
 
     Returns:
-        Heights; D entries for each composition; their shares λ, 0 if an entry takes no part.
+        Energies h(x), eV/atom; the D entries of each mixture; their shares λ, 0 for unused entries.
     """
     heights, basis, shares = np.empty(len(x)), start.copy(), np.empty(x.shape)
     for part in blocks(len(x), len(fractions)):
@@ -153,7 +154,7 @@ def _simplex(
     basis: Int[np.ndarray, "M D"],
     without: Int[np.ndarray, " M"] | None,
 ) -> Float[np.ndarray, "M D"]:
-    """Return the shares; `basis` is changed in place."""
+    """Return the shares λ of the cheapest mixtures; write their entries into `basis`."""
     shares, open_ = np.empty(x.shape), np.arange(len(x))
     for step in count():
         b = basis[open_]
@@ -179,15 +180,14 @@ def _simplex(
     return shares
 
 
-def elements_of(
+def elemental_start(
     fractions: Float[np.ndarray, "N D"],
     energies: Float[np.ndarray, " N"],
     without: Int[np.ndarray, " M"],
 ) -> Int[np.ndarray, "M D"]:
-    """Return the lowest entry of each element except `without`: a start for any composition.
+    """Return the lowest entry of each element except `without`, as a start of `cheapest_mixtures`.
 
-    The only entry of an element starts from itself: no mixture exists without it, and its distance
-    is 0.
+    An element's only entry is kept: no mixture exists without it. Its distance to the hull is 0.
     """
     start = np.empty((len(without), fractions.shape[1]), np.intp)
     for j in range(fractions.shape[1]):

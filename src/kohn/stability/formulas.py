@@ -23,20 +23,20 @@ SIMPLE = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 PART = re.compile(r"([A-Z][a-z]?)(\d*)")
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 DENOMINATOR = 1000
-"""Fractions of atoms with denominators up to this become whole numbers in reduced formulas."""
+"""Fractional amounts with denominators up to this become whole numbers in reduced formulas."""
 ELECTRONEGATIVITY = (
     "Fr Cs K Rb Ba Ra Na Sr Li Ca Ac La Tb Yb Ce Pm Pr Nd Sm Eu Gd Dy Y Ho Er Tm Lu Pu Am Bk Cf Cm "
     "Es Fm Hf Lr Md No Th Mg Zr Np Sc U Pa Ta Ti Mn Be Nb Al Tl V Zn Cr Cd In Ga Fe Co Cu Re Si Tc "
     "Ni Ag Sn Hg Po Ge Bi B Sb Te Mo As P At H Ir Os Pd Rn Ru Pt Rh Pb W Au C Se S Xe I Br Kr N Cl "
     "O F Ar He Ne"
 )
-"""Elements by Pauling's electronegativity, the order in which formulas are written: LiFePO4."""
+"""Symbols by increasing electronegativity (Pauling), the order in formulas such as LiFePO4."""
 RANK = {symbol: i for i, symbol in enumerate(ELECTRONEGATIVITY.split())}
 
 
 @cache
 def symbols() -> frozenset[str]:
-    """Return all symbols of elements."""
+    """Return the symbols of all chemical elements."""
     from ase.data import chemical_symbols
 
     return frozenset(chemical_symbols[1:])
@@ -48,8 +48,8 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
     Deuterium and tritium (D and T) are read as hydrogen, whose energy is the same.
 
     Raises:
-        InputError: an empty text, a symbol that is no element, brackets that do not match, any
-            other text that is no formula, no atoms.
+        InputError: an empty text, a symbol that is not an element, brackets that do not match, no
+            atoms, any other text that is not a formula.
     """
     packed = "".join(str(text).split())
     if SIMPLE.fullmatch(packed) and (counts := _simple(packed)):
@@ -89,11 +89,11 @@ def parse_formula(text: str, *, where: str | None = None) -> dict[str, float]:
             factors[-1] = float(number)
     if len(stack) > 1:
         raise _bad(text, where, "has brackets that do not match", "close each bracket")
-    return counted(stack[0], text, where)
+    return checked_counts(stack[0], text, where)
 
 
 def _simple(packed: str) -> dict[str, float] | None:
-    """Parse symbols and whole numbers alone, ten times faster; return None for a bad formula."""
+    """Parse a formula without brackets and decimals, ten times faster; return None if it is bad."""
     counts: dict[str, float] = {}
     for symbol, number in PART.findall(packed):
         counts[symbol] = counts.get(symbol, 0.0) + (float(number) if number else 1.0)
@@ -111,13 +111,13 @@ def _add(total: dict[str, float], group: Mapping[str, float], times: float) -> N
         total[symbol] = total.get(symbol, 0.0) + n * times
 
 
-def counted(
+def checked_counts(
     counts: Mapping[str, float], text: object, where: str | None = None
 ) -> dict[str, float]:
-    """Return the numbers of atoms of known elements, without zeros; see `bare` for species.
+    """Return element -> number of atoms, without zeros; species such as 'Fe3+' become elements.
 
     Raises:
-        InputError: an unknown element; a number that is negative or not finite; no atoms.
+        InputError: an unknown element; a number of atoms that is negative or not finite; no atoms.
     """
     atoms: dict[str, float] = {}
     for key, value in counts.items():
@@ -135,7 +135,7 @@ def counted(
 
 
 def has_isotopes(given: str | Mapping[str, float]) -> bool:
-    """Return whether a composition that could be read has deuterium or tritium."""
+    """Return whether a formula or mapping, which must be valid, has deuterium or tritium."""
     if isinstance(given, Mapping):
         return any(str(key)[:1] in ISOTOPES and bare(key) == "H" for key in given)
     return bool(ISOTOPES.keys() & set(re.findall(r"[A-Z][a-z]?", given)))
@@ -158,7 +158,7 @@ def _bad(text: object, where: str | None, problem: str, fix: str | None) -> Inpu
 
 
 def _whole(amounts: list[float]) -> list[float]:
-    """Return the smallest whole numbers in the same ratio, or the amounts if there are none."""
+    """Return the smallest whole numbers in the ratio of the amounts; the amounts if none exist."""
     if all(n.is_integer() for n in amounts):
         divisor = gcd(*map(int, amounts))
         return [n / divisor for n in amounts]
@@ -171,7 +171,7 @@ def _whole(amounts: list[float]) -> list[float]:
 
 
 def reduced(elements: tuple[str, ...], counts: Float[np.ndarray, " D"]) -> tuple[str, float]:
-    """Return the reduced formula, by electronegativity, and its number of atoms: 'LiFePO4', 7."""
+    """Return the reduced formula of one entry and its number of atoms, such as ('LiFePO4', 7.0)."""
     row = counts.tolist()
     present = sorted(
         (i for i, n in enumerate(row) if n), key=lambda i: RANK.get(elements[i], len(RANK))

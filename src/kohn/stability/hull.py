@@ -6,10 +6,10 @@ a composition x is the lowest energy of any mixture of entries:
     h(x) = min Σ_i λ_i e_i    with  Σ_i λ_i x_i = x,  λ ≥ 0                       (linear program)
          = max_f μ_f · x      over the facets f,  μ_f = A_f⁻¹ e_f                 (planes)
 
-where the rows of A_f are the compositions of the facet's D entries. The facets are computed once;
-then one matrix product serves all candidates. The facet with the highest plane contains x, and
-λ = x A_f⁻¹ are its shares. Beyond `MOST_ELEMENTS` the facets are too many, and each candidate is a
-linear program over the entries made of its elements, which is exact: no others can take part.
+where the rows of A_f are the compositions of the D entries of facet f. Facets are computed once;
+then one matrix product serves all candidates. The facet with the highest plane contains x, and the
+shares of its entries are λ = x A_f⁻¹. With more than `MOST_ELEMENTS` elements, facets are too many:
+a linear program is solved for each candidate, over the entries made of its elements alone (exact).
 
     distance = e − h(x)          stable: distance ≤ tolerance
 
@@ -30,21 +30,21 @@ from kohn.typing import Float, Int
 
 Method = Literal["facets", "program"]
 MOST_ELEMENTS = 6
-"""Up to this number of elements, the hull is stored as facets."""
+"""Up to this number of elements, the facets of a hull are computed."""
 TOLERANCE = 1e-8
 """eV/atom: a phase within this distance of the hull is on it."""
 EXACT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-"""The smallest that HiGHS accepts; by default a program may end 1e-7 eV/atom above the hull."""
+"""The smallest tolerances of HiGHS; with its defaults, errors of h can reach 1e-7 eV/atom."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """The entries into which compositions decompose, by row.
+    """The mixtures of hull entries into which M compositions x decompose.
 
     Attributes:
-        heights: h(x), eV/atom, [M].
-        entries: indices of entries of the hull, [M, D].
-        shares: λ, the fraction of the atoms in each entry, [M, D]; 0 if there are fewer entries.
+        heights: energies h(x) of the mixtures, eV/atom, [M].
+        entries: indices of the hull entries of each mixture, [M, D].
+        shares: fractions λ of the atoms that are in each entry, [M, D]; 0 for unused entries.
     """
 
     heights: Float[np.ndarray, " M"]
@@ -54,12 +54,12 @@ class Decomposition:
 
 @dataclass(frozen=True, eq=False)
 class Facets:
-    """The lower hull as planes.
+    """The F facets of a lower hull of D elements; A_f has the compositions of facet f as rows.
 
     Attributes:
-        entries: indices of the entries of each facet, [F, D].
-        planes: μ_f, eV, [F, D].
-        inverses: A_f⁻¹, [F, D, D].
+        entries: indices of the D entries of each facet, [F, D].
+        planes: chemical potentials μ_f of the elements on each facet, eV, [F, D].
+        inverses: A_f⁻¹ of each facet, [F, D, D].
     """
 
     entries: Int[np.ndarray, "F D"]
@@ -68,7 +68,7 @@ class Facets:
 
 
 def lowest(fractions: Float[np.ndarray, "N D"], energies: Float[np.ndarray, " N"]) -> np.ndarray:
-    """Return the index of the lowest entry of each composition; of equal entries the first."""
+    """Return the index of the lowest entry of each composition; the first if entries are equal."""
     key = np.round(fractions, 9)
     order = np.lexsort((np.arange(len(key)), energies, *key.T))
     first = np.ones(len(order), bool)
@@ -78,11 +78,11 @@ def lowest(fractions: Float[np.ndarray, "N D"], energies: Float[np.ndarray, " N"
 
 @dataclass(frozen=True, eq=False)
 class LowerHull:
-    """The hull of one chemical system in formation energies.
+    """The lower hull h(x) of the formation energies of N entries of one chemical system.
 
     Attributes:
-        fractions: x of the entries, [N, D], rows that add to 1.
-        energies: formation energies e, eV/atom, [N]; 0 for the elemental references.
+        fractions: compositions x of the entries, [N, D]; each row adds to 1.
+        energies: formation energies e of the entries, eV/atom, [N]; 0 for elemental references.
     """
 
     fractions: Float[np.ndarray, "N D"]
@@ -95,28 +95,28 @@ class LowerHull:
 
     @cached_property
     def candidates(self) -> Int[np.ndarray, " n"]:
-        """Entries that can be on the hull: the lowest of each composition, if it is below zero or
-        elemental."""
+        """Indices of the entries that can be on the hull: the lowest entry of each composition, if
+        its energy is negative or it is an element."""
         best = lowest(self.fractions, self.energies)
         elemental = self.fractions[best].max(axis=1) > 1 - 1e-9
         return best[(self.energies[best] < 0) | elemental]
 
     @cached_property
     def facets(self) -> Facets:
-        """The facets by Qhull; see `kohn.stability.facets`."""
+        """The facets of the hull, computed by Qhull; see `kohn.stability.facets`."""
         chosen = self.candidates
         entries, planes, inverses = lower_facets(self.fractions[chosen], self.energies[chosen])
         return Facets(chosen[entries], planes, inverses)
 
     @property
     def method(self) -> Method:
-        """How the hull is computed by default."""
+        """The default method: "facets", or with too many elements "program" (linear programs)."""
         return "program" if self.elements > MOST_ELEMENTS else "facets"
 
     def height(
         self, x: Float[np.ndarray, "M D"], method: Method | None = None
     ) -> Float[np.ndarray, " M"]:
-        """Return h(x), eV/atom, by the given method or the default one."""
+        """Return h(x), eV/atom, of compositions x, computed by `method` or else the default one."""
         if (method or self.method) == "program":
             return np.array([self.program(row)[0] for row in x])
         return highest(self.facets.planes, x)[0]
@@ -127,12 +127,12 @@ class LowerHull:
         e: Float[np.ndarray, " M"],
         method: Method | None = None,
     ) -> Float[np.ndarray, " M"]:
-        """Return e − h(x), which is negative below the hull."""
+        """Return the distances e − h(x) to the hull, eV/atom; negative below the hull."""
         return e - self.height(x, method)
 
     def decompose(self, x: Float[np.ndarray, "M D"], method: Method | None = None) -> Decomposition:
-        """Return the entries and shares of a mixture of lowest energy; if several mixtures have
-        that energy, of one of them."""
+        """Return the mixture of lowest energy for each composition x; if several mixtures have the
+        same energy, return one of them."""
         if (method or self.method) == "program":
             return self._decompose_by_programs(x)
         facets = self.facets
@@ -148,11 +148,11 @@ class LowerHull:
     def program(
         self, x: Float[np.ndarray, " D"], without: Int[np.ndarray, " k"] | None = None
     ) -> tuple[float, Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """Return h(x) by a linear program: the height, entries and shares.
+        """Solve a linear program; return h(x), and the entries and shares of the lowest mixture.
 
         Args:
             x: one composition.
-            without: entries that may not take part.
+            without: indices of entries that must not take part in the mixture.
 
         Raises:
             InputError: no mixture of the entries has this composition.

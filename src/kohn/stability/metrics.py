@@ -1,8 +1,8 @@
 """Compute errors and classification metrics of predicted stability; see also `kohn.calibration`.
 
-With d the true distance to the hull, fixed, and E_f the formation energy of a compound, eV/atom:
+With d the true distance to a fixed hull, and E_f the formation energy of a compound, in eV/atom:
 
-    d_pred = d + (E_f,pred − E_f)                  so that errors of d are those of E_f
+    d_pred = d + (E_f,pred − E_f)                  so d_pred has the same error as E_f,pred
     stable: d ≤ t,   predicted: d_pred ≤ t         t = 0; a prediction of NaN counts as unstable
     precision = TP/(TP + FP),  recall = TP/(TP + FN),  F1 = 2 TP/(2 TP + FP + FN)
     DAF = precision/prevalence                     prevalence = (TP + FN)/n, not rounded
@@ -22,16 +22,16 @@ from kohn.typing import Float
 
 @dataclass(frozen=True)
 class StabilityMetrics:
-    """Predicted against true stability. A ratio is NaN if its denominator is zero.
+    """Errors of predicted distances d_pred to the hull, and metrics of the classification "stable".
 
     Attributes:
-        mae, rmse: of the distances, eV/atom.
-        r2: 1 − Σ(d_pred − d)²/Σ(d − d̄)².
-        precision, recall, f1, accuracy: of "stable".
-        daf: precision over prevalence: the share of stable compounds among those chosen, divided
-            by their share among all.
+        mae, rmse: mean absolute and root mean square error of the distances, eV/atom.
+        r2: 1 − Σ(d_pred − d)²/Σ(d − d̄)². This and other ratios are NaN if the denominator is zero.
+        precision, recall, f1, accuracy: metrics of the classification as stable.
+        daf: discovery acceleration factor, precision over prevalence: the share of stable compounds
+            among those predicted to be stable, divided by their share among all.
         prevalence: the share of compounds that are stable.
-        true_positives, false_positives, true_negatives, false_negatives: counts.
+        true_positives, false_positives, true_negatives, false_negatives: numbers of compounds.
         missing: number of predictions that are NaN.
     """
 
@@ -56,12 +56,12 @@ def predicted_distance(
     formation: Float[np.ndarray, " M"],
     predicted: Float[np.ndarray, " M"],
 ) -> Float[np.ndarray, " M"]:
-    """Return d_pred, eV/atom: the hull is that of d, only the candidate's own energy changes.
+    """Return d_pred, eV/atom, the distances of predicted energies to the true, unchanged hull.
 
     Args:
-        distance: d, the true distances.
-        formation: E_f, the true formation energies.
-        predicted: E_f,pred; NaN if there is no prediction.
+        distance: true distances d to the hull, eV/atom.
+        formation: true formation energies E_f, eV/atom.
+        predicted: predicted formation energies E_f,pred, eV/atom; NaN if there is no prediction.
     """
     return distance + (predicted - formation)
 
@@ -72,12 +72,12 @@ def stability_metrics(
     *,
     threshold: float = 0.0,
 ) -> StabilityMetrics:
-    """Compute the metrics of predicted distances; see `predicted_distance`.
+    """Compute the metrics of predicted distances to the hull; see `predicted_distance`.
 
     Args:
-        distance: d, eV/atom.
-        predicted: d_pred, eV/atom; NaN if there is no prediction.
-        threshold: t, eV/atom; a compound at or below it is stable.
+        distance: true distances d, eV/atom.
+        predicted: predicted distances d_pred, eV/atom; NaN if there is no prediction.
+        threshold: t, eV/atom; a compound is stable if its distance is at most t.
 
     Raises:
         InputError: no compounds, shapes that differ, or a true distance that is not finite.

@@ -1,17 +1,17 @@
-"""Compute phase diagrams: which entries are stable, by how much, and how the others decompose.
+"""Compute phase diagrams: which entries are stable, by how much, and how other entries decompose.
 
-With x_i the fractions of elements, e_i the formation energy per atom counted from the lowest entry
-of each element, and h the lower hull of a set R of entries (`kohn.stability.hull`):
+With x_i the fractions of the elements in entry i, e_i its formation energy per atom relative to the
+lowest entry of each element, and h the lower hull of the set R of entries (`kohn.stability.hull`):
 
-    d(c) = e_c − h(x_c)                    distance of a candidate c, signed, from R without c
+    d(c) = e_c − h(x_c)                    signed distance of candidate c to the hull of R without c
     e_above_hull = max(0, d)               of the entries of R themselves
-    stable:  d ≤ tolerance                 not only corners: phases on a face are stable too
-    ΔH_d = e_i − h'(x_i)                   h' of R without all entries of the composition of i
+    stable:  d ≤ tolerance                 not only corners: phases on a facet are stable too
+    ΔH_d = e_i − h'(x_i)                   h' the hull of R without entries of i's composition
 
-    φ_i = (E_i − Σ_k μ_k n_ik) / Σ_j≠k n_ij        open to elements k: a hull over the others
+    φ_i = (E_i − Σ_k μ_k n_ik) / Σ_j≠k n_ij        elements k are open, at μ_k: a hull over j ≠ k
 
-A hull does not change if c_j is added to the energy of each atom of j in all entries. If c_j is
-added to candidates alone, d is off by x · c; see `kohn.stability.references.element_bias`.
+If an energy c_j is added to each atom of element j in all entries, d does not change. If it is
+added to candidates alone, d is wrong by x · c; see `kohn.stability.references.element_bias`.
 
 Source: Ong et al., Chem. Mater. 20, 1798 (2008), for grand potentials; Bartel et al., npj Comput.
 Mater. 6, 97 (2020), for ΔH_d.
@@ -34,21 +34,21 @@ from kohn.structures.provenance import Provenance
 from kohn.typing import Bool, Document, Float, Int
 
 SAME = 1e-9
-"""eV/atom, and fractions: entries this close in energy and composition are copies of each other."""
+"""Entries this close in energy (eV/atom) and in fractions of elements are copies of each other."""
 WRONG = 1.0
-"""eV/atom: no batch of compounds lies this far above the hull as a whole."""
+"""eV/atom: candidates that all lie this far above the hull have energies of another quantity."""
 
 
 @dataclass(frozen=True)
 class Distances:
-    """Distances of candidates to a hull, and their decompositions.
+    """Distances of M candidates to a hull, and their decompositions into its entries.
 
     Attributes:
-        values: d, eV/atom, [M]; negative below the hull.
-        known: whether a candidate is an entry of the hull, by id or as a copy, and was left out of
-            its own hull, [M].
-        entries: rows of the hull's entries into which each candidate decomposes, [M, D].
-        shares: fractions of the atoms in these, [M, D]; 0 if there are fewer entries.
+        values: distances d, eV/atom, [M]; negative below the hull.
+        known: whether a candidate is an entry of the hull (has its id, or its composition and
+            energy), so that the distance is to the hull of the other entries, [M].
+        entries: indices of the hull's entries into which each candidate decomposes, [M, D].
+        shares: fraction of the atoms in each of these entries, [M, D]; 0 for unused entries.
     """
 
     values: Float[np.ndarray, " M"]
@@ -58,13 +58,13 @@ class Distances:
 
 
 class ConvexHull:
-    """A phase diagram of entries.
+    """The convex hull, or phase diagram, of N entries of D elements.
 
     Attributes:
-        entries: R; given references of elements without an entry are among them, as entries
-            'reference:O'.
-        references: energies from which formation energies count.
-        tolerance: eV/atom.
+        entries: the entries; for an element without an entry, its reference energy is added as an
+            entry such as 'reference:O'.
+        references: energies of the elements, relative to which formation energies are given.
+        tolerance: an entry is stable if its distance to the hull is at most this, eV/atom.
     """
 
     def __init__(
@@ -79,14 +79,14 @@ class ConvexHull:
 
         Args:
             entries: compounds and elements.
-            references: energies of the elements; by default the lowest entries. Distances depend
-                on them only if an element has no entry.
-            tolerance: a compound within this distance of the hull is stable, eV/atom.
-            allow_mixed: do not refuse energies that were computed in different ways.
+            references: energies of the elements; by default those of the lowest entries.
+                Distances depend on the references only if an element has no entry.
+            tolerance: a compound is stable if its distance to the hull is at most this, eV/atom.
+            allow_mixed: whether energies that were computed in different ways may be mixed.
 
         Raises:
             InputError: an element without entry and reference; energies computed in different
-                ways; references in addition to formation energies.
+                ways; references given with formation energies.
         """
         if entries.formation:
             if references is not None:
@@ -106,24 +106,24 @@ class ConvexHull:
             refuse_mixed(self._groups)
         lowest = ElementalReferences.from_entries(entries)
         self.references = lowest if references is None else references
-        # The hull counts from its own lowest elements, even if formation energies do not.
+        # The hull's energies are relative to its own lowest elements, not to given references.
         self._zero = lowest.energies
         self.hull = LowerHull(entries.fractions, self._energies(entries))
         self.distances = self.hull.distance(self.hull.fractions, self.hull.energies)
 
     @property
     def elements(self) -> tuple[str, ...]:
-        """Symbols, [D]."""
+        """Symbols of the elements, in alphabetical order, [D]."""
         return self.entries.elements
 
     @property
     def conflicts(self) -> list[str]:
-        """Conflicts between the entries, if these are allowed."""
+        """Sentences on energies that were computed in different ways, if this is allowed."""
         return conflicts(self._groups)
 
     @property
     def notes(self) -> list[str]:
-        """Notes on entries whose provenance is not known."""
+        """Sentences on entries for which it is not known how their energies were computed."""
         return notes(self._groups)
 
     @cached_property
@@ -132,38 +132,38 @@ class ConvexHull:
 
     @property
     def formulas(self) -> tuple[str, ...]:
-        """Reduced formulas of the entries."""
+        """Reduced formula of each entry, [N]."""
         return self.entries.formulas
 
     @property
     def formation_energies(self) -> Float[np.ndarray, " N"]:
-        """Formation energies, counted from `references`, eV/atom, [N]."""
+        """Formation energies of the entries, relative to `references`, eV/atom, [N]."""
         return self.references.formation_energies(self.entries)
 
     @property
     def e_above_hull(self) -> Float[np.ndarray, " N"]:
-        """max(0, d) of the entries, eV/atom, [N]."""
+        """Energy above the hull, max(0, d), of each entry, eV/atom, [N]."""
         return np.maximum(self.distances, 0.0)
 
     @property
     def stable(self) -> Bool[np.ndarray, " N"]:
-        """d ≤ tolerance, [N]."""
+        """Whether each entry is stable: its distance to the hull d ≤ tolerance, [N]."""
         return self.distances <= self.tolerance
 
     def distance(self, candidates: Entries, *, method: Method | None = None) -> Distances:
-        """Compute the distances of candidates to the hull, each without itself.
+        """Compute the distances of candidates to the hull.
 
         Args:
             candidates: any entries over the hull's elements. A candidate with the id of an entry,
-                or with its composition and energy, is compared with the hull of the others;
+                or with its composition and energy, is compared with the hull of the other entries;
                 the only entry of an element has distance 0.
-            method: 'facets' or 'program' (a linear program each); by default it depends on the
-                number of elements.
+            method: 'facets', or 'program' for a linear program for each candidate; the default
+                depends on the number of elements.
 
         Raises:
-            InputError: an element that the hull lacks; an id that is of another composition here;
-                energies computed in another way than the hull's, unless that was allowed; energies
-                that look like formation energies and are not declared as such.
+            InputError: an element that the hull lacks; an id that in the hull has another
+                composition; energies computed in another way than the hull's, unless allowed;
+                energies that look like formation energies and are not declared as such.
         """
         candidates = self.comparable(candidates)
         if not self.allow_mixed:
@@ -189,13 +189,13 @@ class ConvexHull:
         *,
         method: Method | None = None,
     ) -> Distances:
-        """Compute the distances for arrays that have been checked; see `distance`.
+        """Compute the distances of candidates from arrays that have been checked; see `distance`.
 
         Args:
-            x: fractions over `elements`.
-            e: formation energies from the hull's own lowest elements (`relative`), eV/atom.
-            own: candidate -> rows of the entries that it is, left out of its hull (`copies`).
-            method: see `distance`.
+            x: fractions of the candidates over `elements`.
+            e: their energies relative to the hull's lowest elements (see `relative`), eV/atom.
+            own: candidate -> the entries that are left out of its hull (see `copies`).
+            method: 'facets', 'program' or None, as in `distance`.
         """
         mixture = self.hull.decompose(x, method)
         values = e - mixture.heights
@@ -215,11 +215,11 @@ class ConvexHull:
     def relative(
         self, x: Float[np.ndarray, "M D"], energies: Float[np.ndarray, " M"]
     ) -> Float[np.ndarray, " M"]:
-        """Return energies per atom minus those of the hull's own lowest elements, eV/atom, [M]."""
+        """Return energies per atom relative to the hull's own lowest elements, eV/atom, [M]."""
         return energies - x @ self._zero
 
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
-        """Return the decompositions of candidates: id -> share of the atoms.
+        """Return the decomposition of each candidate, as id of an entry -> share of the atoms.
 
         If several mixtures have the lowest energy, one of them is returned. Provenance is not
         checked, because the energies of candidates play no role.
@@ -230,11 +230,11 @@ class ConvexHull:
         return self.shares(self.hull.decompose(candidates.over(self.elements).fractions))
 
     def shares(self, mixtures: Decomposition | Distances) -> list[dict[str, float]]:
-        """Return mixtures as id -> share of the atoms."""
+        """Return each mixture as id of an entry -> share of the atoms."""
         return [self._shares(mixtures, i) for i in range(len(mixtures.shares))]
 
     def decompositions(self) -> list[dict[str, float]]:
-        """Return each entry's decomposition: id -> share of the atoms; a stable one is its own."""
+        """Return for each entry id -> share of the atoms; a stable entry decomposes into itself."""
         mixtures = self.hull.decompose(self.hull.fractions)
         return [
             {name: 1.0} if stable else self._shares(mixtures, i)
@@ -242,16 +242,16 @@ class ConvexHull:
         ]
 
     def decomposition(self, entry: str) -> dict[str, float]:
-        """Return the decomposition of one entry: id -> share of the atoms. Raises InputError."""
+        """Return the decomposition of an entry, as id -> share of the atoms. Raises InputError."""
         row = self.row(entry)
         if self.stable[row]:
             return {entry: 1.0}
         return self._shares(self.hull.decompose(self.hull.fractions[[row]]), 0)
 
     def amounts(self, entry: str) -> dict[str, float]:
-        """Return a decomposition as id -> reduced formulas of it per reduced formula of the entry.
+        """Return the number of reduced formulas of each product per reduced formula of the entry.
 
-        In a hull open to elements, the atoms of these are not counted.
+        Products are given by their ids. Atoms of open elements are not counted.
         """
         size = {name: self._size(self.row(name)) for name in (entry, *self.decomposition(entry))}
         return {
@@ -260,16 +260,16 @@ class ConvexHull:
         }
 
     def decomposition_enthalpy(self, entries: Sequence[str] | None = None) -> np.ndarray:
-        """Compute ΔH_d, eV/atom: energies of phases minus those of the competing mixtures.
+        """Compute the decomposition enthalpies ΔH_d of entries, eV/atom.
 
-        If an entry of a composition is stable, all entries of this composition are left out;
-        otherwise ΔH_d is d. It is also d for elements: no mixture of other compositions gives one.
+        ΔH_d is an entry's energy minus that of the lowest mixture without its composition, if an
+        entry of this composition is stable; otherwise d, as for elements (no such mixture exists).
 
         Args:
-            entries: ids; all by default.
+            entries: ids of M entries; all entries by default.
 
         Returns:
-            [M], negative for stable compounds.
+            ΔH_d, [M]; negative for stable compounds.
 
         Raises:
             InputError: an unknown id.
@@ -295,11 +295,11 @@ class ConvexHull:
         temperature: float | None = None,
         pressure: float | None = None,
     ) -> "GrandPotentialHull":
-        """Return the hull in exchange with reservoirs of some elements.
+        """Return the hull of compounds that exchange some elements with reservoirs at fixed μ.
 
         Args:
-            open: symbol -> μ, eV/atom, on the scale of the entries' energies (for total energies
-                μ of O is near half the energy of O2).
+            open: symbol -> chemical potential μ, eV/atom, on the scale of the entries' energies
+                (for total energies, μ of O is near half the energy of O2).
             temperature: temperature for which μ was computed, K; only recorded.
             pressure: pressure for which μ was computed, bar; only recorded.
 
@@ -309,7 +309,7 @@ class ConvexHull:
         return GrandPotentialHull(self, open, temperature=temperature, pressure=pressure)
 
     def row(self, entry: str) -> int:
-        """Return the row of an id. Raises InputError."""
+        """Return the index of the entry with this id. Raises InputError if there is none."""
         if entry in self.entries.row:
             return self.entries.row[entry]
         guess = nearest(entry, self.entries.ids)
@@ -321,7 +321,7 @@ class ConvexHull:
         )
 
     def to_rows(self) -> list[Document]:
-        """Return one record for each entry, in their order."""
+        """Return a record for each entry, in the order of `entries`."""
         columns = zip(
             self.entries.ids,
             self.formulas,
@@ -342,7 +342,7 @@ class ConvexHull:
         return [dict(zip(names, values, strict=True)) for values in columns]
 
     def document(self) -> Document:
-        """Return the hull as a JSON document: elements, references, provenance, and the rows."""
+        """Return a JSON document of the elements, references, provenance and a record per entry."""
         of_kind = merge_groups(self._groups)
         return {
             "elements": list(self.elements),
@@ -360,7 +360,7 @@ class ConvexHull:
         return self.relative(entries.fractions, entries.energies_per_atom)
 
     def comparable(self, candidates: Entries) -> Entries:
-        """Return candidates over the hull's elements, as totals if the hull has totals.
+        """Return candidates over the hull's elements, with total energies if the hull has these.
 
         Raises:
             InputError: an element that the hull lacks; totals, if the hull has formation energies.
@@ -381,14 +381,14 @@ class ConvexHull:
     def copies(
         self, candidates: Entries, e: Float[np.ndarray, " M"]
     ) -> dict[int, Int[np.ndarray, " k"]]:
-        """Return candidate -> rows of entries that it is, by id or by composition and energy.
+        """Return candidate -> indices of entries with its id, or its composition and energy.
 
         Args:
             candidates: candidates over the hull's elements.
-            e: their energies (`relative`), eV/atom.
+            e: energies of the candidates (see `relative`), eV/atom.
 
         Raises:
-            InputError: an id that is of another composition here.
+            InputError: an id that in the hull has another composition.
         """
         x, own = candidates.fractions, {}
         order = np.argsort(self.hull.energies)
@@ -416,7 +416,7 @@ class ConvexHull:
 
     @cached_property
     def _corners(self) -> set[int]:
-        """Entries without which the hull would change; all stable ones if facets are too many."""
+        """Entries without which the hull can change: corners of facets, else all stable entries."""
         if self.hull.method == "program":
             return set(np.flatnonzero(self.stable).tolist())
         return set(np.unique(self.hull.facets.entries).tolist())
@@ -430,21 +430,21 @@ class ConvexHull:
         return shares
 
     def _size(self, row: int) -> float:
-        """Return the number of atoms of the reduced formula."""
+        """Return the number of atoms in the reduced formula of entry `row`."""
         return reduced(self.elements, self.entries.counts[row])[1]
 
 
 class GrandPotentialHull(ConvexHull):
-    """A hull over the elements that are not open, in φ per atom of these.
+    """The hull of the grand potential φ per atom of the closed elements, those that are not open.
 
-    Entries with open elements only are left out. Candidates are over all elements. Energies of
-    `entries` are Σφ, and their counts those of closed elements; `formulas` have all elements.
+    Entries of open elements only are left out. Candidates are over all elements. The `entries` have
+    counts of closed elements, and Σ φ as energies; `formulas` contain all elements.
 
     Attributes:
-        closed: the closed hull from which this one is made.
-        open: symbol -> μ, eV/atom.
-        temperature: K, or None.
-        pressure: bar, or None.
+        closed: the hull without open elements, from which this one is made.
+        open: symbol of each open element -> its chemical potential μ, eV/atom.
+        temperature: temperature for which μ was computed, K; None if unknown.
+        pressure: pressure for which μ was computed, bar; None if unknown.
     """
 
     def __init__(
@@ -473,23 +473,23 @@ class GrandPotentialHull(ConvexHull):
 
     @property
     def formulas(self) -> tuple[str, ...]:
-        """Reduced formulas, including the atoms of open elements."""
+        """Reduced formula of each entry, including the atoms of open elements."""
         return self._formulas
 
     def decompose(self, candidates: Entries) -> list[dict[str, float]]:
-        """Return decompositions of candidates over all elements: id -> share of closed atoms."""
+        """Return the decomposition of each candidate, as id -> share of the closed atoms."""
         return super().decompose(self.comparable(candidates))
 
     def document(self) -> Document:
-        """Return the document, with chemical potentials, temperature (K) and pressure (bar)."""
+        """Return the document, with μ of open elements (eV), temperature (K) and pressure (bar)."""
         opened = {"mu": self.open, "temperature": self.temperature, "pressure": self.pressure}
         return {**super().document(), "open": opened}
 
     def comparable(self, candidates: Entries) -> Entries:
-        """Return candidates over all elements as φ of closed ones: d is in eV per closed atom.
+        """Return candidates with φ as energies, so that distances are in eV per closed atom.
 
         Raises:
-            InputError: see `ConvexHull.comparable`; candidates of open elements only.
+            InputError: a candidate of open elements only; see also `ConvexHull.comparable`.
         """
         candidates = self.closed.comparable(candidates)
         empty = np.flatnonzero(_closed_atoms(candidates, self.open) == 0)
@@ -505,7 +505,7 @@ class GrandPotentialHull(ConvexHull):
 
 
 def _same(x: np.ndarray, of: Float[np.ndarray, " D"]) -> Any:
-    """Return whether compositions are equal, [...] of [..., D]."""
+    """Return whether each of the compositions x, [..., D], equals the composition `of`, [...]."""
     return np.abs(x - of).max(axis=-1) < SAME
 
 
@@ -516,17 +516,17 @@ def refuse_formation_energies_of_candidates(
     atoms: Float[np.ndarray, " M"],
     where: str,
 ) -> None:
-    """Raise InputError if the energies of candidates make sense as formation energies only.
+    """Raise InputError if candidates seem to have formation energies instead of total energies.
 
-    There are at least three. As totals all lie more than `WRONG` above the hull, and as formation
-    energies, of the cell or of an atom, within 0.3 eV/atom of it (median).
+    This is so if at least three candidates all lie more than `WRONG` above the hull, but within
+    0.3 eV/atom (median) if their energies are formation energies, of the cell or per atom.
 
     Args:
-        d: distances if the energies are totals, eV/atom.
-        per_atom: E/N, eV/atom.
-        e: E/N counted from the hull's elements, eV/atom.
-        atoms: N.
-        where: place of the first candidate.
+        d: distances to the hull if the energies are totals, eV/atom.
+        per_atom: energies per atom E/N, eV/atom.
+        e: energies per atom relative to the hull's elements, eV/atom.
+        atoms: numbers of atoms N.
+        where: file and row of the first candidate.
     """
     if len(d) < 3 or not d.min() > WRONG:
         return
@@ -552,7 +552,7 @@ def _closed_atoms(entries: Entries, open: Mapping[str, float]) -> Float[np.ndarr
 
 
 def _phi(entries: Entries, open: Mapping[str, float]) -> Entries:
-    """Return entries with E − Σ μ_k n_k, over the closed elements."""
+    """Return entries over closed elements, with energies E − Σ_k μ_k n_k, k the open elements."""
     mu = np.array([open.get(e, 0.0) for e in entries.elements])
     closed = [j for j, e in enumerate(entries.elements) if e not in open]
     return replace(
@@ -564,7 +564,7 @@ def _phi(entries: Entries, open: Mapping[str, float]) -> Entries:
 
 
 def _with_references(entries: Entries, references: ElementalReferences) -> Entries:
-    """Return entries, with references added for those elements that have no entry."""
+    """Return entries, and one entry more for each element that has a reference energy only."""
     rows = [i for i, e in enumerate(entries.elements) if lowest_elemental(entries, e) is None]
     if not rows:
         return entries

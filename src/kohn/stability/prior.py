@@ -1,18 +1,16 @@
 """Estimate P(stable) with a prior: how often compounds are stable, before any prediction.
 
-P(stable) from d̂ ± σ alone assumes that all true distances d are equally likely. But few compounds
-are stable, and most lie some tens of meV/atom above the hull: of many candidates predicted near it,
-most are above. With the distances d_k of known compounds,
+P(stable) from a predicted distance d̂ ± σ to the hull alone assumes that all true distances d are
+equally likely. But few compounds are stable, and most lie some tens of meV/atom above the hull: of
+candidates that are predicted near it, most are above. With the distances d_k of known compounds,
 
     p(d) = Σ_k w_k N(d; d_k, h²)
     p(d | d̂) = Σ_k v_k N(d; m_k, s²)     v_k ∝ w_k N(d̂; d_k, σ² + h²)
                                           m_k = (σ² d_k + h² d̂)/(σ² + h²),  s = σ h/√(σ² + h²)
     P(stable) = Σ_k v_k Φ((t − m_k)/s)
 
-d_k are the distances of the hull's own compounds, each from the hull without its composition: the
-distances before the compounds were known.
-
-Errors are assumed to be normal, also those of ensembles.
+d_k is the distance of a compound of the hull to the hull without its composition, which is the
+distance before the compound was known. Errors are assumed to be normal, also those of ensembles.
 
 Source: Bayes' theorem for a mixture of normal distributions.
 """
@@ -29,22 +27,22 @@ from kohn.typing import Float
 MOST = 2000
 """The largest number of known compounds that are used; they are evenly spaced."""
 STEP = 0.002
-"""eV/atom: distances are counted in bins of this width, and h is twice as wide."""
+"""eV/atom: distances are counted in bins of this width; the width h of p(d) is two bins."""
 LIMITS = (-1.0, 2.0)
 """eV/atom: distances beyond these limits are counted at the limits."""
 ENOUGH = 30
 """The smallest number of known compounds from which a prior is computed."""
 BLOCK = 1 << 22
-"""Numbers in a block of candidates times bins."""
+"""The largest number of values in a block of candidates times bins."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prior:
-    """Distances of known compounds.
+    """The distribution of the distances of known compounds to the hull, in K bins.
 
     Attributes:
-        distances: d_k, eV/atom, [K].
-        weights: w_k, [K]; they add to 1.
+        distances: distance d_k of each bin, eV/atom, [K].
+        weights: weight w_k of each bin, [K]; the weights add to 1.
         compounds: number of compounds that were counted.
     """
 
@@ -54,7 +52,7 @@ class Prior:
 
     @classmethod
     def of(cls, distances: Float[np.ndarray, " n"]) -> "Prior":
-        """Create a prior from known distances, eV/atom. Raises InputError for too few of them."""
+        """Create a prior from known distances, eV/atom. Raises InputError if they are too few."""
         if len(distances) < ENOUGH:
             raise InputError(
                 "the hull has too few compounds to estimate how often compounds are stable",
@@ -68,13 +66,13 @@ class Prior:
 
     @property
     def stable(self) -> float:
-        """The share of known compounds that were stable."""
+        """The share of known compounds that are stable, with a distance of at most 0."""
         return float(self.weights[self.distances <= 0].sum())
 
     def probability(
         self, d: Float[np.ndarray, " M"], sigma: Float[np.ndarray, " M"], tolerance: float
     ) -> Float[np.ndarray, " M"]:
-        """Return P(stable) of predicted distances with their σ, eV/atom; NaN if d is NaN."""
+        """Return P(stable) of predicted distances d with their σ, eV/atom; NaN if d is NaN."""
         out = np.empty(len(d))
         size = max(1, BLOCK // len(self.distances))
         for start in range(0, len(d), size):
@@ -96,7 +94,7 @@ class Prior:
 
 
 def prior_of(hulls: SystemHulls) -> Prior:
-    """Return the prior from the compounds of the hull."""
+    """Return the prior from the distances of the compounds among the hulls' entries."""
     entries = hulls.entries
     compounds = np.flatnonzero((entries.counts > 0).sum(axis=1) > 1)
     rows = compounds[:: max(1, -(-len(compounds) // MOST))]

@@ -36,7 +36,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "scheme": ("scheme",),
     "source": ("source",),
 }
-"""Names that the columns of a table may have."""
+"""For each quantity, the names that its column in a table may have."""
 
 
 def read_entries(
@@ -45,23 +45,22 @@ def read_entries(
     provenance: Provenance | None = None,
     formation: bool = False,
 ) -> Entries:
-    """Read the entries of one file or several, or of pymatgen's objects.
+    """Read entries from one file or several, or from pymatgen's objects.
 
     JSON (also .json.gz) has a list of ComputedEntry or ComputedStructureEntry dicts of pymatgen,
-    or {"entries": [...]}; the energy is the raw one plus the corrections, and structures are kept
-    if all entries have ordered ones. CSV and Parquet have columns formula, energy (total, eV) or
+    or {"entries": [...]}; the energy includes the corrections, and structures are kept if all
+    entries have ordered structures. CSV and Parquet have columns formula, energy (total, eV) or
     energy_per_atom or formation_energy_per_atom, and may have id, functional, scheme and source.
     Every other file is read as structures with total energies.
 
     Args:
         paths: files; or ComputedEntry objects of pymatgen.
-        provenance: how all entries were computed, used where the files do not state it.
-        formation: the files have formation energies, eV/atom.
+        provenance: how the energies were computed, for entries whose files do not state it.
+        formation: whether the files have formation energies, eV/atom, not total energies.
 
     Raises:
-        InputError: a file that cannot be read; a formula that does not parse; no atoms, no
-            energies, energies that are not finite or another quantity; a repeated id. It names the
-            file and the row.
+        InputError: a file that cannot be read; a bad formula; no energy; an energy that is not
+            finite or another quantity; a repeated id. The message names the file and the row.
     """
     items: list[Any] = [paths] if isinstance(paths, (str, Path)) else list(paths)
     files = [Path(item) for item in items if isinstance(item, (str, Path))]
@@ -127,7 +126,7 @@ def _json_row(entry: Document, file: Path, k: int, formation: bool) -> Row:
 def _structure(
     entry: Document, counts: Mapping[str, float], place: Place, formation: bool
 ) -> Structure | None:
-    """Return an entry's structure; None if absent or disordered, when only its energy is used."""
+    """Return an entry's structure; None if absent or disordered (then the energy is used)."""
     if not computed_entries.is_whole(entry, counts):
         return None
     raw = computed_entries.geometry(entry, counts, place)
@@ -166,10 +165,10 @@ def _table_rows(file: Path, formation: bool) -> list[Row]:
 
 
 def csv_columns(names: Sequence[str], file: str, formation: bool) -> dict[str, str]:
-    """Return quantity -> name of its column in the file.
+    """Return quantity -> name of its column in a table; see `COLUMNS`.
 
     Raises:
-        InputError: no formula, no energy, or two kinds of energy.
+        InputError: no column of formulas, or not exactly one column of energies.
     """
     by_lower = {name.strip().lower(): name for name in names}
     columns = {

@@ -1,4 +1,4 @@
-"""Read candidates from files; tables of a million rows and more are read column by column."""
+"""Read candidates from files; tables of millions of rows are read as columns, in blocks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +9,9 @@ import numpy as np
 from kohn.errors import InputError
 from kohn.stability.candidates import SAMPLE, Candidates, Parser, Places, place_of
 from kohn.stability.entries import (
-    distinct,
     refuse_energies_per_atom,
     refuse_formation_energies,
+    refuse_repeated_ids,
     refuse_total_energies,
 )
 from kohn.stability.formulas import parse_formula
@@ -22,7 +22,7 @@ from kohn.tables import blocks, columns_of, is_table
 from kohn.typing import Int
 
 DEVIATIONS = ("energy_std", "energy_std_per_atom")
-"""Names of columns of standard deviations."""
+"""Names that the column of the standard deviations of energies may have."""
 
 
 def read_candidates(
@@ -38,13 +38,13 @@ def read_candidates(
     standard deviation as energy_std (eV) or energy_std_per_atom.
 
     Args:
-        paths: files.
-        formation: energies are formation energies, eV/atom.
-        advance: called with the number of rows read since the last call.
+        paths: files of candidates.
+        formation: whether energies are formation energies, eV/atom, not total energies.
+        advance: called with the number of rows that were read since the last call.
 
     Raises:
-        InputError: see `read_entries`; a standard deviation that is negative or not finite; a
-            Parquet file without pyarrow.
+        InputError: bad values, as in `read_entries`; a standard deviation that is negative or not
+            finite; a Parquet file if pyarrow is missing.
     """
     reader = _Reader(formation)
     files = [Path(p) for p in ([paths] if isinstance(paths, (str, Path)) else paths)]
@@ -58,7 +58,7 @@ def read_candidates(
 
 
 class _Reader:
-    """The columns, which grow from file to file."""
+    """A reader of candidates, which collects the columns of one file after the other."""
 
     def __init__(self, formation: bool):
         self.formation = formation
@@ -75,7 +75,7 @@ class _Reader:
         self.named: list[np.ndarray] = []
 
     def table(self, file: Path) -> Iterator[int]:
-        """Read a table, and yield the numbers of rows read."""
+        """Read a table, and yield the number of rows of each block."""
         names = columns_of(file)
         columns = csv_columns(names, str(file), self.formation)
         energy = next(c for c in ("formation", "per atom", "total") if c in columns)
@@ -91,7 +91,7 @@ class _Reader:
         for block, lines in blocks(file, [*columns.values(), *spread]):
             given = {quantity: block[name] for quantity, name in columns.items()}
             self.lines.append(lines)
-            ids = self._names(given.get("id"), file, lines)
+            ids = self._ids(given.get("id"), file, lines)
             deviations = np.full(len(lines), np.nan)
             for name in spread:
                 deviations = self._numbers(block[name], name, lines, least=0.0)
@@ -103,21 +103,21 @@ class _Reader:
             self.totals.append((of_cell, any(n.strip().lower() == "energy_std" for n in spread)))
             self._add_provenance(given, ids)
             yield len(lines)
-        self._settle()
+        self._reconcile()
         if len(self.ids) == self.places[-1][1]:
             raise InputError(
                 "the file has no rows", where=str(file), fix="check how it was written"
             )
 
     def entries(self, file: Path) -> Iterator[int]:
-        """Read a file that is no table, and yield its number of entries."""
+        """Read a file that is not a table, and yield its number of entries."""
         batch = read_entries(file, formation=self.formation)
         self.places.append((str(file), len(self.ids)))
         self.ids += batch.ids
         counts = [
             {e: n for e, n in zip(batch.elements, row, strict=True) if n} for row in batch.counts
         ]
-        which = [self.parser.of_cell(f, c) for f, c in zip(batch.formulas, counts, strict=True)]
+        which = [self.parser.cell_index(f, c) for f, c in zip(batch.formulas, counts, strict=True)]
         self.which.append(np.array(which, np.int32))
         self.energies.append(batch.energies_per_atom)
         self.deviations.append(np.full(len(batch), np.nan))
@@ -129,7 +129,7 @@ class _Reader:
         yield len(batch)
 
     def candidates(self) -> Candidates:
-        """Return all candidates that were read, checked."""
+        """Check all candidates that were read, and return them."""
         compositions, which = self.parser.compositions(), np.concatenate(self.which)
         sizes = [len(part) for part in self.which]
         of_cell = np.repeat(np.array(self.totals), sizes, axis=0)
@@ -152,10 +152,10 @@ class _Reader:
         refuse_other_quantities(candidates, totals=bool(of_cell[:, 0].all()))
         return candidates
 
-    def _names(
+    def _ids(
         self, given: Sequence[Any] | None, file: Path, lines: Int[np.ndarray, " m"]
     ) -> list[str]:
-        """Return the ids of rows; missing ids are made up."""
+        """Return the ids of rows; a missing id becomes a generated one, 'FILE:LINE'."""
         names = [str(i).strip() if i is not None else "" for i in given or [None] * len(lines)]
         self.named.append(np.array([name != "" for name in names], bool))
         numbers = lines.tolist()
@@ -172,7 +172,7 @@ class _Reader:
     def _numbers(
         self, values: Sequence[Any], name: str, lines: np.ndarray, least: float = -np.inf
     ) -> np.ndarray:
-        """Return the values as numbers. Raises InputError unless they are finite and ≥ `least`."""
+        """Return the values as floats. Raises InputError unless all are finite and ≥ `least`."""
         try:
             numbers = np.fromiter(map(float, values), float, len(values))
         except (TypeError, ValueError):
@@ -190,7 +190,7 @@ class _Reader:
         return numbers
 
     def _add_provenance(self, given: Mapping[str, Sequence[Any]], ids: Sequence[str]) -> None:
-        """Add the provenance that a table states, by provenance and chemical system."""
+        """Add the ids of one block to `stated`, by the provenance in the table and the system."""
         names = [c for c in ("functional", "scheme", "source") if c in given]
         if not names:
             self.stated.setdefault((UNSTATED, ()), []).extend(ids)
@@ -205,8 +205,8 @@ class _Reader:
             p = Provenance(functional(fields.pop("functional", UNKNOWN)), **fields)
             self.stated.setdefault((p, system), []).extend(members)
 
-    def _settle(self) -> None:
-        """Reconcile the provenance that one file stated, if a scheme does so."""
+    def _reconcile(self) -> None:
+        """Move ids from `stated` to `provenance`, which is reconciled among entries of one file."""
         counts = [dict.fromkeys(system, 1.0) for _, system in self.stated]
         provenances = reconciled([p for p, _ in self.stated], counts)
         for p, n, ids in zip(provenances, counts, self.stated.values(), strict=True):
@@ -218,7 +218,7 @@ class _Reader:
 
 
 def refuse_some_deviations(candidates: Candidates) -> None:
-    """Raise InputError if σ is known of some candidates and not of others."""
+    """Raise InputError if only some candidates have a standard deviation of the energy."""
     if candidates.deviations is None:
         return
     without = np.flatnonzero(np.isnan(candidates.deviations))
@@ -232,7 +232,7 @@ def refuse_some_deviations(candidates: Candidates) -> None:
 
 
 def refuse_bad_ids(candidates: Candidates) -> None:
-    """Raise InputError if an id is repeated, or has a line break."""
+    """Raise InputError if an id is repeated, or contains a line break."""
     broken = next((i for i, s in enumerate(candidates.ids) if "\n" in s or "\r" in s), None)
     if broken is not None:
         raise InputError(
@@ -243,11 +243,11 @@ def refuse_bad_ids(candidates: Candidates) -> None:
         )
     if len(set(candidates.ids)) < len(candidates):
         places = Places(candidates, np.arange(len(candidates)))
-        distinct(candidates.ids, places)
+        refuse_repeated_ids(candidates.ids, places)
 
 
 def refuse_other_quantities(candidates: Candidates, totals: bool) -> None:
-    """Raise InputError if energies look like another quantity than declared."""
+    """Raise InputError if energies of a sample look like another quantity than declared."""
     rows = np.unique(np.linspace(0, len(candidates) - 1, SAMPLE).astype(int))
     sample = candidates.sample(rows)
     if candidates.formation:

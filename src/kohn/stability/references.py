@@ -1,12 +1,12 @@
-"""Compute formation energies from those of the elements, and offsets of candidates by element.
+"""Compute formation energies, and offsets of the energies of candidates for each element.
 
 With n_ij the atoms of element j in entry i, N_i = Σ_j n_ij and x_ij = n_ij / N_i:
 
     e_i = (E_i − Σ_j n_ij μ_j) / N_i         μ_j the lowest energy per atom among entries of j
 
-Candidates from another source (a model, another code) are often off by c_j for each atom of j. Then
-every distance to the hull is off by x · c, while the candidates agree among themselves. If hull and
-candidates share compositions, the lowest candidate and the lowest entry of each differ by
+Energies of candidates from another source (a model, another code) are often wrong by c_j for each
+atom of element j. Then each distance to the hull is wrong by x · c, while the candidates agree with
+each other. The lowest candidate and the lowest hull entry of a composition that both have differ by
 
     y_i = E_i^cand/N_i − E_i^hull/N_i = x_i · c + r_i,      c by least squares
     F = ((|y|² − |r|²)/D) / (|r|²/(M − D)),                  M shared compositions, D elements
@@ -25,7 +25,7 @@ from scipy.stats import f as f_distribution
 
 from kohn.errors import InputError
 from kohn.stability.entries import Entries
-from kohn.stability.formulas import counted
+from kohn.stability.formulas import checked_counts
 from kohn.stability.provenance import mark_not_needed
 from kohn.structures.provenance import UNSTATED, Provenance
 from kohn.typing import Float
@@ -33,12 +33,12 @@ from kohn.typing import Float
 
 @dataclass(frozen=True, eq=False)
 class ElementalReferences:
-    """μ, the energies from which formation energies count.
+    """Energies μ of D elements, relative to which formation energies are computed.
 
     Attributes:
-        elements: symbols, [D].
-        energies: μ, eV/atom, [D].
-        provenance: how the energies were computed, [D].
+        elements: symbols of the elements, [D].
+        energies: energies μ of the elements, eV/atom, [D].
+        provenance: how each energy was computed, [D].
     """
 
     elements: tuple[str, ...]
@@ -47,7 +47,7 @@ class ElementalReferences:
 
     @classmethod
     def from_entries(cls, entries: Entries) -> "ElementalReferences":
-        """Take the lowest entry of each element. Raises InputError naming elements without one."""
+        """Take the lowest entry of each element. Raises InputError if an element has no entry."""
         rows = {e: lowest_elemental(entries, e) for e in entries.elements}
         missing = [e for e, row in rows.items() if row is None]
         if missing:
@@ -65,7 +65,7 @@ class ElementalReferences:
         energies: Mapping[str, float] | str | Path,
         provenance: Provenance = UNSTATED,
     ) -> "ElementalReferences":
-        """Take symbol -> eV/atom, or read it from JSON, or CSV with columns element and energy.
+        """Take energies as symbol -> eV/atom, or from JSON, or CSV (columns element and energy).
 
         Raises:
             InputError: no such file; an unknown or repeated element; an energy that is not finite.
@@ -74,7 +74,7 @@ class ElementalReferences:
         named = energies if isinstance(energies, Mapping) else _table(Path(energies))
         table: dict[str, float] = {}
         for name, value in named.items():
-            (symbol,) = counted({name: 1.0}, name, where)
+            (symbol,) = checked_counts({name: 1.0}, name, where)
             if symbol in table:
                 raise InputError(
                     f"there are two energies of {symbol}",
@@ -94,7 +94,7 @@ class ElementalReferences:
         )
 
     def over(self, elements: tuple[str, ...]) -> "ElementalReferences":
-        """Return the references of elements, in order. Raises InputError naming missing ones."""
+        """Return the references of `elements`, in order. Raises InputError if one is missing."""
         missing = [e for e in elements if e not in self.elements]
         if missing:
             raise InputError(
@@ -109,10 +109,10 @@ class ElementalReferences:
         )
 
     def formation_energies(self, entries: Entries) -> Float[np.ndarray, " N"]:
-        """Return e, eV/atom, [N]; formation energies are returned unchanged.
+        """Return formation energies e of N entries, eV/atom, [N]; given ones are not changed.
 
         Raises:
-            InputError: an element without reference.
+            InputError: an element without a reference energy.
         """
         if entries.formation:
             return entries.energies_per_atom
@@ -121,7 +121,7 @@ class ElementalReferences:
 
 
 def lowest_elemental(entries: Entries, element: str) -> int | None:
-    """Return the row of the lowest entry of a pure element; None if it has no entry."""
+    """Return the index of the lowest entry of a pure element; None if the element has no entry."""
     x = entries.fractions[:, entries.elements.index(element)]
     rows = np.flatnonzero(x == 1)
     return int(rows[np.argmin(entries.energies_per_atom[rows])]) if len(rows) else None
@@ -159,16 +159,16 @@ def _table(file: Path) -> dict[str, float]:
 
 @dataclass(frozen=True, eq=False)
 class ElementBias:
-    """Offsets of candidates, for each element.
+    """Offsets c by which the energies of candidates differ from the hull's, for D elements.
 
     Attributes:
-        elements: symbols, [D].
-        offsets: c, eV/atom, [D].
+        elements: symbols of the elements, [D].
+        offsets: offset c of each element, eV/atom, [D].
         errors: standard errors of c, eV/atom, [D].
-        compositions: M, the number of shared compositions.
-        before: root mean square of y, eV/atom.
-        after: root mean square of r, eV/atom, with M − D degrees of freedom.
-        p: probability of an F at least this large without any offsets.
+        compositions: M, the number of compositions that candidates and hull share.
+        before: root mean square difference y between candidates and hull, eV/atom.
+        after: root mean square of the rest r = y − x · c, eV/atom, with M − D degrees of freedom.
+        p: the probability that F is at least this large if there are no offsets (the p-value).
     """
 
     elements: tuple[str, ...]
@@ -181,11 +181,11 @@ class ElementBias:
 
     @property
     def detected(self) -> bool:
-        """Whether offsets explain more than half of y, by chance less than once in 1000 cases."""
+        """Whether the offsets at least halve the differences, with a p-value below 0.001."""
         return self.p < 1e-3 and self.after < 0.5 * self.before
 
     def sentence(self) -> str:
-        """Return the offsets as a sentence."""
+        """Return a sentence for users that states the offsets."""
         offsets = ", ".join(
             f"{e} {o:+.3f} ± {s:.3f}"
             for e, o, s in zip(self.elements, self.offsets, self.errors, strict=True)
@@ -199,15 +199,15 @@ class ElementBias:
 
 
 def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:
-    """Fit the element-linear part of the difference between candidates and entries of a hull.
+    """Fit offsets for each element to differences between energies of candidates and of a hull.
 
     Args:
         candidates: the candidates, as entries.
         entries: entries of the hull, with all elements of the candidates.
 
     Returns:
-        The offsets, or None if fewer than D + 3 compositions are shared, or if these do not
-        determine D offsets; D is the number of elements of the shared compositions.
+        The offsets of the D elements in the shared compositions; None if fewer than D + 3
+        compositions are shared, or if these do not determine D offsets.
     """
     candidates = candidates.over(entries.elements)
     ours, theirs = _lowest(candidates), _lowest(entries)
@@ -238,7 +238,7 @@ def element_bias(candidates: Entries, entries: Entries) -> ElementBias | None:
 
 
 def _lowest(entries: Entries) -> dict[bytes, int]:
-    """Return the row of the lowest entry of each composition."""
+    """Return the index of the lowest entry of each composition, by the composition's key."""
     rows: dict[bytes, int] = {}
     for i in np.argsort(entries.energies_per_atom, kind="stable"):
         rows.setdefault(entries.compositions[i], int(i))

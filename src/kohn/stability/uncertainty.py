@@ -1,24 +1,24 @@
 """Compute the probability that a compound is stable, from uncertain energies of all compounds.
 
-In sample s the entries have the energies e_s and the candidates ε_s, in eV/atom:
+In sample s the entries (compositions X) have energies e_s, the candidates (X') ε_s, in eV/atom:
 
     e_s = e + σ ∘ z + X c           z, z' ~ N(0, 1)
     ε_s = ε + σ' ∘ z' + X' c'       c, c' ~ N(0, Σ),  E[c c'ᵀ] = ρ Σ
     d_s = ε_s − h_s(x')             h_s the hull of e_s, without the candidate itself
     P(stable) = share of the samples with d_s ≤ tolerance
 
-An ensemble has e and ε of its member s instead. The energies of one sample belong together: an
-error that all entries share must not be drawn for each entry separately. An error that is linear in
-the composition shifts the hull by the same amount, h of (e + X c) is h + x·c, so only c' − c is
-drawn, with covariance 2(1 − ρ)Σ; an error shared by all cancels to the last digit.
+σ are independent errors, c errors of the elements. An ensemble has e and ε of its member s instead.
+The energies of a sample belong together: an error that all entries share must not be drawn for each
+entry. An error that is linear in the composition shifts the hull as much, from h to h + x·c, so
+only c' − c is drawn, with covariance 2(1 − ρ)Σ; an error shared by all cancels to the last digit.
 
-Each sampled hull is exact. An entry above a mixture of others in the sample cannot be on it, and
-its decomposition at the given energies is a good mixture to try:
+Each sampled hull is exact. An entry i above a mixture of other entries cannot be on the hull, and
+its decomposition λ_i at the given energies e is a good mixture to try:
 
     keep i if it is on the hull of e, or e_s,i < Σ_j λ_ij e_s,j
 
-Many candidates are compared with the planes of the hull of these entries; for few candidates, or
-many elements, the simplex method computes each mixture from that at the given energies.
+Many candidates are compared with the planes of the hull of the kept entries; for few candidates, or
+many elements, the simplex method computes each mixture, starting from that at the given energies.
 
 Source: the definition of the hull implies which errors must be sampled jointly; Brown, Cai and
 DasGupta, Stat. Sci. 16, 101 (2001), for Jeffreys' interval.
@@ -32,34 +32,34 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from kohn.errors import InputError
-from kohn.stability.facets import cheapest_mixtures, elements_of, highest, lower_facets
+from kohn.stability.facets import cheapest_mixtures, elemental_start, highest, lower_facets
 from kohn.typing import Float, Int
 
 MOST_ELEMENTS = 6
-"""With more elements, the facets are too many: mixtures are computed one by one."""
+"""Up to this number of elements facets are computed; beyond it, mixtures one by one."""
 SAMPLES = 1000
-"""The default number of samples, unless an ensemble is the only error."""
+"""The default number of samples, unless the ensemble is the only source of errors."""
 TOLERANCE = 1e-8
 """eV/atom: a phase within this distance of the hull is on it."""
 KEYS = 1 << 20
-"""Number of competitors that are listed before they are counted."""
+"""Number of entries in sampled mixtures that are collected before they are counted."""
 
 
 @dataclass(frozen=True, eq=False)
 class Errors:
-    """The errors of the energies. Any of them may be left out, and is then zero.
+    """Errors of the energies of N entries and M candidates. Errors that are not given are zero.
 
     Attributes:
-        hull: independent standard deviations of the entries, eV/atom, [N] or one number.
-        candidates: independent standard deviations of the candidates, eV/atom, [M] or one number.
-        elements: Σ, the covariance of the errors c of the elements, (eV/atom)², [D, D]; an entry of
+        hull: standard deviations of independent errors of entries, eV/atom, [N] or one number.
+        candidates: standard deviations of independent errors of candidates, eV/atom, [M] or one.
+        elements: covariance Σ of the errors c of the D elements, (eV/atom)², [D, D]; an entry of
             composition x has the error x·c.
-        elements_of: which energies have this error: "both", the "hull" or the "candidates" alone.
-        correlation: ρ, of c of the hull and c' of the candidates if both have one: 1 for the same
-            draw, 0 for independent draws.
-        ensemble_hull: energies of the entries by each member of an ensemble, in place of the given
-            ones, eV/atom, [S, N].
-        ensemble_candidates: those of the candidates, [S, M]; the same members in the same order.
+        elements_of: which energies have the error x·c: "both", or only "hull" or "candidates".
+        correlation: correlation ρ between c of the hull and c' of the candidates if both have such
+            errors: 1 for equal errors, 0 for independent errors.
+        ensemble_hull: energies of the entries by each of the S members of an ensemble, which
+            replace the given energies, eV/atom, [S, N].
+        ensemble_candidates: energies of the candidates by the same members, eV/atom, [S, M].
     """
 
     hull: Float[np.ndarray, " N"] | float = 0.0
@@ -72,7 +72,7 @@ class Errors:
 
     @property
     def members(self) -> int | None:
-        """S, the number of members of the ensemble; None without one."""
+        """S, the number of members of the ensemble; None if there is no ensemble."""
         given = [a for a in (self.ensemble_hull, self.ensemble_candidates) if a is not None]
         return len(given[0]) if given else None
 
@@ -83,28 +83,28 @@ class Errors:
         return bool(drawn) or self.elements is not None
 
     def relative(self) -> Float[np.ndarray, "D D"]:
-        """Return the covariance of c' − c, (eV/atom)²."""
+        """Return the covariance of c' − c, the difference of the elements' errors, (eV/atom)²."""
         assert self.elements is not None
         return self.elements * (2 * (1 - self.correlation) if self.elements_of == "both" else 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class StabilityPosterior:
-    """The posterior of candidates' distances to the hull, eV/atom, negative below the hull.
+    """The sampled posterior of the distances of M candidates to the hull, eV/atom (< 0: below it).
 
     Attributes:
-        probability: P(stable), [M].
-        probability_error: standard deviation of P(stable) from the number of samples, [M]: that of
-            Jeffreys' Beta(k + ½, n − k + ½), which is not zero at 0 and 1; n is the number of
-            samples, or of members of an ensemble, if those are fewer.
-        mean, std: of the distances, [M].
-        levels: of the quantiles, [Q].
-        quantiles: of the distances, [M, Q].
-        competitors: entries that take part most often in the decomposition of the candidate
-            without its own entry; most often first, −1 if there are fewer, [M, K].
-        frequencies: the share of the samples in which each competitor takes part, [M, K].
-        distances: the distances of all samples, [S, M]; a row is one joint sample.
-        seed: of the samples; sample s depends on it and on s alone.
+        probability: probability P(stable) that each candidate is stable, [M].
+        probability_error: standard deviation of P(stable) due to the finite number of samples, [M]:
+            of Jeffreys' Beta(k + ½, n − k + ½), k of n samples stable, which is not zero for k = 0
+            and k = n; n is the number of samples, or of members of an ensemble, if these are fewer.
+        mean, std: mean and standard deviation of the distances, [M].
+        levels: levels of the Q quantiles, [Q].
+        quantiles: quantiles of the distances, [M, Q].
+        competitors: indices of the entries that occur most often in the decompositions of a
+            candidate; the most frequent first, −1 if there are fewer than K, [M, K].
+        frequencies: the share of the samples in which each competitor occurs, [M, K].
+        distances: the distances of all S samples, [S, M]; each row is one joint sample.
+        seed: seed of the samples; sample s depends on the seed and on s alone.
     """
 
     probability: Float[np.ndarray, " M"]
@@ -138,25 +138,25 @@ def probability_stable(
     The distances of all samples are kept: 8 bytes for each sample and candidate.
 
     Args:
-        fractions: x of the entries, rows that add to 1; each element is among them.
-        energies: energies of the entries, eV/atom, on any reference, which the candidates share.
-        candidates: x' of the candidates.
-        candidate_energies: ε, eV/atom.
-        errors: errors of both.
-        entries: which entry each candidate is, −1 for none. Such a candidate has the energy and the
-            error of its entry, and its entry is not part of its hull; if it is the only one of an
-            element, its distance is 0.
-        samples: by default the number of members if an ensemble is the only error, else `SAMPLES`;
-            sample s has the member s modulo their number.
-        seed: not negative.
-        tolerance: eV/atom.
-        levels: levels of the quantiles, between 0 and 1.
-        competitors: number of competitors to return.
+        fractions: compositions x of the entries; rows add to 1, and pure elements are included.
+        energies: energies e of the entries, eV/atom, relative to any reference.
+        candidates: compositions x' of the candidates.
+        candidate_energies: energies ε of the candidates, eV/atom, with the reference of `energies`.
+        errors: errors of the energies of entries and candidates.
+        entries: the entry that each candidate is, −1 for none. Such a candidate has the energy and
+            the error of its entry, and its hull is that of the other entries; if it is the only
+            entry of an element, its distance is 0.
+        samples: number of samples; sample s uses member s modulo the number of members. Default:
+            the number of members if an ensemble is the only error, else `SAMPLES`.
+        seed: seed of the samples, not negative.
+        tolerance: a candidate is stable if its distance is at most this, eV/atom.
+        levels: levels of the quantiles to return, between 0 and 1.
+        competitors: number of competitors to return for each candidate.
 
     Raises:
         InputError: shapes that do not fit, numbers that are not finite, fractions that do not add
-            to 1, an element without an entry, a negative deviation, a matrix that is no covariance,
-            a candidate whose energy is not that of its entry.
+            to 1, an element without an entry, a negative standard deviation, a matrix that is not a
+            covariance, a candidate with another energy than its entry.
     """
     x, e, x_c, e_c = (
         np.asarray(a, float) for a in (fractions, energies, candidates, candidate_energies)
@@ -173,13 +173,13 @@ def probability_stable(
     hull = _SampledHull(x, e, x_c, which)
     distances = np.empty((samples, len(x_c)))
     shape = (len(x_c), len(x))
-    counts, listed = _counted([], shape), []
+    counts, listed = _counts([], shape), []
     for s, (e_s, e_cs) in enumerate(draws(x, e, x_c, e_c, which, errors, samples, seed)):
         heights, partners, shares = hull.mixtures(e_s)
         distances[s] = e_cs - heights
         listed.append((partners, shares))
         if len(listed) * partners.size >= KEYS or s == samples - 1:
-            counts, listed = counts + _counted(listed, shape), []
+            counts, listed = counts + _counts(listed, shape), []
 
     names, times = _most_often(counts, competitors)
     stable = (distances <= tolerance).mean(axis=0)
@@ -208,13 +208,13 @@ def draws(
     samples: int,
     seed: int,
 ) -> Iterator[tuple[Float[np.ndarray, " N"], Float[np.ndarray, " M"]]]:
-    """Yield e_s and ε_s, both minus x·c; sample s has its own random generator.
+    """Yield the energies of entries and candidates of each sample, both minus the hull's error x·c.
 
-    The energies of the entries do not depend on which candidates are sampled with them.
+    Each sample has its own random generator. The entries' energies do not depend on the candidates.
     """
     of_entry = which >= 0
     sigma, sigma_c = np.asarray(errors.hull, float), np.asarray(errors.candidates, float)
-    root = None if errors.elements is None else _root(errors.relative())
+    root = None if errors.elements is None else _square_root(errors.relative())
     for s in range(samples):
         rng = np.random.default_rng([seed, s])
         e_s = (
@@ -235,13 +235,13 @@ def draws(
 
 
 class _SampledHull:
-    """Decompositions of the candidates, as the energies of the entries change between samples.
+    """The hull of entries whose energies change from sample to sample, for fixed candidates.
 
     Attributes:
         x: fractions of the entries, [N, D].
         x_c: fractions of the candidates, [M, D].
-        which: entry that each candidate is, or −1, [M].
-        by_facets: whether candidates are compared with planes.
+        which: index of the entry that each candidate is, −1 for none, [M].
+        by_facets: whether mixtures are computed from facets, not by the simplex method.
     """
 
     def __init__(
@@ -257,14 +257,14 @@ class _SampledHull:
         self.by_facets = elements <= MOST_ELEMENTS and len(x_c) > 4**elements
         rows = np.flatnonzero(which >= 0) if self.by_facets else np.arange(len(x_c))
         self._start = np.zeros(x_c.shape, np.intp)
-        first = elements_of(x, e, which[rows])
+        first = elemental_start(x, e, which[rows])
         self._start[rows] = cheapest_mixtures(x, e, x_c[rows], first, which[rows])[1]
         if self.by_facets:
             vertices, planes, inverses = lower_facets(x, e)
             facets = highest(planes, x)[1]
             self._partners = vertices[facets]
             self._shares = np.einsum("nd,ndk->nk", x, inverses[facets])
-            # Next to a tie, shares may be negative: no mixture. Such an entry is always kept.
+            # Next to a tie, shares may be negative (no mixture). Such an entry is always kept.
             self._always = self._shares.min(axis=1) < -1e-9
             self._always[vertices] = True
         self._last: tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]] | None = None
@@ -272,7 +272,7 @@ class _SampledHull:
     def mixtures(
         self, e: Float[np.ndarray, " N"]
     ) -> tuple[Float[np.ndarray, " M"], Int[np.ndarray, "M D"], Float[np.ndarray, "M D"]]:
-        """Return heights, entries and shares; a hull that has not moved is not built again."""
+        """Return h(x), entries and shares of each mixture; the previous ones if e is unchanged."""
         if self._last is None or not np.array_equal(self._last[0], e):
             if self.by_facets:
                 mixtures = self._by_facets(e)
@@ -291,9 +291,9 @@ class _SampledHull:
         entries = kept[vertices[facets]]
         shares = np.einsum("md,mdk->mk", self.x_c, inverses[facets])
 
-        tied = np.flatnonzero(shares.min(axis=1) < -1e-9)  # coplanar facets: the wrong one chosen
+        tied = np.flatnonzero(shares.min(axis=1) < -1e-9)  # wrong one of coplanar facets
         if len(tied):
-            start = elements_of(self.x, e, np.full(len(tied), -1))
+            start = elemental_start(self.x, e, np.full(len(tied), -1))
             _, entries[tied], shares[tied] = cheapest_mixtures(self.x, e, self.x_c[tied], start)
         on = np.flatnonzero(self.which >= 0)
         on = on[e[self.which[on]] <= heights[on] + 1e-9]  # other entries do not change the hull
@@ -303,8 +303,8 @@ class _SampledHull:
         return heights, entries, np.where(shares > 1e-9, shares, 0.0)
 
 
-def _counted(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> csr_array:
-    """Return how often each entry takes part in the mixture of each candidate, [M, N]."""
+def _counts(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> csr_array:
+    """Return the number of mixtures of each candidate that contain each entry, [M, N]."""
     if not listed:
         nothing = np.zeros(0, np.int64)
         return csr_array((nothing, (nothing, nothing)), shape=shape)
@@ -317,7 +317,7 @@ def _counted(listed: Sequence[tuple[np.ndarray, np.ndarray]], shape: tuple[int, 
 def _most_often(
     counts: csr_array, most: int
 ) -> tuple[Int[np.ndarray, "M K"], Int[np.ndarray, "M K"]]:
-    """Return the entries of largest count of each row, and the counts."""
+    """Return for each candidate the `most` entries with the largest counts, and these counts."""
     rows = np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr))
     data = np.asarray(counts.data, np.int64)
     order = np.lexsort((counts.indices, -data, rows))
@@ -336,8 +336,8 @@ def _jeffreys_deviation(share: Float[np.ndarray, " M"], n: int) -> Float[np.ndar
     return np.sqrt(a * b / ((n + 1) ** 2 * (n + 2)))
 
 
-def _root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
-    """Return R with R Rᵀ the covariance, which may be singular."""
+def _square_root(covariance: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
+    """Return a matrix R with R Rᵀ = covariance, which may be singular."""
     values, vectors = np.linalg.eigh(covariance)
     return vectors * np.sqrt(np.maximum(values, 0.0))
 

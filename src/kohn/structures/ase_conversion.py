@@ -26,16 +26,16 @@ def from_ase(
 ) -> Structure:
     """Return the `Structure` of an `ase.Atoms`.
 
-    Labels are taken from the stored results of its calculator (so forces without constraints
+    Labels are taken from the stored results of the calculator (so forces without constraints
     applied), from `info` and from `arrays`. No calculation is started, and results of a Kohn
-    model are not labels.
+    model are not taken as labels.
 
     Args:
-        atoms: to convert. keys, labels: as in `read`. place: the place named in errors.
+        atoms: the atoms. keys, labels: as in `read`. place: the file and frame named in errors.
 
     Raises:
-        InputError: the geometry is not valid; a label cannot be used (see `labels`); the results
-            are for other positions.
+        InputError: the geometry is not valid; a label cannot be used (see `labels`); the
+            calculator's results are for other atoms, positions or cell.
     """
     raw = raw_from_ase(atoms, place or Place(), results=labels != "none")
     return structure_of(validated(raw), keys_to_read(keys), {}, KeysUsed(), labels)
@@ -65,27 +65,27 @@ def to_ase(structure: Structure) -> "Atoms":
     results: dict[str, Any] = {}
     for name, value in structure.labels.items():
         if name in RESULTS:
-            results[name] = voigt(value) if name == "stress" else _native(value)
+            results[name] = voigt(value) if name == "stress" else _float_or_array(value)
         elif "atoms" in PROPERTIES[name].shape:
             atoms.set_array(PROPERTIES[name].key, value)
         else:
-            atoms.info[PROPERTIES[name].key] = _native(value)
+            atoms.info[PROPERTIES[name].key] = _float_or_array(value)
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
 
 def voigt(tensor: np.ndarray) -> np.ndarray:
-    """Return xx yy zz yz xz xy of a symmetric [3, 3] array, [6]."""
+    """Return the Voigt components xx yy zz yz xz xy, [6], of a symmetric tensor [3, 3]."""
     return tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
 
 
 def raw_from_ase(atoms: "Atoms", place: Place, *, results: bool = True) -> RawFrame:
-    """Return a frame with uninterpreted keys, and with the results of its calculator if wanted."""
+    """Return an `ase.Atoms` as a raw frame, with the calculator's results if `results` is True."""
     info = {k: v for k, v in atoms.info.items() if k not in ("key_value_pairs", "data")}
     info.update(atoms.info.get("key_value_pairs", {}))
     arrays = {k: v for k, v in atoms.arrays.items() if k not in ("numbers", "positions")}
-    _sort_data(atoms.info.get("data", {}), len(atoms), info, arrays)
+    _add_data(atoms.info.get("data", {}), len(atoms), info, arrays)
     for name, value in _results(atoms, place).items() if results else ():
         if value is not None:
             (arrays if name in PER_ATOM_RESULTS else info)[name] = value
@@ -101,7 +101,7 @@ def raw_from_ase(atoms: "Atoms", place: Place, *, results: bool = True) -> RawFr
 
 
 def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
-    """Return the stored results of the calculator, and refuse results for other atoms."""
+    """Return the stored results of the calculator; refuse them if the atoms changed since then."""
     calculator = atoms.calc
     results = getattr(calculator, "results", None)
     if not results:
@@ -119,8 +119,8 @@ def _results(atoms: "Atoms", place: Place) -> dict[str, Any]:
     return dict(results)
 
 
-def _sort_data(data: Any, n: int, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Sort the `data` of a database row into `info` and `arrays`."""
+def _add_data(data: Any, n: int, info: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Add the `data` of a row of an ASE database to `info` and to the per-atom `arrays`."""
     for key, value in data.items() if isinstance(data, dict) else ():
         shape = np.shape(value) if isinstance(value, (list, np.ndarray)) else ()
         # With three atoms, three or nine numbers may also be a vector or a tensor.
@@ -131,5 +131,5 @@ def _sort_data(data: Any, n: int, info: dict[str, Any], arrays: dict[str, np.nda
             info[key] = value
 
 
-def _native(value: np.ndarray) -> Any:
+def _float_or_array(value: np.ndarray) -> Any:
     return float(value) if value.ndim == 0 else value

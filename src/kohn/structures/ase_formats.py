@@ -1,10 +1,10 @@
-"""Read files in any format that ASE reads, and correct what its readers invent or drop.
+"""Read files in any format that ASE reads, and correct errors of ASE's readers.
 
-- LAMMPS dumps have no energy, and ASE gives them 0; without a column of elements it takes types for
-  atomic numbers, and any units for those of `metal`.
+- LAMMPS dumps have no energy, and ASE sets it to 0; without a column of elements ASE takes atom
+  types for atomic numbers; and it takes all numbers to be in LAMMPS's units `metal`.
 - ASE keeps one species of a site that several species share, and fills sites that are partly empty.
 - ASE ignores the units that an ASE database states (as those of schnetpack do).
-- Steps of VASP's machine-learned force field have no electronic steps, which ASE expects.
+- Ionic steps of VASP's machine-learned force field lack the electronic steps that ASE expects.
 """
 
 import gzip
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 FULL = 1e-3
-"""Occupancies that differ from 1 by less than this are full."""
+"""A site is full if its occupancy differs from 1 by less than this."""
 HEADER = 200
-"""The number of first lines of a dump, within which its columns must be named."""
+"""The number of lines at the start of a LAMMPS dump that are searched for column names."""
 LAMMPS_UNITS = ("metal", "real", "electron", "si", "cgs")
-"""Styles of units in LAMMPS that ASE converts."""
+"""Unit styles of LAMMPS that ASE can convert."""
 
 
 def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
@@ -42,14 +42,14 @@ def frames_of_file(path: Path, name: str) -> Iterator[RawFrame]:
 
     Raises:
         InputError: ASE does not know the format, or cannot read the file; the file does not state
-            its elements, or has sites that are shared or not full.
+            its elements, or a site is shared by several species or partly empty.
     """
     from ase.io.formats import UnknownFileTypeError, filetype
 
     frame = 0
     try:
-        kind = filetype(str(path))
-        for raw in _readers().get(kind, _any)(path, name, kind):
+        file_format = filetype(str(path))
+        for raw in _readers().get(file_format, _read_ase)(path, name, file_format):
             yield raw
             frame += 1
     except UnknownFileTypeError as error:
@@ -75,7 +75,7 @@ Reader = Callable[[Path, str, str], Iterator[RawFrame]]
 
 
 def _readers() -> dict[str, Reader]:
-    """Return the readers other than `_any`: ASE's name of a format -> reader."""
+    """Return the readers of formats that need corrections: name of the format in ASE -> reader."""
     return {
         "db": _database,
         "json": _database,
@@ -86,17 +86,17 @@ def _readers() -> dict[str, Reader]:
     }
 
 
-def _any(path: Path, name: str, kind: str, **options: Any) -> Iterator[RawFrame]:
+def _read_ase(path: Path, name: str, file_format: str, **options: Any) -> Iterator[RawFrame]:
     import ase.io
 
-    stream = ase.io.iread(str(path), index=":", format=kind, **options)
+    stream = ase.io.iread(str(path), index=":", format=file_format, **options)
     for frame, atoms in enumerate(stream):
         _refuse_shared_sites(atoms, Place(name, frame))
         yield raw_from_ase(atoms, Place(name, frame))
 
 
 def _refuse_shared_sites(atoms: "Atoms", place: Place) -> None:
-    """Refuse sites of CIF files, and atoms of PDB files, that are shared or not full."""
+    """Refuse CIF sites and PDB atoms that are shared by several species or partly empty."""
     sites = atoms.info.get("occupancy")
     partial = []
     if isinstance(sites, dict):
@@ -115,10 +115,10 @@ def _refuse_shared_sites(atoms: "Atoms", place: Place) -> None:
         )
 
 
-def _vasprun(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
+def _vasprun(path: Path, name: str, file_format: str) -> Iterator[RawFrame]:
     frame = 0
     try:
-        for raw in _any(path, name, kind):
+        for raw in _read_ase(path, name, file_format):
             yield raw
             frame += 1
     except IndexError as error:
@@ -132,8 +132,8 @@ def _vasprun(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
         ) from error
 
 
-def _lammps_dump(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
-    """Yield frames with forces, if the dump has them, and without energy."""
+def _lammps_dump(path: Path, name: str, file_format: str) -> Iterator[RawFrame]:
+    """Yield the frames of a LAMMPS dump, with forces if the dump has them, and without energy."""
     head = list(islice(_lines(path), HEADER))
     columns = next((line.split()[2:] for line in head if line.startswith("ITEM: ATOMS")), [])
     if "element" not in columns and "mass" not in columns:
@@ -149,11 +149,11 @@ def _lammps_dump(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
     notes = ("a LAMMPS dump has no energy, and the 0 that ASE reads was left out",)
     if stated is None:
         notes += ("the dump states no units: those of LAMMPS's style metal (Å, eV/Å) were assumed",)
-    for raw in _any(path, name, kind, units=_lammps_units(stated, name)):
+    for raw in _read_ase(path, name, file_format, units=_lammps_units(stated, name)):
         yield replace(raw, info={k: v for k, v in raw.info.items() if k != "energy"}, notes=notes)
 
 
-def _lammps_binary(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
+def _lammps_binary(path: Path, name: str, file_format: str) -> Iterator[RawFrame]:
     raise InputError(
         "binary dumps do not say which columns they have, nor which elements",
         where=Place(name),
@@ -162,7 +162,7 @@ def _lammps_binary(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
     )
 
 
-def _lammps_data(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
+def _lammps_data(path: Path, name: str, file_format: str) -> Iterator[RawFrame]:
     text = "\n".join(_lines(path))
     if not re.search(r"^\s*(Masses|Atom Type Labels)\b", text, re.MULTILINE):
         raise InputError(
@@ -175,7 +175,7 @@ def _lammps_data(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
     notes = ("elements were determined from the masses of LAMMPS's types",)
     if stated is None:
         notes += ("the file states no units: those of LAMMPS's style metal (Å) were assumed",)
-    for raw in _any(path, name, kind, units=_lammps_units(stated and stated[1], name)):
+    for raw in _read_ase(path, name, file_format, units=_lammps_units(stated and stated[1], name)):
         yield replace(raw, notes=notes)
 
 
@@ -197,7 +197,7 @@ def _lines(path: Path) -> Iterator[str]:
             yield line.rstrip("\n")
 
 
-def _database(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
+def _database(path: Path, name: str, file_format: str) -> Iterator[RawFrame]:
     """Yield the rows of an ASE database, with their key-value pairs and data, in Kohn's units."""
     import ase.db
 
@@ -219,7 +219,7 @@ def _database(path: Path, name: str, kind: str) -> Iterator[RawFrame]:
 
 
 def _factor(unit: str | None, key: str, name: str) -> float:
-    """Return the size of a unit in Kohn's units."""
+    """Return the size of a unit in Kohn's units, and refuse an unknown unit."""
     size = factor(str(unit or ""))
     if size is None:
         raise InputError(
@@ -233,7 +233,7 @@ def _factor(unit: str | None, key: str, name: str) -> float:
 
 
 def _scale(atoms: "Atoms", factors: dict[str, float], length: float) -> None:
-    """Convert positions, cell and all values with a known factor to Kohn's units, in place."""
+    """Multiply positions and cell by `length`, and values by their `factors`, in place."""
     results = getattr(atoms.calc, "results", {})
     parts = (atoms.info.get("key_value_pairs", {}), atoms.info.get("data", {}), results)
     scaled = [

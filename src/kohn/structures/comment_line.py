@@ -1,13 +1,13 @@
-r"""Read and write the comment line of extended XYZ: key=value pairs, and words that mean true.
+r"""Read and write the comment line of extended XYZ: key=value pairs, and keys without a value.
 
     value   bare word | "text" | 'text' | {1 2 3} | "1 2 3" | [1, 2, 3] | [[1, 2], [3, 4]]
     number  an integer without leading zeros, or a real number with an exponent of d, D, e or E
-    truth   T true True TRUE F false False FALSE
+    bool    T true True TRUE F false False FALSE
 
-Words between delimiters are an array if all of them are numbers, or all are truths; else they are
-text. A backslash makes the next character literal (``\n`` in quotes is a new line). Text that
-starts with ``_JSON`` is JSON, as ASE writes it. An empty value is an empty text: the key after it
-is not its value.
+Words between delimiters are an array if all are numbers, or all are bools; else they are text. A
+backslash makes the next character literal (``\n`` in quotes is a new line). Text that starts with
+``_JSON`` is JSON, as ASE writes it. A value may be empty: in ``a= b=1`` it is an empty text. A key
+without ``=`` has the value True.
 
 Source: the specification of libAtoms/extxyz; single quotes, bare lists with commas, ``_JSON`` and
 nan are ASE's (`ase.io.extxyz`).
@@ -26,41 +26,41 @@ CLOSING = {'"': '"', "'": "'", "{": "}", "[": "]"}
 _TRUTH = {word: True for word in ("T", "true", "True", "TRUE")}
 _FALSEHOOD = {word: False for word in ("F", "false", "False", "FALSE")}
 LOGICAL = _TRUTH | _FALSEHOOD
-"""Words of logical values."""
+"""Word for a bool -> the bool."""
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]*)")
 _REAL = re.compile(
     r"[+-]?((?!0[0-9]+$)([0-9]+\.?[0-9]*|\.[0-9]+)([dDeE][+-]?[0-9]+)?|nan|inf(inity)?)",
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(r"""[\s=,"'{}\[\]\\]""")
-"""Characters that a text may have only in quotes."""
+"""Characters that a text may contain only if it is in quotes."""
 _NEXT_KEY = re.compile(r"""[A-Za-z_][^\s=,"'{}\[\]]*\s*=""")
 
 
 class NotReadable(ValueError):
-    """A comment line that cannot be read; the message says why."""
+    """The error for a comment line that cannot be read; its message gives the reason."""
 
 
 def parse(line: str) -> dict[str, Any]:
     """Return the keys of a comment line and their values.
 
     Returns:
-        key -> bool, int, float, text, or an array of numbers or truths (of any shape in square
-        brackets); lists and dicts of JSON.
+        key -> bool, int, float, text, an array of numbers or bools (of any shape in square
+        brackets), or a list or dict of JSON.
 
     Raises:
         NotReadable: a delimiter has no end; a key occurs twice with different values.
     """
     values: dict[str, Any] = {}
     for key, value in _pairs(line):
-        if key in values and not _same(values[key], value):
+        if key in values and not _equal(values[key], value):
             raise NotReadable(f"{key} occurs twice: {_shown(values[key])} and {_shown(value)}")
         values[key] = value
     return values
 
 
 def real(word: str) -> float:
-    """Return a real number, whose exponent may be written with d or D as in Fortran.
+    """Return a word as a real number; its exponent may be written with d or D as in Fortran.
 
     Raises:
         ValueError: the word is not a real number.
@@ -71,9 +71,9 @@ def real(word: str) -> float:
 
 
 def pair(key: str, value: Any) -> str:
-    """Return key=value, which `parse` and ASE read as the same value.
+    """Return the text key=value, which `parse` and ASE read as the same value.
 
-    Numbers have enough digits to be read back exactly. A value that is not a number, truth, text
+    Numbers have enough digits to be read back exactly. A value that is not a number, bool, text
     or array of numbers is written as JSON.
     """
     name = f'"{_escaped(key)}"' if _SPECIAL.search(key) or not key else key
@@ -92,7 +92,7 @@ def _word(x: bool | float) -> str:
 
 
 def _text(value: str) -> str:
-    """Return the text, in quotes if it would not be read as the same without them."""
+    """Return the text, in quotes if it would be read differently without them."""
     bare = value and not _SPECIAL.search(value)
     return value if bare else f'"{_escaped(value)}"'
 
@@ -148,16 +148,16 @@ def _value(line: str, at: int, key: str) -> tuple[Any, int]:
         return _array(line, at, key)
     if first in CLOSING:
         text, end = _quoted(line, at, key)
-        return _of_text(text), end
+        return _value_of_text(text), end
     end, text = at, ""
     while end < len(line) and not line[end].isspace():
         end += line[end] == "\\" and end + 1 < len(line)
         text, end = text + line[end], end + 1
-    return _of_text(text), end
+    return _value_of_text(text), end
 
 
 def _quoted(line: str, at: int, key: str) -> tuple[str, int]:
-    """Return the text between delimiters, and the position after it."""
+    """Return the text between the delimiters at the index `at`, and the index after them."""
     closing, text, end = CLOSING[line[at]], [], at + 1
     while end < len(line) and line[end] != closing:
         if line[end] == "\\" and end + 1 < len(line):
@@ -172,7 +172,7 @@ def _quoted(line: str, at: int, key: str) -> tuple[str, int]:
 
 
 def _array(line: str, at: int, key: str) -> tuple[Any, int]:
-    """Return nested lists in square brackets as an array, or as lists if they hold text."""
+    """Return an array (or lists of text) in square brackets at `at`, and the index after it."""
     depth, end, quoted = 0, at, False
     for end in range(at, len(line)):
         if line[end] == '"' and line[end - 1] != "\\":
@@ -186,11 +186,11 @@ def _array(line: str, at: int, key: str) -> tuple[Any, int]:
     items, rest = _items(line[at : end + 1], 1)
     if rest != end + 1 - at:
         raise NotReadable(f"the value of {key} has brackets that do not match")
-    return _joined(items), end + 1
+    return _array_of_lists(items), end + 1
 
 
 def _items(text: str, at: int) -> tuple[list[Any], int]:
-    """Return the words and lists up to the closing bracket, and the position after it."""
+    """Return the words and lists up to the closing bracket, and the index after it."""
     items: list[Any] = []
     while text[at] != "]":
         if text[at] == "[":
@@ -210,28 +210,28 @@ def _items(text: str, at: int) -> tuple[list[Any], int]:
     return items, at + 1
 
 
-def _joined(items: list[Any]) -> Any:
-    """Return nested lists of words as an array; the lists themselves if they cannot be one."""
+def _array_of_lists(items: list[Any]) -> Any:
+    """Return nested lists of words as an array of numbers or bools, or else without change."""
     try:
         words = np.array(items, dtype=np.str_)
     except ValueError:  # rows of different lengths
         return items
-    values = _of_words(words.ravel().tolist())
+    values = _array_of_words(words.ravel().tolist())
     return items if values is None else values.reshape(words.shape)
 
 
-def _of_text(text: str) -> Any:
-    """Return a number, a truth, an array of these, JSON, or the text."""
+def _value_of_text(text: str) -> Any:
+    """Return the value of a text: a number, a bool, an array of them, JSON, or the text itself."""
     if text.startswith("_JSON "):
-        return _of_json(text.removeprefix("_JSON "))
-    values = _of_words(re.findall(r"[^\s,]+", text))
+        return _value_of_json(text.removeprefix("_JSON "))
+    values = _array_of_words(re.findall(r"[^\s,]+", text))
     if values is None:
         return text
     return values[0].item() if len(values) == 1 else values
 
 
-def _of_words(words: list[str]) -> np.ndarray | None:
-    """Return all integers, all real numbers, or all truths; None if they are text, or absent."""
+def _array_of_words(words: list[str]) -> np.ndarray | None:
+    """Return words as an array of integers, real numbers or bools; None for text or no words."""
     if not words:
         return None
     if all(word in LOGICAL for word in words):
@@ -247,7 +247,7 @@ def _of_words(words: list[str]) -> np.ndarray | None:
         return None
 
 
-def _of_json(text: str) -> Any:
+def _value_of_json(text: str) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -259,7 +259,7 @@ def _of_json(text: str) -> Any:
     return array if array.ndim and array.dtype.kind in "ifb" else value
 
 
-def _same(a: Any, b: Any) -> bool:
+def _equal(a: Any, b: Any) -> bool:
     try:
         return bool(np.array_equal(a, b, equal_nan=True))
     except TypeError:  # text has no nan

@@ -1,14 +1,14 @@
-"""Read entries and structures of pymatgen, as its `as_dict` writes them, without pymatgen.
+"""Read entries and structures that pymatgen's `as_dict` wrote, without pymatgen.
 
-A file (.json, .json.gz) has one dict, a list of them, or {"entries": [...]}. A dict is an entry,
-a Structure or a Molecule, or a document with one under `structure`, as in the Materials Project;
-only entries have energies. For a ComputedStructureEntry,
+A file (.json, .json.gz) has one dict, a list of dicts, or {"entries": [...]}. A dict is an entry,
+a Structure, a Molecule, or a document with one of these under the key `structure`, as in the
+Materials Project; only entries have energies. Energies E and positions r_i of atoms i are
 
-    E = energy + Σ energy_adjustments            eV; `correction` if no adjustments are stated
-    r_i = abc_i · matrix                         Å, rows of the lattice; xyz if abc is missing
+    E = energy + Σ energy_adjustments       eV; energy + correction if no adjustments are stated
+    r_i = abc_i · matrix                    Å; rows of matrix: cell vectors; xyz if abc is missing
 
-`info` has id, functional, scheme and source, if they are known. Properties of sites (magnetic
-moments), and charges and spins that decorate species, are left out.
+`info` of a structure has id, functional, scheme and source, if they are known. Properties of sites
+(magnetic moments), and charges and spins that decorate species, are not read.
 """
 
 import gzip
@@ -31,12 +31,12 @@ from kohn.typing import Document
 
 SUFFIXES = (".json", ".json.gz")
 WHOLE = 1e-8
-"""Occupancies (or counts) that differ from whole ones by at most this are whole."""
+"""The tolerance for an occupancy of 1, and for numbers of atoms that must agree."""
 
 SPECIES = re.compile(r"([A-Za-z]+)(?:[\d.]*[+-])?(?:,?\w+=.*)?")
-"""An element, its charge, and other properties, as pymatgen writes them."""
+"""A species as pymatgen writes it: an element, its charge, and other properties."""
 ISOTOPES = {"D": "H", "T": "H"}
-"""Deuterium and tritium."""
+"""Symbols of deuterium and tritium -> symbol of hydrogen."""
 
 Entry = Document
 
@@ -58,7 +58,7 @@ def read_json(path: Path, name: str) -> Any:
 
 
 def listed(data: Any) -> list[Entry] | None:
-    """Return the dicts in the content of a JSON file; None if it has none of the forms above."""
+    """Return the list of dicts in the content of a JSON file; None if it has another form."""
     if isinstance(data, dict) and has_geometry(data):
         return [data]
     entries = data.get("entries") if isinstance(data, dict) else data
@@ -67,15 +67,15 @@ def listed(data: Any) -> list[Entry] | None:
 
 
 def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
-    """Yield the structures of entries with their energies, and structures alone.
+    """Yield a frame for each dict: an entry with its energy, or a structure alone.
 
     Args:
-        entries: the dicts.
+        entries: dicts of entries, structures, molecules or documents.
         name: the name of the file in errors.
 
     Raises:
-        InputError: an entry without structure, composition or energy, or one that `geometry`
-            refuses.
+        InputError: an entry has no structure, composition or energy, or `geometry` refuses its
+            structure.
     """
     for k, entry in enumerate(entries):
         place, where = Place(name, k), place_of(name, k)
@@ -103,12 +103,12 @@ def is_geometry(data: Document) -> bool:
 
 
 def has_geometry(data: Document) -> bool:
-    """Return whether a dict is a structure, or has one."""
+    """Return whether a dict is a Structure or a Molecule, or has one under `structure`."""
     return is_geometry(data) or has_structure(data)
 
 
 def _is_entry(data: Document) -> bool:
-    """Return whether a dict should have an energy: documents have structures without one."""
+    """Return whether a dict is an entry, which must have an energy, and not a document."""
     return {"energy", "composition"} <= set(data) or str(data.get("@class")).endswith("Entry")
 
 
@@ -117,7 +117,7 @@ def _is_molecule(structure: Document) -> bool:
 
 
 def place_of(name: str, k: int) -> str:
-    """Return the place of an entry, for messages."""
+    """Return the file and the number of an entry as text, for error messages."""
     return f"{name}, entry {k}"
 
 
@@ -135,22 +135,22 @@ def required(entry: Entry, where: str) -> None:
 
 
 def identity(entry: Entry) -> str | None:
-    """Return the entry_id of an entry, or else its material_id."""
+    """Return the entry_id of an entry, or else its material_id, or else None."""
     name = entry.get("entry_id") or entry.get("material_id")
     name = name or (entry.get("data") or {}).get("material_id")
     return None if name is None else str(name)
 
 
 def total_energy(entry: Entry, where: str) -> float:
-    """Return the energy with its corrections, eV. Raises InputError, as `correction` does."""
+    """Return the corrected energy of an entry, eV. Raises InputError, as `correction` does."""
     return number(entry["energy"], "energy", where) + correction(entry, where)
 
 
 def correction(entry: Entry, where: str) -> float:
-    """Return the sum of the energy adjustments, eV; the correction if they are not stated.
+    """Return the sum of an entry's energy adjustments, eV; `correction` if it has no adjustments.
 
     Raises:
-        InputError: both are stated, and disagree.
+        InputError: the sum and the `correction` of the entry disagree.
     """
     adjustments = entry.get("energy_adjustments") or ()
     stated = entry.get("correction")
@@ -170,7 +170,7 @@ def correction(entry: Entry, where: str) -> float:
 
 
 def adjustment_value(a: Document) -> float | None:
-    """Return one adjustment, eV; None if its kind is not known."""
+    """Return the value of one energy adjustment, eV; None if its kind is not known."""
     if a.get("value") is not None:
         return float(a["value"])
     if a.get("adj_per_atom") is not None and a.get("n_atoms") is not None:
@@ -181,7 +181,7 @@ def adjustment_value(a: Document) -> float | None:
 
 
 def number(value: Any, name: str, where: str) -> float:
-    """Return an energy as a number. Raises InputError."""
+    """Return an energy as a float. Raises InputError if it is not a number."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -195,7 +195,7 @@ def number(value: Any, name: str, where: str) -> float:
 
 
 def composition(given: str | Mapping[str, float], where: str) -> dict[str, float]:
-    """Return symbol -> number of atoms. Raises InputError."""
+    """Return a composition as symbol -> number of atoms. Raises InputError if this fails."""
     from ase.formula import Formula
 
     atoms: dict[str, float] = {}
@@ -235,20 +235,20 @@ def is_whole(entry: Entry, counts: Mapping[str, float]) -> bool:
     Normalised entries have the composition of a part of their cell.
     """
     sites = entry["structure"].get("sites") or () if has_structure(entry) else ()
-    return len(sites) == sum(counts.values()) and all(_species(s) is not None for s in sites)
+    return len(sites) == sum(counts.values()) and all(_only_species(s) is not None for s in sites)
 
 
 def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> RawFrame:
-    """Return the structure of an entry, with its energy as a label.
+    """Return the structure of an entry as a raw frame, with the energy in `info`.
 
     Args:
         entry: the dict, with a structure.
-        counts: its composition, symbol -> number of atoms; None for a structure without energy.
-        place: the file, and the number of the entry as the frame.
+        counts: symbol -> number of atoms in the composition; None for a structure without energy.
+        place: the file, and the number of the entry in it as the frame.
 
     Raises:
         InputError: the lattice or coordinates are missing, or not finite; a site is shared by
-            several species, or not full; the atoms are not those of the composition.
+            several species or partly empty; the atoms are not those of the composition.
     """
     where, structure = place_of(str(place.file), place.frame or 0), entry["structure"]
     cell, periodic = _lattice(structure, where)
@@ -274,12 +274,12 @@ def geometry(entry: Entry, counts: Mapping[str, float] | None, place: Place) -> 
 
 
 def _lattice(structure: Document, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return cell vectors as rows, Å, and periodic flags; all three are set if none are stated."""
+    """Return cell vectors as rows, Å, and three periodic flags, which are True if not stated."""
     if _is_molecule(structure):
         return np.zeros((3, 3)), np.zeros(3, bool)
     lattice = structure.get("lattice") or {}
-    matrix = _array(lattice.get("matrix"), (3, 3))
-    flags = _array(lattice.get("pbc") or (1, 1, 1), (3,))
+    matrix = _finite_array(lattice.get("matrix"), (3, 3))
+    flags = _finite_array(lattice.get("pbc") or (1, 1, 1), (3,))
     if matrix is None or flags is None:
         raise InputError(
             "the lattice of the structure is missing, or not finite",
@@ -296,7 +296,7 @@ def _numbers(structure: Document, where: str) -> np.ndarray:
     numbers, known = [], {}
     sites: list[Document] = structure.get("sites") or []
     for i, site in enumerate(sites):
-        species = _species(site)
+        species = _only_species(site)
         if species is None:
             occupants = site.get("species") or []
             occupancies = ", ".join(f"{s.get('element')} {s.get('occu')}" for s in occupants)
@@ -313,12 +313,12 @@ def _numbers(structure: Document, where: str) -> np.ndarray:
     return np.array(numbers, dtype=np.int32)
 
 
-def _species(site: Document) -> str | None:
-    """Return the one species that fills a site, or None."""
+def _only_species(site: Document) -> str | None:
+    """Return the species that fills a site alone; None if no species does."""
     species = site.get("species") or ()
     if len(species) != 1:
         return None
-    occupancy = _array(species[0].get("occu", 1), ())
+    occupancy = _finite_array(species[0].get("occu", 1), ())
     if occupancy is None or abs(occupancy - 1) > WHOLE:
         return None
     return str(species[0].get("element"))
@@ -338,7 +338,7 @@ def _positions(structure: Document, cell: np.ndarray, where: str) -> np.ndarray:
     positions = np.zeros((len(structure["sites"]), 3))
     for i, site in enumerate(structure["sites"]):
         fractional = site.get("abc") is not None
-        row = _array(site.get("abc" if fractional else "xyz"), (3,))
+        row = _finite_array(site.get("abc" if fractional else "xyz"), (3,))
         if row is None:
             raise InputError(
                 "the coordinates of a site are missing, or not finite",
@@ -351,8 +351,8 @@ def _positions(structure: Document, cell: np.ndarray, where: str) -> np.ndarray:
     return positions
 
 
-def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return finite numbers of this shape, or None."""
+def _finite_array(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return `value` as an array if it has this shape and finite numbers, else None."""
     try:
         array = np.array(value, dtype=np.float64)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Provide facts about the elements, so that other rooms need not import ASE."""
+"""Provide data of the elements, so that other modules need not import ASE."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def symbol(number: int) -> str:
 
 
 def atomic_number(element: int | str) -> int:
-    """Return the atomic number of a symbol, or of an atomic number itself.
+    """Return the atomic number of an element, given as a symbol or as an atomic number.
 
     Raises:
         InputError: the element does not exist.
@@ -40,14 +40,14 @@ def atomic_number(element: int | str) -> int:
 
 
 def covalent_radii(numbers: np.ndarray) -> np.ndarray:
-    """Return covalent radii in Å of atomic numbers (Cordero et al., Dalton Trans. 2008, 2832)."""
+    """Return covalent radii of atoms, Å (Cordero et al., Dalton Trans. 2008, 2832)."""
     from ase.data import covalent_radii as radii
 
     return np.asarray(radii, dtype=np.float64)[numbers]
 
 
 def formula(numbers: np.ndarray) -> str:
-    """Return the formula in alphabetical order of symbols: 'C2H6O'."""
+    """Return the formula of atoms, with symbols in alphabetical order: 'C2H6O'."""
     values, counts = np.unique(numbers, return_counts=True)
     parts = sorted((symbol(z), int(n)) for z, n in zip(values, counts, strict=True))
     return "".join(f"{s}{n if n > 1 else ''}" for s, n in parts)

@@ -1,4 +1,4 @@
-"""Read extended XYZ frame by frame, with exact places in every error.
+"""Read extended XYZ frame by frame; errors name the file, frame and line.
 
 `comment_line` reads the comment line. The rows are parsed here, because ASE neither names the
 line of an error nor refuses a row with too many columns, and stops silently at a blank line.
@@ -23,13 +23,13 @@ from kohn.structures.raw_frames import RawFrame
 from kohn.units import ATOMIC_UNITS, UNIT_NAMES
 
 PLAIN = "species:S:1:pos:R:3"
-"""Columns of a frame that does not state them."""
+"""The columns of a frame without `Properties`."""
 ELEMENTS = ("species", "element", "elements", "symbol", "symbols")
 """Names of the column of chemical symbols; Kohn writes the first."""
 CELLS = ("cell", "box", "lattice")
-"""Words in the keys that other programs use for Lattice."""
+"""Words in keys that other programs use instead of `Lattice`."""
 FLAGS = ("periodic", "periodicity", "boundary", "boundary_conditions")
-"""Keys that other programs use for pbc."""
+"""Keys that other programs use instead of `pbc`."""
 
 
 def frames(path: Path, name: str) -> Iterator[RawFrame]:
@@ -68,7 +68,7 @@ def frames(path: Path, name: str) -> Iterator[RawFrame]:
 
 
 def _not_utf8(path: Path, place: Place) -> InputError:
-    """Return the error of the first line that cannot be decoded."""
+    """Return the error for the first line of a file that is not in UTF-8."""
     binary = False
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as stream:
         for number, line in enumerate(stream, start=1):
@@ -95,7 +95,7 @@ def _not_utf8(path: Path, place: Place) -> InputError:
 
 
 def looks_like_xyz(path: Path) -> bool:
-    """Return whether the first line that is not blank is a whole number."""
+    """Return whether the first line of a file that is not blank is a number of atoms, as in XYZ."""
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
@@ -189,18 +189,18 @@ def _comment(line: str, place: Place) -> tuple[dict[str, Any], list[str]]:
             received=stated[0],
             fix="convert the numbers (kohn.units has the factors), and remove the unit",
         )
-    notes = [_renamed(info, key, place) for key in ("Properties", "Lattice", "pbc")]
+    notes = [_rename_key(info, key, place) for key in ("Properties", "Lattice", "pbc")]
     return info, [note for note in notes if note]
 
 
 def _has_keys(line: str) -> bool:
-    """Return whether a line has known keys, so that it is more than a remark."""
+    """Return whether a comment line has known keys, and so is more than a remark."""
     keys = {"properties", "lattice", "pbc", *(key.lower() for key in known_keys())}
     return any(key.lower() in keys for key in re.findall(r"""([^\s=,"']+)\s*=""", line))
 
 
-def _renamed(info: dict[str, Any], key: str, place: Place) -> str:
-    """Rename a key that differs from `key` only in case, and return a note of it."""
+def _rename_key(info: dict[str, Any], key: str, place: Place) -> str:
+    """Rename a key equal to `key` but for case, and return a note; '' if there is no such key."""
     others = [k for k in info if k != key and k.lower() == key.lower()]
     if not others:
         return ""
@@ -216,7 +216,7 @@ def _renamed(info: dict[str, Any], key: str, place: Place) -> str:
 
 
 def _refuse_other_names(info: dict[str, Any], no_cell: bool, no_flags: bool, place: Place) -> None:
-    """Refuse cells and flags under other names than in extended XYZ, which would be lost."""
+    """Refuse a cell or periodic flags under a key of another program: they would be lost."""
     for key, value in info.items():
         numbers = np.asarray(value)
         sizes = (3, 6, 9) if key.lower() in CELLS else (6, 9)
@@ -256,7 +256,7 @@ def _cell(lattice: Any, place: Place) -> np.ndarray:
 
 
 def _periodic(flags: Any, has_cell: bool, place: Place) -> np.ndarray:
-    """Return `pbc` as three flags; without it, a frame that has a cell is periodic."""
+    """Return `pbc` as three flags; without `pbc`, a frame that has a cell is periodic."""
     array = np.array(has_cell if flags is None else flags)
     if array.shape not in ((), (1,), (3,)) or not np.isin(array, (False, True)).all():
         raise InputError(
@@ -300,7 +300,7 @@ def _columns(properties: Any, place: Place) -> list[tuple[str, str, int]]:
 def _table(
     rows: list[str], columns: list[tuple[str, str, int]], place: Place
 ) -> dict[str, np.ndarray]:
-    """Return the per-atom columns by name; every row must have exactly the stated columns."""
+    """Return name -> per-atom array; every row must have exactly the columns that are stated."""
     width = sum(count for _, _, count in columns)
     words = [row.split() for row in rows]
     for k, row in enumerate(words):
@@ -351,7 +351,7 @@ def _convert(part: list[list[str]], kind: str, name: str, place: Place) -> np.nd
 
 
 def _numbers(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
-    """Return atomic numbers, from the column of symbols or of numbers; both must agree."""
+    """Return atomic numbers from the column of symbols or of numbers; if both exist, they agree."""
     symbols = next((arrays.pop(name) for name in ELEMENTS if name in arrays), None)
     stated = next((arrays.pop(name) for name in ("Z", "numbers") if name in arrays), None)
     if symbols is None and stated is None:
@@ -378,7 +378,7 @@ def _numbers(arrays: dict[str, np.ndarray], place: Place) -> np.ndarray:
 
 
 def _refuse_types(symbols: np.ndarray, place: Place) -> None:
-    """Refuse numbers instead of symbols: types of a simulation, or atomic numbers."""
+    """Refuse numbers in the column of symbols: atom types of a simulation, or atomic numbers."""
     numbers = [k for k, word in enumerate(symbols.tolist()) if str(word).isdigit()]
     if numbers:
         raise InputError(

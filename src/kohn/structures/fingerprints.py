@@ -8,9 +8,10 @@ For each atom i and each of a few radial functions g_k,
 
     rho_ki = sum_j w(Z_j) g_k(r_ij),    g_k(r) = sin(k pi r / r_c) (1 - (r / r_c)^2)^3 / k,
 
-over all neighbours within r_c, images included; in molecules also the distance of i from the
-centroid. For each element the values are sorted, which removes the order of the atoms without
-jumps. Number of atoms, composition and periodicity must agree exactly, the volume nearly.
+over all neighbours j within the cutoff r_c, images included, with a weight w for each element; in
+molecules also the distance of i from the centroid. For each element the values are sorted, so that
+the order of the atoms does not matter and the values do not jump. Number of atoms, composition and
+periodicity must agree exactly, the volume nearly.
 
 Limits: mirror images are the same. A structure and its supercell are different. Two structures
 are taken for the same if they differ in no neighbourhood within 5 Å (nor, in a molecule, in the
@@ -27,20 +28,20 @@ from kohn.structures.neighbours import displacements, pairs
 from kohn.structures.structure import Structure
 
 CUTOFF = 5.0
-"""r_c, Å."""
+"""The cutoff r_c, Å."""
 FUNCTIONS = 4
-"""The number of radial functions."""
+"""The number of radial functions g_k."""
 TOLERANCE = 4e-4
-"""Largest difference of a component between structures that are the same."""
+"""The largest difference of a fingerprint component between structures that are the same."""
 ORIENTATION_TOLERANCE = 1e-4
-"""Largest difference of a component of `orientation` between copies that are not turned."""
+"""The largest difference of a component of `orientation` between copies not rotated."""
 
 
 def fingerprint(structure: Structure) -> np.ndarray:
-    """Return a vector that does not depend on how a structure is placed, ordered or wrapped.
+    """Return a vector that does not change if a structure is rotated, moved, reordered or wrapped.
 
     Returns:
-        float64 [n * FUNCTIONS + n + 1]; comparable if `kind` agrees.
+        float64 [n * FUNCTIONS + n + 1] of n atoms; comparable if `composition_hash` agrees.
     """
     n = len(structure)
     i, j, r = pairs(structure, CUTOFF)
@@ -63,10 +64,11 @@ def fingerprint(structure: Structure) -> np.ndarray:
 
 
 def orientation(structure: Structure) -> np.ndarray:
-    """Return the orientation, which distinguishes rotated structures with one fingerprint.
+    """Return a vector that differs between rotated copies, which have the same fingerprint.
 
-    It is sum_ij w_i w_j g_k(r_ij) r_ij,a r_ij,b / r_ij^2, which does not change with translation,
-    order of the atoms, lattice shifts or inversion.
+    It is sum_ij w_i w_j g_k(r_ij) r_ij,a r_ij,b / r_ij^2, with weights w of the elements and radial
+    functions g_k. It does not change with translation, order of the atoms, lattice shifts or
+    inversion.
 
     Returns:
         float64 [FUNCTIONS * 9], divided by the number of atoms.
@@ -80,34 +82,34 @@ def orientation(structure: Structure) -> np.ndarray:
 
 
 def _radial(r: np.ndarray) -> np.ndarray:
-    """Return g_k(r) [FUNCTIONS, pairs]."""
+    """Return the radial functions g_k(r), [FUNCTIONS, pairs]."""
     k = np.arange(1, FUNCTIONS + 1)[:, None]
     x = r / CUTOFF
     return np.sin(k * np.pi * x) * (1 - x**2) ** 3 * (1 / k)
 
 
-def kind(structure: Structure) -> str:
-    """Return a hash of composition and periodicity, which must agree exactly."""
+def composition_hash(structure: Structure) -> str:
+    """Return a hash of composition and periodicity, equal for structures that are the same."""
     numbers = np.sort(structure.numbers).astype("<i4").tobytes()
     flags = np.sort(structure.periodic).tobytes()
     return hashlib.sha256(numbers + flags).hexdigest()
 
 
 def duplicates(structures: Sequence[Structure], *, tolerance: float = TOLERANCE) -> np.ndarray:
-    """Number the distinct structures.
+    """Return a number for each structure, equal for structures that are the same.
 
     Returns:
-        int64 [structures]: the same number for structures that are the same (or linked by
-        others that are), counted from 0 in the order of first appearance.
+        int64 [structures], counted from 0 in the order of first appearance. If A is the same as B,
+        and B as C, all three have one number.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    by_kind: dict[str, list[int]] = {}
+    by_hash: dict[str, list[int]] = {}
     for index, structure in enumerate(structures):
-        by_kind.setdefault(kind(structure), []).append(index)
+        by_hash.setdefault(composition_hash(structure), []).append(index)
     links = [np.empty((0, 2), dtype=np.int64)]
-    for members in by_kind.values():
+    for members in by_hash.values():
         if len(members) > 1:
             vectors = np.stack([fingerprint(structures[m]) for m in members])
             links.append(np.array(members)[_close(vectors, tolerance)])

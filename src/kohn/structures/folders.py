@@ -1,4 +1,4 @@
-"""Choose which files below a folder of calculations are read, and say why others are not."""
+"""Choose the files below a folder that are read, and give the reason for each other file."""
 
 import os
 import re
@@ -17,40 +17,40 @@ WITH_RESULTS = frozenset(
         *("onetep-out", "elk", "qbox", "dmol-arc", "lammps-dump-text"),
     }
 )
-"""ASE's names of formats that hold energies or forces."""
+"""File formats, as named by ASE, that have energies or forces."""
 GEOMETRIES = frozenset(
     {"aims", "cfg", "cif", "gen", "mol", "proteindatabank", "sdf", "vasp", "xsf", "xyz"}
 )
-"""ASE's names of formats that hold structures alone, read if a folder has nothing else."""
+"""File formats, as named by ASE, of structures alone; read if a folder has no results."""
 
 
 def calculations_below(folder: Path, name: str) -> tuple[list[Path], list[UnreadFile]]:
-    """Return the files below a folder that hold structures with results, or else structures alone.
+    """Return the files below a folder that have energies or forces, or else those with structures.
 
-    Of a VASP calculation, vasprun.xml is read and OUTCAR is not. Hidden files are ignored.
+    OUTCAR is not read if vasprun.xml is next to it. Hidden files are ignored.
 
     Args:
         folder: the folder to search, with all folders in it.
         name: the name of the folder in errors.
 
     Returns:
-        Paths in the order of their names, and the files that are not read.
+        The paths to read, in the order of their names, and the files that are not read.
 
     Raises:
         InputError: no file can be read.
     """
-    kinds = {path: _kind(path) for path in _files(folder)}
-    for known in (WITH_RESULTS, GEOMETRIES):
-        taken = [path for path, kind in kinds.items() if kind in known]
-        if taken:
-            left = {path: "no format of structures with results" for path in kinds}
-            for path in taken:
-                del left[path]
-            for path in _repeats(taken):
-                left[path] = "the same calculation as vasprun.xml next to it"
-            read = [path for path in taken if path not in left]
-            return read, [UnreadFile(str(path), reason) for path, reason in left.items()]
-    examples = ", ".join(str(path.relative_to(folder)) for path in list(kinds)[:5])
+    formats = {path: _file_format(path) for path in _files(folder)}
+    for readable in (WITH_RESULTS, GEOMETRIES):
+        paths = [path for path, file_format in formats.items() if file_format in readable]
+        if paths:
+            unread = {path: "no format of structures with results" for path in formats}
+            for path in paths:
+                del unread[path]
+            for path in _repeats(paths):
+                unread[path] = "the same calculation as vasprun.xml next to it"
+            read = [path for path in paths if path not in unread]
+            return read, [UnreadFile(str(path), reason) for path, reason in unread.items()]
+    examples = ", ".join(str(path.relative_to(folder)) for path in list(formats)[:5])
     raise InputError(
         "the folder has nothing that can be read",
         where=Place(name),
@@ -70,8 +70,8 @@ def _files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _kind(path: Path) -> str | None:
-    """Return ASE's name of the format of a file; None if it is not known."""
+def _file_format(path: Path) -> str | None:
+    """Return the file format as named by ASE; None if it is not known."""
     from ase.io.formats import UnknownFileTypeError, filetype
 
     if path.suffix in (".xyz", ".extxyz") or path.name.endswith((".xyz.gz", ".extxyz.gz")):
@@ -85,7 +85,7 @@ def _kind(path: Path) -> str | None:
 
 
 def _has_entries(path: Path) -> bool:
-    """Return whether a JSON file has entries or structures of pymatgen, or is an ASE database."""
+    """Return whether a JSON file is an ASE database, or has structures of pymatgen."""
     try:
         data = computed_entries.read_json(path, str(path))
     except InputError:
@@ -96,12 +96,12 @@ def _has_entries(path: Path) -> bool:
     return isinstance(data, dict) and "ids" in data
 
 
-def _repeats(taken: list[Path]) -> list[Path]:
-    """Return OUTCARs next to a vasprun.xml, and second copies of either."""
+def _repeats(paths: list[Path]) -> list[Path]:
+    """Return OUTCARs next to a vasprun.xml, and compressed copies of a file next to it."""
     repeats = []
-    for path in taken:
+    for path in paths:
         stem = re.sub(r"\.(gz|bz2|xz)$", "", path.name)
-        siblings = {p.name for p in taken if p.parent == path.parent and p != path}
+        siblings = {p.name for p in paths if p.parent == path.parent and p != path}
         if stem.startswith("OUTCAR"):
             tail = stem.removeprefix("OUTCAR")
             same = {f"vasprun.xml{tail}", f"vasprun{tail}.xml"}

@@ -1,7 +1,7 @@
-"""Turn the keys of a file into the labels of the table, without silent guesses.
+"""Turn the keys of a file into labels of the table `PROPERTIES`, without silent guesses.
 
 Each property is read from the key that the user names, or else from the first of its `REF_` key and
-its aliases that the frame has. Keys that were read are counted, and nearly right keys recorded.
+its aliases that the frame has. Keys that were read are counted; nearly right keys are recorded.
 """
 
 import re
@@ -18,10 +18,10 @@ from kohn.structures.structure import Structure, Unusable
 from kohn.units import factor
 
 LabelPolicy: TypeAlias = Literal["all", "finite", "usable", "none"]
-"""The treatment of labels that cannot be used: 'all' refuses them; 'finite' leaves out those that
-are not finite and refuses others; 'usable' leaves out all of them; 'none' reads no labels."""
+"""The treatment of labels that cannot be used: 'all' refuses them; 'finite' skips those that are
+not finite and refuses the others; 'usable' skips all of them; 'none' reads no labels."""
 ASYMMETRY = 0.05
-"""Largest difference between halves of a tensor taken as noise, over its largest component."""
+"""The largest asymmetry taken as noise, as a fraction of a tensor's largest component."""
 
 UNCERTAIN = frozenset({"mu", "alpha", "initial_charges"})
 """Aliases so short or general that they may mean something else: if the shape does not fit, they
@@ -30,13 +30,13 @@ stay in the other information and are not refused."""
 
 @dataclass
 class KeysUsed:
-    """The keys of the frames of one file, as they were read.
+    """A count of the keys that were read from the frames of one file.
 
     Attributes:
         used: property name -> key -> number of frames.
-        others: keys that are not labels -> shape of a value, and whether it is per atom.
+        others: key that is not a label -> shape of its value, and whether it is per atom.
         notes: note -> number of frames.
-        unusable: labels that were left out.
+        unusable: labels that were skipped because they cannot be used.
     """
 
     used: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -46,15 +46,15 @@ class KeysUsed:
 
 
 class _NotFinite(InputError):
-    """A label that is not a finite number, as some programs write a missing one."""
+    """The error for a label that is not finite, as some programs write a missing label."""
 
 
 @dataclass(frozen=True)
 class KeysToRead:
-    """The keys to look for.
+    """The keys from which each property is read.
 
     Attributes:
-        keys: property name -> the only key to read it from, named by the user.
+        keys: property name -> its only key, named by the user.
         names: property name -> keys to try, in this order, for all properties.
     """
 
@@ -63,7 +63,7 @@ class KeysToRead:
 
 
 def keys_to_read(keys: dict[str, str] | None = None, energy: str = "energy") -> KeysToRead:
-    """Return the keys to look for if the user names some of them.
+    """Return the keys from which each property is read, if the user names some of them.
 
     Args:
         keys: property name -> key in the file.
@@ -103,13 +103,13 @@ def structure_of(
     tally: KeysUsed,
     policy: LabelPolicy = "all",
 ) -> Structure:
-    """Return a structure with the labels of a raw frame.
+    """Return the structure of a raw frame, with its labels.
 
     Args:
-        raw: the frame; its geometry must be settled already.
-        want: the keys to look for.
-        weights: config_type -> weight.
-        tally: the keys of the frame are added to it.
+        raw: the frame, already checked by `validated`.
+        want: the keys from which each property is read.
+        weights: config_type -> weight in losses.
+        tally: the counts of keys, to which those of the frame are added.
         policy: the treatment of labels that cannot be used.
 
     Raises:
@@ -156,7 +156,7 @@ def structure_of(
 def _labels(
     raw: RawFrame, want: KeysToRead, tally: KeysUsed, policy: LabelPolicy
 ) -> tuple[dict[str, np.ndarray], dict[str, str], set[str]]:
-    """Return the labels of a frame, the key that each was read from, and keys that are left out."""
+    """Return the labels of a frame, the key of each label, and the keys that were skipped."""
     labels: dict[str, np.ndarray] = {}
     used: dict[str, str] = {}
     dropped: set[str] = set()
@@ -169,7 +169,7 @@ def _labels(
         tally.unusable.append(Unusable(label, key, error.message, raw.place, error.where))
 
     for p in PROPERTIES.values():
-        key = _key_for(p, _readable(p, want, raw), raw)
+        key = _key_for(p, _keys_to_try(p, want, raw), raw)
         if key is None:
             continue
         if p.name in ("stress", "virial") and not _has_volume(raw):
@@ -189,15 +189,15 @@ def _labels(
     return labels, used, dropped
 
 
-def _readable(p: Property, want: KeysToRead, raw: RawFrame) -> tuple[str, ...]:
-    """Return the keys to try; for a frame with predictions, those that hold no prediction."""
+def _keys_to_try(p: Property, want: KeysToRead, raw: RawFrame) -> tuple[str, ...]:
+    """Return the keys to try for a property, without those that hold predictions of a model."""
     if PREDICTED_BY not in raw.info or p.name in want.keys:
         return want.names[p.name]
     return tuple(key for key in want.names[p.name] if key.lower() not in PROPERTIES)
 
 
 def _has_volume(raw: RawFrame) -> bool:
-    """Return whether stress has a meaning: some periodic direction, and a cell with a volume."""
+    """Return whether a frame can have a stress: it is periodic, and its cell has a volume."""
     return bool(raw.periodic.any()) and abs(np.linalg.det(raw.cell)) > 1e-6
 
 
@@ -220,11 +220,11 @@ def _refuse_units(raw: RawFrame, policy: LabelPolicy) -> None:
 
 
 def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.ndarray:
-    """Return the label as a float64 array of the shape in the table.
+    """Return the value of a key as a label: a float64 array of the shape of the property.
 
     Tensors may come as 3×3 or 9 numbers, and a stress or virial as 6 in Voigt order
-    xx yy zz yz xz xy. The symmetric part of a tensor is taken; if more than rounding is lost,
-    `tally` notes it.
+    xx yy zz yz xz xy. The symmetric part of a tensor is taken; if this
+    changes it by more than rounding, a note is added to `tally`.
     """
     per_atom = "atoms" in p.shape
     value = raw.arrays[key] if per_atom and key in raw.arrays else raw.info.get(key)
@@ -244,7 +244,7 @@ def label_value(p: Property, key: str, raw: RawFrame, tally: KeysUsed) -> np.nda
     array = _reshape(array, p)
     if array.shape != shape:
         raise _wrong_shape(p, key, array.shape, shape, raw)
-    _finite(array, key, raw, per_atom and key in raw.arrays)
+    _refuse_not_finite(array, key, raw, per_atom and key in raw.arrays)
     return _symmetric(array, key, raw, tally) if p.shape == (3, 3) else array
 
 
@@ -267,18 +267,18 @@ def near_keys(tally: KeysUsed) -> dict[str, str]:
 
 
 def _key_for(p: Property, names: tuple[str, ...], raw: RawFrame) -> str | None:
-    """Return the key under which this frame has the property, or None."""
+    """Return the first of the keys under which this frame has the property, or None."""
     for key in names:
-        if _has(p, key, raw) and not (key in UNCERTAIN and not _fits(p, key, raw)):
+        if _has_key(p, key, raw) and not (key in UNCERTAIN and not _fits_shape(p, key, raw)):
             return key
     return None
 
 
-def _has(p: Property, key: str, raw: RawFrame) -> bool:
+def _has_key(p: Property, key: str, raw: RawFrame) -> bool:
     return key in raw.info or ("atoms" in p.shape and key in raw.arrays)
 
 
-def _fits(p: Property, key: str, raw: RawFrame) -> bool:
+def _fits_shape(p: Property, key: str, raw: RawFrame) -> bool:
     value = raw.arrays.get(key, raw.info.get(key)) if "atoms" in p.shape else raw.info[key]
     try:
         array = _reshape(np.array(value, dtype=np.float64), p)
@@ -288,7 +288,7 @@ def _fits(p: Property, key: str, raw: RawFrame) -> bool:
 
 
 def _could_be(shape: tuple[int, ...], per_atom: bool, name: str) -> bool:
-    """Return whether a value of this shape could be this property."""
+    """Return whether a value of this shape could be the property called `name`."""
     p = PROPERTIES[name]
     if per_atom or "atoms" in p.shape:
         return per_atom and "atoms" in p.shape and shape[1:] == p.shape[1:]
@@ -324,7 +324,7 @@ def _wrong_shape(
     )
 
 
-def _finite(array: np.ndarray, key: str, raw: RawFrame, in_rows: bool) -> None:
+def _refuse_not_finite(array: np.ndarray, key: str, raw: RawFrame, in_rows: bool) -> None:
     bad = np.argwhere(~np.isfinite(array))
     if len(bad) == 0:
         return
@@ -360,20 +360,20 @@ def _virial_to_stress(
     raw: RawFrame,
     tally: KeysUsed,
 ) -> None:
-    """Set stress = -virial / V, if the frame has a virial and no other stress."""
+    """Set stress = -virial / V (V: cell volume), if the frame has a virial but no other stress."""
     if "virial" not in labels:
         return
     stress = -labels.pop("virial") / abs(np.linalg.det(raw.cell))
     key = used.pop("virial")
     if "stress" in labels and "virial" not in keys:
-        _agree(labels["stress"], stress, used["stress"], key, "stress" in keys, raw)
+        _refuse_contradiction(labels["stress"], stress, used["stress"], key, "stress" in keys, raw)
         tally.notes[f"{key} was left out in favour of {used['stress']}"] += 1
         return
     labels["stress"], used["stress"] = stress, key
     tally.notes[f"{key} was converted: stress = -virial / volume"] += 1
 
 
-def _agree(
+def _refuse_contradiction(
     stress: np.ndarray, other: np.ndarray, key: str, virial: str, named: bool, raw: RawFrame
 ) -> None:
     same_level = key.startswith("REF_") == virial.startswith("REF_")

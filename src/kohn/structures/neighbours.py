@@ -6,11 +6,11 @@ from kohn.structures.structure import Structure
 
 
 def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each pair of atoms (or of an atom and an image) closer than `cutoff`, once.
+    """Return each pair of atoms, or of an atom and an image, closer than the cutoff, once.
 
     Args:
-        structure: in any cell, atoms wrapped or not.
-        cutoff: Å.
+        structure: the atoms, in any cell, wrapped or not.
+        cutoff: the largest distance, Å.
 
     Returns:
         i, j: indices, int [pairs]; an atom and its own image have i = j.
@@ -23,7 +23,7 @@ def pairs(structure: Structure, cutoff: float) -> tuple[np.ndarray, np.ndarray, 
 def displacements(
     structure: Structure, cutoff: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return `pairs`, with the vector from i to (the image of) j, Å, float64 [pairs, 3]."""
+    """Return i, j and r of `pairs`, and the vectors from i to (the image of) j, Å, [pairs, 3]."""
     i, j, r, d = _search(structure, cutoff, "ijdD")
     return i.astype(np.int64), j.astype(np.int64), r, d
 

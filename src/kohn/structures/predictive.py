@@ -1,6 +1,6 @@
 """Define the protocol of models that predict energies: potentials, ensembles and others.
 
-Calculator, prediction, evaluation and screening use a model through this protocol alone.
+The ASE calculator, prediction, evaluation and screening use models through this protocol only.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from kohn.typing import Document, Float
 class Prediction:
     """The prediction of a model for one structure.
 
-    A value has the name that it has in the label table: `prediction["dipole"]`. Those of a
-    potential are properties too: `prediction.energy`.
+    Values have the names of the label table: `prediction["dipole"]`. The values of a potential are
+    also attributes: `prediction.energy`.
 
     Attributes:
-        values: name -> float64 array in Kohn's units; what the model does not predict is missing.
+        values: name -> float64 array in Kohn's units, for the quantities that the model predicts.
         outside: how the structure differs from the training data, in words.
     """
 
@@ -41,7 +41,7 @@ class Prediction:
         forces_std: np.ndarray | None = None,
         outside: tuple[str, ...] = (),
     ) -> "Prediction":
-        """Collect the values of a potential; those that are None are missing."""
+        """Return a prediction with these values of a potential, without those that are None."""
         values = {
             "energy": energy,
             "energies": energies,
@@ -59,34 +59,34 @@ class Prediction:
 
     @property
     def energy(self) -> float:
-        """The energy, eV, E0s included."""
+        """The total energy, eV, including the reference energies E0."""
         return float(self["energy"])
 
     @property
     def energies(self) -> np.ndarray:
-        """The energy of each atom, eV, [n], E0 included."""
+        """The energy of each atom, eV, [n], including its reference energy E0."""
         return self["energies"]
 
     @property
     def forces(self) -> np.ndarray:
-        """Forces, eV/Å, [n, 3]."""
+        """The forces on the atoms, eV/Å, [n, 3]."""
         return self["forces"]
 
     @property
     def stress(self) -> np.ndarray | None:
-        """Stress, eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
+        """The stress, eV/Å³, [3, 3], positive in tension, of a structure that is periodic in some
         direction in a cell with a volume; None otherwise, and if forces are predicted directly."""
         return self.values.get("stress")
 
     @property
     def energy_std(self) -> float | None:
-        """Expected standard deviation of the error of the energy, eV, of `confident` models."""
+        """The expected standard deviation of the energy's error, eV; None if not predicted."""
         std = self.values.get("energy_std")
         return None if std is None else float(std)
 
     @property
     def forces_std(self) -> np.ndarray | None:
-        """The same for each force component, eV/Å, [n, 3]."""
+        """The expected standard deviation of force components' errors, eV/Å, [n, 3], or None."""
         return self.values.get("forces_std")
 
     def __repr__(self) -> str:
@@ -96,20 +96,19 @@ class Prediction:
         return f"Prediction({'; '.join(parts)})"
 
     def as_labels(self) -> dict[str, np.ndarray]:
-        """Return the values by their names in the label table."""
+        """Return the values as a dict: name in the label table -> array."""
         return dict(self.values)
 
 
 @dataclass(frozen=True, eq=False)
 class Energies:
-    """Predicted energies alone, of many structures.
+    """The predicted energies of M structures, without forces.
 
     Attributes:
-        mean: eV, [M].
-        std: expected standard deviation of the errors, eV, [M]; None for models that do not
-            predict it.
-        freedom: ν of Student's distribution, which describes the errors; infinite if the
-            standard deviation is known, as that of a posterior.
+        mean: the energies, eV, [M].
+        std: expected standard deviation of their errors, eV, [M]; None if not predicted.
+        freedom: the degrees of freedom ν of Student's distribution, which describes the errors;
+            infinite if the standard deviation is known, as that of a posterior is.
     """
 
     mean: Float[np.ndarray, " M"]
@@ -118,16 +117,16 @@ class Energies:
 
 
 class MovingModel(Protocol):
-    """A model for moving atoms: it reuses data of one geometry for the next if it can."""
+    """A model for moving atoms, which reuses data of one geometry for the next if it can."""
 
     @property
     def compilations(self) -> int:
-        """The number of shapes that were needed, and so of functions compiled."""
+        """The number of compiled functions, one for each shape of arrays that was needed."""
         ...
 
     @property
     def searches(self) -> int:
-        """The number of searches for neighbours."""
+        """The number of times that the neighbour list was computed."""
         ...
 
     def __call__(self, structure: Structure) -> Prediction:
@@ -144,12 +143,12 @@ class Predictive(Protocol):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """The atomic numbers that the model knows."""
+        """The atomic numbers of the elements that the model knows."""
         ...
 
     @property
     def cutoff(self) -> float:
-        """The cutoff, beyond which atoms do not see each other, Å."""
+        """The cutoff, Å: atoms further apart are not neighbours."""
         ...
 
     @property
@@ -198,11 +197,11 @@ class Predictive(Protocol):
         elements: Sequence[int] | None = None,
         deviations: bool = False,
     ) -> Energies:
-        """Return energies alone, of very many structures that come in portions.
+        """Return the energies, without forces, of one portion of very many structures.
 
         Args:
-            structures: a portion.
-            elements: atomic numbers of all portions.
+            structures: the structures of the portion.
+            elements: the atomic numbers that occur in all portions together.
             deviations: whether to predict standard deviations of the errors too.
 
         Raises:
@@ -211,9 +210,9 @@ class Predictive(Protocol):
         ...
 
     def moving(self, *, skin: float = 0.2) -> MovingModel:
-        """Return the model for moving atoms, with a skin of the neighbour lists, Å."""
+        """Return the model for moving atoms; neighbour lists reach `skin`, Å, beyond the cutoff."""
         ...
 
     def astype(self, dtype: type) -> Self:
-        """Return the same model, computing in float32 or float64."""
+        """Return the same model, which computes in float32 or float64."""
         ...

@@ -13,21 +13,21 @@ from typing import Literal
 Shape = tuple[int | Literal["atoms"], ...]
 
 PREDICTED_BY = "predicted_by"
-"""Key of a frame whose plain keys (all but `REF_`) hold predictions of a model, not labels."""
+"""A frame with this key has predictions of a model, not labels, under keys without `REF_`."""
 PREDICTOR = "kohn"
 """Name of Kohn's calculator, under which ASE's trajectories and databases keep its results."""
 
 
 @dataclass(frozen=True)
 class Property:
-    """One physical quantity.
+    """One physical quantity, which can be a label and a prediction.
 
     Attributes:
         name: the name used everywhere in Kohn.
         key: its key in extended XYZ files that Kohn writes.
         aliases: its keys in other files; tried in this order, after `key`.
         shape: shape per structure, where 'atoms' stands for the number of atoms.
-        unit: the unit in Kohn, also of values that are read.
+        unit: the unit in Kohn, and of the values in files.
         sign: the sign convention, if there is one.
         degrees: the degrees l of the irreducible parts under rotation.
         parity: +1 or -1 under inversion.
@@ -154,7 +154,7 @@ PROPERTIES: dict[str, Property] = {
 
 
 def known_keys() -> dict[str, str]:
-    """Return every known key in files -> the name of its property; `key` before aliases."""
+    """Return each known key of files -> name of its property; first all `key`s, then aliases."""
     keys = {p.key: p.name for p in PROPERTIES.values()}
     for p in PROPERTIES.values():
         for alias in p.aliases:

@@ -1,8 +1,8 @@
 """Read how labels were computed: with which functional, corrected by which scheme, by which code.
 
-Files state it in different ways: dicts of pymatgen's entries in `parameters` and in the classes of
-their energy adjustments, structures in `info` under the names of the fields below. What they do
-not state is unknown.
+Files state this in different ways: dicts of pymatgen's entries in `parameters` and in the classes
+of their energy adjustments, structures in `info` under the names of the fields of `Provenance`. A
+field that is not stated is 'unknown'.
 """
 
 from dataclasses import astuple, dataclass
@@ -16,7 +16,7 @@ RECONCILED: dict[str, tuple[str, ...]] = {
     "MaterialsProject2020Compatibility": ("PBE", "PBE+U"),
     "MaterialsProjectCompatibility": ("PBE", "PBE+U"),
 }
-"""Functionals that each scheme puts on one scale; the widest scheme first."""
+"""Correction scheme -> functionals whose energies it makes comparable; the widest first."""
 FUNCTIONALS = {
     "GGA": "PBE",
     "PBE": "PBE",
@@ -26,7 +26,7 @@ FUNCTIONALS = {
     "SCAN": "SCAN",
     "PBESOL": "PBEsol",
 }
-"""Names of run types of the Materials Project, in upper case -> names in Kohn."""
+"""Run type of the Materials Project, in upper case -> name of the functional in Kohn."""
 
 
 @dataclass(frozen=True, order=True)
@@ -46,7 +46,7 @@ class Provenance:
 
 
 UNSTATED = Provenance()
-"""The provenance if nothing is known."""
+"""The provenance of which nothing is known."""
 
 
 def provenance_of(entry: Document) -> Provenance:
@@ -75,7 +75,7 @@ def filled(known: Provenance, given: Provenance) -> Provenance:
 
 
 def functional(run_type: str | None) -> str:
-    """Return Kohn's name of a functional: 'GGA_U' is 'PBE+U'; unknown names are kept."""
+    """Return Kohn's name of a functional: 'PBE+U' for 'GGA_U'; unknown names do not change."""
     text = str(run_type or UNKNOWN).strip()
     return FUNCTIONALS.get(text.upper().replace("_", "+"), text)
 
@@ -87,7 +87,7 @@ def _scheme(adjustment: Document) -> str:
 
 
 def _widest(schemes: set[str]) -> str:
-    """Return one name for the schemes that corrected an entry: the widest known one, else all."""
+    """Return the widest known scheme that corrected an entry, or else the names of all schemes."""
     for known in RECONCILED:
         names = sorted(s for s in schemes if s.split(" ")[0] == known)
         if names:

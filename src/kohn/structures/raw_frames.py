@@ -1,4 +1,4 @@
-"""Hold a frame as its file has it: geometry, and keys that are not interpreted yet."""
+"""Define a raw frame: the geometry of a frame of a file, and keys not yet interpreted."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,17 +15,17 @@ HEAVIEST = 118
 
 @dataclass(frozen=True)
 class RawFrame:
-    """One frame before its keys are interpreted.
+    """One frame of a file before its keys are interpreted.
 
     Attributes:
         numbers: atomic numbers, int32 [n].
-        positions: Å, float64 [n, 3].
-        cell: rows, Å, float64 [3, 3].
-        periodic: bool [3].
-        info: key -> value that the file has once per frame.
-        arrays: key -> array [n, ...] that the file has once per atom.
+        positions: Cartesian, Å, float64 [n, 3].
+        cell: cell vectors as rows, Å, float64 [3, 3].
+        periodic: whether the frame is periodic along each cell vector, bool [3].
+        info: key -> value, of the keys with one value per frame.
+        arrays: key -> array [n, ...], of the keys with one value per atom.
         place: file, frame, and the line with the number of atoms (if the file has lines).
-        notes: remarks of its reader.
+        notes: remarks of the function that read the file.
     """
 
     numbers: np.ndarray
@@ -38,7 +38,7 @@ class RawFrame:
     notes: tuple[str, ...] = ()
 
     def place_of(self, atom: int | None = None) -> Place:
-        """Return the place of the comment line of this frame, or of one of its atoms."""
+        """Return file, frame and line of the comment line of this frame, or of one of its atoms."""
         if self.place.line is None:
             return self.place
         offset = 1 if atom is None else 2 + atom
@@ -67,11 +67,11 @@ def raw_of(structure: Structure) -> RawFrame:
 
 
 def validated(raw: RawFrame, periodic: bool | None = None) -> RawFrame:
-    """Return `raw` with the periodic flags that the user wants, and refuse a wrong geometry.
+    """Return the frame, with the user's periodic flags if given, and refuse an invalid geometry.
 
     Raises:
-        InputError: the frame has no atoms, an atom that is not an element, or numbers that are
-            not finite, or is periodic along cell vectors that are zero or dependent.
+        InputError: the frame has no atoms, an atom that is not an element, a position or cell
+            that is not finite, or periodic cell vectors that are zero or linearly dependent.
     """
     if periodic is not None:
         raw = replace(raw, periodic=np.full(3, periodic))

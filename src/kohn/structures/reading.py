@@ -1,4 +1,4 @@
-"""Read paths, or structures in memory, into a `Dataset` that records its sources."""
+"""Read files, or structures in memory, into a `Dataset` that records its sources."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,28 +39,28 @@ def read(
     energy: Literal["energy", "free_energy"] = "energy",
     labels: LabelPolicy = "all",
 ) -> Dataset:
-    """Read labelled structures.
+    """Read structures with their labels.
 
-    A label is read from its `REF_` key, or else from the first of its aliases that the frame
-    has (`properties.PROPERTIES`), results of an ASE calculator included. `Dataset.sources`
-    records this key. Forces are read without constraints applied; a virial becomes a stress
-    (-virial / V); energy and free energy are kept apart. Predictions of a Kohn model are not
-    labels: see `kohn.write`.
+    A label is read from its `REF_` key, or else from the first of its aliases that the frame has
+    (`properties.PROPERTIES`), results of an ASE calculator included. `Dataset.sources` records this
+    key. Forces are read without constraints applied; a virial becomes a stress (-virial / volume);
+    energy and free energy are kept apart. Predictions of a Kohn model are not read as labels: see
+    `kohn.write`.
 
     Args:
         paths: a file or several: extended XYZ, ASE databases, vasprun.xml, OUTCAR, pymatgen's
             structures and ComputedStructureEntry dicts (.json, .json.gz; energies with their
-            corrections), and other formats that ASE reads; a folder, of which every file below it
-            that holds results is read (`Dataset.unread` lists the others); or `ase.Atoms`,
+            corrections), and other formats that ASE reads; a folder, in which every file that has
+            results is read, at any depth (`Dataset.unread` lists the others); or `ase.Atoms`,
             `Structure`, pymatgen's structures, or a list of them.
         keys: property name -> key in the file, to read the property from that key.
         config_weights: config_type -> weight in losses; multiplies `config_weight` of a frame.
         periodic: the periodic flags of all frames, which override those of the files.
         energy: 'free_energy' to learn the free energy as the energy: its derivatives are forces
             and stress, if electrons have a temperature.
-        labels: 'all' refuses a file with a label that cannot be used; 'finite' leaves out labels
-            that are not finite numbers, and 'usable' all others too (`Source.unusable` lists
-            them); 'none' reads geometries alone.
+        labels: 'all' refuses a file with a label that cannot be used; 'finite' skips labels that
+            are not finite numbers, and 'usable' skips all labels that cannot be used
+            (`Source.unusable` lists them); 'none' reads geometries without labels.
 
     Returns:
         The structures of all files, in order.
@@ -107,19 +107,19 @@ def scan(
     periodic: bool | None = None,
     labels: LabelPolicy = "all",
 ) -> Iterator[Structure]:
-    """Yield structures of files one by one; only one is in memory at a time, except for JSON.
+    """Yield the structures of files one by one; except for JSON, only one is in memory at a time.
 
-    Arguments and errors are those of `read`, for files alone.
+    Arguments and errors are those of `read`, but `paths` must be files or folders.
     """
     want, tally = keys_to_read(None, "energy"), KeysUsed()
     for file in files_of(_items(paths)):
         _checksum(file, str(file))
-        for raw in _opened(file, str(file))[0]:
+        for raw in _frames_and_notes(file, str(file))[0]:
             yield structure_of(validated(raw, periodic), want, {}, tally, labels)
 
 
 def files_of(paths: "Iterable[str | Path]") -> list[Path]:
-    """Return the files that paths name; for folders see `calculations_below`.
+    """Return files as given, and for each folder the files that `calculations_below` chooses.
 
     Raises:
         InputError: a folder has no file that can be read.
@@ -131,7 +131,7 @@ def files_of(paths: "Iterable[str | Path]") -> list[Path]:
 
 
 def _items(paths: Any) -> list[Any]:
-    """Return the items to read one by one; all structures in memory are one item."""
+    """Return the paths to read one by one, or one list of all structures in memory."""
     if isinstance(paths, (str, Path)) or _in_memory(paths):
         return [paths] if isinstance(paths, (str, Path)) else [[paths]]
     items = list(paths) if isinstance(paths, Iterable) else []
@@ -158,12 +158,12 @@ def _in_memory(item: Any) -> bool:
 
 
 Part: TypeAlias = tuple[list[Structure], Source, KeysUsed]
-"""The structures of one file, their source, and the keys used."""
+"""The structures of one file, the record of the file, and the counts of its keys."""
 
 
 @dataclass
 class _Reading:
-    """How files are read, and the files of folders that were not read."""
+    """The options of `read`, and the files of folders that were not read."""
 
     want: KeysToRead
     weights: dict[str, float]
@@ -172,7 +172,7 @@ class _Reading:
     unread: list[UnreadFile] = field(default_factory=list)
 
     def parts(self, item: Any) -> list[Part]:
-        """Return the parts of a file, a folder, or a list in memory."""
+        """Return a `Part` for each file of a path that is read, or one for a list in memory."""
         if isinstance(item, list):
             return [self._of_memory(item)]
         if not Path(item).is_dir():
@@ -199,15 +199,15 @@ class _Reading:
 
     def _of_file(self, path: Path, name: str) -> Part:
         checksum = _checksum(path, name)
-        stream, format_notes = _opened(path, name)
+        stream, format_notes = _frames_and_notes(path, name)
         return self._part(stream, name, checksum, format_notes)
 
     def _of_memory(self, items: list[Any]) -> Part:
-        raws = (_raw(item, Place(None, k), self.labels) for k, item in enumerate(items))
+        raws = (_raw_frame(item, Place(None, k), self.labels) for k, item in enumerate(items))
         return self._part(raws, "(in memory)", None, ())
 
     def _part(
-        self, stream: Iterable[RawFrame], name: str, checksum: str | None, extra: tuple[str, ...]
+        self, stream: Iterable[RawFrame], name: str, checksum: str | None, remarks: tuple[str, ...]
     ) -> Part:
         tally = KeysUsed()
         structures = [
@@ -224,7 +224,7 @@ class _Reading:
             sha256=checksum or _checksum_of(structures),
             frames=len(structures),
             keys={label: dict(counts) for label, counts in tally.used.items()},
-            notes=(*notes, *extra),
+            notes=(*notes, *remarks),
             near_keys=near_keys(tally) if self.labels != "none" else {},
             other_keys=tuple(tally.others),
             unusable=tuple(tally.unusable),
@@ -232,8 +232,8 @@ class _Reading:
         return structures, source, tally
 
 
-def _raw(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
-    """Return one frame of an item in memory."""
+def _raw_frame(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
+    """Return one structure in memory as a raw frame."""
     if isinstance(item, Structure):
         return raw_of(item)
     if hasattr(item, "get_positions"):
@@ -241,8 +241,8 @@ def _raw(item: Any, place: Place, labels: LabelPolicy) -> RawFrame:
     return next(computed_entries.frames([item.as_dict()], "(in memory)"))
 
 
-def _opened(path: Path, name: str) -> tuple[Iterable[RawFrame], tuple[str, ...]]:
-    """Return the frames of a file, and notes on its format."""
+def _frames_and_notes(path: Path, name: str) -> tuple[Iterable[RawFrame], tuple[str, ...]]:
+    """Return an iterable of the frames of a file, and notes on its format."""
     if extxyz.looks_like_xyz(path) or path.suffix in (".xyz", ".extxyz"):
         return extxyz.frames(path, name), ()
     if path.name.lower().endswith(computed_entries.SUFFIXES):

@@ -1,9 +1,9 @@
 """Determine E0, the reference energy of each element.
 
-    E = sum_i E0(Z_i) + the learned energy
+    total energy = sum over the atoms i of E0(Z_i) + learned energy
 
 E0s are given, or are the energies of isolated atoms in the data, or are fitted by least squares.
-Only the energies of isolated atoms give the right energy of a dissociated molecule.
+Only with energies of isolated atoms is the energy of a dissociated molecule right.
 """
 
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ BOX = 10.0
 
 @dataclass(frozen=True)
 class E0s:
-    """Reference energies.
+    """The reference energies E0 of the elements.
 
     Attributes:
-        values: atomic number -> eV.
+        values: atomic number -> E0, eV.
         source: 'given', 'isolated atoms', 'least squares', or two joined by ' and '.
-        warning: what limits their use, or None.
-        sources: atomic number -> source of its value.
+        warning: the limits of the E0s, in words, or None.
+        sources: atomic number -> source of its E0.
     """
 
     values: dict[int, float]
@@ -51,14 +51,14 @@ def is_isolated_atom(structure: Structure) -> bool:
     """
     if len(structure) != 1:
         return False
-    return _nearest_image(structure) >= BOX or says_isolated(structure)
+    return _nearest_image(structure) >= BOX or config_type_is_isolated_atom(structure)
 
 
 def _nearest_image(atom: Structure) -> float:
     """Return the distance from an atom to its nearest image, Å; infinite if it is not periodic.
 
-    It is the shortest lattice vector: in a skewed cell a vector of the reduced cell, not of the
-    cell. Linearly dependent vectors have combinations of zero length.
+    It is the length of the shortest lattice vector: in a skewed cell a vector of the reduced cell,
+    not of the cell. It is 0 for linearly dependent cell vectors.
     """
     from ase.geometry import minkowski_reduce
 
@@ -71,7 +71,7 @@ def _nearest_image(atom: Structure) -> float:
     return float(np.linalg.norm(reduced[atom.periodic], axis=1).min())
 
 
-def says_isolated(structure: Structure) -> bool:
+def config_type_is_isolated_atom(structure: Structure) -> bool:
     """Return whether the config_type is isolated atom, IsolatedAtom, isolated_atoms …"""
     letters = "".join(c for c in structure.config_type.lower() if c.isalpha())
     return letters in ("isolatedatom", "isolatedatoms")
@@ -83,13 +83,13 @@ def reference_energies(
     *,
     isolated: Dataset | None = None,
 ) -> E0s:
-    """Return E0 for each element of the data.
+    """Return the reference energy E0 of each element of the data.
 
     Given values are used without change. Otherwise energies of isolated atoms are used, and the
     E0s of the other elements are fitted by least squares of energies per atom, with a warning. If
     the compositions do not determine all E0s (data of one composition determine only one
-    number), the solution nearest to the same energy for every atom is taken, and the warning
-    says so.
+    number), the solution nearest to the same energy for every atom is taken, which the warning
+    states.
 
     Args:
         data: the training data.
@@ -119,12 +119,12 @@ def isolated_energies(structures: list[Structure]) -> dict[int, float]:
     """Return the energies of the isolated atoms among the structures: atomic number -> eV.
 
     Raises:
-        InputError: two of one element differ by more than 1e-4 eV; a frame with the config_type
-            isolated atom has several atoms.
+        InputError: the energies of two atoms of one element differ by more than 1e-4 eV; a frame
+            with the config_type isolated atom has several atoms.
     """
     atoms: dict[int, Structure] = {}
     for s in structures:
-        if says_isolated(s) and len(s) != 1:
+        if config_type_is_isolated_atom(s) and len(s) != 1:
             raise InputError(
                 "a frame with the config_type isolated atom has several atoms",
                 where=s.place,
@@ -174,7 +174,7 @@ def _given(elements: tuple[int, ...], given: Mapping[int | str, float]) -> E0s:
 def _fit(
     data: Dataset, missing: list[int], known: dict[int, float]
 ) -> tuple[dict[int, float], int]:
-    """Fit (E - known part) / atoms by least squares; return also the rank of the problem."""
+    """Return missing E0s, fitted by least squares of energies per atom, and the problem's rank."""
     frames = [s for s in data if "energy" in s.labels]
     if not frames:
         raise InputError(

@@ -11,7 +11,7 @@ from kohn.structures.structure import Dataset
 
 
 def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dict[str, Dataset]:
-    """Split the structures into named parts, at random but always in the same way.
+    """Split the structures into named parts, at random but reproducibly.
 
     Structures that are the same (`fingerprints.duplicates`) go to one part together. The order
     comes from SHA-256 of seed and index, so it is the same on every platform and in every
@@ -22,7 +22,7 @@ def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dic
         sizes: name -> a whole number of frames, or a fraction of all (a float above 0, up to 1).
             The parts need not use all structures. With duplicates, a part may differ from its
             size by less than the largest group of duplicates.
-        seed: seed of the order.
+        seed: seed of the random order.
 
     Returns:
         The parts, by name. No part is empty.
@@ -62,12 +62,12 @@ def split(data: Dataset, sizes: Mapping[str, float | int], seed: int = 0) -> dic
 
 
 def _shuffled(n: int, seed: int) -> list[int]:
-    """Return 0 … n-1 in the order of SHA-256(seed:index)."""
+    """Return the numbers 0 … n-1 in the order of the SHA-256 hashes of the texts seed:number."""
     return sorted(range(n), key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).digest())
 
 
 def _counts(n: int, sizes: Mapping[str, float | int]) -> dict[str, int]:
-    """Return the number of frames of each part; fractions by largest remainder."""
+    """Return the number of frames of each part; fractions are rounded by the largest remainder."""
     fractions = {k: v for k, v in sizes.items() if isinstance(v, float)}
     counts: dict[str, int] = {}
     for name, size in sizes.items():

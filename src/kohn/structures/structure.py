@@ -18,14 +18,14 @@ class Structure:
         numbers: atomic numbers, int32 [n].
         positions: Cartesian, Å, float64 [n, 3]; need not be wrapped into the cell.
         cell: cell vectors as rows, Å, float64 [3, 3]; may be left-handed.
-        periodic: along which cell vectors it repeats, bool [3].
+        periodic: whether the structure repeats along each cell vector, bool [3].
         labels: property name (see `properties`) -> float64 array, in Kohn's units; a
             missing label has no entry.
-        config_type: the kind of configuration, as its file states it.
-        weight: its weight in losses.
-        place: the file and frame it was read from.
-        info: other data of its file (charge, spin …).
-        arrays: other data of its file for each atom, arrays [n, ...].
+        config_type: the kind of configuration, as stated in the file.
+        weight: the weight of the structure in losses.
+        place: the file and frame from which the structure was read.
+        info: key in the file -> other data of the structure (charge, spin …).
+        arrays: key in the file -> other data of the atoms, arrays [n, ...].
     """
 
     numbers: np.ndarray
@@ -51,12 +51,12 @@ class Structure:
 
     @property
     def volume(self) -> float:
-        """|det cell|, Å³; 0 if there is no cell."""
+        """The volume of the cell, |det cell|, Å³; 0 if there is no cell."""
         return float(abs(np.linalg.det(self.cell)))
 
     @property
     def has_volume(self) -> bool:
-        """Whether stress has a meaning: periodic along some direction, in a cell with a volume."""
+        """Whether the structure can have a stress: it is periodic, and its cell has a volume."""
         return bool(self.periodic.any()) and self.volume > 1e-6
 
     @property
@@ -68,28 +68,28 @@ class Structure:
 
     @property
     def centre_of_mass(self) -> np.ndarray:
-        """Σ m r / Σ m, Å, [3]; with ASE's masses."""
+        """The centre of mass, Σ m r / Σ m with the masses m of ASE and positions r, Å, [3]."""
         from ase.data import atomic_masses
 
         masses = atomic_masses[self.numbers]
         return masses @ self.positions / masses.sum()
 
     def with_labels(self, **labels: np.ndarray | None) -> "Structure":
-        """Return a copy with labels set, or removed if None is given."""
+        """Return a copy with these labels set; labels given as None are removed."""
         merged = {**self.labels, **labels}
         return replace(self, labels={k: v for k, v in merged.items() if v is not None})
 
 
 @dataclass(frozen=True)
 class Unusable:
-    """A label that was left out.
+    """A label that was skipped because it cannot be used.
 
     Attributes:
         label: property name.
-        key: its key in the file.
-        reason: why it cannot be used, in words.
-        place: place of its frame.
-        where: the exact place, with the line.
+        key: key of the label in the file.
+        reason: why the label cannot be used, in words.
+        place: the file and frame of the label.
+        where: the file, frame and line of the label, if known.
     """
 
     label: str
@@ -105,14 +105,13 @@ class Source:
 
     Attributes:
         file: path as given.
-        sha256: of the file's bytes.
+        sha256: SHA-256 of the bytes of the file.
         frames: number of structures read.
         keys: property name -> {key in the file: number of frames}.
         notes: conversions made (virial to stress, kbar to eV/Å³ …), in words.
-        near_keys: unknown key -> the known key that it nearly matches, if the property of that
-            was not read.
+        near_keys: unknown key -> nearly matching key of a property that was not read.
         other_keys: keys that were kept but are not labels.
-        unusable: labels that were left out because they cannot be used.
+        unusable: labels that were skipped because they cannot be used.
     """
 
     file: str
@@ -130,9 +129,9 @@ class UnreadFile:
     """A file of a folder that was not read.
 
     Attributes:
-        file: its path.
-        reason: why, in words.
-        broken: whether it should have been read, but could not be.
+        file: path of the file.
+        reason: why the file was not read, in words.
+        broken: whether the file should have been read, but has an error.
     """
 
     file: str
@@ -145,7 +144,7 @@ class Dataset(Sequence[Structure]):
     """Structures in a fixed order, with their sources.
 
     Attributes:
-        structures: in the order of their files.
+        structures: the structures, in the order of their files.
         sources: the record of each file.
         unread: files of folders that were not read.
     """
@@ -186,7 +185,7 @@ class Dataset(Sequence[Structure]):
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that occur, ascending."""
+        """The atomic numbers that occur in the structures, ascending."""
         return tuple(sorted({int(z) for s in self.structures for z in np.unique(s.numbers)}))
 
     def count(self, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Write extended XYZ that reads back exactly."""
+"""Write structures as extended XYZ, from which all numbers are read back exactly."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def write(
     predictions: Sequence[Prediction | Document] | None = None,
     predicted_by: str = PREDICTOR,
 ) -> tuple[str, ...]:
-    """Write extended XYZ, with enough digits to read all numbers back exactly.
+    """Write structures as extended XYZ, with enough digits to read all numbers back exactly.
 
     Labels are written under their `REF_` keys. Predictions are written under the plain keys
     that ASE puts into a calculator: energy, forces, stress (9 numbers, eV/Å³); a standard
@@ -36,12 +36,12 @@ def write(
     Args:
         structures: anything that `kohn.read` takes.
         path: the file; it is replaced at once when everything is written.
-        predictions: of a model, or property name -> value, for each structure; earlier predictions
-            are dropped.
+        predictions: for each structure the prediction of a model, or a dict property name -> value;
+            predictions that the structure already has are not written.
         predicted_by: name of the model.
 
     Returns:
-        Names of columns that extended XYZ cannot hold, which were left out.
+        Names of per-atom columns that extended XYZ cannot hold, which were not written.
 
     Raises:
         InputError: the number or a shape of the predictions is wrong.
@@ -75,7 +75,7 @@ def frame_text(
     predictions: Document | None = None,
     predicted_by: str = PREDICTOR,
 ) -> str:
-    """Return one frame of extended XYZ."""
+    """Return a structure, with its predictions if given, as the text of a frame of extended XYZ."""
     raw = raw_of(structure)
     info = dict(raw.info)
     arrays = {k: v for k, v in raw.arrays.items() if k not in _unwritable(structure)}
@@ -109,8 +109,8 @@ def _comment(structure: Structure, properties: str, info: Document) -> str:
 
 
 def _unwritable(structure: Structure) -> list[str]:
-    """Return columns that rows of words cannot hold: text of no word or several, and other objects,
-    and columns whose name is not one word."""
+    """Return the names of columns that extended XYZ cannot hold: columns without values, columns of
+    objects, and columns whose name or texts are not single words."""
     names = []
     for name, array in structure.arrays.items():
         text = array.dtype.kind in "US"

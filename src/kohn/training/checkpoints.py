@@ -19,14 +19,14 @@ FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
-class Reached:
-    """The progress of a run.
+class RunProgress:
+    """The progress of a training run.
 
     Attributes:
-        epoch: epochs finished.
-        best_loss: lowest validation loss, infinite before the first.
-        best_epoch: epochs finished at the lowest loss.
-        stale: validations since then.
+        epoch: number of finished epochs.
+        best_loss: lowest validation loss; infinite before the first validation.
+        best_epoch: number of finished epochs when the validation loss was lowest.
+        stale: number of validations since that epoch.
         stopped: whether patience has run out.
     """
 
@@ -37,26 +37,26 @@ class Reached:
     stopped: bool = False
 
 
-def save(folder: Path, state: State, best: Array, progress: Reached, fingerprint: str) -> None:
+def save(folder: Path, state: State, best: Array, progress: RunProgress, fingerprint: str) -> None:
     """Write the checkpoint of a run.
 
     Args:
-        folder: of the run. state: of the optimiser. best: averaged weights of the best epoch.
-        fingerprint: of settings and data, so that no other run can resume from the checkpoint.
+        folder: run folder. state: last state. best: averaged weights of the best epoch.
+        fingerprint: hash of settings and data, so that no other run resumes from this checkpoint.
     """
     leaves = jax.tree.leaves(state)
     arrays = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     arrays["best"] = np.asarray(best)
     meta: Document = {k: v for k, v in asdict(progress).items() if k != "best_loss"}
-    # As text: JSON has no infinity, and a resumed run must compare with the same number.
+    # Stored as text: JSON has no infinity, and a resumed run must compare with the same number.
     meta["best_loss"] = float(progress.best_loss).hex()
     modelfile.write(
         folder / FILE, arrays, {"kind": "checkpoint", "fingerprint": fingerprint, **meta}
     )
 
 
-def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Reached]:
-    """Read a checkpoint into the structure of `like`.
+def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, RunProgress]:
+    """Read a checkpoint; the state gets the pytree layout and the array shapes of `like`.
 
     Raises:
         ModelFileError: the file is damaged, or belongs to a run with other settings or data.
@@ -69,16 +69,16 @@ def load(folder: Path, like: State, fingerprint: str) -> tuple[State, Array, Rea
             where=where,
             fix="resume with the settings of the run, or start a new run in another folder",
         )
-    leaves, structure = jax.tree.flatten(like)
+    leaves, layout = jax.tree.flatten(like)
     stored = [jnp.asarray(arrays[f"state.{i}"]).reshape(x.shape) for i, x in enumerate(leaves)]
-    progress = Reached(
+    progress = RunProgress(
         epoch=meta["epoch"],
         best_loss=float.fromhex(meta["best_loss"]),
         best_epoch=meta["best_epoch"],
         stale=meta["stale"],
         stopped=meta["stopped"],
     )
-    return jax.tree.unflatten(structure, stored), jnp.asarray(arrays["best"]), progress
+    return jax.tree.unflatten(layout, stored), jnp.asarray(arrays["best"]), progress
 
 
 def exists(folder: Path) -> bool:

@@ -1,14 +1,14 @@
 """Fit a sparse Gaussian process to energies, forces and stresses.
 
-Labels are linear in the atomic energies, so their covariances with the inducing environments
-are sums and derivatives of kernels. They are computed for some structures at a time, whitened
-with L (see `models.gaussian_process`), and added up in M × M matrices, one for each kind of label:
+The N labels y are linear in the atomic energies, so their covariances K_MN with the M inducing
+environments are sums and derivatives of kernels. These are computed for a block of structures at a
+time, whitened (L Lᵀ = δ² K_MM), and added up for each kind of label (energy, forces, stress):
 
     V = L⁻¹ K_MN,   G_kind = Σ_rows V Vᵀ,   g_kind = Σ_rows V y
     B = I + δ² Σ_kind G_kind/σ²_kind,   w = L⁻ᵀ B⁻¹ Σ_kind g_kind/σ²_kind
 
-Memory is bounded by M² and the block, whatever the number of structures. The marginal
-likelihood of δ and the noises needs only these sums:
+w are the weights of the model, δ² is its prior variance, σ_kind the noise of a label. Memory
+depends on M² and the block only. The marginal likelihood of δ and σ_kind needs only these sums:
 
     2 log p = −log|B| − Σ N_kind log 2πσ²_kind − Σ y²/σ² + δ² bᵀ B⁻¹ b,   b = Σ_kind g_kind/σ²_kind
 """
@@ -48,33 +48,33 @@ from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
 
 POOL = 6000
-"""Most environments of an element from which inducing ones are chosen; random if it has more."""
+"""Inducing environments of an element are chosen among at most this many, drawn at random."""
 BLOCK_BYTES = 3e8
-"""Size of the Jacobians and kernel derivatives in memory at once."""
+"""Bytes of the Jacobians and kernel derivatives that are in memory at the same time."""
 UNEXPLAINED = 30
-"""Number of structures over which the unexplained part of the prior is averaged."""
+"""Number of structures over which the unexplained part of the prior variance is averaged."""
 TUNED_POINTS = 800
-"""Number of inducing environments of the marginal likelihood: the first that were chosen."""
+"""Number of inducing environments in the marginal likelihood: the first that were chosen."""
 
 
-def choose(
+def choose_inducing(
     structures: Sequence[Structure],
     neighbourhoods: Sequence[Neighbourhood],
     elements: tuple[int, ...],
     config: GaussianProcessConfig,
     seed: int,
 ) -> Inducing:
-    """Choose the lone atom of each element, and inducing environments of the training data.
+    """Choose the inducing environments: the lone atom of each element, and atoms of the data.
 
-    Energies are relative to lone atoms. If f(0) were not inferred, its prior variance would
-    always remain in the variance of an energy, times n².
+    Energies are relative to lone atoms. If the value f(0) of the process at a lone atom were not
+    inferred, its prior variance, times n², would remain in the variance of an energy of n atoms.
 
     Raises:
-        ConfigError: more are requested than the data have environments.
+        ConfigError: more inducing environments are requested than the data have environments.
     """
     numbers = np.concatenate([s.numbers for s in structures])
     available = [int((numbers == z).sum()) for z in elements]
-    counts = _shares(config, elements, available)
+    counts = _inducing_counts(config, elements, available)
     rng = np.random.default_rng(seed)
     pools = _pools(structures, neighbourhoods, elements, config, rng)
     greedy = farthest_points if config.selection == "farthest-point" else cur_points
@@ -85,10 +85,10 @@ def choose(
     return Inducing.at(points, config, elements)
 
 
-def _shares(
+def _inducing_counts(
     config: GaussianProcessConfig, elements: tuple[int, ...], available: list[int]
 ) -> list[int]:
-    """Return the number of inducing environments of each element."""
+    """Return the number of inducing environments for each element."""
     if config.inducing_by_element is not None:
         wanted = [config.inducing_by_element.get(symbol(z), 0) for z in elements]
         return [min(count, limit) for count, limit in zip(wanted, available, strict=True)]
@@ -99,12 +99,12 @@ def _shares(
             received=f"model.inducing {config.inducing}",
             fix="lower model.inducing, leave it out, or give more structures",
         )
-    left = min(config.inducing or 2000, sum(available))
+    remaining = min(config.inducing or 2000, sum(available))
     counts = np.zeros(len(elements), int)
-    for place, a in enumerate(np.argsort(available)):  # others supply what rare elements lack
-        root = np.sqrt([available[b] for b in np.argsort(available)[place:]])
-        counts[a] = min(available[a], max(1, round(left * root[0] / root.sum())))
-        left -= counts[a]
+    for k, a in enumerate(np.argsort(available)):  # common elements supply what rare ones lack
+        root = np.sqrt([available[b] for b in np.argsort(available)[k:]])
+        counts[a] = min(available[a], max(1, round(remaining * root[0] / root.sum())))
+        remaining -= counts[a]
     return counts.tolist()
 
 
@@ -115,7 +115,7 @@ def _pools(
     config: GaussianProcessConfig,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Return p̂ of at most POOL environments of each element, drawn at random."""
+    """Return features p̂ of at most POOL environments of each element, drawn at random."""
     features, _ = compiled_kernels(expansion(config.soap, elements), config.zeta)
     species = [species_index(s, elements) for s in structures]
     everywhere = np.concatenate(species)
@@ -127,7 +127,7 @@ def _pools(
     start = 0
     for chunk in _chunks(structures, neighbourhoods, 512):
         block = centres(
-            *_taken(chunk, structures, neighbourhoods), elements, _width(neighbourhoods)
+            *_selected(chunk, structures, neighbourhoods), elements, _width(neighbourhoods)
         )
         here = drawn[start : start + len(block.centre)]
         start += len(block.centre)
@@ -142,7 +142,7 @@ def _pools(
 def _chunks(
     structures: Sequence[Structure], neighbourhoods: Sequence[Neighbourhood], most: int
 ) -> Iterator[range]:
-    """Yield runs of structures with at most `most` centres, at least one structure each."""
+    """Yield ranges of structures: at most `most` atoms in each, but at least one structure."""
     start, total = 0, 0
     for i, s in enumerate(structures):
         if i > start and total + len(s) > most:
@@ -152,7 +152,7 @@ def _chunks(
     yield range(start, len(structures))
 
 
-def _taken(chunk: range, structures: Sequence, neighbourhoods: Sequence) -> tuple[list, list]:
+def _selected(chunk: range, structures: Sequence, neighbourhoods: Sequence) -> tuple[list, list]:
     return [structures[i] for i in chunk], [neighbourhoods[i] for i in chunk]
 
 
@@ -162,7 +162,7 @@ def _width(neighbourhoods: Sequence[Neighbourhood]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the labels of one kind: G [M, M], g [M], Σ y², N."""
+    """Sums over the N labels y of one kind (see the module): G [M, M], g [M], Σ y², and N."""
 
     gram: np.ndarray
     projection: np.ndarray
@@ -180,7 +180,7 @@ def accumulate(
     kinds: Sequence[str],
     advance: Callable[[int], None] = lambda n: None,
 ) -> dict[str, Sums]:
-    """Compute the sums over all labels of each kind, block by block."""
+    """Compute for each kind of label the sums over all labels, block by block."""
     m = sum(inducing.counts)
     grams = {kind: np.zeros((m, m)) for kind in kinds}
     projections = {kind: np.zeros(m) for kind in kinds}
@@ -189,7 +189,7 @@ def accumulate(
     width = _width(neighbourhoods)
     most = max(int(BLOCK_BYTES / (24 * width * (size + max(inducing.counts)))), 1)
     for chunk in _chunks(structures, neighbourhoods, most):
-        part, rows = _taken(chunk, structures, neighbourhoods)
+        part, rows = _selected(chunk, structures, neighbourhoods)
         block = centres(part, rows, elements, width)
         y = labels(part, [e0[i] for i in chunk], block, config, kinds)
         v = whitened_covariances(block, y, elements, config, inducing)
@@ -207,7 +207,7 @@ def accumulate(
 
 @dataclass(frozen=True)
 class Scales:
-    """δ, eV, and the noise of each kind of label."""
+    """The prior standard deviation δ, eV, and the noise σ of each kind of label."""
 
     signal: float
     noise: dict[str, float]
@@ -216,7 +216,7 @@ class Scales:
 def negative_log_likelihood(
     log_scales: np.ndarray, sums: dict[str, Sums]
 ) -> tuple[float, np.ndarray]:
-    """Return −log p(y) and its gradient in log δ², log σ²_kind (in the order of `sums`)."""
+    """Return −log p(y) and its gradient in `log_scales`: log δ², log σ² of kinds as in `sums`."""
     s, precision = np.exp(log_scales[0]), np.exp(-log_scales[1:])
     parts = list(sums.values())
     m = len(parts[0].projection)
@@ -240,14 +240,14 @@ def negative_log_likelihood(
     return 0.5 * float(value), 0.5 * gradient
 
 
-def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
-    """Maximise the marginal likelihood of signal and noises, with the `leading` inducing points.
+def tune_scales(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
+    """Return the signal δ and the noises with the largest marginal likelihood.
 
-    The signal stays within a factor of 1000 of its start, and so does the noise if all labels are
-    of one kind. Noises of several kinds stay within a factor of 10: the likelihood treats errors
-    of the model as noise that is independent in every label; because forces are many, it would
-    fit them and neglect energies (silicon: 0.1 eV per square root of the atoms, and 15 meV/atom
-    on test frames instead of 2.5).
+    `leading` are indices of the inducing environments in the likelihood. The signal stays within a
+    factor of 1000 of its start, and so does the noise if all labels are of one kind. Noises of
+    several kinds stay within a factor of 10: the likelihood treats errors of the model as noise
+    that is independent in every label; because forces are many, it would fit forces and neglect
+    energies (silicon: noise 0.1 eV per √atom, and 15 instead of 2.5 meV/atom on test frames).
     """
     less = {
         kind: Sums(
@@ -273,7 +273,7 @@ def tuned(start: Scales, sums: dict[str, Sums], leading: np.ndarray) -> Scales:
 def solve(
     sums: dict[str, Sums], scales: Scales, inducing: Inducing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the weights w [M] and R, lower triangular [M, M]."""
+    """Compute the weights w [M], and R, lower triangular [M, M], with R Rᵀ = B of the module."""
     m = sum(inducing.counts)
     b_matrix, b = np.eye(m), np.zeros(m)
     for kind, part in sums.items():
@@ -291,8 +291,8 @@ def solve(
 
 
 def residuals(sums: dict[str, Sums], scales: Scales, r: np.ndarray) -> dict[str, float]:
-    """Compute s of each kind of label, √(Σ r²/(N − γ)): the distance of labels from the mean, in
-    the units of their noise; σ itself if the fit has used up all labels.
+    """Compute for each kind of label the rms residual s = √(Σ r²/(N − γ)) of the fit, in the units
+    of the noise σ; s is σ itself if the fit has used up all labels.
 
         r = y − δ² Vᵀ x,   x = B⁻¹ Σ_kind g_kind/σ²_kind,   γ = δ² tr(B⁻¹ G)/σ²
 
@@ -306,11 +306,11 @@ def residuals(sums: dict[str, Sums], scales: Scales, r: np.ndarray) -> dict[str,
     x = inverse @ b
     deviations = {}
     for kind, part in sums.items():
-        left = part.count - delta2 * np.sum(inverse * part.gram) / scales.noise[kind] ** 2
+        freedom = part.count - delta2 * np.sum(inverse * part.gram) / scales.noise[kind] ** 2
         squares = part.squares - 2 * delta2 * (x @ part.projection)
         squares += delta2**2 * (x @ part.gram @ x)
-        known = left > 1e-6 * part.count and squares > 0
-        deviations[kind] = float(np.sqrt(squares / left)) if known else scales.noise[kind]
+        known = freedom > 1e-6 * part.count and squares > 0
+        deviations[kind] = float(np.sqrt(squares / freedom)) if known else scales.noise[kind]
     return deviations
 
 
@@ -328,22 +328,22 @@ def fit(
     """Compute the posterior of atomic energies given the labels of structures.
 
     Args:
-        structures: with labels. neighbourhoods: of each structure, within `config.cutoff`.
-        e0: Σ E0 of each structure, eV.
+        structures: labelled structures. neighbourhoods: their neighbours within `config.cutoff`.
+        e0: sum of E0 over the atoms of each structure, eV.
         elements: atomic numbers, ascending.
-        kinds: labels to learn from.
-        seed: of the random draw of environments, if there are many.
+        kinds: kinds of labels to learn from.
+        seed: seed of the random choice of environments from many (`POOL`).
         advance: called with the number of structures done since the last call.
 
     Raises:
         ConfigError: more inducing environments than the data have environments.
     """
-    inducing = choose(structures, neighbourhoods, elements, config, seed)
+    inducing = choose_inducing(structures, neighbourhoods, elements, config, seed)
     sums = accumulate(structures, neighbourhoods, e0, elements, config, inducing, kinds, advance)
     noise = {kind: getattr(config, f"noise_{kind}") for kind in KINDS}
     scales = Scales(config.signal, noise)
     if config.tune == "marginal-likelihood":
-        scales = tuned(scales, sums, _leading(inducing.counts))
+        scales = tune_scales(scales, sums, _leading(inducing.counts))
     weights, r = solve(sums, scales, inducing)
     chosen = {f"noise_{kind}": scales.noise[kind] for kind in sums}
     update = {"signal": scales.signal, "tune": "none", **chosen}
@@ -364,7 +364,7 @@ def fit(
 
 
 def _leading(counts: Sequence[int]) -> np.ndarray:
-    """Return the first inducing points of each element, TUNED_POINTS in all."""
+    """Return indices of the first inducing environments of each element, TUNED_POINTS in all."""
     share = min(1.0, TUNED_POINTS / sum(counts))
     starts = np.cumsum([0, *counts[:-1]])
     return np.concatenate(
@@ -376,13 +376,13 @@ def _leading(counts: Sequence[int]) -> np.ndarray:
 
 
 def run_fit(
-    settings: TrainSettings, prepared: Prepared, work: WorkFolder, told: Progress
+    settings: TrainSettings, prepared: Prepared, work: WorkFolder, meter: Progress
 ) -> Potential:
-    """Fit to the prepared data and write the model file; this takes minutes, and starts again
-    after a kill.
+    """Fit a Gaussian process to the prepared data, and write the model file. This takes minutes; a
+    killed fit starts again from the beginning.
 
-    Energies, forces or stresses whose weight in the loss is 0 are left out; the noises replace
-    all other weights.
+    Labels (energy, forces or stress) whose weight in the loss is 0 are not used; all other weights
+    are replaced by the noises.
     """
     started = time.perf_counter()
     config, train = settings.model, prepared.train
@@ -390,7 +390,7 @@ def run_fit(
     task = prepared.task
     assert isinstance(task, EnergyTask)
     kinds = [kind for kind in KINDS if getattr(task.early, kind)]
-    advance = told.of("training", len(train.structures))
+    advance = meter.of("training", len(train.structures))
     advance(0)
     model = fit(
         [task.reference.above(s) for s in train.structures],

@@ -1,4 +1,4 @@
-"""Batches of training structures, in an order that only depends on seed and epoch."""
+"""Make batches of training structures, in an order that depends only on seed and epoch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ class Loader:
     """Structures with their neighbourhoods, computed once, and the shapes of their batches.
 
     Attributes:
-        structures: in the order of the data.
-        neighbourhoods: of each structure.
+        structures: all structures, in the order of the data.
+        neighbourhoods: neighbours of each structure.
         task: provides the labels of batches.
         elements: atomic numbers in the order of the model.
         shapes: padded shapes of the batches; at most four.
-        batch_size: structures in a batch.
-        dtype: of the network.
+        batch_size: number of structures in a batch.
+        dtype: number type of the network.
     """
 
     structures: Sequence[Structure]
@@ -63,7 +63,7 @@ class Loader:
         dtype: type,
         most_shapes: int = 4,
     ) -> "Loader":
-        """Search the neighbours and plan the shapes."""
+        """Return a loader: search the neighbours of structures, and plan the shapes of batches."""
         rows = [neighbourhood(s, cutoff) for s in structures]
         sizes = np.array([len(s) for s in structures])
         widths = np.array([h.width for h in rows])
@@ -83,19 +83,19 @@ class Loader:
         return max(edges / sum(len(s) for s in self.structures), 1e-3)
 
     def epoch(self, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all structures once, shuffled by seed and epoch only, so that a resumed run gets
-        the same batches."""
+        """Yield batches of all structures in a random order that depends only on seed and epoch, so
+        that a resumed run gets the same batches."""
         order = np.random.default_rng([seed, epoch]).permutation(len(self.structures))
         yield from self.batches(order)
 
     def batches(self, order: Sequence[int] | np.ndarray | None = None) -> Iterator[Batch]:
-        """Yield the structures in this order (by default that of the data), batch by batch."""
+        """Yield batches of the structures in this order, by default in the order of the data."""
         order = np.arange(len(self.structures)) if order is None else np.asarray(order)
         for start in range(0, len(order), self.batch_size):
             yield self.batch(tuple(int(i) for i in order[start : start + self.batch_size]))
 
     def batch(self, indices: tuple[int, ...]) -> Batch:
-        """Return the batch of these structures."""
+        """Return the batch of the structures with these indices."""
         chosen = [self.structures[i] for i in indices]
         rows = [self.neighbourhoods[i] for i in indices]
         shape = fitting_shape(self.shapes, needed_shape(rows))
@@ -104,7 +104,7 @@ class Loader:
         return Batch(graph, self.task.labels(chosen, shape), indices)
 
     def waste(self) -> Waste:
-        """Count the padding over one pass through the data."""
+        """Count padding slots and edges over one pass through the data."""
         padded = real = 0
         for start in range(0, len(self.structures), self.batch_size):
             rows = self.neighbourhoods[start : start + self.batch_size]

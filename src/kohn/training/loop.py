@@ -14,7 +14,7 @@ from kohn.potential import Potential, PropertyModel
 from kohn.potential import save as save_potential
 from kohn.progress import Progress
 from kohn.training import checkpoints
-from kohn.training.checkpoints import Reached
+from kohn.training.checkpoints import RunProgress
 from kohn.training.loader import Batch, Loader
 from kohn.training.optimiser import (
     State,
@@ -38,16 +38,16 @@ LAST = "last.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Trainer:
-    """The inputs of a run, with its length and the weights of its loss."""
+    """The inputs of a training run, its length, and the weights of its loss."""
 
     settings: TrainSettings
     prepared: Prepared
     work: WorkFolder
-    told: Progress
+    meter: Progress
 
     @property
     def epochs(self) -> int:
-        """Number of epochs of the run."""
+        """Number of epochs of the whole run."""
         run = self.settings.run
         return run.epochs or max(1, round(run.steps / self.prepared.train.steps))
 
@@ -57,15 +57,15 @@ class Trainer:
         return self.epochs * self.prepared.train.steps
 
     def weights(self, step: int) -> Tree:
-        """Return the weights of the loss at a step: the late weights towards the end."""
+        """Return the weights of the loss at a step: late weights in the last part of the run."""
         return self.prepared.task.weights(step >= self.settings.loss.late_from * self.steps)
 
 
 def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
-    """Train to the end, from the start or from the checkpoint.
+    """Train to the end of the run, from its start or from its checkpoint.
 
     Returns:
-        The potential (or model of properties) with the best validation, also saved in the folder.
+        The potential or model of properties with the lowest validation loss, as saved in the run.
 
     Raises:
         TrainingError: a loss is not finite (the frame is named), or the disk is full.
@@ -79,7 +79,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         objective = penalised(objective, unravel, penalties)
     step = make_step(objective, rule, ema=settings.optimiser.ema, seed=settings.run.seed)
     validate = make_validation(prepared.task, unravel)
-    state, best, progress = initial_state(theta, rule), theta, Reached()
+    state, best, progress = initial_state(theta, rule), theta, RunProgress()
     if resume and checkpoints.exists(work.path):
         state, best, progress = checkpoints.load(work.path, state, prepared.fingerprint)
     forget_after(work, progress.epoch)
@@ -89,7 +89,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         with jax.numpy_dtype_promotion("standard"):
             return float(np.asarray(schedule(step_number)))
 
-    trainer.told.work("training", int(state.step), trainer.steps)  # already done
+    trainer.meter.work("training", int(state.step), trainer.steps)  # steps of the run before
     started, written = time.perf_counter(), progress.best_epoch
     while progress.epoch < trainer.epochs and not progress.stopped:
         state, losses = _epoch(trainer, step, state, progress.epoch)
@@ -113,7 +113,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
             }
             work.append(record)
             started = time.perf_counter()
-            trainer.told.record(record)
+            trainer.meter.record(record)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(work.path, state, best, progress, prepared.fingerprint)
             if progress.best_epoch > written:  # the best model so far can be used already
@@ -124,7 +124,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
 
 
 def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[State, float]:
-    """Make one pass through the data; the loss of a step is read while the next step runs."""
+    """Train for one epoch; return state and mean loss. A loss is read while the next step runs."""
     loader = trainer.prepared.train
     total, count = 0.0, 0
     pending: tuple[State, Batch, StepReport] | None = None
@@ -134,15 +134,15 @@ def _epoch(trainer: Trainer, step: Callable, state: State, epoch: int) -> tuple[
         before = state
         state, report = step(state, batch.graph, batch.targets, weights)
         if pending is not None:
-            total, count = total + _checked(trainer, *pending), count + 1
+            total, count = total + _finite_loss(trainer, *pending), count + 1
         pending = (before, batch, report)
-        trainer.told.work("training", 1, trainer.steps)
+        trainer.meter.work("training", 1, trainer.steps)
     if pending is not None:
-        total, count = total + _checked(trainer, *pending), count + 1
+        total, count = total + _finite_loss(trainer, *pending), count + 1
     return state, total / max(count, 1)
 
 
-def _checked(trainer: Trainer, before: State, batch: Batch, report: StepReport) -> float:
+def _finite_loss(trainer: Trainer, before: State, batch: Batch, report: StepReport) -> float:
     """Return the loss of a step; raise an error that names the frame if it is not finite."""
     value, norm = float(report.loss), float(report.gradient_norm)
     if np.isfinite(value) and np.isfinite(norm):
@@ -173,7 +173,7 @@ def _checked(trainer: Trainer, before: State, batch: Batch, report: StepReport) 
 def _validate(
     validate: Callable, theta: Array, loader: Loader, weights: Any
 ) -> tuple[float, dict[str, float]]:
-    """Return the mean loss over the batches, and errors in the units of the label table."""
+    """Return the mean loss per structure, and MAE and RMSE of each label in its unit."""
     total, sums = 0.0, {}
     for batch in loader.batches():
         sums_of_batch = validate(theta, batch.graph, batch.targets, weights)
@@ -189,11 +189,11 @@ def _validate(
 
 
 def _keep_best(
-    progress: Reached, best: Array, state: State, valid: float, patience: int | None
-) -> tuple[Reached, Array]:
-    """Keep the weights if they are the best so far; stop when patience has run out.
+    progress: RunProgress, best: Array, state: State, valid: float, patience: int | None
+) -> tuple[RunProgress, Array]:
+    """Return the progress and the best weights after a validation with the loss `valid`.
 
-    All validations use the late weights of the loss, so that they can be compared.
+    The run stops if patience has run out. All validations use the late weights, to be comparable.
     """
     if valid < progress.best_loss:
         better = replace(progress, best_loss=valid, best_epoch=progress.epoch, stale=0)
@@ -203,8 +203,8 @@ def _keep_best(
     return replace(progress, stale=stale, stopped=stopped), best
 
 
-def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Reached) -> Any:
-    """Write a model of the run, with the progress of the run."""
+def _write(trainer: Trainer, model: Any, name: str, state: State, progress: RunProgress) -> Any:
+    """Write a model of the run to the file `name`, with the progress of the run."""
     start = trainer.prepared.potential
     training = {
         "best_epoch": progress.best_epoch,
@@ -218,7 +218,7 @@ def _write(trainer: Trainer, model: Any, name: str, state: State, progress: Reac
 
 
 def forget_after(work: WorkFolder, epoch: int) -> None:
-    """Remove records of epochs that a resumed run repeats, and all later records."""
+    """Remove records of epochs after `epoch`, which a resumed run repeats, and later records."""
     work.keep(
         lambda r: r["kind"] == "start" or (r["kind"] == "epoch" and r.get("epoch", 0) <= epoch)
     )

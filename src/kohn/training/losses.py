@@ -2,8 +2,8 @@
 
     L = w_E ⟨ℓ(ΔE/n)⟩_structures + w_F ⟨ℓ(ΔF)⟩_components + w_σ ⟨ℓ(Δσ)⟩_components
 
-ℓ is the square or Huber's function (quadratic up to δ, then linear, scaled to agree with the
-square inside). A label that a structure lacks has weight zero; nothing is filled in.
+Δ is prediction minus label, n the number of atoms, σ the stress; ℓ is the square, or Huber's (the
+square up to δ, then linear). A label that a structure lacks has weight 0; nothing is filled in.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from kohn.typing import Array, ArrayLike, Float
 
 
 class Targets(eqx.Module):
-    """Labels of a padded batch with their weights; float64.
+    """Labels of a padded batch of G structures in N rows, with their weights; float64.
 
     Attributes:
-        energy: above the reference, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
-        atoms: atoms of each structure, [G]; 1 in padding.
-        energy_weight, stress_weight: [G]; forces_weight: [N]; 0 without a label.
+        energy: less E0s and baseline, eV, [G]. forces: eV/Å, [N, 3]. stress: eV/Å³, [G, 3, 3].
+        atoms: number of atoms of each structure, [G]; 1 in padding.
+        energy_weight, stress_weight: weights in the loss, [G]; forces_weight: [N]; 0 without label.
     """
 
     energy: Float[Array, " G"]
@@ -40,7 +40,7 @@ class Targets(eqx.Module):
 
 
 class LossWeights(NamedTuple):
-    """w_E, w_F and w_σ, as arrays: they change during a run without a new compilation."""
+    """Weights of energy, forces and stress: arrays, which change in a run without a compilation."""
 
     energy: ArrayLike | np.float64 | float
     forces: ArrayLike | np.float64 | float
@@ -48,7 +48,7 @@ class LossWeights(NamedTuple):
 
 
 def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
-    """Return labels of structures, laid out as `graphs.collate` lays out the structures."""
+    """Return the labels of structures, padded as `graphs.collate` pads the structures."""
     rows, _, count = shape
     energy, stress = np.zeros(count), np.zeros((count, 3, 3))
     forces, atoms = np.zeros((rows, 3)), np.ones(count)
@@ -70,7 +70,7 @@ def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
 
 
 def penalty(x: Array, huber_delta: float | None) -> Array:
-    """ℓ(x): x², or beyond δ the line 2δ|x| − δ²."""
+    """Return ℓ(x) = x², or 2δ|x| − δ² where |x| exceeds δ = `huber_delta`, if given."""
     if huber_delta is None:
         return x * x
     size = jnp.abs(x)
@@ -85,11 +85,11 @@ def loss(
     *,
     derivatives: bool = True,
 ) -> tuple[Array, dict[str, Array]]:
-    """Return the loss of a batch (see the module) and its parts before their weights, float64.
+    """Return the loss L of a batch (see the module), and its parts before weighting, float64.
 
     Args:
-        derivatives: whether forces and stress count. Otherwise they are not even computed,
-            because the compiler removes unused results.
+        derivatives: whether forces and stress count; if not, they are not even computed, because
+            the compiler removes unused results.
     """
     structures = jnp.maximum(jnp.sum(t.energy_weight > 0).astype(jnp.float64), 1.0)
     atoms = jnp.maximum(jnp.sum(t.forces_weight > 0).astype(jnp.float64), 1.0)
@@ -108,13 +108,13 @@ def loss(
 
 @dataclass(frozen=True, eq=False)
 class EnergyTask:
-    """The task of learning energies with their derivatives; see `kohn.training.task`.
+    """The task of learning energies with forces and stress; see `kohn.training.task`.
 
     Attributes:
         reference: E0s and baseline that are subtracted from the labels.
-        early, late: weights of the loss, first and towards the end of the run.
+        early, late: weights of the loss, in the first and in the last part of the run.
         huber_delta: δ of the penalty; None for the square.
-        positions: whether graphs need positions, as penalties of torques do.
+        positions: whether graphs need positions, because torques are penalised.
     """
 
     reference: Reference
@@ -124,31 +124,31 @@ class EnergyTask:
     positions: bool = False
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> Targets:
-        """Return labels above the reference, padded."""
+        """Return the labels of structures, less E0s and baseline, padded."""
         return targets([self.reference.above(s) for s in structures], shape)
 
     def weights(self, late: bool) -> LossWeights:
-        """Return w_E, w_F, w_σ as arrays."""
+        """Return the weights of energy, forces and stress in the loss, as arrays."""
         chosen = self.late if late else self.early
         return LossWeights(*(np.float64(w) for w in chosen))
 
     def charges(self, structures: Sequence[Structure]) -> list[float] | None:
-        """Return zeros if graphs need positions: no energy depends on a charge."""
+        """Return a charge of 0 for each structure if graphs need positions, else None."""
         return [0.0] * len(structures) if self.positions else None
 
     def predict(self, model: EnergyModel, graph: Graph) -> Derived:
-        """Return energies, forces and stresses."""
+        """Return the energies, forces and stresses that a model predicts for a batch."""
         return energy_and_derivatives(model, graph)
 
     def loss(
         self, predicted: Derived, labels: Targets, weights: LossWeights
     ) -> tuple[Array, dict[str, Array]]:
-        """Return the loss and its parts; see `loss`."""
+        """Return the loss and its parts; see `kohn.training.losses.loss`."""
         derivatives = any((*self.early[1:], *self.late[1:]))
         return loss(predicted, labels, weights, self.huber_delta, derivatives=derivatives)
 
     def errors(self, predicted: Derived, labels: Targets) -> dict[str, tuple[Array, Array]]:
-        """Return the differences, and which of them have a label."""
+        """Return for each label the errors, and which structures or atoms have the label."""
         d, t = predicted, labels
         return {
             "energy_per_atom": ((d.energy - t.energy) / t.atoms, t.energy_weight > 0),

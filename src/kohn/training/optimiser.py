@@ -1,7 +1,7 @@
-"""Compile the step of a training run: gradient, update, moving average.
+"""Compile the steps of a training run: gradient, update of the weights, moving average.
 
-All weights form one vector θ. Gradient clipping, the moments of the optimiser and the moving
-average are then a few loops over θ instead of hundreds of small loops, which for small
+All weights of a model form one vector θ. Gradient clipping, the moments of the optimiser and the
+moving average are then a few loops over θ instead of hundreds of small loops, which for small
 molecules would take as long as the model itself.
 """
 
@@ -23,10 +23,10 @@ from kohn.typing import Array, Float, Tree
 
 
 class State(NamedTuple):
-    """Everything that a step changes.
+    """The state of a training run that each step changes; P is the number of weights.
 
     Attributes:
-        theta: weights, [P]. average: their moving average, [P]. moments: of the optimiser.
+        theta: weights, [P]. average: moving average of theta, [P]. moments: optimiser's own state.
         step: number of steps taken, int32.
     """
 
@@ -37,7 +37,7 @@ class State(NamedTuple):
 
 
 class StepReport(NamedTuple):
-    """Results of a step: the loss, its parts by label, and the norm of the gradient before
+    """Results of a step: the loss, its part for each label, and the norm of the gradient before
     clipping."""
 
     loss: Array
@@ -49,14 +49,14 @@ Unravel = Callable[[Array], Any]
 
 
 def flatten(model: Tree) -> tuple[Array, Unravel]:
-    """Return θ of a model, and the function that makes a model of θ."""
+    """Return the weights of a model as one vector θ, and the function that makes a model of θ."""
     weights, rest = eqx.partition(model, eqx.is_inexact_array)
     theta, unravel = ravel_pytree(weights)
     return theta, lambda vector: eqx.combine(unravel(vector), rest)
 
 
 def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
-    """Return the schedule: linear warm-up, then constant or half a cosine to the final fraction."""
+    """Return the learning rate by step: linear rise, then constant or half a cosine to its end."""
     warmup = min(settings.warmup_steps, max(steps - 1, 0))
     top = settings.learning_rate
     if settings.schedule == "cosine":
@@ -71,7 +71,7 @@ def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
 
 
 def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
-    """Return clipping, then AMSGrad or AdamW, with the schedule of `learning_rate`."""
+    """Return the update rule: clip the gradient, then AMSGrad or AdamW; see `learning_rate`."""
     rate = learning_rate(settings, steps)
     if settings.kind == "amsgrad":
         rule = optax.amsgrad(rate)
@@ -81,17 +81,17 @@ def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransfor
 
 
 def initial_state(theta: Array, transformation: optax.GradientTransformation) -> State:
-    """Return the state before the first step."""
+    """Return the state of a run before its first step."""
     return State(theta, theta, transformation.init(theta), jnp.zeros((), jnp.int32))
 
 
 Objective = Callable[[Array, Graph, Any, Any, Array], tuple[Array, dict[str, Array]]]
-"""(θ, graph, labels, weights, key) -> the loss, and its parts by label. The key differs in each
-step; everything that is random in a loss comes from it."""
+"""(θ, graph, labels, weights of the loss, key) -> the loss, and its part for each label. The key,
+which differs in each step, is the source of all random numbers."""
 
 
 def objective_of(task: Task, unravel: Unravel) -> Objective:
-    """Return the loss of a task as a function of θ."""
+    """Return the loss of a task as a function of the weights θ."""
 
     def objective(
         theta: Array, graph: Graph, t: Any, w: Any, key: Array
@@ -109,8 +109,8 @@ def make_step(
 
     Args:
         ema: decay of the moving average of the weights.
-        seed: with the number of the step it determines the key of the objective, so that a
-            resumed run draws the same numbers again.
+        seed: determines, with the number of the step, the random key of the objective, so that a
+            resumed run draws the same random numbers.
     """
 
     def step(state: State, graph: Graph, t: Any, w: Any) -> tuple[State, StepReport]:
@@ -133,7 +133,7 @@ def make_step(
 
 
 class ValidationSums(NamedTuple):
-    """Sums over a validation batch: the loss, its parts, and by label Σ|Δ|, ΣΔ², number of Δ."""
+    """Loss and parts of a validation batch, and for each label Σ|Δ|, ΣΔ² and number of errors Δ."""
 
     loss: Array
     parts: dict[str, Array]
@@ -143,7 +143,7 @@ class ValidationSums(NamedTuple):
 def make_validation(
     task: Task, unravel: Unravel
 ) -> Callable[[Array, Graph, Tree, Tree], ValidationSums]:
-    """Return the function that sums loss and errors of a batch, compiled once for each shape."""
+    """Return the function that computes loss and errors of a batch; compiled for each shape."""
 
     def validate(theta: Array, graph: Graph, t: Any, w: Any) -> ValidationSums:
         predicted = task.predict(unravel(theta), graph)

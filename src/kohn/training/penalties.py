@@ -1,17 +1,17 @@
 """Soft constraints: penalise forces that no energy, or no isolated molecule, can have.
 
-With J = ∂F/∂x of a structure of n atoms, x their coordinates relative to their mean:
+J = ∂F/∂x is the Jacobian of the forces F on the n atoms of a structure, x are their coordinates
+relative to their mean, and ⟨⟩ is the mean over the structures of a batch:
 
     asymmetry   ⟨‖J − Jᵀ‖²_F / 3n⟩ = ⟨E_v ‖J v − Jᵀ v‖² / 3n⟩     v: random signs
     net_force   ⟨|Σ_i F_i|² / n⟩
     torque      ⟨|Σ_i x_i × F_i|² / n⟩                            structures without periodicity
 
-and ⟨⟩ the mean over the structures of a batch. J v is a forward and Jᵀ v a reverse derivative;
-J itself is never formed. Atoms of different structures do not interact, so that one v of all
-atoms of a batch serves as one v for each structure.
+J v is a forward and Jᵀ v a reverse derivative; J itself is never formed. Atoms of different
+structures do not interact, so one v of all atoms of a batch serves as one v for each structure.
 
 Forces that derive from an energy have a symmetric J. The estimate from one v and its gradient
-have the right mean; it is zero for every v only if J is symmetric.
+have the right mean; the estimate is zero for every v only if J is symmetric.
 
 Source: Hutchinson, Commun. Stat. Simul. Comput. 19, 433 (1990), for the random signs.
 """
@@ -29,7 +29,7 @@ from kohn.training.optimiser import Objective, Unravel
 from kohn.typing import Array, Float
 
 Forces = Callable[[Graph], Float[Array, "N 3"]]
-"""Forces of atoms from a graph, eV/Å; zero in padding."""
+"""Graph -> forces on its atoms, eV/Å; zero in padding."""
 
 
 def forces_of(model: EnergyModel) -> Forces:
@@ -45,7 +45,7 @@ def moved(graph: Graph, x: Float[Array, "N 3"]) -> Graph:
 
 
 def twist(forces: Forces, graph: Graph, v: Float[Array, "N 3"]) -> Float[Array, "N 3"]:
-    """Compute (J − Jᵀ) v, eV/Å² for v in Å."""
+    """Compute (J − Jᵀ) v, eV/Å for v in Å, with the Jacobian J = ∂F/∂x of the forces."""
 
     def at(x: Array) -> Array:
         return forces(moved(graph, x))
@@ -57,20 +57,20 @@ def twist(forces: Forces, graph: Graph, v: Float[Array, "N 3"]) -> Float[Array, 
 
 
 def asymmetry(forces: Forces, graph: Graph, key: Array) -> Float[Array, ""]:
-    """Estimate ⟨‖J − Jᵀ‖²_F / 3n⟩ without bias from one v, (eV/Å²)²; see the module."""
+    """Estimate ⟨‖J − Jᵀ‖²_F / 3n⟩, (eV/Å²)², without bias from one random v; see the module."""
     signs = jax.random.rademacher(key, (*graph.atom_mask.shape, 3), graph.displacement.dtype)
     curl = twist(forces, graph, signs * graph.atom_mask[:, None].astype(signs.dtype))
     return _mean(graph.sum_atoms(jnp.sum(curl * curl, axis=1)) / (3.0 * _atoms(graph)), graph)
 
 
 def net_force(forces: Forces, graph: Graph) -> Float[Array, ""]:
-    """⟨|Σ_i F_i|² / n⟩, (eV/Å)²."""
+    """⟨|Σ_i F_i|² / n⟩, (eV/Å)²: the penalty of a net force on structures of n atoms."""
     net = graph.sum_atoms(forces(graph))
     return _mean(jnp.sum(net * net, axis=1) / _atoms(graph), graph)
 
 
 def torque(forces: Forces, graph: Graph) -> Float[Array, ""]:
-    """⟨|Σ_i x_i × F_i|² / n⟩, eV²; the graph needs positions. It is 0 for periodic structures."""
+    """⟨|Σ_i x_i × F_i|² / n⟩, eV²: the penalty of torques; 0 if periodic. Needs graph.positions."""
     positions = jnp.asarray(graph.positions)
     mean = graph.sum_atoms(positions) / _atoms(graph)[:, None]
     x = positions - mean[graph.structure]
@@ -79,12 +79,12 @@ def torque(forces: Forces, graph: Graph) -> Float[Array, ""]:
 
 
 def _atoms(graph: Graph) -> Float[Array, " G"]:
-    """n of each structure; 1 in padding."""
+    """Return the number n of atoms of each structure; 1 in padding."""
     return jnp.maximum(graph.sum_atoms(graph.atom_mask.astype(jnp.float64)), 1.0)
 
 
 def _mean(values: Float[Array, " G"], graph: Graph) -> Float[Array, ""]:
-    """Return the mean over structures with atoms; the values of the others are zero."""
+    """Return the mean over the structures that have atoms; values of padding must be zero."""
     present = graph.sum_atoms(graph.atom_mask.astype(jnp.float64)) > 0
     return jnp.sum(values) / jnp.maximum(jnp.sum(present.astype(jnp.float64)), 1.0)
 
@@ -94,15 +94,15 @@ PENALTIES: dict[str, Callable[[Forces, Graph, Array], Array]] = {
     "net_force": lambda forces, graph, key: net_force(forces, graph),
     "torque": lambda forces, graph, key: torque(forces, graph),
 }
-"""Name in configurations -> the penalty of a batch."""
+"""Name of a penalty in the settings -> function that computes it for a batch."""
 
 
 def penalised(objective: Objective, unravel: Unravel, weights: Mapping[str, float]) -> Objective:
-    """Return loss + Σ λ · penalty, whose parts include the penalties before their weights.
+    """Return the objective loss + Σ λ · penalty; its parts include the penalties, without λ.
 
     Args:
-        objective: without penalties. unravel: makes a model of θ.
-        weights: λ by name, see `PENALTIES`; penalties of weight 0 are not computed.
+        objective: the loss without penalties. unravel: makes a model of the weights θ.
+        weights: name of a penalty (see `PENALTIES`) -> λ; those of weight 0 are not computed.
     """
     wanted = {name: weight for name, weight in weights.items() if weight}
 

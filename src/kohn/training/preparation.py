@@ -1,4 +1,4 @@
-"""Prepare a run from its settings: checked data, reference energies, loaders, a model."""
+"""Prepare a run from its settings: check the data, and make reference energies, loaders, model."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ from kohn.training.properties import (
     Ions,
     PropertyTask,
     Statistics,
-    means_of,
+    mean_labels,
     refuse_unlearnable_labels,
 )
 from kohn.training.settings import DataSettings, TrainSettings, Weights
@@ -55,10 +55,10 @@ class Prepared:
     """The inputs of a run before its first step.
 
     Attributes:
-        potential: untrained, or the potential to fine-tune; for properties a `PropertyModel`.
-        train, valid: loaders.
+        potential: an untrained `Potential` or `PropertyModel`, or the potential to fine-tune.
+        train, valid: loaders of the training and the validation structures.
         task: the labels to learn, with the weights of the loss.
-        report: of the checks.
+        report: findings of the checks of the data.
         fingerprint: SHA-256 of settings and data, which a checkpoint must match.
     """
 
@@ -71,7 +71,7 @@ class Prepared:
 
 
 def prepare(settings: TrainSettings) -> Prepared:
-    """Read and check the data, and set up model and loaders; nothing is computed yet.
+    """Read and check the data, and make the model and the loaders; nothing is learned yet.
 
     Test files are opened for their geometries only, to check that none of them is in the
     training data; their labels are read after training.
@@ -94,15 +94,15 @@ def prepare(settings: TrainSettings) -> Prepared:
 
 CheckSets = Callable[..., Report]
 Ready = tuple[Any, Task, Report, tuple[Loader, Loader]]
-"""Potential, task, report, and loaders of training and validation."""
+"""Potential, task, report of the checks, and loaders of training and validation."""
 
 
 def _energies(
     settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
-    """Prepare to learn energies with forces and stress."""
+    """Prepare a run that learns energies with forces and stress."""
     try:
-        e0s = reference_energies(everything, _given(settings.data))
+        e0s = reference_energies(everything, _given_e0s(settings.data))
     except InputError:
         check_sets().raise_if_failed()  # the check says more, for example which keys are similar
         raise
@@ -110,16 +110,16 @@ def _energies(
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
-    _several_atoms(train, valid)
+    _refuse_lone_atoms(train, valid)
     refuse_stress(settings.model, settings.loss.weights, settings.loss.late_weights)
     if not predicts_stress(settings.model):
         train, valid = without_stress(train), without_stress(valid)
     weights = resolved(settings.loss.weights, train)
     late = resolved(settings.loss.late_weights or settings.loss.weights, train)
-    _labels_present(train, valid, weights, late)
+    _refuse_missing_labels(train, valid, weights, late)
     torques = settings.loss.penalties.torque > 0
-    zero = Reference(e0s.values)
-    task = EnergyTask(zero, _numbers(weights), _numbers(late), _huber(settings), torques)
+    zero, delta = Reference(e0s.values), _huber_delta(settings)
+    task = EnergyTask(zero, _loss_weights(weights), _loss_weights(late), delta, torques)
     start = None if settings.run.init_from is None else load_potential(settings.run.init_from)
     loaders = _loaders(settings, task, train, valid, start)
     potential = Potential(
@@ -128,7 +128,7 @@ def _energies(
         | ({} if start is None else {z: e for z, e in start.e0s.items() if z not in e0s.values}),
         _provenance(settings, everything, report)
         | _provenance_of_energies(train, e0s)
-        | _seen(loaders[0], start),
+        | _distances(loaders[0], start),
     )
     return potential, task, report, loaders
 
@@ -136,7 +136,7 @@ def _energies(
 def _properties(
     settings: TrainSettings, everything: Dataset, parts: dict[str, Dataset], check_sets: CheckSets
 ) -> Ready:
-    """Prepare to learn dipoles, polarizabilities and scalars of structures."""
+    """Prepare a run that learns dipoles, polarizabilities or scalars of structures."""
     if settings.run.init_from is not None:
         raise ConfigError(
             "models of properties cannot be fine-tuned yet",
@@ -147,7 +147,7 @@ def _properties(
     report.raise_if_failed()
     refuse_varying_charge(everything)
     train, valid = (_without_atoms(parts[name]) for name in ("train", "valid"))
-    _several_atoms(train, valid)
+    _refuse_lone_atoms(train, valid)
     for part in (train, valid):
         refuse_unlearnable_labels(part, settings)
     heads, body = settings.heads, settings.model
@@ -160,7 +160,7 @@ def _properties(
     )
     elements, ions = _elements(train, valid), Ions(heads.dipole_origin, heads.charge)
     statistics = Statistics.of(train, elements, config, ions, composition=heads.composition)
-    task = PropertyTask(config, statistics.scales, ions, _huber(settings))
+    task = PropertyTask(config, statistics.scales, ions, _huber_delta(settings))
     loaders = _loaders(settings, task, train, valid, None)
     network = PropertyNetwork.init(
         jax.random.key(settings.run.seed),
@@ -177,8 +177,8 @@ def _properties(
         heads.charge,
         {t: PROPERTIES[t].unit if t in PROPERTIES else "" for t in settings.targets},
         _provenance(settings, everything, report)
-        | {"means": means_of(train, settings.targets)}
-        | _seen(loaders[0], None),
+        | {"means": mean_labels(train, settings.targets)}
+        | _distances(loaders[0], None),
     )
     return model, task, report, loaders
 
@@ -190,7 +190,7 @@ def _elements(*parts: Dataset) -> tuple[int, ...]:
 def _loaders(
     settings: TrainSettings, task: Task, train: Dataset, valid: Dataset, start: Potential | None
 ) -> tuple[Loader, Loader]:
-    """Return the loaders of training and validation, with the elements of the start model."""
+    """Return the loaders of training and validation; their elements include those of `start`."""
     run, elements, cutoff = settings.run, _elements(train, valid), settings.model.cutoff
     if start is not None:
         elements, cutoff = tuple(sorted({*elements, *start.elements})), start.cutoff
@@ -208,11 +208,11 @@ def _loaders(
     return training, validation
 
 
-def _huber(settings: TrainSettings) -> float | None:
+def _huber_delta(settings: TrainSettings) -> float | None:
     return settings.loss.huber_delta if settings.loss.kind == "huber" else None
 
 
-def _numbers(weights: Weights) -> LossWeights:
+def _loss_weights(weights: Weights) -> LossWeights:
     return LossWeights(weights.energy, weights.forces, weights.stress or 0.0)
 
 
@@ -228,7 +228,7 @@ def _read(data: DataSettings, files: Sequence[str]) -> Dataset:
 
 
 def _geometries(data: Dataset) -> Dataset:
-    """Return the structures without their labels."""
+    """Return the data with structures that have no labels."""
     bare = tuple(s.with_labels(**dict.fromkeys(s.labels)) for s in data)
     return replace(data, structures=bare)
 
@@ -255,24 +255,24 @@ def _parts(settings: TrainSettings, everything: Dataset) -> dict[str, Dataset]:
 
 
 def _without_atoms(data: Dataset) -> Dataset:
-    """Return the data without isolated atoms: they give the E0s and nothing more to learn."""
+    """Return the data without isolated atoms, which give the E0s and nothing more to learn."""
     return data.select([i for i, s in enumerate(data) if not is_isolated_atom(s)])
 
 
-def _given(data: DataSettings) -> dict[int | str, float] | None:
+def _given_e0s(data: DataSettings) -> dict[int | str, float] | None:
     return None if data.e0s is None else {**data.e0s}
 
 
 def resolved(weights: Weights, train: Dataset) -> Weights:
-    """Return the weights; by default stress has a weight if every frame has a stress."""
+    """Return the weights; stress has by default STRESS_WEIGHT, or 0 if a frame lacks stress."""
     if weights.stress is not None:
         return weights
     complete = train.count("stress") == len(train)
     return weights.model_copy(update={"stress": STRESS_WEIGHT if complete else 0.0})
 
 
-def _several_atoms(train: Dataset, valid: Dataset) -> None:
-    """Refuse data without structures of several atoms, or with weights of 0 only."""
+def _refuse_lone_atoms(train: Dataset, valid: Dataset) -> None:
+    """Refuse data in which all structures are isolated atoms, or all have the weight 0."""
     for name, part in (("training", train), ("validation", valid)):
         if len(part) == 0:
             raise InputError(
@@ -288,8 +288,8 @@ def _several_atoms(train: Dataset, valid: Dataset) -> None:
         )
 
 
-def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
-    """Refuse data that lack a label of the loss, in train or in valid."""
+def _refuse_missing_labels(train: Dataset, valid: Dataset, *weights: Weights) -> None:
+    """Refuse training or validation data that lack a label with a weight in the loss."""
     for w in weights:
         if not (w.energy or w.forces or w.stress):
             raise ConfigError(
@@ -312,7 +312,7 @@ def _labels_present(train: Dataset, valid: Dataset, *weights: Weights) -> None:
 
 
 def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> Any:
-    """Return an untrained network, or that of the start potential with the elements here."""
+    """Return an untrained network, or the network of `start`, for the elements of the data."""
     elements, dtype = loader.elements, loader.dtype
     key = jax.random.key(settings.run.seed)
     if start is not None:
@@ -338,7 +338,7 @@ def _model(settings: TrainSettings, loader: Loader, start: Potential | None) -> 
 
 
 def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> Document:
-    """Return how the model was made: no times, and no paths except those given."""
+    """Return how the model was made, without times, and without paths other than those given."""
     return {
         "settings": settings.model_dump(mode="json"),
         "sources": [{**asdict(s), "unusable": len(s.unusable)} for s in data.sources],
@@ -349,9 +349,9 @@ def _provenance(settings: TrainSettings, data: Dataset, report: Report) -> Docum
 
 
 def _labels(data: DataSettings, structures: Dataset) -> list[Document]:
-    """Return how the labels were computed, with the number of structures of each kind.
+    """Return each way in which labels were computed, with its number of structures.
 
-    What a frame states goes before what the settings state for all frames.
+    Facts that a frame states have precedence over those in the settings for all frames.
     """
     given = Provenance(functional(data.functional), data.scheme or UNKNOWN, data.source or UNKNOWN)
     kinds = Counter(filled(stated(s.info), given) for s in structures)
@@ -359,7 +359,7 @@ def _labels(data: DataSettings, structures: Dataset) -> list[Document]:
 
 
 def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
-    """Return the sources of the E0s, and the mean energy above them."""
+    """Return the sources of the E0s, and the mean energy per atom above the E0s."""
     labelled = [s for s in train if "energy" in s.labels]
     above = sum(float(s.labels["energy"]) - e0s.total(s) for s in labelled)
     return {
@@ -370,15 +370,15 @@ def _provenance_of_energies(train: Dataset, e0s: E0s) -> Document:
     }
 
 
-def _seen(loader: Loader, start: Potential | None) -> Document:
-    """Return the distances of the training data and of those of the start model."""
+def _distances(loader: Loader, start: Potential | None) -> Document:
+    """Return the distances in the training data, including those of the potential `start`."""
     seen = TrainingDistances.of(loader.structures, loader.neighbourhoods)
-    earlier = None if start is None else start.domain.seen
+    earlier = None if start is None else start.domain.distances
     return {"seen": (seen if earlier is None else seen.joined(earlier)).to_json()}
 
 
 def _fingerprint(settings: TrainSettings, data: Dataset, parts: dict[str, Dataset]) -> str:
-    """Hash the settings, the bytes of the files and the sizes of the parts, but not the paths."""
+    """Return a hash of the settings, file contents and sizes of data sets, but not of paths."""
     sources = [s.sha256 for part in (data, *parts.values()) for s in part.sources]
     sizes = {name: len(part) for name, part in parts.items()}
     left_out = {"data": {"train", "valid", "test"}}

@@ -2,9 +2,9 @@
 
     L = Σ_targets Σ_l ⟨|t_l − t_l^label|²⟩_structures / s²,   s² = ⟨|t_l^label − offset|²⟩
 
-by degree, so that targets and degrees count equally in any units. The offset of degree 0 depends on
-composition only: a sum over atoms (a mean, if the property is intensive) fitted by least squares.
-Huber's ℓ, if it replaces the square, takes errors in units of s.
+t_l: components of degree l of a target; s: spread of its labels, so that targets and degrees count
+equally. The offset of degree 0 depends on composition only: a sum over atoms (a mean for intensive
+properties) fitted by least squares. Huber's ℓ may replace the square, for errors in units of s.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from kohn.models.heads.properties import (
     cartesian,
     degrees_of,
 )
-from kohn.potential.properties import Origin, about_mass, charge_of, label_of
+from kohn.potential.properties import Origin, about_centre_of_mass, charge_of, label_of
 from kohn.structures import PROPERTIES, Structure, is_isolated_atom
 from kohn.structures.elements import symbol
 from kohn.training.losses import penalty
@@ -32,11 +32,11 @@ from kohn.typing import Array, Float
 
 
 class PropertyLabels(eqx.Module):
-    """Labels of a padded batch by target; float64.
+    """Labels of a padded batch of G structures, by target; float64.
 
     Attributes:
-        values: spherical components by target and degree, [G, 2l+1].
-        weights: of each structure by target, [G]; 0 without a label.
+        values: spherical components by target and degree l, [G, 2l+1].
+        weights: weights of the structures by target, [G]; 0 without a label.
     """
 
     values: dict[str, dict[int, Float[Array, "G m"]]]
@@ -45,33 +45,33 @@ class PropertyLabels(eqx.Module):
 
 @dataclass(frozen=True)
 class Ions:
-    """Facts about ions that files do not state.
+    """Facts about ions that files may not state.
 
     Attributes:
-        origin: of their dipoles in the files.
-        charge: of molecules that do not state it, e.
+        origin: origin of the dipoles of ions in the files.
+        charge: total charge, e, of molecules whose frames do not state it.
     """
 
     origin: Origin = None
     charge: float | None = None
 
     def label(self, structure: Structure, target: str) -> np.ndarray | None:
-        """Return the label that is learned: dipoles are about the centre of mass."""
+        """Return the label to learn, a dipole about the centre of mass; None without a label."""
         label = label_of(structure, target)
         if label is None or target != "dipole":
             return label
         charge = charge_of(structure, self.charge) or 0.0
-        return about_mass(label, structure, charge, self.origin)
+        return about_centre_of_mass(label, structure, charge, self.origin)
 
 
 @dataclass(frozen=True, eq=False)
 class PropertyTask:
-    """The task of learning properties; see `kohn.training.task`.
+    """The task of learning properties other than energies; see `kohn.training.task`.
 
     Attributes:
-        config: of the model.
-        scales: s by target and degree.
-        ions: facts about ions that files do not state.
+        config: configuration of the model.
+        scales: spread s of the labels by target and degree.
+        ions: facts about ions that files may not state.
         huber_delta: δ of the penalty, in units of s; None for the square.
     """
 
@@ -81,7 +81,7 @@ class PropertyTask:
     huber_delta: float | None = None
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> PropertyLabels:
-        """Return labels by degree, padded; dipoles are about the centre of mass."""
+        """Return the padded labels by target and degree; dipoles are about the centre of mass."""
         values, weights = {}, {}
         for target in self.config.targets:
             parts = {l: np.zeros((shape.structures, 2 * l + 1)) for l in degrees_of(target)}
@@ -97,22 +97,22 @@ class PropertyTask:
         return PropertyLabels(values, weights)  # type: ignore[arg-type]
 
     def charges(self, structures: Sequence[Structure]) -> list[float] | None:
-        """Return Q of each structure, e, if the model has charges."""
+        """Return the total charge of each structure, e, if the model uses charges, else None."""
         if not self.config.charged:
             return None
         return [charge_of(s, self.ions.charge) or 0.0 for s in structures]
 
     def weights(self, late: bool) -> None:
-        """Return None: targets always count equally."""
+        """Return None: all targets always count equally, so that the loss has no weights."""
 
     def predict(self, model: PropertyNetwork, graph: Graph) -> dict[str, dict[int, Array]]:
-        """Return spherical components by target and degree."""
+        """Return the predicted spherical components by target and degree."""
         return model(graph)
 
     def loss(
         self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels, weights: None
     ) -> tuple[Array, dict[str, Array]]:
-        """Return the loss L (see the module), and the part of each target."""
+        """Return the loss L (see `kohn.training.properties`), and its part for each target."""
         parts = {}
         for target, by_l in predicted.items():
             w = labels.weights[target]
@@ -132,7 +132,7 @@ class PropertyTask:
     def errors(
         self, predicted: dict[str, dict[int, Array]], labels: PropertyLabels
     ) -> dict[str, tuple[Array, Array]]:
-        """Return differences of Cartesian components."""
+        """Return for each target the Cartesian errors, and which structures have a label."""
         return {
             target: (
                 cartesian(target, parts) - cartesian(target, labels.values[target]),
@@ -144,7 +144,7 @@ class PropertyTask:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Spread of the labels by target and degree, and contributions of atoms to degree 0."""
+    """Spread of the labels by target and degree, and contribution of each element to degree 0."""
 
     scales: dict[str, dict[int, float]]
     atoms: dict[str, np.ndarray]
@@ -159,7 +159,7 @@ class Statistics:
         *,
         composition: bool = True,
     ) -> "Statistics":
-        """Compute statistics of labels; without `composition` all elements contribute equally."""
+        """Compute the statistics of labels; without `composition`, elements contribute equally."""
         scales, atoms = {}, {}
         for target in config.targets:
             labelled = [s for s in structures if label_of(s, target) is not None]
@@ -177,8 +177,8 @@ class Statistics:
         return cls(scales, atoms)
 
 
-def means_of(structures: Sequence[Structure], targets: Sequence[str]) -> dict[str, list]:
-    """Return the mean label of each target: the prediction that a model must beat."""
+def mean_labels(structures: Sequence[Structure], targets: Sequence[str]) -> dict[str, list]:
+    """Return the mean label of each target: the trivial prediction that a model must beat."""
     return {
         t: np.mean([x for s in structures if (x := label_of(s, t)) is not None], axis=0).tolist()
         for t in targets
@@ -186,16 +186,16 @@ def means_of(structures: Sequence[Structure], targets: Sequence[str]) -> dict[st
 
 
 def spread(x: Float[np.ndarray, "G m"]) -> float:
-    """√⟨|x|²⟩; 1 if composition determines all labels."""
+    """Return √⟨|x|²⟩; 1 if it is 0, which happens if the composition determines all labels."""
     return float(np.sqrt((x**2).sum(axis=1).mean())) or 1.0
 
 
 def refuse_unlearnable_labels(structures: Sequence[Structure], settings: TrainSettings) -> None:
-    """Refuse labels that cannot be learned from.
+    """Refuse structures from whose labels properties cannot be learned.
 
     Raises:
         InputError: a structure has no label, or the charge of a molecule is not stated.
-        ConfigError: data have ions, and the origin of their dipoles is not stated.
+        ConfigError: a structure is an ion, and the origin of its dipole is not stated.
     """
     heads = settings.heads
     for s in structures:

@@ -1,4 +1,4 @@
-"""Settings of a training run, as `kohn template train` prints and `kohn train` reads them."""
+"""Define the settings of a training run, which `kohn template train` prints with defaults."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ class _Section(Section):
     @pydantic.field_validator("*", mode="before")
     @classmethod
     def _refuse_booleans(cls, value: Any, info: pydantic.ValidationInfo) -> Any:
-        """Refuse true for numbers: YAML reads yes, on and true alike, and it would count as 1."""
+        """Refuse booleans for numbers: YAML reads yes, on, true alike, which would count as 1."""
         if isinstance(value, bool) and info.field_name not in (
             "periodic",
             "composition",
@@ -35,7 +35,7 @@ class _Section(Section):
 
 
 class DataSettings(_Section):
-    """The structures to learn from, and how they are read."""
+    """The structures to learn from, and how files are read."""
 
     train: Annotated[
         list[str], Field(min_length=1, description="files to learn from, isolated atoms included")
@@ -62,13 +62,13 @@ class DataSettings(_Section):
         Field(description="config_type -> weight in the loss"),
     ] = {}
     functional: Annotated[
-        str | None, Field(description="of the labels, e.g. PBE, if files do not state it; recorded")
+        str | None, Field(description="of the labels, e.g. PBE, if not in the files; recorded")
     ] = None
     scheme: Annotated[
-        str | None, Field(description="the same: scheme that corrected the energies, or none")
+        str | None, Field(description="correction scheme or none, if not in the files; recorded")
     ] = None
     source: Annotated[
-        str | None, Field(description="the same: code or model that computed the labels")
+        str | None, Field(description="code or model of the labels, if not in the files; recorded")
     ] = None
     periodic: Annotated[
         bool | None, Field(description="overrides the periodic flags of all frames")
@@ -80,7 +80,7 @@ class DataSettings(_Section):
 
 
 class Weights(_Section):
-    """Weights of the parts of the loss."""
+    """Weights of energy, forces and stress in the loss."""
 
     energy: Annotated[float, Field(ge=0, description="of (eV/atom)²")] = 10.0
     forces: Annotated[float, Field(ge=0, description="of (eV/Å)²")] = 100.0
@@ -90,7 +90,7 @@ class Weights(_Section):
 
 
 class Penalties(_Section):
-    """Soft constraints on forces that are not derivatives of an energy; 0 leaves one out."""
+    """Soft constraints on forces that are not derivatives of an energy; 0 switches one off."""
 
     asymmetry: Annotated[float, Field(ge=0, description="λ of ‖J − Jᵀ‖²/3n, J = dF/dx")] = 0.0
     net_force: Annotated[float, Field(ge=0, description="λ of |Σ F|²/n")] = 0.0
@@ -98,13 +98,13 @@ class Penalties(_Section):
 
 
 class LossSettings(_Section):
-    """Σ weight · mean ℓ(error): energies per atom in eV, forces in eV/Å, stress in eV/Å³."""
+    """The loss Σ weight · mean ℓ(error): energies in eV/atom, forces in eV/Å, stress in eV/Å³."""
 
     kind: Annotated[Literal["mse", "huber"], Field(description="ℓ: square, or Huber's")] = "mse"
     huber_delta: Annotated[float, Field(gt=0, description="where Huber's ℓ turns linear")] = 0.01
     weights: Annotated[Weights, Field(description="of energy, forces, stress")] = Weights()
     late_weights: Annotated[
-        Weights | None, Field(description="the same for the last part of the run, or null")
+        Weights | None, Field(description="weights for the last part of the run; null: no change")
     ] = Weights(energy=1000.0, forces=100.0)
     late_from: Annotated[
         float, Field(gt=0, le=1, description="share of the run after which late_weights apply")
@@ -115,7 +115,7 @@ class LossSettings(_Section):
 
 
 class OptimiserSettings(_Section):
-    """How the weights of the network are adjusted."""
+    """The algorithm that adjusts the weights of the network, and its learning rate."""
 
     kind: Annotated[Literal["amsgrad", "adamw"], Field(description="algorithm")] = "amsgrad"
     learning_rate: Annotated[float, Field(gt=0, description="highest learning rate")] = 0.01
@@ -139,7 +139,7 @@ class RunSettings(_Section):
 
     steps: Annotated[
         int,
-        Field(ge=1, description="length of the run, up to a whole epoch"),
+        Field(ge=1, description="length of the run, rounded to whole epochs"),
     ] = 40_000
     epochs: Annotated[
         int | None, Field(ge=1, description="passes through the training data, instead of steps")
@@ -163,12 +163,12 @@ class RunSettings(_Section):
 
 
 def misfit(key: str, message: str) -> PydanticCustomError:
-    """Return an error of settings that do not fit together; `key`: the setting to change."""
+    """Return the error for settings that contradict each other; `key` names the one to change."""
     return PydanticCustomError("misfit", "{message}", {"message": message, "key": key})
 
 
 class HeadSettings(_Section):
-    """How properties other than energies are computed from atoms."""
+    """How properties other than energies are computed from contributions of atoms."""
 
     composition: Annotated[
         bool, Field(description="scalars start from a value per element, not from one mean")
@@ -218,8 +218,8 @@ class TrainSettings(_Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _family_alone(cls, document: Any) -> Any:
-        """Accept `model: gaussian-process` for its defaults; without a family the model is a mace,
-        or for properties other than energies a nequip."""
+        """Accept the name of a family, as in `model: gaussian-process`, for its defaults. Without a
+        name the family is mace, or nequip for properties other than energies."""
         model = document.get("model", {})
         if isinstance(model, str):
             model = {"family": model}
@@ -285,11 +285,11 @@ class TrainSettings(_Section):
 def parse(
     document: Any, *, where: str | Path | None = None, lines: dict[KeyPath, int] | None = None
 ) -> TrainSettings:
-    """Return settings from a nested dictionary, as YAML gives it.
+    """Check a nested dictionary, as read from YAML, and return it as settings.
 
     Args:
         document: the dictionary.
-        where: its file. lines: the line in the file of each path of keys.
+        where: file from which it was read. lines: keys that lead to a setting -> line in this file.
 
     Raises:
         ConfigError: an unknown key (the nearest known key is suggested), a value out of range,
@@ -396,7 +396,7 @@ def read_settings(path: str | Path) -> TrainSettings:
 
 
 def _lines(node: yaml.Node | None, keys: KeyPath, file: Path) -> Iterator[tuple[KeyPath, int]]:
-    """Yield (path of keys, line) below a node; refuse a key that occurs twice."""
+    """Yield (keys that lead to a setting, line) for all settings of a node; refuse double keys."""
     if not isinstance(node, yaml.MappingNode):
         return
     first_lines: dict[str, int] = {}
@@ -423,7 +423,7 @@ def template(family: str = "mace") -> str:
     """Return a commented YAML file with every setting of a family of models and its default.
 
     Raises:
-        ConfigError: no such family.
+        ConfigError: there is no such family.
     """
     if family not in FAMILIES:
         guess = nearest(family, list(FAMILIES))

@@ -1,4 +1,4 @@
-"""Treat labels of stress for models that predict no stress."""
+"""Refuse weights and remove labels of stress for models that predict no stress."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from kohn.training.settings import AnyModel, Weights
 
 
 def predicts_stress(config: AnyModel) -> bool:
-    """Return whether models of this configuration predict stress: if it is a derivative."""
+    """Return whether models of this configuration predict stress, as a derivative of the energy."""
     return is_conservative(FAMILIES[config.family][1])
 
 
@@ -17,7 +17,7 @@ def refuse_stress(config: AnyModel, *weights: Weights | None) -> None:
     """Refuse weights of stress for models that predict no stress.
 
     Args:
-        config: of the model. weights: as the user gave them; None stands for a default.
+        config: configuration of the model. weights: weights in the loss; None stands for a default.
 
     Raises:
         ConfigError: a weight of stress is above 0.
@@ -33,6 +33,6 @@ def refuse_stress(config: AnyModel, *weights: Weights | None) -> None:
 
 
 def without_stress(data: Dataset) -> Dataset:
-    """Return the structures without labels of stress, for learning and for validation."""
+    """Return training or validation data without labels of stress."""
     bare = tuple(s.with_labels(stress=None) for s in data)
     return replace(data, structures=bare)

@@ -1,4 +1,4 @@
-"""The interface of the task that a run learns: energies with forces, or other properties."""
+"""Define the interface of learning tasks: energies with forces, or other properties."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,21 +9,21 @@ from kohn.typing import Array, Tree
 
 
 class Task(Protocol):
-    """Labels of structures, predictions of a model for them, and the loss that compares both.
+    """A task that a model learns: labels of structures, predictions, and the loss between both.
 
-    Labels, predictions and weights are trees of arrays whose structure only the task uses.
+    Labels, predictions and weights of the loss are pytrees, whose layout only the task knows.
     """
 
     def labels(self, structures: Sequence[Structure], shape: Shape) -> Tree:
-        """Return labels, laid out as `graphs.collate` lays out the structures; NumPy arrays."""
+        """Return the labels as NumPy arrays, padded as `graphs.collate` pads the structures."""
         ...
 
     def weights(self, late: bool) -> Tree:
-        """Return the weights of the loss, early or late; they change without a new compilation."""
+        """Return the weights of the loss, early or late; a change causes no new compilation."""
         ...
 
     def charges(self, structures: Sequence[Structure]) -> Sequence[float] | None:
-        """Return Q of each structure, e, if graphs must have positions and charges, else None."""
+        """Return total charges, e, if graphs must have positions and charges, else None."""
         ...
 
     def predict(self, model: Tree, graph: Graph) -> Tree:
@@ -31,9 +31,9 @@ class Task(Protocol):
         ...
 
     def loss(self, predicted: Tree, labels: Tree, weights: Tree) -> tuple[Array, dict[str, Array]]:
-        """Return the loss, and its parts by the name of the label."""
+        """Return the loss, and its part for each label by name."""
         ...
 
     def errors(self, predicted: Tree, labels: Tree) -> dict[str, tuple[Array, Array]]:
-        """Return by name: differences [M, ...], and which rows [M] are labelled."""
+        """Return by name of the label: errors [M, ...], and which of M rows have the label, [M]."""
         ...

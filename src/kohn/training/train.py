@@ -1,4 +1,4 @@
-"""Train models (`kohn.train`): from labelled structures to a potential in its run folder."""
+"""Train models from labelled structures (`kohn.train`), and save them in a run folder."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from kohn.typing import Document
 SETTINGS = "settings.yaml"
 CHECK = "check.json"
 STRUCTURES = "structures.extxyz"
-"""Name of the file of the training structures, if they were in memory."""
+"""Name of the file to which training structures given in memory are written."""
 
 
 def train(
@@ -41,10 +41,10 @@ def train(
     Args:
         source: settings; or a YAML file of settings; or labelled structures: anything that
             `kohn.read` takes. Structures in memory are first written to a file in `out`.
-        out: folder of the run, made here. It will hold the settings, the records, the
+        out: run folder, which is made. It will contain the settings, the records, the
             checkpoint, and `model.safetensors`.
         resume: continue from the checkpoint in `out`, with the result of an unbroken run.
-        progress: receives the steps, and the record of each validation.
+        progress: functions to call at each step, and with the record of each validation.
         sections: settings that override those of `source`, by section:
             ``run={"steps": 1000}``, ``data={"test": ["test.extxyz"]}``.
 
@@ -61,19 +61,19 @@ def train(
         return _train_in_memory(source, work, resume, progress, sections)
     settings = settings_from(source, sections)
     use_devices(settings)
-    _may_use(work, resume)
+    _refuse_unusable_folder(work, resume)
     if resume:
         with work.held():
             return _run(settings, prepare(settings), work, progress or Progress(), resume=True)
     prepared = prepare(settings)  # before the folder is made: bad data leave none behind
     with work.held():
-        _may_use(work, resume, mine=True)  # another process may have come first
+        _refuse_unusable_folder(work, resume, mine=True)  # another process may have come first
         write_atomically(work.path / SETTINGS, to_yaml(settings).encode())
         return _run(settings, prepared, work, progress or Progress(), resume=False)
 
 
 def _in_memory(source: Any) -> bool:
-    """Return whether the source is structures, and not settings or paths."""
+    """Return whether the source is structures in memory, not settings or paths."""
     if isinstance(source, (TrainSettings, str, Path)):
         return False
     paths = isinstance(source, (list, tuple)) and all(isinstance(x, (str, Path)) for x in source)
@@ -83,8 +83,8 @@ def _in_memory(source: Any) -> bool:
 def _train_in_memory(
     source: Any, work: WorkFolder, resume: bool, progress: Progress | None, sections: Document
 ) -> Any:
-    """Train on structures in memory: they are written to a file in the run folder, so that the
-    run can be resumed and documents its data."""
+    """Write structures in memory to a file in the run folder, and train on it, so that the run can
+    be resumed and documents its data."""
     folder, file = work.path, work.path / STRUCTURES
     if resume:
         if file.is_file() and file.read_text() != "".join(map(frame_text, read(source))):
@@ -94,7 +94,7 @@ def _train_in_memory(
                 fix=f"resume with {file}, or choose another folder",
             )
         return train(file, out=folder, resume=True, progress=progress, **sections)
-    _may_use(work, resume)
+    _refuse_unusable_folder(work, resume)
     work.make()
     try:
         write(read(source), file)
@@ -109,7 +109,7 @@ def _train_in_memory(
 def _run(
     settings: TrainSettings, prepared: Prepared, work: WorkFolder, meter: Progress, *, resume: bool
 ) -> Any:
-    """Train and evaluate a prepared run."""
+    """Train the prepared model, and evaluate the result."""
     if is_solved(FAMILIES[settings.model.family][1]):
         _write_start(work, prepared)
         potential = run_fit(settings, prepared, work, meter)
@@ -124,7 +124,7 @@ def _run(
 
 
 def settings_from(source: Any, sections: Document) -> TrainSettings:
-    """Return settings from anything that `train` takes, with sections overridden."""
+    """Return settings from a source that `train` accepts, with values replaced by `sections`."""
     if isinstance(source, TrainSettings):
         document = source.model_dump(mode="json")
     elif isinstance(source, (str, Path)) and _is_yaml(source):
@@ -146,11 +146,11 @@ def _is_yaml(path: str | Path) -> bool:
     return Path(path).suffix.lower() in (".yaml", ".yml")
 
 
-def _may_use(work: WorkFolder, resume: bool, *, mine: bool = False) -> None:
+def _refuse_unusable_folder(work: WorkFolder, resume: bool, *, mine: bool = False) -> None:
     """Raise ConfigError if the run cannot use the folder.
 
     Args:
-        mine: whether this process holds the folder.
+        mine: whether this process has locked the folder.
     """
     folder = work.path
     if folder.exists() and not folder.is_dir():
@@ -165,7 +165,7 @@ def _may_use(work: WorkFolder, resume: bool, *, mine: bool = False) -> None:
                 "there is no run to resume", where=Place(file=folder), fix="leave out --resume"
             )
         return
-    if work.holds(STRUCTURES):
+    if work.has_other_files(STRUCTURES):
         raise ConfigError(
             "the run folder exists already",
             where=Place(file=folder),

@@ -1,3 +1,3 @@
-"""Predict with standard deviations: the spread of several models estimates their error."""
+"""Estimate the errors of predictions from the spread of several models."""
 
 from kohn.uncertainty.ensemble import Ensemble as Ensemble

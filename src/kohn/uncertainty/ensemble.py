@@ -1,9 +1,9 @@
-"""Combine the predictions of several potentials.
+"""Average the predictions y_s of S potentials, and estimate the standard deviation σ of the error.
 
     y = Σ_s y_s / S        s² = Σ_s (y_s − y)² / (S − 1)        σ = s √(1 + 1/S)
 
-σ is the standard deviation of the error of the mean, if the truth is drawn like one more member;
-the error follows Student's distribution with ν = S − 1 degrees of freedom.
+σ is the standard deviation of the error of the mean y, if the truth is distributed like one more
+prediction; the error follows Student's distribution with ν = S − 1 degrees of freedom.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ from kohn.typing import Document, Float
 
 @dataclass(frozen=True, eq=False)
 class Ensemble:
-    """Several potentials used as one; see `kohn.structures.Predictive`.
+    """Several potentials that predict together, as one `kohn.structures.Predictive` model.
 
     Attributes:
-        members: at least two.
+        members: the potentials, at least two.
 
     Raises:
         ConfigError: fewer than two members.
@@ -39,13 +39,13 @@ class Ensemble:
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that all members know."""
+        """The atomic numbers that all members know, in ascending order."""
         known = set.intersection(*(set(m.elements) for m in self.members))
         return tuple(sorted(known))
 
     @property
     def cutoff(self) -> float:
-        """The largest r_c of the members, Å."""
+        """The largest cutoff of the members, Å."""
         return max(m.cutoff for m in self.members)
 
     @property
@@ -55,23 +55,23 @@ class Ensemble:
 
     @property
     def confident(self) -> bool:
-        """True: the spread of the members gives standard deviations."""
+        """Whether standard deviations are predicted: True, from the spread of the members."""
         return True
 
     @property
     def provenance(self) -> Document:
-        """The provenance of each member, and the mean of the mean energies of their data."""
+        """The provenance of each member, and the mean of `mean_energy_per_atom` where given."""
         of_members = [m.provenance for m in self.members]
         means = [p["mean_energy_per_atom"] for p in of_members if "mean_energy_per_atom" in p]
         document: Document = {"members": of_members}
         return document | ({"mean_energy_per_atom": float(np.mean(means))} if means else {})
 
     def zero(self, structure: Structure) -> float:
-        """Return the part of the energy that is not learned, averaged over the members, eV."""
+        """Return the mean over members of the energy that is not learned (E0s, baseline), eV."""
         return float(np.mean([m.zero(structure) for m in self.members]))
 
     def astype(self, dtype: type) -> Self:
-        """Return the same ensemble computing in float32 or float64."""
+        """Return the same ensemble, with members that compute in float32 or float64."""
         return replace(self, members=tuple(m.astype(dtype) for m in self.members))
 
     def predict(
@@ -81,7 +81,7 @@ class Ensemble:
         uncertainty: bool = False,
         advance: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Return the mean of the predictions; with `uncertainty` also σ of energies and forces."""
+        """Return the members' mean predictions; with `uncertainty` also σ of energy and forces."""
         structures = structures_of(structures)
         *others, last = self.members
         predictions = [m.predict(structures) for m in others]
@@ -95,39 +95,39 @@ class Ensemble:
         elements: Sequence[int] | None = None,
         deviations: bool = False,
     ) -> Energies:
-        """Return the mean of the members' energies; with `deviations` also their σ."""
+        """Return the mean of the members' energies; with `deviations` also standard deviations."""
         energies = [m.energies(structures, elements=elements).mean for m in self.members]
         std = spread(np.array(energies)) if deviations else None
         return Energies(np.mean(energies, axis=0), std, len(self.members) - 1.0)
 
     def moving(self, *, skin: float = 0.2) -> "MovingEnsemble":
-        """Return the ensemble for moving atoms; each member keeps its own neighbours."""
+        """Return the ensemble for moving atoms; each member keeps its own neighbour list."""
         return MovingEnsemble(tuple(m.moving(skin=skin) for m in self.members))
 
 
 @dataclass(frozen=True, eq=False)
 class MovingEnsemble:
-    """The members of an ensemble, for moving atoms."""
+    """An ensemble for moving atoms, whose members keep neighbour lists between calls."""
 
     members: tuple[MovingPotential, ...]
 
     @property
     def compilations(self) -> int:
-        """Number of shapes that all members needed."""
+        """Number of compilations so far, summed over the members."""
         return sum(m.compilations for m in self.members)
 
     @property
     def searches(self) -> int:
-        """Number of searches for neighbours."""
+        """Number of searches for neighbours so far, summed over the members."""
         return sum(m.searches for m in self.members)
 
     def __call__(self, structure: Structure) -> Prediction:
-        """Return the mean, with σ of energy and forces."""
+        """Return the mean prediction, with standard deviations σ of energy and forces."""
         return mean([m(structure) for m in self.members], True)
 
 
 def mean(predictions: Sequence[Prediction], uncertainty: bool) -> Prediction:
-    """Return the mean of several predictions of one structure, with σ if `uncertainty`."""
+    """Return the mean of several predictions for one structure; if `uncertainty`, with σ."""
     energies = np.array([p.energy for p in predictions])
     forces = np.stack([p.forces for p in predictions])
     stresses = [p.stress for p in predictions if p.stress is not None]
@@ -143,5 +143,5 @@ def mean(predictions: Sequence[Prediction], uncertainty: bool) -> Prediction:
 
 
 def spread(values: Float[np.ndarray, "members ..."]) -> Float[np.ndarray, "..."]:
-    """σ of the error of the mean of the members: s √(1 + 1/S)."""
+    """Return σ = s √(1 + 1/S), the standard deviation of the error of the mean of S members."""
     return values.std(axis=0, ddof=1) * np.sqrt(1 + 1 / len(values))

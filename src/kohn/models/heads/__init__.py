@@ -1,1 +1,1 @@
-"""Heads read forces and properties, instead of energies, from the features of a network."""
+"""Heads: layers that read forces and properties, not energies, from the features of a network."""

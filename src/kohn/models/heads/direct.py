@@ -83,12 +83,11 @@ class MaceDirectConfig(MaceBodyConfig):
 class Direct(Network):
     """A model of energies and, independently, of forces; attributes as in `Network`.
 
-    The scale also multiplies the forces, eV/Å.
-
     Attributes:
         conservative: False. See `kohn.models.derivatives.is_conservative`.
         body: a network with `features`.
-        head: w, [C, 1].
+        head: the weights w of the forces, [C, 1].
+        scale: learned factor s of all energies, eV, and forces, eV/Å.
     """
 
     conservative: ClassVar[bool] = False
@@ -138,11 +137,11 @@ class Direct(Network):
         )
 
     def features(self, graph: Graph) -> Features:
-        """Return the features of the body."""
+        """Compute the features of atoms by the body."""
         return self.body.features(graph)
 
     def read(self, x: Float[Array, "N C"]) -> Float[Array, " N"]:
-        """Apply two linear maps, as in `Nequip.read`."""
+        """Compute energies of atoms from invariant features by two linear maps."""
         first, second = self.readout
         return second(first(x))[:, 0]
 
@@ -160,7 +159,7 @@ class Direct(Network):
 
 
 def coordination(graph: Graph, cutoff: float, power: int) -> Float[Array, " N"]:
-    """c_i: the number of neighbours of each atom, weighted by the cutoff function."""
+    """Compute c_i, the sum of the cutoff function over the neighbours of each atom i."""
     d = graph.displacement
     near = polynomial_cutoff(jnp.sqrt(jnp.sum(d * d, axis=-1)), cutoff, power)
     return jnp.sum(near * graph.edge_mask.astype(d.dtype), axis=1)
@@ -169,10 +168,10 @@ def coordination(graph: Graph, cutoff: float, power: int) -> Float[Array, " N"]:
 def without_net_force(
     f: Float[Array, "N 3"], shares: Float[Array, " N"], graph: Graph
 ) -> Float[Array, "N 3"]:
-    """f_i − (c_i / Σ_j c_j) Σ_j f_j; in each structure these forces add to zero.
+    """Return forces f_i − (c_i / Σ_j c_j) Σ_j f_j, which add to zero in each structure.
 
     Args:
-        f: eV/Å. shares: c_i, not negative; if all are zero, nothing is subtracted.
+        f: forces, eV/Å. shares: c_i, not negative; if all are zero, nothing is subtracted.
     """
     whole = graph.sum_atoms(shares)
     net = graph.sum_atoms(f) / jnp.where(whole > 0, whole, 1.0)[:, None]

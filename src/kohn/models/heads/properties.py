@@ -1,7 +1,7 @@
 """Predict properties of structures: dipoles, polarizabilities and scalars.
 
-Dipoles and polarizabilities rotate with the structure. h are the features of a network, of natural
-parity like the harmonics, n is the number of atoms, a_z the part of degree 0 that an element adds:
+Dipoles and polarizabilities rotate with the structure. h are features of natural parity, like the
+harmonics, of n atoms; w weights, s scales, a_z the part of degree 0 that an element adds to t:
 
     t_00 = Σ_i (a_z(i) + s₀ w⁰ · h_i,00)         extensive; divided by n where intensive
     t_lm = s_l Σ_i w^l · h_i,lm                  degrees 1 (odd) and 2 (even)
@@ -9,10 +9,10 @@ parity like the harmonics, n is the number of atoms, a_z the part of degree 0 th
     μ    = Σ_i [μ_i + q_i (r_i − R)]             μ_i from w¹ · h_i,1m
     q_i  = Q/n + Σ_j c(r_ij) (u_i − u_j)         u_i = s₁ w · h_i,00 / Å
 
-Only molecules have charges q. Charge that flows to i from j is lost by j: the charges add to Q
-exactly, and neutral molecules far apart each stay neutral. R is the centre of mass: the dipole of
-an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may use another origin
-(`dipole_origin`). Periodic structures have only the atomic dipoles.
+Only molecules have charges q. Charge that flows to i from j is lost by j: the charges add exactly
+to Q, the total charge, and neutral molecules far apart each stay neutral. R is the centre of mass:
+the dipole of an ion depends on the origin, μ(R') = μ(R) + Q (R − R'), and files may use another
+origin (`dipole_origin`). Periodic structures have only the atomic dipoles.
 
 Sources: Veit et al., J. Chem. Phys. 153, 024113 (2020) (dipoles of atoms, and charges); Wilkins et
 al., PNAS 116, 3401 (2019) (polarizabilities by degree).
@@ -40,20 +40,20 @@ from kohn.sections import Section
 from kohn.typing import Array, Float
 
 DEGREES: dict[str, tuple[int, ...]] = {"dipole": (1,), "polarizability": (0, 2)}
-"""The degrees of tensors; all other properties are scalars."""
+"""The degrees of the components of tensors; all other properties are scalars, of degree 0."""
 XYZ = np.array([2, 0, 1])
 """The positions of x, y and z among the components of degree 1, (y, z, x)."""
 
 
 def degrees_of(target: str) -> tuple[int, ...]:
-    """Return the degrees of a property."""
+    """Return the degrees of the spherical components of a property; (0,) for a scalar."""
     return DEGREES.get(target, (0,))
 
 
 def by_degree(
     target: str, values: Float[np.ndarray, "..."]
 ) -> dict[int, Float[np.ndarray, "... m"]]:
-    """Return spherical components of dipoles [..., 3], polarizabilities [..., 3, 3] or scalars."""
+    """Split dipoles [..., 3], polarizabilities [..., 3, 3] or scalars into spherical components."""
     if target == "dipole":
         return {1: values[..., np.argsort(XYZ)]}
     if target == "polarizability":
@@ -63,7 +63,7 @@ def by_degree(
 
 
 def cartesian(target: str, parts: Mapping[int, Float[Array, "... m"]]) -> Float[Array, "..."]:
-    """Invert `by_degree`."""
+    """Return a property, in Cartesian components, from its spherical ones: inverts `by_degree`."""
     if target == "dipole":
         return parts[1][..., XYZ]
     if target == "polarizability":
@@ -74,12 +74,12 @@ def cartesian(target: str, parts: Mapping[int, Float[Array, "... m"]]) -> Float[
 
 
 def traceless_basis() -> Float[np.ndarray, "3 3 5"]:
-    """B_m, symmetric, traceless and orthonormal, in the order of the harmonics of degree 2."""
+    """Return five symmetric, traceless, orthonormal B_m, ordered as the harmonics of degree 2."""
     return clebsch_gordan(1, 1, 2)[XYZ][:, XYZ]
 
 
 class PropertyConfig(Section):
-    """Settings of a model of properties."""
+    """Settings of a model of properties of structures."""
 
     family: Literal["properties"] = "properties"
     body: Annotated[AnyBody, Field(discriminator="family")] = NequipConfig()
@@ -93,26 +93,25 @@ class PropertyConfig(Section):
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff radius r_c, Å."""
         return self.body.cutoff
 
     @property
     def charged(self) -> bool:
-        """Whether the model has charges, and so needs graphs with positions and charges."""
+        """Whether the model has atomic charges, and so needs graphs with positions and charges."""
         return self.charges and "dipole" in self.targets
 
 
 class PropertyNetwork(eqx.Module):
-    """Properties of structures from a graph.
+    """A model of properties ("targets") of structures.
 
     Attributes:
-        config, elements, neighbours: as in `Network`; elements in the order of
-            `graph.species`.
+        config, elements, neighbours: as in `Network`.
         body: a network with `features`.
-        heads: w of each degree of each target, [C, 1].
-        charge: w of the charges, [C, 1]; None if the model has no charges.
-        scales: s of each degree of each target, in the unit of the label.
-        atoms: a of each element for each target with a degree 0, in the unit of the label.
+        heads: the weights w of each degree of each target, [C, 1].
+        charge: the weights w of the charges, [C, 1]; None if the model has no charges.
+        scales: the scale s of each degree of each target, in the unit of the label.
+        atoms: a of each element for each target that has degree 0, in the unit of the label.
     """
 
     config: PropertyConfig = eqx.field(static=True)
@@ -140,7 +139,7 @@ class PropertyNetwork(eqx.Module):
 
         Args:
             scales: spread of the labels by target and degree; 1 by default.
-            atoms: contribution of an atom of each element to the part of degree 0; 0 by default.
+            atoms: contribution of an atom of each element to degree 0, by target; 0 by default.
         """
         targets = config.targets
         pairs = [(target, l) for target in targets for l in degrees_of(target)]
@@ -172,7 +171,7 @@ class PropertyNetwork(eqx.Module):
 
     @property
     def cutoff(self) -> float:
-        """r_c, Å."""
+        """The cutoff radius r_c, Å."""
         return self.config.cutoff
 
     @property
@@ -182,10 +181,10 @@ class PropertyNetwork(eqx.Module):
         return np.dtype(next(iter(scales.values())).dtype).type
 
     def __call__(self, graph: Graph) -> dict[str, dict[int, Float[Array, "G m"]]]:
-        """Compute spherical components by target and degree, float64; see `cartesian`.
+        """Compute the properties as spherical components, by target and degree; see `cartesian`.
 
-        Models with charges need a graph with positions and charges. The origin of the dipole of an
-        ion is its centre of mass.
+        Components are float64. Models with charges need a graph with positions and charges. The
+        origin of the dipole of an ion is its centre of mass.
         """
         h = self.body.features(graph)
         species = one_hot(graph.species, len(self.elements), self.dtype)
@@ -209,12 +208,12 @@ class PropertyNetwork(eqx.Module):
 
 
 def number_of_atoms(graph: Graph) -> Float[Array, " G"]:
-    """Return n of each structure; 1 in padding."""
+    """Return the number of atoms of each structure; 1 in padding."""
     return jnp.maximum(graph.sum_atoms(jnp.ones(graph.species.shape)), 1.0)
 
 
 def charges(u: Float[Array, " N"], graph: Graph, cutoff: float) -> Float[Array, " N"]:
-    """Compute q of the atoms, e, in float64 so that they add to Q; zero if periodic.
+    """Compute the charges of atoms, e, float64, which add to that of the structure; 0 if periodic.
 
     Raises:
         ConfigError: the graph has no charges.
