@@ -346,12 +346,17 @@ def describe_files(
     Settings are those of the transformers `Soap`, `CoulombMatrix` and `StructureFactor` in
     `kohn.descriptors`. Rows are written as they are computed, so their number is not limited.
     """
-    from kohn.cli.describing import run_describe
+    import kohn
+    from kohn.cli.describing import parse_settings
+    from kohn.cli.progress import progress_bars
 
-    periodic = False if not_periodic else None
-    document = run_describe(
-        files, descriptor, settings or (), out, periodic=periodic, console=stderr
-    )
+    chosen, periodic = parse_settings(settings or ()), False if not_periodic else None
+    with progress_bars(stderr) as progress:
+        document = kohn.describe(
+            files, descriptor, out=out, settings=chosen, periodic=periodic, progress=progress
+        )
+    size = f"{document['rows']} rows of {document['features']} features"
+    stderr.print(f"wrote {size}, {document['structures']} structures, to {out}", markup=False)
     if json:
         emit(document)
 
@@ -376,19 +381,26 @@ def similarity(
     `average` compares all atoms with all atoms, `rematch` each atom with its best matches. --set
     takes the settings of SOAP (r_cut, n_max, l_max, sigma …), and zeta and gamma of the kernel.
     """
-    from kohn.cli.describing import TABLE, run_similarity, show_similarity
+    import kohn
+    from kohn.cli.describing import TABLE, parse_settings, show_similarity
+    from kohn.cli.progress import progress_bars
 
-    document = run_similarity(
-        first,
-        second,
-        kernel,
-        settings or (),
-        out,
-        same_species=same_species,
-        periodic=False if not_periodic else None,
-        max_structures=None if json or out else TABLE,
-        console=stderr,
-    )
+    chosen = parse_settings(settings or ())
+    with progress_bars(stderr) as progress:
+        document = kohn.similarity(
+            first,
+            second,
+            kernel,
+            out=out,
+            settings=chosen,
+            same_species=same_species,
+            periodic=False if not_periodic else None,
+            max_structures=None if json or out else TABLE,
+            progress=progress,
+        )
+    if out is not None:
+        rows, columns = document["similarity"].shape
+        stderr.print(f"wrote {rows} x {columns} similarities to {out}", markup=False)
     if json:
         emit({k: v for k, v in document.items() if out is None or k != "similarity"})
     elif out is None:

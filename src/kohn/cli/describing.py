@@ -1,7 +1,6 @@
-"""Run `kohn describe` and `kohn similarity`: parse settings, show progress, print results."""
+"""Parse the settings of `kohn describe` and `kohn similarity`, and print similarities."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,69 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from kohn.cli.options import assignments
-from kohn.cli.progress import progress_bars
-from kohn.descriptors.archives import describe, similarity
 from kohn.typing import Document
 
 TABLE = (40, 6)
 """Rows and columns of the largest table that is printed."""
-
-
-def run_describe(
-    files: Sequence[Path],
-    descriptor: str,
-    settings: Sequence[str],
-    out: Path,
-    *,
-    periodic: bool | None,
-    console: Console,
-) -> Document:
-    """Run `kohn.describe`, show its progress, and return its document."""
-    chosen = parse_settings(settings)
-    with progress_bars(console) as progress:
-        document = describe(
-            list(files),
-            descriptor,
-            out=out,
-            settings=chosen,
-            periodic=periodic,
-            progress=progress,
-        )
-    size = f"{document['rows']} rows of {document['features']} features"
-    console.print(f"wrote {size}, {document['structures']} structures, to {out}", markup=False)
-    return document
-
-
-def run_similarity(
-    first: Path,
-    second: Path,
-    kernel: str,
-    settings: Sequence[str],
-    out: Path | None,
-    *,
-    same_species: bool,
-    periodic: bool | None,
-    max_structures: tuple[int, int] | None,
-    console: Console,
-) -> Document:
-    """Run `kohn.similarity`, show its progress, and return its document."""
-    chosen = parse_settings(settings)
-    with progress_bars(console) as progress:
-        document = similarity(
-            first,
-            second,
-            kernel,
-            out=out,
-            settings=chosen,
-            same_species=same_species,
-            periodic=periodic,
-            max_structures=max_structures,
-            progress=progress,
-        )
-    if out is not None:
-        rows, columns = document["similarity"].shape
-        console.print(f"wrote {rows} x {columns} similarities to {out}", markup=False)
-    return document
 
 
 def show_similarity(similarities: np.ndarray, console: Console) -> None:

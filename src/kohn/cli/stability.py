@@ -10,6 +10,19 @@ from kohn.cli.common import Json, NotPeriodic, console, emit, stderr
 from kohn.cli.options import assignments
 from kohn.records import plain
 
+ReferenceEnergies = Annotated[
+    Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
+]
+Formation = Annotated[
+    bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
+]
+Tolerance = Annotated[
+    float, typer.Option(min=0, help="largest distance that counts as stable, eV/atom")
+]
+AllowMixed = Annotated[
+    bool, typer.Option("--allow-mixed", help="use energies of different methods, with a remark")
+]
+
 
 def hull(
     files: Annotated[
@@ -22,9 +35,7 @@ def hull(
     candidates: Annotated[
         list[Path] | None, typer.Option(help="entries to compare with the hull; repeatable")
     ] = None,
-    reference_energies: Annotated[
-        Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
-    ] = None,
+    reference_energies: ReferenceEnergies = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="table to write: .csv or .parquet")
     ] = None,
@@ -39,15 +50,9 @@ def hull(
     pressure: Annotated[
         float | None, typer.Option(help="pressure of the reservoir, bar; only recorded")
     ] = None,
-    formation: Annotated[
-        bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
-    ] = False,
-    tolerance: Annotated[
-        float, typer.Option(min=0, help="largest distance that counts as stable, eV/atom")
-    ] = 1e-8,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="use energies of different methods, with a remark")
-    ] = False,
+    formation: Formation = False,
+    tolerance: Tolerance = 1e-8,
+    allow_mixed: AllowMixed = False,
     json: Json = False,
 ) -> None:
     """Show the stable compounds; of other compounds, distances to the hull and decompositions."""
@@ -112,9 +117,7 @@ def screen(
         list[Path] | None,
         typer.Option(help="potential that predicts energies; several are an ensemble; repeatable"),
     ] = None,
-    reference_energies: Annotated[
-        Path | None, typer.Option(help="JSON or CSV file of energies of the elements, eV/atom")
-    ] = None,
+    reference_energies: ReferenceEnergies = None,
     plot: Annotated[Path | None, typer.Option(help="HTML file for the pictures")] = None,
     relax: Annotated[
         bool, typer.Option("--relax", help="relax atoms, and cells of crystals, with the model")
@@ -137,15 +140,9 @@ def screen(
     by: Annotated[
         str | None, typer.Option(help="rank by probability (default if it is known) or distance")
     ] = None,
-    formation: Annotated[
-        bool, typer.Option("--formation", help="read energies as formation energies, eV/atom")
-    ] = False,
-    tolerance: Annotated[
-        float, typer.Option(min=0, help="largest distance that counts as stable, eV/atom")
-    ] = 1e-8,
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="use energies of different methods, with a remark")
-    ] = False,
+    formation: Formation = False,
+    tolerance: Tolerance = 1e-8,
+    allow_mixed: AllowMixed = False,
     not_periodic: NotPeriodic = False,
     json: Json = False,
 ) -> None:

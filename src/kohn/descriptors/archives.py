@@ -236,7 +236,7 @@ def write_npz(
     """Write an npz file, complete or not at all; one of its arrays may be larger than memory.
 
     Args:
-        name, shape, blocks: the float64 array that may be so large, in blocks of rows.
+        name, shape, blocks: the float64 array that may be larger than memory, in blocks of rows.
         arrays: all other arrays, by name.
     """
     with replacing(out) as stream, zipfile.ZipFile(stream, "w") as archive:

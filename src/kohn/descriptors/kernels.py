@@ -336,7 +336,7 @@ def _blocks(
         )
     waiting: list[tuple[np.ndarray, np.ndarray | None]] = []
     first = rows = 0
-    for features, numbers in _checked(structures, species, name):
+    for features, numbers in _checked_features(structures, species, name):
         rows += len(features)
         if waiting and (rows > MAX_ENVIRONMENTS or rows * features.shape[1] > MAX_FEATURES):
             block, waiting, rows = _joined(waiting, first), [], len(features)
@@ -358,7 +358,7 @@ def _joined(waiting: list[tuple[np.ndarray, np.ndarray | None]], first: int) -> 
     )
 
 
-def _checked(
+def _checked_features(
     structures: Iterable[np.ndarray], species: Iterable[np.ndarray] | None, name: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Yield the checked features, as float64, and the species (or None) of each structure."""

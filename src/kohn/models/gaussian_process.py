@@ -116,7 +116,7 @@ class GaussianProcess(eqx.Module):
     Attributes:
         points: unit SOAP vectors of the inducing environments of each element, [M_a, D]; the lone
             atom comes first, except in files from before the release of Kohn 0.1 (see `posterior`).
-        zero: k(0, m), the kernel of each inducing environment with the lone atom 0, [M].
+        zero: k(0, m), the kernel of each inducing environment m with its element's lone atom, [M].
         weights: the weights w of the inducing environments, element after element, 1/eV, [M].
         scale: δ, the prior standard deviation of atomic energies, eV.
         posterior: R, the lower triangular factor of the variance, packed by rows, [M (M + 1)/2].
@@ -202,7 +202,7 @@ class GaussianProcess(eqx.Module):
         return [slice(int(e) - c, int(e)) for c, e in zip(self.counts, ends, strict=True)]
 
     def restricted(self, elements: tuple[int, ...]) -> "GaussianProcess":
-        """Return the mean for some of the elements only, without the features of other elements."""
+        """Return the model for some of its elements only, without features of other elements."""
         if elements == self.elements or self.config.soap.species_channels is not None:
             return self
         keep = [self.elements.index(z) for z in elements]

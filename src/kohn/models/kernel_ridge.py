@@ -187,7 +187,7 @@ class Posterior:
 
 
 def solve(k: np.ndarray, y: np.ndarray, ratio: float) -> Posterior:
-    """Compute L Lᵀ = K + ratio² 1 and α = (K + ratio² 1)⁻¹ y; K [n, n] is overwritten.
+    """Compute α = (K + ratio² 1)⁻¹ y and L Lᵀ = K + ratio² 1; the kernels K [n, n] are overwritten.
 
     Args:
         ratio: σ/s.
@@ -239,7 +239,7 @@ def kernel_values(
 def log_marginal_likelihood(
     d: np.ndarray, y: np.ndarray, kernel: Kernel, length_scale: float, signal: float, ratio: float
 ) -> tuple[float, np.ndarray]:
-    """Compute log p(y), and its derivatives by log ℓ, log s and log σ/s, [3].
+    """Compute log p(y) of labels y, and its derivatives by log ℓ, log s and log σ/s, [3].
 
         ∂/∂θ log p = ½ tr((α αᵀ/s² − A⁻¹) ∂A/∂θ),   ∂/∂log s log p = y·α/s² − n
 
@@ -270,7 +270,7 @@ def log_marginal_likelihood(
 def tuned_by_likelihood(
     d: np.ndarray, y: np.ndarray, kernel: Kernel, start: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """Return ℓ, s and σ of the largest marginal likelihood: the better result of two searches.
+    """Return the ℓ, s and σ that maximise the marginal likelihood: the better of two searches.
 
     One starts from `start`, one from the median distance and the spread of the labels. σ/s stays
     above 10⁻⁶, where Cholesky still works, and ℓ within a factor 10⁴ of the median distance.

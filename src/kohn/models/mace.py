@@ -75,7 +75,7 @@ class BodyConfig(Section):
         return self
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """Return the degrees (l1, l2, l3) of features, harmonics and results in a layer."""
+        """Return degrees (l1, l2, l3) of features, harmonics and results, of natural parity."""
         highest = self.hidden_l_max if layer > 0 else 0
         return natural_paths(highest, self.l_max, self.l_max)
 

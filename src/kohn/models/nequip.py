@@ -56,7 +56,7 @@ class BodyConfig(Section):
         return self.l_max
 
     def paths(self, layer: int) -> tuple[tuple[int, int, int], ...]:
-        """Return the degrees (l1, l2, l3) of features, harmonics and results in a layer."""
+        """Return degrees (l1, l2, l3) of features, harmonics and results, of natural parity."""
         return natural_paths(self.l_max if layer else 0, self.l_max, self.l_max)
 
 

@@ -18,7 +18,7 @@ def zbl_energies(
     radii: Float[Array, "N K"],
     p: int,
 ) -> Float[Array, " N"]:
-    """Half of V(r) = (e²/4πε0) Z_i Z_j φ(r/a)/r · c(r) over the neighbours of each atom, eV.
+    """Sum V(r)/2 over the neighbours of each atom, eV: V(r) = (e²/4πε0) Z_i Z_j φ(r/a)/r · c(r).
 
         a = 0.4543 · 0.529 Å / (Z_i^0.3 + Z_j^0.3),   φ(x) = Σ_k A_k exp(−α_k x)
 
