@@ -350,7 +350,7 @@ def dissociation(case: Case) -> list[Measurement]:
 
 
 def dimer(case: Case, which: np.ndarray, r: float) -> Structure:
-    """Return the two atoms `which` of the structure in vacuum, at the distance r, Å."""
+    """Return a dimer in vacuum: the two atoms with the indices `which`, r apart, Å."""
     return moved(without_cell(take(case.s, which)), np.array([[0.0, 0, 0], [r, 0, 0]]))
 
 

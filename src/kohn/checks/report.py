@@ -110,7 +110,7 @@ class SetSummary:
         stress: statistics of the stress components, eV/Å³.
         shortest: pair of elements such as 'C-H' -> (shortest distance in Å, file and frame).
         duplicates: number of frames that repeat another frame.
-        unread: files of folders that were not read.
+        unread: files that were found in folders and not read.
     """
 
     name: str

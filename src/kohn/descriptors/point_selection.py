@@ -29,8 +29,8 @@ def farthest_points(kernel: np.ndarray, count: int) -> np.ndarray:
 
 
 def cur_points(kernel: np.ndarray, count: int) -> np.ndarray:
-    """Choose points by pivoted Cholesky decomposition of the kernel: each is the one whose column
-    the columns chosen before explain least. This is CUR, one by one and without randomness.
+    """Choose points by a pivoted Cholesky decomposition of the kernel: each step chooses the
+    point with the largest residual. This is CUR without randomness, one point at a time.
 
     Arguments and result are as in `farthest_points`; fewer points are chosen if the residuals of
     all other points are below 1e-12 of the largest diagonal element.

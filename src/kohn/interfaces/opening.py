@@ -36,7 +36,7 @@ def open_calculator(
 
 
 def is_class(name: str | Path) -> bool:
-    """Return whether a name has the form "module:Class", and no file has this name."""
+    """Return whether a name has the form "module:Class" and is not that of a file."""
     module, colon, attribute = str(name).partition(":")
     dotted = all(part.isidentifier() for part in f"{module}.{attribute}".split("."))
     return bool(colon) and dotted and not Path(name).exists()

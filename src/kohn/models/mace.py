@@ -136,13 +136,13 @@ class Product(eqx.Module):
 
 
 class Mace(Network):
-    """A MACE model of the interaction energies of atoms.
+    """A MACE model of the energies of atoms relative to lone atoms.
 
     Attributes:
         config: see `MaceConfig`.
         elements: atomic numbers, in the order of `graph.species`.
         neighbours: λ, the average number of neighbours in the training data.
-        scale: learned factor of all energies, eV.
+        scale: learned factor by which all these energies are multiplied, eV.
     """
 
     equivariant: ClassVar[bool] = True

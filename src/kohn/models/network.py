@@ -150,7 +150,7 @@ class Network(eqx.Module):
         ratio = (len(elements) / len(self.elements)) ** 0.5
 
         def combined(mine: Any, theirs: Any, divided: bool | None) -> Any:
-            """Combine two pytrees; `divided` is the metadata of their field, see `BY_ELEMENT`."""
+            """Return `mine` with its arrays by element combined with those of `theirs`."""
             if isinstance(mine, eqx.Module):
                 parts = {
                     f.name: combined(

@@ -191,7 +191,7 @@ def sum_over_neighbours(
 
 
 def _sum(table: RadialTable, position: TablePosition, mask: Array, h: Array, index: Array) -> Array:
-    """Compute `sum_over_neighbours` by plain operations, for derivatives of second order."""
+    """Compute `sum_over_neighbours` by plain operations, which can be derived twice."""
 
     def rows(piece: Array, t: Array, mask: Array, index: Array) -> tuple[Array]:
         # A matrix product instead of a sum: XLA then first writes the products in one vectorised

@@ -179,7 +179,7 @@ def _chains(degrees: tuple[int, ...], degree: int) -> set[Path]:
 
 
 def _cost(chain: Path) -> tuple:
-    """Return the sort key of a chain: by its number of products, unnatural parity last."""
+    """Return a sort key: fewest intermediates of parity −(−1)^l, then fewest products."""
     left = chain[0]
     nonzero, unnatural = 0, 0
     for l, out in zip(chain[1::2], chain[2::2], strict=True):

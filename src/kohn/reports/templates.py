@@ -55,7 +55,7 @@ def write_page(template: str, out: str | Path, name: str, **fields: Any) -> Path
 
 
 def filled(template: str, **fields: Any) -> str:
-    """Return the HTML page that a template gives with the fields, as text."""
+    """Fill the fields into a template, and return the HTML page as text."""
     common = {"css": asset("page.css"), "drawn_by": f"Kohn {__version__}"}
     return jinja_environment().get_template(template).render(**common, **fields)
 

@@ -92,7 +92,7 @@ class Parser:
         return self._order[self._system[index]]
 
     def compositions(self) -> Compositions:
-        """Return all compositions that have been parsed."""
+        """Return the compositions of all formulas that were parsed so far."""
         return Compositions(
             tuple(self._formulas),
             tuple(self._order),

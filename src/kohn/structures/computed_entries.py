@@ -67,15 +67,15 @@ def listed(data: Any) -> list[Entry] | None:
 
 
 def frames(entries: Sequence[Entry], name: str) -> Iterator[RawFrame]:
-    """Yield a frame for each dict: an entry with its energy, or a structure alone.
+    """Yield a frame for each dict, with an energy if the dict is an entry.
 
     Args:
-        entries: dicts of entries, structures, molecules or documents.
-        name: the name of the file in errors.
+        entries: dicts of pymatgen: entries, structures, molecules, or documents with them.
+        name: the name of the file, for error messages.
 
     Raises:
-        InputError: an entry has no structure, composition or energy, or `geometry` refuses its
-            structure.
+        InputError: an entry has no structure, composition or energy, or an invalid structure
+            (see `geometry`).
     """
     for k, entry in enumerate(entries):
         place, where = Place(name, k), place_of(name, k)

@@ -86,7 +86,7 @@ class Prediction:
 
     @property
     def forces_std(self) -> np.ndarray | None:
-        """The expected standard deviation of force components' errors, eV/Å, [n, 3], or None."""
+        """The σ that is expected of the error of each force component, eV/Å, [n, 3], or None."""
         return self.values.get("forces_std")
 
     def __repr__(self) -> str:

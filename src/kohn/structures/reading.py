@@ -131,7 +131,7 @@ def files_of(paths: "Iterable[str | Path]") -> list[Path]:
 
 
 def _items(paths: Any) -> list[Any]:
-    """Return the paths to read one by one, or one list of all structures in memory."""
+    """Return what is read in turn: each path, or one list of all structures in memory."""
     if isinstance(paths, (str, Path)) or _in_memory(paths):
         return [paths] if isinstance(paths, (str, Path)) else [[paths]]
     items = list(paths) if isinstance(paths, Iterable) else []

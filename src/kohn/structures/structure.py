@@ -146,7 +146,7 @@ class Dataset(Sequence[Structure]):
     Attributes:
         structures: the structures, in the order of their files.
         sources: the record of each file.
-        unread: files of folders that were not read.
+        unread: files that were found in folders and not read.
     """
 
     structures: tuple[Structure, ...]

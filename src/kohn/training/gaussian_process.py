@@ -162,7 +162,7 @@ def _width(neighbourhoods: Sequence[Neighbourhood]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over the N labels y of one kind (see the module): G [M, M], g [M], Σ y², and N."""
+    """Sums over the N labels y of one kind: G = Σ V Vᵀ [M, M], g = Σ V y [M], Σ y² and N."""
 
     gram: np.ndarray
     projection: np.ndarray
