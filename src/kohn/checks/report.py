@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from io import StringIO
 from typing import Literal
 
 from rich.console import Console, Group, RenderableType
@@ -132,7 +133,7 @@ class SetSummary:
     unread: tuple[UnreadFile, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """The result of `check`.
 
@@ -199,6 +200,15 @@ class Report:
 
     def __rich_console__(self, console: Console, options: object) -> Iterator[RenderableType]:
         yield render(self)
+
+    def __str__(self) -> str:
+        text = Console(file=StringIO(), width=100, record=True)
+        text.print(self)
+        return text.export_text().rstrip()
+
+    def __repr__(self) -> str:
+        errors = sum(f.severity == "error" for f in self.findings)
+        return f"Report({len(self.sets)} sets; {len(self.findings)} findings; {errors} errors)"
 
 
 def arrange(
