@@ -12,6 +12,8 @@ from pathlib import Path
 COMPILING = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false",
+    # Where each operation stands in the source: a quarter of tracing and lowering.
+    "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0",
     "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".cache" / "jax"),
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -487,6 +487,7 @@ def run(tmp_path_factory):
             "soap": {"r_cut": 3.0, "n_max": 3, "l_max": 2},
             "zeta": 2,
             "inducing": 30,
+            "tune": "none",
         },
     }
     train(parse(settings), out=folder / "run")
