@@ -80,6 +80,7 @@ def test_the_saved_model_is_the_trained_one_and_says_what_it_is(run, files):
     assert model.units == {"dipole": "e·Å", "polarizability": "Å³", "gap": "", "size": ""}
     copy = run / "copy.safetensors"
     from kohn.potential import load_potential, save
+    from kohn.uncertainty import Ensemble
 
     save(model, copy)
     assert copy.read_bytes() == (run / "model.safetensors").read_bytes()
@@ -91,6 +92,10 @@ def test_the_saved_model_is_the_trained_one_and_says_what_it_is(run, files):
         load_potential(run)
     with pytest.raises(KohnError, match="model of dipole"):
         kohn.Calculator(run / "model.safetensors")
+    # kohn.load opens any model: an opened one is refused where energies are needed, as its file is.
+    for use in (kohn.Calculator, lambda m: Ensemble((m, m)), lambda m: kohn.relax(m, WATERS[0])):
+        with pytest.raises(ModelFileError, match="model of dipole"):
+            use(model)
 
 
 @pytest.mark.slow

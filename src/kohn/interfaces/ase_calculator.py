@@ -14,7 +14,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from kohn.errors import ConfigError, nearest
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import load_potential
+from kohn.potential import as_potential
 from kohn.structures import Prediction, Predictive, from_ase
 from kohn.structures.properties import PREDICTOR
 
@@ -81,7 +81,7 @@ class Calculator(AseCalculator):
         _refuse_unknown(kwargs)
         _refuse_device(device)
         super().__init__(**kwargs)
-        opened = load_potential(potential) if isinstance(potential, (str, Path)) else potential
+        opened = as_potential(potential)
         self.potential = opened if dtype is None else opened.astype(_dtype(dtype))
         if not self.conservative:
             # ASE reads the list of the instance; other potentials keep the list of the class.

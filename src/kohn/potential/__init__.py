@@ -4,6 +4,7 @@ from kohn.potential.compiled_model import CompiledModel as CompiledModel
 from kohn.potential.compiled_model import evaluate as evaluate
 from kohn.potential.extrapolation import ExtrapolationWarning as ExtrapolationWarning
 from kohn.potential.extrapolation import TrainingDistances as TrainingDistances
+from kohn.potential.files import as_potential as as_potential
 from kohn.potential.files import load as load
 from kohn.potential.files import load_potential as load_potential
 from kohn.potential.files import save as save

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -16,6 +17,8 @@ from kohn.potential.potential import Potential
 from kohn.potential.properties import PropertyModel
 from kohn.sections import in_words
 from kohn.typing import Document, Tree
+
+T = TypeVar("T")
 
 UNITS = {"energy": "eV", "length": "Å", "forces": "eV/Å", "stress": "eV/Å³, positive in tension"}
 
@@ -113,14 +116,31 @@ def load_potential(path: str | Path) -> Potential:
     Raises:
         ModelFileError: see `load`; or the file is a model of properties.
     """
-    potential = load(path)
-    if isinstance(potential, PropertyModel):
-        raise ModelFileError(
-            f"this is a model of {' and '.join(potential.targets)}, not of energies",
-            where=Place(file=path),
-            fix="name a potential; `kohn predict` and `kohn eval` take models of properties",
-        )
-    return potential
+    model = load(path)
+    if isinstance(model, PropertyModel):
+        raise _not_of_energies(model, path)
+    return model
+
+
+def as_potential(model: T | str | Path) -> T | Potential:
+    """Return a model that predicts energies: open it if it is named, else refuse other models.
+
+    Raises:
+        ModelFileError: see `load_potential`; or `model` is a model of properties.
+    """
+    if isinstance(model, (str, Path)):
+        return load_potential(model)
+    if isinstance(model, PropertyModel):
+        raise _not_of_energies(model)
+    return model
+
+
+def _not_of_energies(model: PropertyModel, path: str | Path | None = None) -> ModelFileError:
+    return ModelFileError(
+        f"this is a model of {' and '.join(model.targets)}, not of energies",
+        where=Place(file=path),
+        fix="name a potential; `kohn predict` and `kohn eval` take models of properties",
+    )
 
 
 def arrays_by_name(tree: Tree) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ from kohn.errors import InputError
 from kohn.graphs import check_geometry, ladder_shape, species_index
 from kohn.interfaces.ase_calculator import results_of
 from kohn.models import NOT_CONSERVATIVE
-from kohn.potential import MovingPotential, Potential, load_potential
+from kohn.potential import MovingPotential, Potential, as_potential
 from kohn.structures import Readable, Structure, from_ase, structures_of
 from kohn.structures.elements import covalent_radii, symbol
 from kohn.structures.neighbours import pairs
@@ -93,7 +93,7 @@ def relax(
     structures = structures_of(structure)
     if len(structures) != 1:
         raise InputError("give exactly one structure", received=f"{len(structures)} structures")
-    opened = load_potential(potential) if isinstance(potential, (str, Path)) else potential
+    opened = as_potential(potential)
     elements = np.unique(structures[0].numbers).tolist()
     return Relaxer(opened, elements=elements)(structures[0], fmax=fmax, steps=steps, cell=cell)
 

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from kohn.errors import ConfigError
-from kohn.potential import MovingPotential, Potential
+from kohn.potential import MovingPotential, Potential, as_potential
 from kohn.structures import Energies, Prediction, Readable, Structure, structures_of
 from kohn.typing import Document, Float
 
@@ -27,6 +27,7 @@ class Ensemble:
 
     Raises:
         ConfigError: fewer than two members.
+        ModelFileError: a member is a model of properties.
     """
 
     members: tuple[Potential, ...]
@@ -36,6 +37,8 @@ class Ensemble:
             raise ConfigError(
                 "an ensemble has at least two members", received=f"{len(self.members)}"
             )
+        for member in self.members:
+            as_potential(member)
 
     @property
     def elements(self) -> tuple[int, ...]:
