@@ -146,14 +146,15 @@ def error(kind: str, train: Sequence[Any], test: Sequence[Any], steps: int) -> f
 
     elements = (1, 6, 8)
     scale = float(np.sqrt(np.mean([(s.labels["dipole"] ** 2).sum() for s in train])))
-    theta, unravel = flatten(network(kind, elements, scale))
+    model = network(kind, elements, scale)
+    theta, unravel = flatten(model)
 
     def objective(theta: Any, graph: Any, t: Any, weights: Any, key: Any) -> Any:
         del weights, key
         loss = jnp.mean(jnp.sum((unravel(theta)(graph) - t) ** 2, axis=1)) / scale**2
         return loss, loss
 
-    rule = optimiser(OptimiserSettings(learning_rate=0.005), steps)
+    rule = optimiser(OptimiserSettings(learning_rate=0.005), steps, model)
     step, state = make_step(objective, rule, ema=0.99), initial_state(theta, rule)
     rng = np.random.default_rng(0)
     kept = [batch_of(train[i : i + BATCH], elements) for i in range(0, len(train), BATCH)]

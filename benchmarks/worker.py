@@ -127,7 +127,7 @@ class Worker:
         task = EnergyTask(self.potential.reference, weights, weights)
         labels = jax.device_put(task.labels(labelled, shape))
         theta, unravel = flatten(self.potential.model)
-        rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000)
+        rule = optimiser(OptimiserSettings(learning_rate=1e-6), 1000, self.potential.model)
         step = make_step(objective_of(task, unravel), rule, ema=0.99)
         self.steps[case] = initial_state(theta, rule)
 

@@ -171,7 +171,7 @@ def test_energy_and_forces_have_no_scatter(hidden):
 def training_step(dtype, config=TINY):
     model = tiny(config, dtype)
     theta, unravel = flatten(model)
-    rule = optimiser(OptimiserSettings(), 100)
+    rule = optimiser(OptimiserSettings(), 100, model)
     weights = LossWeights(1.0, 1.0, 1.0)
     task = EnergyTask(ZERO, weights, weights, huber_delta=0.01)
     step = make_step(objective_of(task, unravel), rule, ema=0.99)

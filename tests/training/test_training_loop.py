@@ -78,7 +78,7 @@ class Batches:
 def written(monkeypatch):
     """Name of a model file -> what was last written there; steps of a known size."""
     found = {}
-    monkeypatch.setattr(loop, "optimiser", lambda settings, steps: optax.sgd(0.25))
+    monkeypatch.setattr(loop, "optimiser", lambda settings, steps, model: optax.sgd(0.25))
     monkeypatch.setattr(
         loop, "save_potential", lambda model, path: found.setdefault(path.name, []).append(model)
     )

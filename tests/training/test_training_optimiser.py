@@ -58,8 +58,8 @@ def test_a_run_shorter_than_its_rise_reaches_the_highest_rate_all_the_same():
 
 def updates(chosen, gradients, theta):
     """Updates of θ, one after the other, at the same θ."""
-    rule = optimiser(chosen, 1000)
     theta = jnp.asarray(theta)
+    rule = optimiser(chosen, 1000, theta)
     state, found = rule.init(theta), []
     with jax.numpy_dtype_promotion("standard"):
         step = jax.jit(rule.update)
@@ -134,7 +134,7 @@ def test_without_a_decay_the_average_is_the_weights():
 
 
 def test_a_report_is_of_the_weights_before_the_step_and_of_the_gradient_before_clipping():
-    rule = optimiser(settings(clip=0.5, schedule="constant"), 100)
+    rule = optimiser(settings(clip=0.5, schedule="constant"), 100, jnp.zeros(2))
     step = make_step(square, rule, ema=0.9)
     start = initial_state(jnp.asarray([3.0, 4.0]), rule)
     _, report = step(start, NOTHING, np.zeros(2), np.float64(2.0))

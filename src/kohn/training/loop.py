@@ -72,7 +72,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
     """
     settings, prepared, work = trainer.settings, trainer.prepared, trainer.work
     theta, unravel = flatten(prepared.potential.model)
-    rule = optimiser(settings.optimiser, trainer.steps)
+    rule = optimiser(settings.optimiser, trainer.steps, prepared.potential.model)
     objective = objective_of(prepared.task, unravel)
     penalties = settings.loss.penalties.model_dump()
     if any(penalties.values()):

@@ -17,7 +17,9 @@ from jax.flatten_util import ravel_pytree
 
 from kohn.compilation import compiled
 from kohn.graphs import Graph
+from kohn.training.matrices import Matrices
 from kohn.training.settings import OptimiserSettings
+from kohn.training.soap import soap
 from kohn.training.task import Task
 from kohn.typing import Array, Float, Tree
 
@@ -70,10 +72,17 @@ def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
     return optax.linear_schedule(0.0 if warmup else top, top, max(warmup, 1))
 
 
-def optimiser(settings: OptimiserSettings, steps: int) -> optax.GradientTransformation:
-    """Return the update rule: clip the gradient, then AMSGrad or AdamW; see `learning_rate`."""
+def optimiser(settings: OptimiserSettings, steps: int, model: Tree) -> optax.GradientTransformation:
+    """Return the update rule: clip the gradient, then SOAP, AMSGrad or AdamW.
+
+    Args:
+        steps: length of the run, which determines the `learning_rate` by step.
+        model: whose weights form θ.
+    """
     rate = learning_rate(settings, steps)
-    if settings.kind == "amsgrad":
+    if settings.kind == "soap":
+        rule = soap(rate, Matrices.of(model), weight_decay=settings.weight_decay)
+    elif settings.kind == "amsgrad":
         rule = optax.amsgrad(rate)
     else:
         rule = optax.adamw(rate, weight_decay=settings.weight_decay)
