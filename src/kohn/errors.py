@@ -88,7 +88,7 @@ class CheckFailed(KohnError):
 
 
 class TrainingError(KohnError):
-    """Training cannot continue: a loss is not finite, or the disk is full."""
+    """Training cannot continue: it diverges, or the disk is full."""
 
 
 def nearest(word: str, candidates, *, cutoff: float = 0.6) -> str | None:

@@ -177,8 +177,8 @@ def test_patience_is_of_validations_without_a_better_one(patience, epochs, tmp_p
 def test_patience_counts_validations_and_begins_anew_after_a_better_one(
     tmp_path, written, monkeypatch
 ):
-    losses = iter([3.0, 4.0, 2.0, 2.5, 2.4, 1.0])
-    monkeypatch.setattr(loop, "_validate", lambda *_: (next(losses), {}))
+    losses = iter([9.0, 3.0, 4.0, 2.0, 2.5, 2.4, 1.0])  # the first before training
+    monkeypatch.setattr(loop, "_validate", lambda *_: (next(losses), 1.0, {}))
     run = {"epochs": 30, "patience": 2, "evaluate_every": 3}
     of = trainer(tmp_path / "a", run)
     loop.run(of, resume=False)
@@ -286,6 +286,26 @@ def test_a_gradient_that_is_no_number_is_one_too(tmp_path, written):
     with pytest.raises(TrainingError, match="diverged at step 1: the gradient") as caught:
         loop.run(of, resume=False)
     assert caught.value.where == place
+
+
+def test_a_run_that_makes_the_model_worse_stops_with_advice(tmp_path, written):
+    """θ goes from 1 half of the way to the training label; the validation label is 0.2, so that the
+    loss was 2 · 0.64 at the start and would be 2 · 0.04 for zero: the limit is 12.8."""
+    asked = {"train": ((6.0,), (1,)), "valid": ((0.2,), (1,))}
+    of = trainer(tmp_path / "a", {"epochs": 2}, **asked)
+    with pytest.raises(TrainingError, match="made the model worse by epoch 1") as caught:
+        loop.run(of, resume=False)
+    assert column(of, "valid_loss") == [pytest.approx(2 * 3.3**2)]  # the record is kept
+    assert caught.value.expected.startswith("less than 12.8")
+    assert "0.0033 instead of 0.01" in caught.value.fix
+
+
+def test_a_validation_loss_below_the_limit_does_not_stop_a_run(tmp_path, written):
+    """As above, to 2.5 and then 2.75."""
+    asked = {"train": ((3.0,), (1,)), "valid": ((0.2,), (1,))}
+    of = trainer(tmp_path / "a", {"epochs": 1}, **asked)
+    loop.run(of, resume=False)
+    assert column(of, "valid_loss") == [pytest.approx(2 * 1.8**2)]
 
 
 # Checkpoints

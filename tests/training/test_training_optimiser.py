@@ -195,5 +195,6 @@ def test_validation_sums_errors_of_what_is_labelled():
     theta = jnp.asarray([3.0, 100.0, -4.0])
     found = validate(theta, NOTHING, NOTHING, np.float64(2.0))
     assert float(found.loss) == 198.0
+    assert float(found.loss_of_zero) == 0.0
     assert [float(x) for x in found.sums["energy"]] == [7.0, 25.0, 2.0]
     assert [float(x) for x in found.sums["forces"]] == [14.0, 50.0, 4.0]

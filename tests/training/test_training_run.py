@@ -103,6 +103,20 @@ def test_a_loss_that_is_not_finite_names_the_frame(run, tmp_path, tiny):
 
 
 @pytest.mark.slow
+def test_a_rate_that_is_far_too_high_stops_the_run_with_advice(run, tmp_path, tiny):
+    """The loss stays finite, and no frame is to blame."""
+    with pytest.raises(TrainingError, match="made the model worse") as caught:
+        train(
+            run.parent / "train.extxyz",
+            out=tmp_path / "run",
+            optimiser={"learning_rate": 1.0, "warmup_steps": 0, "schedule": "constant"},
+            **tiny,
+        )
+    assert "0.33 instead of 1" in str(caught.value)
+    assert (tmp_path / "run" / "records.jsonl").exists()
+
+
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing(run, tmp_path, tiny, monkeypatch):
     """A checkpoint that cannot be written stops the run; the one before is intact."""
     import errno

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kohn.errors import TrainingError
+from kohn.errors import Place, TrainingError
 from kohn.jobs import WorkFolder
 from kohn.potential import Potential, PropertyModel
 from kohn.potential import save as save_potential
@@ -30,10 +30,13 @@ from kohn.training.optimiser import (
 from kohn.training.penalties import penalised
 from kohn.training.preparation import Prepared
 from kohn.training.settings import TrainSettings
-from kohn.typing import Array, Tree
+from kohn.typing import Array, Document, Tree
 
 MODEL = "model.safetensors"
 LAST = "last.safetensors"
+DIVERGED = 10.0
+"""A run stops if its validation loss is this many times what it was before the first step, and what
+it is for a model that predicts zero: training has then made the model worse."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +71,8 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         The potential or model of properties with the lowest validation loss, as saved in the run.
 
     Raises:
-        TrainingError: a loss is not finite (the frame is named), or the disk is full.
+        TrainingError: a loss is not finite (the frame is named), training makes the model worse, or
+            the disk is full.
     """
     settings, prepared, work = trainer.settings, trainer.prepared, trainer.work
     theta, unravel = flatten(prepared.potential.model)
@@ -89,6 +93,9 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         with jax.numpy_dtype_promotion("standard"):
             return float(np.asarray(schedule(step_number)))
 
+    late = prepared.task.weights(True)
+    untrained, of_zero, _ = _validate(validate, theta, prepared.valid, late)
+    limit = DIVERGED * max((x for x in (untrained, of_zero) if np.isfinite(x)), default=np.inf)
     trainer.meter.work("training", int(state.step), trainer.steps)  # steps of the run before
     started, written = time.perf_counter(), progress.best_epoch
     while progress.epoch < trainer.epochs and not progress.stopped:
@@ -96,8 +103,7 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
         progress = replace(progress, epoch=progress.epoch + 1)
         last = progress.epoch == trainer.epochs
         if last or progress.epoch % settings.run.evaluate_every == 0:
-            late = prepared.task.weights(True)
-            valid, errors = _validate(validate, state.average, prepared.valid, late)
+            valid, _, errors = _validate(validate, state.average, prepared.valid, late)
             progress, best = _keep_best(progress, best, state, valid, settings.run.patience)
             record = {
                 "kind": "epoch",
@@ -114,6 +120,8 @@ def run(trainer: Trainer, *, resume: bool) -> Potential | PropertyModel:
             work.append(record)
             started = time.perf_counter()
             trainer.meter.record(record)
+            if not valid <= limit:
+                raise _diverged(trainer, record, limit)
         if last or progress.stopped or progress.epoch % settings.run.checkpoint_every == 0:
             checkpoints.save(work.path, state, best, progress, prepared.fingerprint)
             if progress.best_epoch > written:  # the best model so far can be used already
@@ -170,14 +178,33 @@ def _finite_loss(trainer: Trainer, before: State, batch: Batch, report: StepRepo
     )
 
 
+def _diverged(trainer: Trainer, record: Document, limit: float) -> TrainingError:
+    """Return the error for a run whose validation loss is above `limit`."""
+    rate = trainer.settings.optimiser.learning_rate
+    best, folder = record["best_epoch"], trainer.work.path
+    kept = best < record["epoch"] and (folder / MODEL).is_file()
+    better = f"; the model of epoch {best} is in the run folder" if kept else ""
+    return TrainingError(
+        f"training diverged: it has made the model worse by epoch {record['epoch']}{better}",
+        where=Place(file=folder),
+        received=f"validation loss {record['valid_loss']:.3g}",
+        expected=f"less than {limit:.3g}, {DIVERGED:.0f} times that of the model before training "
+        "and of a model that predicts zero",
+        fix=f"start again in another folder with a lower optimiser.learning_rate, for example "
+        f"{rate / 3:.2g} instead of {rate:.2g}",
+    )
+
+
 def _validate(
     validate: Callable, theta: Array, loader: Loader, weights: Any
-) -> tuple[float, dict[str, float]]:
-    """Return the mean loss per structure, and MAE and RMSE of each label in its unit."""
-    total, sums = 0.0, {}
+) -> tuple[float, float, dict[str, float]]:
+    """Return the mean loss per structure, that of a model which predicts zero, and MAE and RMSE of
+    each label in its unit."""
+    total, of_zero, sums = 0.0, 0.0, {}
     for batch in loader.batches():
         sums_of_batch = validate(theta, batch.graph, batch.targets, weights)
         total += float(sums_of_batch.loss) * len(batch.indices)
+        of_zero += float(sums_of_batch.loss_of_zero) * len(batch.indices)
         for name, parts in sums_of_batch.sums.items():
             sums[name] = sums.get(name, 0.0) + np.array([float(x) for x in parts])
     errors = {}
@@ -185,7 +212,8 @@ def _validate(
         if count:
             errors[f"valid_{name}_mae"] = absolute / count
             errors[f"valid_{name}_rmse"] = (square / count) ** 0.5
-    return total / len(loader.structures), errors
+    count = len(loader.structures)
+    return total / count, of_zero / count, errors
 
 
 def _keep_best(

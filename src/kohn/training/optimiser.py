@@ -142,9 +142,13 @@ def make_step(
 
 
 class ValidationSums(NamedTuple):
-    """Loss and parts of a validation batch, and for each label Σ|Δ|, ΣΔ² and number of errors Δ."""
+    """Loss and parts of a validation batch, and for each label Σ|Δ|, ΣΔ² and number of errors Δ.
+
+    `loss_of_zero` is the loss of a model that predicts zero for everything.
+    """
 
     loss: Array
+    loss_of_zero: Array
     parts: dict[str, Array]
     sums: dict[str, tuple[Array, Array, Array]]
 
@@ -157,12 +161,13 @@ def make_validation(
     def validate(theta: Array, graph: Graph, t: Any, w: Any) -> ValidationSums:
         predicted = task.predict(unravel(theta), graph)
         total, parts = task.loss(predicted, t, w)
+        zero, _ = task.loss(jax.tree.map(jnp.zeros_like, predicted), t, w)
         sums = {}
         for name, (error, labelled) in task.errors(predicted, t).items():
             rows = labelled.astype(jnp.float64)
             error = error * rows.reshape(-1, *[1] * (error.ndim - 1))
             count = jnp.sum(rows) * float(np.prod(error.shape[1:], dtype=int))
             sums[name] = (jnp.sum(jnp.abs(error)), jnp.sum(error * error), count)
-        return ValidationSums(total, parts, sums)
+        return ValidationSums(total, zero, parts, sums)
 
     return compiled(validate)

@@ -54,7 +54,7 @@ def train(
     Raises:
         ConfigError: settings are not valid; or the folder exists, without `resume`.
         InputError, CheckFailed: the data cannot be learned from; raised before any computation.
-        TrainingError: a loss is not finite, or the disk is full; `resume` continues from there.
+        TrainingError: training diverges; or the disk is full, and `resume` continues from there.
     """
     work = WorkFolder(Path(out), "training")
     if _in_memory(source):
