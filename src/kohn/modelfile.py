@@ -3,9 +3,9 @@
 No pickle is ever written or read. The metadata is stored under one key as sorted JSON, because
 safetensors writes several keys in no fixed order; so a model always gives the same bytes.
 
-Format 1 (`FORMAT`):
+Format 2 (`FORMAT`):
     arrays     name -> array; dots separate the levels of the model's tree
-    metadata   {"format": 1, "kohn": version, "sha256": hash of arrays and other metadata, ...}
+    metadata   {"format": 2, "kohn": version, "sha256": hash of arrays and other metadata, ...}
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from kohn.records import to_json, write_atomically
 from kohn.typing import Document
 from kohn.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 _KEY = "kohn"
 
 

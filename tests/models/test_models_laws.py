@@ -41,7 +41,7 @@ E0S = {1: -1.25, 8: -4.3, 14: -2.7}  # small: differences of energies lose no di
 SHAPE = Shape(24, 56, 3)
 FAMILIES = {
     "mace, scalars, ZBL": MaceConfig(
-        cutoff=CUTOFF, channels=4, hidden_l_max=0, radial_widths=(8, 8), zbl=True
+        cutoff=CUTOFF, channels=4, hidden_l_max=0, radial_widths=(8, 8), zbl=True, element_maps=True
     ),
     "mace, vectors": MaceConfig(cutoff=CUTOFF, channels=4, hidden_l_max=1, radial_widths=(8, 8)),
     "nequip": NequipConfig(cutoff=CUTOFF, channels=4, l_max=2, layers=2, radial_widths=(8, 8)),

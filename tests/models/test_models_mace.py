@@ -33,7 +33,14 @@ CUTOFF = 3.5
 ELEMENTS = (1, 8, 14)
 ZERO = Reference(dict.fromkeys(ELEMENTS, 0.0))
 TINY = MaceConfig(
-    cutoff=CUTOFF, channels=2, l_max=1, correlation=2, radial_widths=(4,), readout_width=4, zbl=True
+    cutoff=CUTOFF,
+    channels=2,
+    l_max=1,
+    correlation=2,
+    radial_widths=(4,),
+    readout_width=4,
+    zbl=True,
+    element_maps=True,
 )
 
 
@@ -280,6 +287,7 @@ VARIANTS = {
     "hidden degree 2": {"hidden_l_max": 2, "l_max": 2},
     "harmonics beyond features": {"hidden_l_max": 0, "l_max": 4, "correlation": 2},
     "residual first": {"residual_first": True},
+    "maps shared by elements": {"element_maps": False},
     "two radial layers": {"radial_widths": (5, 3)},
     "l_max 0": {"hidden_l_max": 0, "l_max": 0},
 }

@@ -62,7 +62,9 @@ def assert_equal(a: Potential, b: Potential):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
-    "changes", [{}, {"hidden_l_max": 0, "zbl": True}, {"residual_first": True}], ids=str
+    "changes",
+    [{}, {"hidden_l_max": 0, "zbl": True}, {"residual_first": True, "element_maps": True}],
+    ids=str,
 )
 def test_round_trip_is_exact(tmp_path, dtype, changes):
     p = potential(dtype, **changes)
@@ -189,8 +191,16 @@ def rewritten(path: Path, p: Potential, arrays=None, **changes) -> Path:
 
 def test_a_later_format_says_which_version_opens_it(path):
     rewritten(path, potential(), format=modelfile.FORMAT + 1, kohn="9.1")
-    with pytest.raises(ModelFileError, match=r"(?s)later format.*format 2.*kohn>=9\.1"):
+    with pytest.raises(ModelFileError, match=r"(?s)later format.*format 3.*kohn>=9\.1"):
         load(path)
+
+
+def test_a_mace_of_the_first_format_has_a_map_for_each_element(path):
+    """Its file does not say so, because there was nothing else."""
+    old = potential(hidden_l_max=1, element_maps=True)
+    config = {k: v for k, v in metadata(old)["config"].items() if k != "element_maps"}
+    rewritten(path, old, format=1, config=config)
+    assert_equal(load(path), old)
 
 
 @pytest.mark.parametrize(

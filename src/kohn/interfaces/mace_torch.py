@@ -147,6 +147,7 @@ def _configuration(settings: dict[str, Any], tensors: Tensors, where: Place) -> 
         readout_width=int(settings["MLP_irreps"].split("x")[0]),
         zbl=bool(settings["pair_repulsion"]),
         zbl_factor=float(tensors["scale_shift.scale"].reshape(())),
+        element_maps=True,
         residual_first=settings["interaction_cls_first"] == _BLOCKS[1],
     )
 

@@ -63,6 +63,10 @@ class BodyConfig(Section):
     readout_width: Annotated[int, Field(ge=1, description="hidden layer of the last readout")] = 16
     zbl: Annotated[bool, Field(description="add screened nuclear repulsion")] = False
     zbl_factor: Annotated[float, Field(description="factor on zbl; mace-torch's scale")] = 1.0
+    element_maps: Annotated[
+        bool,
+        Field(description="linear maps of their own for each element, as in mace-torch"),
+    ] = True
     residual_first: Annotated[
         bool,
         Field(description="self-connection in the first layer too; lone atoms then differ from E0"),
@@ -97,7 +101,7 @@ class Product(eqx.Module):
     weights: tuple[tuple[Array, ...], ...] = eqx.field(metadata=BY_ELEMENT)
     # by degree L and order ν, [S, paths, C]
     linear: tuple[Linear, ...]  # by degree L
-    skip: tuple[ElementLinear, ...]  # by degree L; empty without self-connection
+    skip: tuple[ElementLinear | Linear, ...]  # by degree L; empty without self-connection
 
     @classmethod
     def init(
@@ -116,8 +120,10 @@ class Product(eqx.Module):
             if (layer > 0 and degree <= config.hidden_l_max) or (
                 config.residual_first and degree == 0
             ):
-                matrix = normal(next(keys), (n_species, c, c), dtype)
-                skip.append(ElementLinear(matrix))
+                if config.element_maps:
+                    skip.append(ElementLinear(normal(next(keys), (n_species, c, c), dtype)))
+                else:
+                    skip.append(Linear.init(next(keys), (c, c), dtype))
         return cls(tuple(weights), tuple(linear), tuple(skip))
 
     def __call__(
@@ -130,9 +136,14 @@ class Product(eqx.Module):
             coupled = symmetric_product(config.l_max, degree, config.correlation)(components, own)
             b = linear(jnp.stack(coupled, axis=1))
             if degree < len(self.skip):
-                b = b + self.skip[degree](h[degree], species)
+                b = b + _mapped(self.skip[degree], h[degree], species)
             result.append(b)
         return tuple(result)
+
+
+def _mapped(linear: ElementLinear | Linear, x: Array, species: Array) -> Array:
+    """Map the channels of features [N, m, C], by the matrix of the element if each has its own."""
+    return linear(x, species) if isinstance(linear, ElementLinear) else linear(x)
 
 
 class Mace(Network):
@@ -151,7 +162,7 @@ class Mace(Network):
     elements: tuple[int, ...] = eqx.field(static=True)
     neighbours: float = eqx.field(static=True)
     embedding: Linear = eqx.field(metadata=DIVIDED_BY_ELEMENT)
-    select: tuple[ElementLinear, ...]  # first layer, by degree of A; empty if residual_first
+    select: tuple[ElementLinear, ...]  # first layer, by degree of A; empty without element_maps
     interactions: tuple[Interaction, ...]
     products: tuple[Product, ...]
     readouts: tuple[Linear, ...]
@@ -182,7 +193,8 @@ class Mace(Network):
         """
         s, c = len(elements), config.channels
         keys = iter(jax.random.split(key, 5 + config.l_max + 3 * config.layers))
-        select = () if config.residual_first else range(config.l_max + 1)
+        selecting = config.element_maps and not config.residual_first
+        select = range(config.l_max + 1) if selecting else ()
         return cls(
             config=config,
             elements=tuple(elements),

@@ -82,7 +82,7 @@ def load(path: str | Path) -> Potential | PropertyModel:
         skeleton = eqx.filter_eval_shape(
             model_type.init,
             jax.random.key(0),
-            config_type.model_validate(meta["config"]),
+            config_type.model_validate(_configuration(meta)),
             tuple(meta["elements"]),
             neighbours=meta["neighbours"],
             dtype=np.dtype(meta["dtype"]).type,
@@ -101,6 +101,20 @@ def load(path: str | Path) -> Potential | PropertyModel:
             fix=f"open it with Kohn {meta.get('kohn')}, which wrote it",
         ) from error
     return Potential(filled(skeleton, arrays, where), e0s, provenance)
+
+
+def _configuration(meta: Document) -> Document:
+    """Return the configuration of the model; that of an earlier format is completed.
+
+    Format 1: every MACE had linear maps of their own for each element.
+    """
+    config = meta["config"]
+    if meta["format"] > 1:
+        return config
+    if "body" in config:  # of a model of properties
+        return {**config, "body": _configuration({**meta, "config": config["body"]})}
+    maps = {"element_maps": True} if config["family"] in ("mace", "mace-direct") else {}
+    return {**maps, **config}
 
 
 def _in_words(error: Exception) -> str:
