@@ -17,9 +17,9 @@ from jax.flatten_util import ravel_pytree
 
 from kohn.compilation import compiled
 from kohn.graphs import Graph
+from kohn.training.eigen_adam import eigen_adam
 from kohn.training.matrices import Matrices
 from kohn.training.settings import OptimiserSettings
-from kohn.training.soap import soap
 from kohn.training.task import Task
 from kohn.typing import Array, Float, Tree
 
@@ -73,15 +73,15 @@ def learning_rate(settings: OptimiserSettings, steps: int) -> optax.Schedule:
 
 
 def optimiser(settings: OptimiserSettings, steps: int, model: Tree) -> optax.GradientTransformation:
-    """Return the update rule: clip the gradient, then SOAP, AMSGrad or AdamW.
+    """Return the update rule: clip the gradient, then `eigen_adam`, AMSGrad or AdamW.
 
     Args:
         steps: length of the run, which determines the `learning_rate` by step.
         model: whose weights form θ.
     """
     rate = learning_rate(settings, steps)
-    if settings.kind == "soap":
-        rule = soap(rate, Matrices.of(model), weight_decay=settings.weight_decay)
+    if settings.kind == "eigen-adam":
+        rule = eigen_adam(rate, Matrices.of(model), weight_decay=settings.weight_decay)
     elif settings.kind == "amsgrad":
         rule = optax.amsgrad(rate)
     else:

@@ -117,7 +117,9 @@ class LossSettings(_Section):
 class OptimiserSettings(_Section):
     """The algorithm that adjusts the weights of the network, and its learning rate."""
 
-    kind: Annotated[Literal["soap", "amsgrad", "adamw"], Field(description="algorithm")] = "amsgrad"
+    kind: Annotated[Literal["eigen-adam", "amsgrad", "adamw"], Field(description="algorithm")] = (
+        "amsgrad"
+    )
     learning_rate: Annotated[float, Field(gt=0, description="highest learning rate")] = 0.01
     schedule: Annotated[
         Literal["cosine", "constant"],
@@ -127,7 +129,7 @@ class OptimiserSettings(_Section):
         float, Field(ge=0, le=1, description="last rate of the cosine, as a share of the highest")
     ] = 0.01
     warmup_steps: Annotated[int, Field(ge=0, description="steps of linear rise at the start")] = 100
-    weight_decay: Annotated[float, Field(ge=0, description="of soap and adamw")] = 1e-6
+    weight_decay: Annotated[float, Field(ge=0, description="of eigen-adam and adamw")] = 1e-6
     clip: Annotated[float, Field(gt=0, description="largest norm of a gradient")] = 10.0
     ema: Annotated[
         float, Field(ge=0, lt=1, description="decay of the moving average of weights that is saved")

@@ -1,4 +1,4 @@
-"""SOAP against its equations written out for one matrix, and against Adam where they agree."""
+"""Adam in eigenbases against its equations for one matrix, and against Adam where they agree."""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from kohn.training.eigen_adam import eigen_adam
 from kohn.training.matrices import Matrices
-from kohn.training.soap import soap
 
 SHAPES = ((5,), (9, 12), (2, 96, 128), (), (3, 70), (4, 1))
 RATE = 0.1
@@ -27,7 +27,7 @@ def gradients(count, *shape, seed=0):
 def updates(shapes, given, **more):
     """Updates of θ = 0 by the gradients, one after the other."""
     size = sum(int(np.prod(s)) for s in shapes)
-    rule = soap(rate, Matrices(tuple(shapes)), **more)
+    rule = eigen_adam(rate, Matrices(tuple(shapes)), **more)
     theta, found = jnp.zeros(size), []
     state = rule.init(theta)
     step = jax.jit(rule.update)
@@ -67,7 +67,7 @@ def test_a_model_without_matrices_has_no_stacks():
     np.testing.assert_array_equal(Matrices(((12, 1), ())).vector(others, stacks), np.arange(13.0))
 
 
-# SOAP
+# Updates
 
 
 def written_out(given, every, b1=0.95, b2=0.95, b3=0.95):
@@ -130,7 +130,7 @@ def test_a_matrix_without_a_gradient_stays():
 
 
 def test_the_weights_decay_by_the_rate():
-    rule = soap(rate, Matrices(((8, 8),)), weight_decay=0.25)
+    rule = eigen_adam(rate, Matrices(((8, 8),)), weight_decay=0.25)
     theta = jnp.arange(64.0)
     change, _ = rule.update(jnp.zeros(64), rule.init(theta), theta)
     np.testing.assert_allclose(change, -RATE * 0.25 * np.arange(64.0), rtol=1e-12)
@@ -161,6 +161,6 @@ def descent(rule, steps):
 
 def test_descent_is_faster_than_adams_where_steep_directions_are_not_along_weights():
     falling = optax.cosine_decay_schedule(0.1, 200)
-    soaps = descent(soap(falling, Matrices(((8, 8),))), 200)
+    ours = descent(eigen_adam(falling, Matrices(((8, 8),))), 200)
     adams = descent(optax.adam(falling, b1=0.95, b2=0.95), 200)
-    assert soaps < 0.1 * adams
+    assert ours < 0.1 * adams

@@ -1,4 +1,4 @@
-"""Update weights by SOAP: Adam in the eigenbases of the gradients of each matrix of weights.
+"""Update weights by Adam in the eigenbases of the gradients of each matrix of weights.
 
 For a matrix W of weights with the gradient G, decays β₁, β₂, β₃ and the learning rate η:
 
@@ -14,6 +14,7 @@ gradients are small; in the eigenbases these directions are combinations of weig
 cannot tell apart weight by weight. Weights that are in no matrix are updated by Adam.
 
 Source: Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade, ICLR 2025, arXiv:2409.11321.
+There it is called SOAP, a name that in Kohn belongs to the descriptor.
 """
 
 from typing import Any, NamedTuple
@@ -42,8 +43,8 @@ class Bases(NamedTuple):
     vectors: dict[Block, Float[Array, "B m m"]]
 
 
-class SoapState(NamedTuple):
-    """The state of SOAP.
+class EigenAdamState(NamedTuple):
+    """The state of the optimiser.
 
     Attributes:
         step: number of steps taken, int32.
@@ -58,7 +59,7 @@ class SoapState(NamedTuple):
     right: Bases
 
 
-def soap(
+def eigen_adam(
     rate: optax.Schedule,
     matrices: Matrices,
     *,
@@ -68,7 +69,7 @@ def soap(
     every: int = 10,
     weight_decay: float = 0.0,
 ) -> optax.GradientTransformation:
-    """Return SOAP as an update rule of the vector θ.
+    """Return the update rule of the vector θ.
 
     Args:
         rate: learning rate η by step.
@@ -78,7 +79,7 @@ def soap(
         weight_decay: η times this share of θ is subtracted in each step.
     """
 
-    def init(params: Any) -> SoapState:  # the names of arguments are optax's
+    def init(params: Any) -> EigenAdamState:  # the names of arguments are optax's
         others, stacks = matrices.stacks(jnp.zeros_like(params))
         zero = Moments(others, stacks)
         left, right = (
@@ -88,9 +89,9 @@ def soap(
             )
             for side in (0, 1)
         )
-        return SoapState(jnp.zeros((), jnp.int32), zero, zero, left, right)
+        return EigenAdamState(jnp.zeros((), jnp.int32), zero, zero, left, right)
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Array, SoapState]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Array, EigenAdamState]:
         gradient, theta = updates, params
         others, g = matrices.stacks(gradient.astype(theta.dtype))
         left = _squared(state.left, {b: x @ x.mT for b, x in g.items()}, b3)
@@ -99,7 +100,7 @@ def soap(
             state.step % every == 0,
             _turned,
             lambda s: s,
-            SoapState(state.step, state.first, state.second, left, right),
+            EigenAdamState(state.step, state.first, state.second, left, right),
         )
         u, v = left.vectors, right.vectors
         turned = Moments(others, {b: u[b].mT @ x @ v[b] for b, x in g.items()})
@@ -112,7 +113,7 @@ def soap(
         back = {b: u[b] @ x @ v[b].mT for b, x in change.stacks.items()}
         direction = matrices.vector(change.others, back) + weight_decay * theta
         eta = jnp.asarray(rate(step), theta.dtype)
-        return -eta * direction, SoapState(step + 1, first, second, left, right)
+        return -eta * direction, EigenAdamState(step + 1, first, second, left, right)
 
     return optax.GradientTransformation(init, update)
 
@@ -128,7 +129,7 @@ def _squared(bases: Bases, new: dict[Block, Array], decay: float) -> Bases:
     )
 
 
-def _turned(state: SoapState) -> SoapState:
+def _turned(state: EigenAdamState) -> EigenAdamState:
     """Improve the eigenvectors by one orthogonal iteration, and turn the moments with them."""
     first, second = dict(state.first.stacks), dict(state.second.stacks)
     u, v = dict(state.left.vectors), dict(state.right.vectors)
@@ -139,7 +140,7 @@ def _turned(state: SoapState) -> SoapState:
         v[b], order = _iterated(state.right.squares[b], v[b])
         second[b] = jnp.take_along_axis(s, order[:, None, :], axis=2)
         first[b] = u[b].mT @ m @ v[b]
-    return SoapState(
+    return EigenAdamState(
         state.step,
         state.first._replace(stacks=first),
         state.second._replace(stacks=second),
