@@ -123,7 +123,7 @@ def test_words_are_ours(name, value):
         ({"run": {"steps": "many"}}, "run.steps: a whole number is needed"),
         ({"run": {"steps": 0}}, "run.steps: 1 or more is needed"),
         ({"optimiser": {"learning_rate": -1}}, "a number above 0 is needed"),
-        ({"optimiser": {"kind": "adam"}}, "one of 'amsgrad' or 'adamw' is needed"),
+        ({"optimiser": {"kind": "adam"}}, "'eigen-adam', 'amsgrad' or 'adamw' is needed"),
         ({"loss": 5}, "loss: a section with names and values is needed"),
         ({"data": {"train": []}}, "data.train: at least 1 is needed"),
     ],
