@@ -201,6 +201,9 @@ def test_a_mace_of_the_first_format_has_a_map_for_each_element(path):
     config = {k: v for k, v in metadata(old)["config"].items() if k != "element_maps"}
     rewritten(path, old, format=1, config=config)
     assert_equal(load(path), old)
+    rewritten(path, old, config=config | {"element_maps": False})
+    with pytest.raises(ModelFileError, match="do not fit the configuration"):
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -241,3 +241,20 @@ def test_huber_agrees_with_the_square_inside_and_is_linear_outside():
     np.testing.assert_allclose(found[inside], x[inside] ** 2)
     np.testing.assert_allclose(found[~inside], 2 * np.abs(x[~inside]) - 1)
     assert LossWeights(1, 2, 3).forces == 2
+
+
+@pytest.mark.slow
+def test_a_stopped_run_goes_on_to_the_same_bytes_in_eigenbases(run, tmp_path, tiny):
+    """The state has bases of every matrix; stopped after the second of four epochs."""
+
+    def stop(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    source, chosen = run.parent / "train.extxyz", {"optimiser": {"kind": "eigen-adam"}, **tiny}
+    train(source, out=tmp_path / "whole", **chosen)
+    with pytest.raises(KeyboardInterrupt):
+        train(source, out=tmp_path / "broken", progress=Progress(record=stop), **chosen)
+    train(source, out=tmp_path / "broken", resume=True, **chosen)
+    whole, broken = (tmp_path / name / "last.safetensors" for name in ("whole", "broken"))
+    assert whole.read_bytes() == broken.read_bytes()
