@@ -10,6 +10,9 @@ weights, λ the average number of neighbours, ν the number of factors and η th
     B_i,kLM   = Σ_ν Σ_η w_z(i),ηk [A_i,k ⊗ … ⊗ A_i,k]_η,LM                             (eq. 10, 11)
     h'_i,kLM  = Σ_k' W_kk'L B_i,k'LM + Σ_k' W_z(i),kk'L h_i,k'LM                         (eq. 12)
     E_i       = W h¹_i,00 + MLP(h²_i,00)                                                  (eq. 13)
+
+In the first layer, A_i,klm is also mixed by a matrix W_z(i) of the element. Without
+`element_maps` this mixing is left out, and the last W of eq. 12 is shared by all elements.
 """
 
 from dataclasses import replace
