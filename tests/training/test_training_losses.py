@@ -11,7 +11,7 @@ from kohn.graphs import Shape
 from kohn.models import Derived
 from kohn.models.heads.properties import PropertyConfig
 from kohn.potential import Reference
-from kohn.training.losses import EnergyTask, LossWeights, loss, targets
+from kohn.training.losses import EnergyTask, LossWeights, _limits, loss, targets
 from kohn.training.properties import Ions, PropertyTask
 
 SHAPE = Shape(9, 1, 4)
@@ -94,6 +94,25 @@ def test_huber_s_loss_is_of_the_energy_of_an_atom():
     found = parts_of(said(energy=(0.4, 0.0, -1.5), forces=0.5, stress=0.25), 0.3)
     assert float(found["energy"]) == pytest.approx((3 * 0.04 + 0.21) / 2, rel=1e-13)
     assert float(found["forces"]) == pytest.approx(9 * 0.21 / 15, rel=1e-13)
+
+
+def test_huber_s_loss_turns_linear_at_the_same_weighted_value_for_all_labels():
+    """With weights 4, 100 and 10⁴ the limits are 5 δ, δ and δ/10; δ for what has no weight."""
+
+    def limits(*weights):
+        return [float(x) for x in _limits(0.3, LossWeights(*map(np.float64, weights)))]
+
+    assert limits(4.0, 100.0, 1e4) == pytest.approx([1.5, 0.3, 0.03], rel=1e-15)
+    assert limits(0.0, 100.0, 25.0) == pytest.approx([0.3, 0.3, 0.6], rel=1e-15)
+    assert limits(5.0, 0.0, 1e5) == [0.3, 0.3, 0.3]
+    assert _limits(None, ALL) == (None, None, None)
+    t = targets(batch(), SHAPE)
+    off = said((0.8, 0.0, -1.5), 0.5 + 0.4, 0.25 + 0.05)
+    _, parts = LOSS(off, t, LossWeights(4.0, 100.0, 1e4), 0.3)
+    # energies 0.4 and 0.5 of an atom are inside 1.5; forces 0.4 and 0.9 outside 0.3: 0.15 and 0.45
+    assert float(parts["energy"]) == pytest.approx((3 * 0.16 + 0.25) / 2, rel=1e-13)
+    assert float(parts["forces"]) == pytest.approx((6 * 3 * 0.15 + 9 * 0.45) / 15, rel=1e-13)
+    assert float(parts["stress"]) == pytest.approx(3 * 0.03 * (0.1 - 0.03), rel=1e-13)
 
 
 def test_a_batch_without_a_label_costs_nothing():

@@ -2,8 +2,11 @@
 
     L = w_E ⟨ℓ(ΔE/n)⟩_structures + w_F ⟨ℓ(ΔF)⟩_components + w_σ ⟨ℓ(Δσ)⟩_components
 
-Δ is prediction minus label, n the number of atoms, σ the stress; ℓ is the square, or Huber's (the
-square up to δ, then linear). A label that a structure lacks has weight 0; nothing is filled in.
+Δ is prediction minus label, n the number of atoms, σ the stress; ℓ is the square, or Huber's: the
+square up to δ, then linear. δ is stated for forces; another label k has δ_k = δ √(w_F / w_k), so
+that w_k ℓ turns linear at the same value for all labels. Otherwise errors of stress, whose numbers
+are small, would stay squares, and outweigh those of forces that have turned linear.
+A label that a structure lacks has weight 0; nothing is filled in.
 """
 
 from collections.abc import Sequence
@@ -69,12 +72,21 @@ def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
     return Targets(*labels)
 
 
-def penalty(x: Array, huber_delta: float | None) -> Array:
+def penalty(x: Array, huber_delta: ArrayLike | None) -> Array:
     """Return ℓ(x) = x², or 2δ|x| − δ² where |x| exceeds δ = `huber_delta`, if given."""
     if huber_delta is None:
         return x * x
     size = jnp.abs(x)
     return jnp.where(size <= huber_delta, x * x, huber_delta * (2.0 * size - huber_delta))
+
+
+def _limits(delta: float | None, weights: LossWeights) -> tuple[ArrayLike | None, ...]:
+    """Return δ_k of energy, forces and stress; δ where a label, or forces, have no weight."""
+    if delta is None:
+        return (None, None, None)
+    of_forces = jnp.asarray(weights.forces)
+    ratios = (of_forces / jnp.where(w > 0, w, jnp.inf) for w in map(jnp.asarray, weights))
+    return tuple(delta * jnp.sqrt(jnp.where(ratio > 0, ratio, 1.0)) for ratio in ratios)
 
 
 def loss(
@@ -94,12 +106,13 @@ def loss(
     structures = jnp.maximum(jnp.sum(t.energy_weight > 0).astype(jnp.float64), 1.0)
     atoms = jnp.maximum(jnp.sum(t.forces_weight > 0).astype(jnp.float64), 1.0)
     cells = jnp.maximum(jnp.sum(t.stress_weight > 0).astype(jnp.float64), 1.0)
-    e = penalty((d.energy - t.energy) / t.atoms, huber_delta)
+    limits = _limits(huber_delta, weights)
+    e = penalty((d.energy - t.energy) / t.atoms, limits[0])
     energy = jnp.sum(t.energy_weight * e) / structures
     forces = stress = jnp.zeros((), jnp.float64)
     if derivatives:
-        f = penalty(d.forces.astype(jnp.float64) - t.forces, huber_delta)
-        s = penalty(d.stress - t.stress, huber_delta)
+        f = penalty(d.forces.astype(jnp.float64) - t.forces, limits[1])
+        s = penalty(d.stress - t.stress, limits[2])
         forces = jnp.sum(t.forces_weight[:, None] * f) / (3.0 * atoms)
         stress = jnp.sum(t.stress_weight[:, None, None] * s) / (9.0 * cells)
     total = energy * weights.energy + forces * weights.forces + stress * weights.stress

@@ -101,7 +101,9 @@ class LossSettings(_Section):
     """The loss Σ weight · mean ℓ(error): energies in eV/atom, forces in eV/Å, stress in eV/Å³."""
 
     kind: Annotated[Literal["mse", "huber"], Field(description="ℓ: square, or Huber's")] = "mse"
-    huber_delta: Annotated[float, Field(gt=0, description="where Huber's ℓ turns linear")] = 0.01
+    huber_delta: Annotated[
+        float, Field(gt=0, description="force error, eV/Å, where Huber's ℓ turns linear")
+    ] = 0.01
     weights: Annotated[Weights, Field(description="of energy, forces, stress")] = Weights()
     late_weights: Annotated[
         Weights | None, Field(description="weights for the last part of the run; null: no change")
