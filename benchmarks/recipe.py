@@ -119,6 +119,12 @@ def run_folder(case: str, recipe: str, share: float, seed: int) -> Path:
     return FOLDERS.work / "recipe" / f"{case}-{recipe}-{share:.3f}-{seed}"
 
 
+def budget_file(case: str, recipe: str, share: float, seed: int) -> Path:
+    """Where the number of steps of a run stands."""
+    folder = run_folder(case, recipe, share, seed)
+    return folder.with_name(f"{folder.name}.budget.json")
+
+
 def settings_of(case: str, recipe: str, seed: int) -> Settings:
     """The settings of `kohn train` for a case by a recipe, without the number of steps."""
     from kohn.sections import merged
@@ -206,7 +212,7 @@ def stepper(document: Settings) -> Callable[[int], float]:
 
 def budget(case: str, recipe: str, share: float, seed: int) -> Settings:
     """The number of steps of a run, and the times from which it follows; measured once."""
-    record = run_folder(case, recipe, share, seed).with_suffix(".budget.json")
+    record = budget_file(case, recipe, share, seed)
     if record.exists():
         return json.loads(record.read_text())
     ours, before = (stepper(settings_of(case, name, seed)) for name in (recipe, "before"))
@@ -242,7 +248,7 @@ def measured(case: str, recipe: str, share: float, seed: int) -> Settings | None
     needed = tests if case == "acac-xtb" else ["test"]
     if not all(tests[name].exists() for name in needed):
         return None
-    found = json.loads(folder.with_suffix(".budget.json").read_text())
+    found = json.loads(budget_file(case, recipe, share, seed).read_text())
     e = {name: json.loads(tests[name].read_text())["errors"] for name in needed}
     return {
         **found,

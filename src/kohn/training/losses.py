@@ -72,7 +72,7 @@ def targets(structures: Sequence[Structure], shape: Shape) -> Targets:
     return Targets(*labels)
 
 
-def penalty(x: Array, huber_delta: ArrayLike | None) -> Array:
+def penalty(x: Array, huber_delta: Array | float | None) -> Array:
     """Return ℓ(x) = x², or 2δ|x| − δ² where |x| exceeds δ = `huber_delta`, if given."""
     if huber_delta is None:
         return x * x
@@ -80,7 +80,7 @@ def penalty(x: Array, huber_delta: ArrayLike | None) -> Array:
     return jnp.where(size <= huber_delta, x * x, huber_delta * (2.0 * size - huber_delta))
 
 
-def _limits(delta: float | None, weights: LossWeights) -> tuple[ArrayLike | None, ...]:
+def _limits(delta: float | None, weights: LossWeights) -> tuple[Array | None, ...]:
     """Return δ_k of energy, forces and stress; δ where a label, or forces, have no weight."""
     if delta is None:
         return (None, None, None)
