@@ -322,7 +322,7 @@ def table(rows: list[Settings]) -> str:
         lines = ["| " + " | ".join(kept) + " |", "|" + " --- |" * len(kept)]
         lines += ["| " + " | ".join(row) + " |" for row in zip(*kept.values(), strict=True)]
         parts += [title, "\n".join(lines)]
-    parts += sorted({machine_line(r["machine"]) for r in rows})
+    parts += sorted({machine_line(r["machine"]) for r in rows if "machine" in r})
     return "\n\n".join(parts) + "\n"
 
 
